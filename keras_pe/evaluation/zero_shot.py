@@ -1,0 +1,227 @@
+"""Naming pictures with classes that the model was never trained on as such."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_pe.models.compiled import no_gradient
+from keras_pe.models.core import PECore
+from keras_pe.preprocessing.batches import load_batches
+from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.preprocessing.tokenizer import PETokenizer
+
+# A short, general set; a data set of its own deserves templates of its own.
+DEFAULT_TEMPLATES = (
+    "{}",
+    "a photo of a {}.",
+    "a picture of a {}.",
+    "an image of a {}.",
+    "a drawing of a {}.",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """One class for one picture.
+
+    Attributes:
+        name: the class.
+        index: its place in `class_names`.
+        probability: softmax over all classes of the scaled cosines.
+        similarity: cosine between the picture and the class.
+    """
+
+    name: str
+    index: int
+    probability: float
+    similarity: float
+
+
+class ZeroShotClassifier:
+    """Classifies pictures by comparing them with the texts of the classes.
+
+    Each class is the average of its prompts' embeddings, all of unit length. The
+    class matrix is computed once, here.
+
+    Args:
+        model: a `PECore`.
+        tokenizer: the model's `PETokenizer`.
+        class_names: names of the classes.
+        templates: prompts, each with one `{}` for the class name; None takes a
+            short general set.
+        image_converter: how files and arrays become model input; None makes one for
+            the model's own image size.
+        batch_size: pictures and texts a forward pass. A last partial batch is
+            padded, so there is one compilation for each size of picture.
+
+    Raises:
+        ValueError: if there are no classes, or a template has no `{}`.
+
+    Source: Perception Encoder, appendix B.1.2; upstream `zeroshot_classification.py`.
+
+    Example:
+        >>> model = keras_pe.PECore.from_preset("pe_core_emoji_patch8_64")
+        ... # doctest: +SKIP
+        >>> tokenizer = keras_pe.PETokenizer.from_preset("pe_core_emoji_patch8_64")
+        ... # doctest: +SKIP
+        >>> classify = ZeroShotClassifier(model, tokenizer, ["a cat", "a dog"])
+        ... # doctest: +SKIP
+        >>> classify.predict(["cat.png"])[0][0].name  # doctest: +SKIP
+        'a cat'
+    """
+
+    def __init__(
+        self,
+        model: PECore,
+        tokenizer: PETokenizer,
+        class_names: Sequence[str],
+        templates: Sequence[str] | None = None,
+        image_converter: PEImageConverter | None = None,
+        batch_size: int = 32,
+    ) -> None:
+        names = list(class_names)
+        if isinstance(class_names, str) or not names:
+            raise ValueError(
+                f"class_names must be a list of at least one name, got "
+                f'{class_names!r}. For example ["a cat", "a dog"].'
+            )
+        templates = DEFAULT_TEMPLATES if templates is None else tuple(templates)
+        for template in templates:
+            if template.count("{}") != 1:
+                raise ValueError(
+                    f"A template needs exactly one {{}} for the class name, got "
+                    f'{template!r}. For example "a photo of a {{}}.".'
+                )
+        if not templates:
+            raise ValueError('templates is empty; pass at least one, such as "{}".')
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        self.model = model
+        self.tokenizer = tokenizer
+        self.class_names = names
+        self.templates = templates
+        self.image_converter = image_converter or PEImageConverter(
+            image_size=model.vision_encoder.image_size
+        )
+        self.batch_size = batch_size
+        self.class_matrix = self._class_matrix()  # (classes, output_dim), unit length
+        self.logit_scale = float(np.exp(ops.convert_to_numpy(model.logit_scale)))
+
+    def _class_matrix(self) -> np.ndarray:
+        prompts = [t.format(name) for name in self.class_names for t in self.templates]
+        embeddings = embed_texts(self.model, self.tokenizer, prompts, self.batch_size)
+        shape = (len(self.class_names), len(self.templates), -1)
+        mean = embeddings.reshape(shape).mean(axis=1)
+        return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+
+    def similarities(self, images: Any) -> np.ndarray:
+        """Returns the cosines of prepared pictures with all classes.
+
+        Args:
+            images: `(count, height, width, 3)` in [-1, 1].
+
+        Returns:
+            float32 `(count, classes)`.
+        """
+        return embed_images(self.model, images, self.batch_size) @ self.class_matrix.T
+
+    def predict(
+        self, pictures: Any, top_k: int = 5, progress: bool = False
+    ) -> list[list[Prediction]]:
+        """Returns the best classes of each picture, best first.
+
+        Args:
+            pictures: one picture or several: paths, PIL images or uint8 arrays.
+            top_k: classes to return for each; at most the number of classes.
+            progress: whether a progress bar is shown.
+
+        Returns:
+            One list of `Prediction` a picture, in the order given.
+
+        Raises:
+            ValueError: if `top_k` is below 1.
+            PictureError: if a picture can't be read.
+        """
+        found: list[list[Prediction]] = []
+        for _, predictions in self.predict_batches(
+            pictures, top_k, progress, on_error="raise"
+        ):
+            found.extend(predictions)
+        return found
+
+    def predict_batches(
+        self,
+        pictures: Any,
+        top_k: int = 5,
+        progress: bool = False,
+        on_error: str = "raise",
+        report: Any = None,
+    ) -> Iterable[tuple[list[int], list[list[Prediction]]]]:
+        """Yields (places in `pictures`, predictions), a batch at a time.
+
+        Args: as `predict`, and
+            on_error: "raise", or "skip" to leave unreadable pictures out.
+            report: a `SkipReport` that collects what was skipped.
+        """
+        if top_k < 1:
+            raise ValueError(f"top_k must be at least 1, got {top_k}.")
+        for indices, images in load_batches(
+            pictures,
+            self.image_converter,
+            self.batch_size,
+            on_error=on_error,
+            progress=progress,
+            report=report,
+        ):
+            yield list(indices), self._best(self.similarities(images), top_k)
+
+    def _best(self, similarities: np.ndarray, top_k: int) -> list[list[Prediction]]:
+        logits = self.logit_scale * similarities
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = weights / weights.sum(axis=1, keepdims=True)
+        order = np.argsort(-similarities, axis=1, kind="stable")[:, :top_k]
+        return [
+            [
+                Prediction(
+                    self.class_names[index],
+                    int(index),
+                    float(probabilities[row, index]),
+                    float(similarities[row, index]),
+                )
+                for index in best
+            ]
+            for row, best in enumerate(order)
+        ]
+
+
+def embed_texts(
+    model: PECore, tokenizer: PETokenizer, texts: Sequence[str], batch_size: int = 32
+) -> np.ndarray:
+    """Returns unit-length embeddings of texts, `(count, output_dim)` float32."""
+    token_ids = tokenizer(list(texts))
+    return _in_batches(model.encode_text, token_ids, batch_size, model.output_dim)
+
+
+def embed_images(model: PECore, images: Any, batch_size: int = 32) -> np.ndarray:
+    """Returns unit-length embeddings of prepared pictures, float32."""
+    images = np.asarray(images, dtype="float32")
+    return _in_batches(model.encode_image, images, batch_size, model.output_dim)
+
+
+def _in_batches(
+    encode: Any, inputs: np.ndarray, batch_size: int, output_dim: int
+) -> np.ndarray:
+    embeddings = np.empty((len(inputs), output_dim), "float32")
+    with no_gradient():
+        for start in range(0, len(inputs), batch_size):
+            batch = inputs[start : start + batch_size]
+            count = len(batch)
+            if count < batch_size:  # one shape, one compilation
+                padding = np.repeat(batch[-1:], batch_size - count, axis=0)
+                batch = np.concatenate([batch, padding])
+            result = ops.convert_to_numpy(encode(batch))
+            embeddings[start : start + count] = result[:count]
+    return embeddings

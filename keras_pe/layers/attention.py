@@ -1,0 +1,77 @@
+"""Multi-head self-attention with a fused projection and optional 2D RoPE."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_pe.layers.rope import RotaryTable, rotate
+
+
+@keras.saving.register_keras_serializable("keras_pe")
+class SelfAttention(keras.layers.Layer):
+    """Self-attention whose queries, keys and values come from one `Dense`.
+
+    One `Dense` rather than a raw matrix, so that LoRA and int8 quantisation reach it.
+
+    Args:
+        hidden_dim: channels of a token.
+        num_heads: number of heads; divides `hidden_dim`.
+        causal: whether a token sees only itself and the tokens before it.
+
+    Source: upstream `core/vision_encoder/pe.py`, `SelfAttention`.
+
+    Example:
+        >>> import numpy as np
+        >>> SelfAttention(32, 4)(np.zeros((2, 5, 32), "float32")).shape
+        (2, 5, 32)
+    """
+
+    def __init__(
+        self, hidden_dim: int, num_heads: int, causal: bool = False, **kwargs: Any
+    ) -> None:
+        # Without autocast Keras would hand the float32 rotary tables over in bfloat16.
+        super().__init__(autocast=False, **kwargs)
+        if hidden_dim % num_heads:
+            raise ValueError(
+                f"num_heads must divide hidden_dim, got hidden_dim={hidden_dim} and "
+                f"num_heads={num_heads}."
+            )
+        self.hidden_dim = hidden_dim
+        self.num_heads = num_heads
+        self.head_dim = hidden_dim // num_heads
+        self.causal = causal
+        self.qkv = keras.layers.Dense(
+            3 * hidden_dim, dtype=self.dtype_policy, name="qkv"
+        )
+        self.output_projection = keras.layers.Dense(
+            hidden_dim, dtype=self.dtype_policy, name="output"
+        )
+
+    def build(self, x_shape: Any) -> None:
+        self.qkv.build((None, None, self.hidden_dim))
+        self.output_projection.build((None, None, self.hidden_dim))
+
+    def call(  # x: (batch, tokens, hidden_dim)
+        self, x: Any, rotary: RotaryTable | None = None
+    ) -> Any:
+        tokens = x.shape[1]
+        qkv = ops.reshape(
+            self.qkv(x), (-1, tokens, 3, self.num_heads, self.head_dim)
+        )
+        query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        if rotary is not None:
+            query, key = rotate(query, rotary), rotate(key, rotary)
+        x = ops.dot_product_attention(query, key, value, is_causal=self.causal)
+        return self.output_projection(ops.reshape(x, (-1, tokens, self.hidden_dim)))
+
+    def compute_output_shape(self, x_shape: Any, rotary_shape: Any = None) -> Any:
+        return x_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "hidden_dim": self.hidden_dim,
+            "num_heads": self.num_heads,
+            "causal": self.causal,
+        }

@@ -1,0 +1,248 @@
+"""PE core: the dual encoder of pictures, videos and texts."""
+
+import functools
+import math
+from typing import Any, Literal, Self
+
+import keras
+from keras import ops
+
+from keras_pe.models.compiled import run_compiled
+from keras_pe.models.text_encoder import PETextEncoder
+from keras_pe.models.vision_encoder import PEVisionEncoder
+
+FrameAverage = Literal["normalized", "raw"]
+INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # upstream `CLIP.__init__`
+
+
+def l2_normalize(x: Any) -> Any:  # (..., channels)
+    """Returns vectors of unit length, computed in float32."""
+    x = ops.cast(x, "float32")
+    square = ops.sum(ops.square(x), axis=-1, keepdims=True)
+    return x * ops.rsqrt(ops.maximum(square, 1e-24))
+
+
+@keras.saving.register_keras_serializable("keras_pe")
+class PECore(keras.Model):
+    """A vision and a text tower whose embeddings are compared by their cosine.
+
+    Args:
+        vision_encoder: a `PEVisionEncoder` that pools.
+        text_encoder: a `PETextEncoder` of the same `output_dim`.
+        name: name of the model.
+
+    Raises:
+        ValueError: if the two embeddings differ in size.
+
+    Source: Perception Encoder, section 2; upstream `CLIP`.
+
+    Example:
+        >>> model = PECore.from_preset("pe_core_emoji_patch8_64")   # doctest: +SKIP
+        >>> model.encode_image(images) @ model.encode_text(ids).T   # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        vision_encoder: PEVisionEncoder,
+        text_encoder: PETextEncoder,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name=name or "pe_core", autocast=False)
+        if vision_encoder.pooling is None:
+            raise ValueError(
+                "PECore needs a vision encoder that pools, got pooling=None (a PE "
+                'lang or PE spatial tower?). Build it with pooling="attention".'
+            )
+        channels = vision_encoder.output_dim or vision_encoder.hidden_dim
+        if channels != text_encoder.output_dim:
+            raise ValueError(
+                f"Both towers must give embeddings of one size, got {channels} from "
+                f"the vision encoder and {text_encoder.output_dim} from the text "
+                f"encoder. Set output_dim alike."
+            )
+        self.vision_encoder = vision_encoder
+        self.text_encoder = text_encoder
+        self.output_dim = channels
+        self.build(None)
+
+    def build(self, inputs_shape: Any) -> None:
+        if self.built:
+            return
+        # float32 under any policy: exp() of it multiplies every cosine.
+        self.logit_scale = self.add_weight(
+            shape=(),
+            dtype="float32",
+            initializer=keras.initializers.Constant(INITIAL_LOGIT_SCALE),
+            name="logit_scale",
+        )
+        self.built = True
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """Embeds pictures and texts.
+
+        Args:
+            inputs: `images` `(batch, height, width, 3)` in [-1, 1]; `token_ids`
+                `(batch, tokens)` int32; optionally `kept_patches` `(batch, kept)`.
+            training: whether stochastic depth is active.
+
+        Returns:
+            `image_embeddings` and `text_embeddings`, float32 of unit length
+            `(batch, output_dim)`, and `logit_scale`, the factor of the cosines.
+        """
+        kept_patches = inputs.get("kept_patches")
+        image_embeddings = self.vision_encoder(
+            inputs["images"], kept_patches=kept_patches, training=training
+        )
+        text_embeddings = self.text_encoder(inputs["token_ids"], training=training)
+        return {
+            "image_embeddings": l2_normalize(image_embeddings),
+            "text_embeddings": l2_normalize(text_embeddings),
+            "logit_scale": ops.exp(self.logit_scale),
+        }
+
+    def compute_output_shape(self, inputs_shape: Any, **shapes: Any) -> Any:
+        return {
+            "image_embeddings": (inputs_shape["images"][0], self.output_dim),
+            "text_embeddings": (inputs_shape["token_ids"][0], self.output_dim),
+            "logit_scale": (),
+        }
+
+    # === Inference ===
+    def encode_image(self, images: Any, normalize: bool = True) -> Any:
+        """Embeds pictures; compiled.
+
+        Args:
+            images: `(batch, height, width, 3)`, floating point in [-1, 1].
+            normalize: whether embeddings get unit length (then float32).
+
+        Returns:
+            `(batch, output_dim)`.
+
+        Raises:
+            ValueError: if shape, dtype or size do not fit.
+        """
+        images = self.vision_encoder.checked_images(images)
+        method = functools.partial(self._encode_image, normalize=normalize)
+        return run_compiled(self, ("image", normalize), method, images)
+
+    def _encode_image(self, images: Any, normalize: bool) -> Any:
+        embeddings = self.vision_encoder(images, training=False)
+        return l2_normalize(embeddings) if normalize else embeddings
+
+    def encode_text(self, token_ids: Any, normalize: bool = True) -> Any:
+        """Embeds texts; compiled.
+
+        Args:
+            token_ids: `(batch, tokens)` int32, from `PETokenizer`.
+            normalize: whether embeddings get unit length (then float32).
+
+        Returns:
+            `(batch, output_dim)`.
+
+        Raises:
+            ValueError: if shape or dtype do not fit.
+        """
+        token_ids = self.text_encoder.checked_ids(token_ids)
+        method = functools.partial(self._encode_text, normalize=normalize)
+        return run_compiled(self, ("text", normalize), method, token_ids)
+
+    def _encode_text(self, token_ids: Any, normalize: bool) -> Any:
+        embeddings = self.text_encoder(token_ids, training=False)
+        return l2_normalize(embeddings) if normalize else embeddings
+
+    def encode_video(
+        self,
+        frames: Any,
+        normalize: bool = True,
+        frame_average: FrameAverage = "normalized",
+    ) -> Any:
+        """Embeds videos as the average of their frames' embeddings; compiled.
+
+        Args:
+            frames: `(batch, frames, height, width, 3)`, floating point in [-1, 1].
+            normalize: whether the result gets unit length. Upstream leaves the
+                average as it is.
+            frame_average: "normalized" averages frame embeddings of unit length
+                (upstream's retrieval), "raw" the embeddings as they come (upstream's
+                classification).
+
+        Returns:
+            `(batch, output_dim)`.
+
+        Raises:
+            ValueError: if shape, dtype, size or `frame_average` do not fit.
+
+        Source: Perception Encoder, section 2.4; upstream `CLIP.encode_video`.
+        """
+        if frame_average not in ("normalized", "raw"):
+            raise ValueError(
+                f'frame_average must be "normalized" or "raw", got {frame_average!r}.'
+            )
+        frames = self.vision_encoder.checked_images(frames)
+        if len(frames.shape) != 5:
+            raise ValueError(
+                f"Expected frames of shape (batch, frames, height, width, 3), got "
+                f"{tuple(frames.shape)}. For one video add an axis: frames[None]."
+            )
+        method = functools.partial(
+            self._encode_video, normalize=normalize, frame_average=frame_average
+        )
+        return run_compiled(self, ("video", normalize, frame_average), method, frames)
+
+    def _encode_video(
+        self, frames: Any, normalize: bool, frame_average: FrameAverage
+    ) -> Any:
+        count = frames.shape[1]
+        images = ops.reshape(frames, (-1, *frames.shape[2:]))
+        embeddings = self._encode_image(images, frame_average == "normalized")
+        embeddings = ops.reshape(embeddings, (-1, count, self.output_dim))
+        video = ops.mean(embeddings, axis=1)
+        return l2_normalize(video) if normalize else video
+
+    def enable_lora(self, rank: int, alpha: float | None = None) -> None:
+        """Adds LoRA to both towers and freezes the rest, the logit scale included."""
+        self.vision_encoder.enable_lora(rank, alpha)
+        self.text_encoder.enable_lora(rank, alpha)
+        self.logit_scale.trainable = False
+
+    # === Config ===
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "vision_encoder": keras.saving.serialize_keras_object(self.vision_encoder),
+            "text_encoder": keras.saving.serialize_keras_object(self.text_encoder),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        config = dict(config)
+        for tower in ("vision_encoder", "text_encoder"):
+            config[tower] = keras.saving.deserialize_keras_object(config[tower])
+        return cls(**config)
+
+    @classmethod
+    def from_preset(cls, preset: str, **overrides: Any) -> Self:
+        """Loads a preset; see `keras_pe.checkpoints.presets`.
+
+        Args:
+            preset: name, alias, directory, `hf://owner/repo[@revision]` or
+                `kaggle://...`.
+            overrides: `dtype`.
+
+        Returns:
+            The model, with its weights.
+        """
+        from keras_pe.checkpoints.from_preset import load_preset
+
+        return load_preset(cls, preset, **overrides)
+
+    def save_to_preset(self, directory: Any, **parts: Any) -> None:
+        """Writes a preset directory that `from_preset` reads.
+
+        Args:
+            directory: where; made if missing.
+            parts: `tokenizer`, `image_converter`, `metadata` to write along.
+        """
+        from keras_pe.checkpoints.save_preset import save_preset
+
+        save_preset(self, directory, **parts)

@@ -1,0 +1,166 @@
+"""The text tower of Perception Encoder."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_pe.layers.transformer import NORM_EPSILON
+from keras_pe.models.compiled import run_compiled
+from keras_pe.models.tower import Tower
+
+
+@keras.saving.register_keras_serializable("keras_pe")
+class PETextEncoder(Tower):
+    """Causal transformer over token ids, pooled at the end-of-text token.
+
+    The end-of-text token is the one with the largest id, as in CLIP. Texts may be
+    shorter than the context length, in tokens; what comes after the end-of-text token
+    has no influence.
+
+    Args:
+        vocabulary_size: number of token ids.
+        context_length: most tokens that a text can have.
+        hidden_dim: channels of a token.
+        num_layers: transformer blocks.
+        num_heads: attention heads.
+        intermediate_dim: channels inside each feed-forward.
+        output_dim: channels of the embedding.
+        layer_scale: starting value of LayerScale; None for none.
+        drop_path: stochastic depth rate of the last block.
+        remat: whether blocks are recomputed in the backward pass to save memory.
+        name: name of the model.
+        dtype: dtype or dtype policy of all layers.
+
+    Source: Perception Encoder, table 17; upstream `TextTransformer`.
+
+    Example:
+        >>> import numpy as np
+        >>> encoder = PETextEncoder(vocabulary_size=600, context_length=8,
+        ...     hidden_dim=32, num_layers=2, num_heads=4, intermediate_dim=64,
+        ...     output_dim=16)
+        >>> encoder(np.array([[598, 5, 599, 0]], "int32")).shape
+        (1, 16)
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int = 49408,
+        context_length: int = 32,
+        hidden_dim: int = 1024,
+        num_layers: int = 24,
+        num_heads: int = 16,
+        intermediate_dim: int = 4096,
+        output_dim: int = 1024,
+        layer_scale: float | None = None,
+        drop_path: float = 0.0,
+        remat: bool = False,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            num_heads=num_heads,
+            intermediate_dim=intermediate_dim,
+            layer_scale=layer_scale,
+            drop_path=drop_path,
+            causal=True,
+            remat=remat,
+            name=name or "pe_text_encoder",
+            dtype=dtype,
+        )
+        self.vocabulary_size = vocabulary_size
+        self.context_length = context_length
+        self.output_dim = output_dim
+
+        # === Layers ===
+        policy = self.dtype_policy
+        self.token_embedding = keras.layers.Embedding(
+            vocabulary_size,
+            hidden_dim,
+            embeddings_initializer=keras.initializers.RandomNormal(stddev=0.02),
+            dtype=policy,
+            name="token_embedding",
+        )
+        self.norm = keras.layers.LayerNormalization(
+            epsilon=NORM_EPSILON, dtype=policy, name="norm"
+        )
+        self.projection = keras.layers.Dense(
+            output_dim,
+            use_bias=False,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=hidden_dim**-0.5),
+            dtype=policy,
+            name="projection",
+        )
+        self.build((None, context_length))
+
+    def build(self, token_ids_shape: Any) -> None:
+        if self.built:
+            return
+        self.token_embedding.build((None, None))
+        self.position_embedding = self.add_weight(
+            shape=(self.context_length, self.hidden_dim),
+            initializer=keras.initializers.RandomNormal(stddev=0.01),
+            name="position_embedding",
+        )
+        self.build_blocks()
+        self.norm.build((None, None, self.hidden_dim))
+        self.projection.build((None, self.hidden_dim))
+        self.built = True
+
+    # === Functional model ===
+    def call(  # token_ids: (batch, tokens) int32
+        self, token_ids: Any, training: bool | None = None
+    ) -> Any:
+        tokens = self._check_length(token_ids.shape)
+        x = self.token_embedding(token_ids)  # (batch, tokens, hidden_dim)
+        x = x + ops.cast(self.position_embedding[:tokens], x.dtype)
+        last = self.num_layers
+        x = self.run_blocks(x, (last,), None, training)[last]
+        end = ops.argmax(token_ids, axis=-1)[:, None, None]
+        pooled = ops.take_along_axis(x, end, axis=1)  # (batch, 1, hidden_dim)
+        # The norm works token by token: only the pooled one needs it.
+        return self.projection(ops.squeeze(self.norm(pooled), 1))
+
+    def _check_length(self, shape: Any) -> int:
+        if len(shape) != 2 or shape[1] is None or shape[1] > self.context_length:
+            raise ValueError(
+                f"Expected token ids of shape (batch, tokens) with at most "
+                f"{self.context_length} tokens, got {tuple(shape)}. Make them with "
+                f"PETokenizer(context_length={self.context_length}, "
+                f"vocabulary_size={self.vocabulary_size})."
+            )
+        return int(shape[1])
+
+    def compute_output_shape(self, token_ids_shape: Any, **shapes: Any) -> Any:
+        return (token_ids_shape[0], self.output_dim)
+
+    def encode(self, token_ids: Any) -> Any:
+        """Returns the tower's output, compiled: the inference twin of calling it."""
+        return run_compiled(self, "encode", self._encode, self.checked_ids(token_ids))
+
+    def _encode(self, token_ids: Any) -> Any:
+        return self(token_ids, training=False)
+
+    def checked_ids(self, token_ids: Any) -> Any:
+        """Returns token ids as an int32 tensor, or says what is wrong with them."""
+        if isinstance(token_ids, keras.KerasTensor):
+            return token_ids
+        dtype = keras.backend.standardize_dtype(getattr(token_ids, "dtype", "int32"))
+        if "int" not in dtype:
+            raise ValueError(
+                f"Token ids must be whole numbers, got {dtype}. Make them with "
+                f"PETokenizer(context_length={self.context_length})."
+            )
+        self._check_length(getattr(token_ids, "shape", (0,)))
+        return ops.convert_to_tensor(token_ids, dtype="int32")
+
+    # === Config ===
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **self.tower_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "context_length": self.context_length,
+            "output_dim": self.output_dim,
+        }

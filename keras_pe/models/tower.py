@@ -1,0 +1,163 @@
+"""What the vision and the text tower share: a stack of blocks and what runs it."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_pe.layers.rope import RotaryTable
+from keras_pe.layers.transformer import TransformerBlock, drop_path_factors
+
+
+class Tower(keras.Model):
+    """A stack of transformer blocks with stochastic depth, rematerialisation, LoRA.
+
+    Args: those of `PEVisionEncoder` of the same name.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_layers: int,
+        hidden_dim: int,
+        num_heads: int,
+        intermediate_dim: int,
+        layer_scale: float | None,
+        drop_path: float,
+        causal: bool,
+        remat: bool,
+        name: str,
+        dtype: Any,
+    ) -> None:
+        super().__init__(name=name, dtype=dtype, autocast=False)
+        if num_layers < 1:
+            raise ValueError(f"num_layers must be at least 1, got {num_layers}.")
+        if hidden_dim % num_heads:
+            raise ValueError(
+                f"num_heads must divide hidden_dim, got hidden_dim={hidden_dim} and "
+                f"num_heads={num_heads}."
+            )
+        if not 0.0 <= drop_path < 1.0:
+            raise ValueError(f"drop_path must be in [0, 1), got {drop_path}.")
+        self.num_layers = num_layers
+        self.hidden_dim = hidden_dim
+        self.num_heads = num_heads
+        self.head_dim = hidden_dim // num_heads
+        self.intermediate_dim = intermediate_dim
+        self.layer_scale = layer_scale
+        self.drop_path = drop_path
+        self.remat = remat
+        self.blocks = [
+            TransformerBlock(
+                hidden_dim,
+                num_heads,
+                intermediate_dim,
+                layer_scale=layer_scale,
+                causal=causal,
+                dtype=self.dtype_policy,
+                name=f"block_{number}",
+            )
+            for number in range(1, num_layers + 1)
+        ]
+        # A seed is a variable; models that never draw should not carry one.
+        self.seed_generator = keras.random.SeedGenerator() if drop_path else None
+
+    def build_blocks(self) -> None:
+        for block in self.blocks:
+            block.build((None, None, self.hidden_dim))
+
+    def drop_path_rates(self) -> list[float]:
+        """Returns the rate of each block: linear from 0 to `drop_path`."""
+        steps = max(self.num_layers - 1, 1)
+        return [self.drop_path * i / steps for i in range(self.num_layers)]
+
+    def run_blocks(
+        self,
+        x: Any,  # (batch, tokens, hidden_dim)
+        layers: tuple[int, ...],
+        rotary: RotaryTable | None,
+        training: bool | None,
+    ) -> dict[int, Any]:
+        """Runs the blocks up to the last layer asked for; returns those layers."""
+        factors = None
+        if self.seed_generator is not None and training:
+            factors = drop_path_factors(
+                ops.shape(x)[0], self.drop_path_rates(), self.seed_generator
+            )
+        found = {0: x} if 0 in layers else {}
+        for index, block in enumerate(self.blocks[: max(layers)]):
+            drop_path = None if factors is None else factors[index]
+            x = self._run_block(block, x, rotary, drop_path)
+            if index + 1 in layers:
+                found[index + 1] = x
+        return found
+
+    def _run_block(
+        self,
+        block: TransformerBlock,
+        x: Any,
+        rotary: RotaryTable | None,
+        drop_path: Any,
+    ) -> Any:
+        if not self.remat:
+            return block(x, rotary=rotary, drop_path=drop_path)
+        # Only arrays may cross the boundary of keras.remat, and none may be None.
+        if drop_path is None:
+            return keras.remat(lambda z: block(z, rotary=rotary))(x)
+        return keras.remat(lambda z, d: block(z, rotary=rotary, drop_path=d))(
+            x, drop_path
+        )
+
+    def enable_lora(self, rank: int, alpha: float | None = None) -> None:
+        """Adds trainable low-rank updates to every block's `Dense`; freezes the rest.
+
+        Args:
+            rank: rank of the updates.
+            alpha: scale of the updates; None is `rank`.
+
+        Raises:
+            ValueError: if the rank is no positive number.
+
+        Source: Hu et al. 2021, "LoRA".
+        """
+        if rank < 1:
+            raise ValueError(f"rank must be at least 1, got {rank}.")
+        self.trainable = True
+        adapted: set[int] = set()
+        for block in self.blocks:
+            for dense in (
+                block.attention.qkv,
+                block.attention.output_projection,
+                block.feed_forward.expand,
+                block.feed_forward.contract,
+            ):
+                dense.enable_lora(rank, lora_alpha=alpha)
+                adapted.add(id(dense))
+        for layer in self._flatten_layers(include_self=False, recursive=True):
+            if id(layer) in adapted:
+                layer.bias.trainable = False
+            elif not layer._layers:
+                layer.trainable = False
+            else:  # a layer of layers: only what it owns itself
+                for variable in layer._trainable_variables:
+                    variable.trainable = False
+
+    def tower_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "num_layers": self.num_layers,
+            "hidden_dim": self.hidden_dim,
+            "num_heads": self.num_heads,
+            "intermediate_dim": self.intermediate_dim,
+            "layer_scale": self.layer_scale,
+            "drop_path": self.drop_path,
+            "remat": self.remat,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        config = dict(config)
+        if isinstance(config.get("dtype"), dict):
+            config["dtype"] = keras.dtype_policies.deserialize(config["dtype"])
+        return cls(**config)

@@ -1,0 +1,405 @@
+"""The vision tower of Perception Encoder."""
+
+import functools
+from typing import Any, Literal, Self
+
+import keras
+from keras import ops
+
+from keras_pe.layers.attention_pooling import AttentionPooling
+from keras_pe.layers.patch_embedding import PatchEmbedding
+from keras_pe.layers.rope import rotary_table
+from keras_pe.layers.transformer import NORM_EPSILON
+from keras_pe.models.compiled import run_compiled
+from keras_pe.models.features import Features, resolve_layers
+from keras_pe.models.tower import Tower
+
+Pooling = Literal["attention", "token", "average"] | None
+
+
+@keras.saving.register_keras_serializable("keras_pe")
+class PEVisionEncoder(Tower):
+    """Perception Encoder's vision transformer: 2D RoPE, pre-norm, attention pooling.
+
+    Called on pictures it returns what the published tower returns: the pooled and
+    projected embedding, not normalised, or all tokens where `pooling` is None.
+    Pictures may have any height and width in whole patches.
+
+    Args:
+        image_size: side in pixels that the position embedding is made for.
+        patch_size: side of a patch, pixels.
+        hidden_dim: channels of a token.
+        num_layers: transformer blocks.
+        num_heads: attention heads.
+        intermediate_dim: channels inside each feed-forward.
+        output_dim: channels of the embedding; None leaves the projection out.
+        class_token: whether a class token comes before the patches. Patches are then
+            counted from 1 by RoPE, without one from 0.
+        pooling: "attention" (all core models), "token" (the class token), "average"
+            (over all tokens, the class token included, as upstream) or None.
+        pooling_heads: heads of the attention pooling.
+        final_norm: whether a norm follows the last block.
+        layer_scale: starting value of LayerScale; None for none.
+        drop_path: stochastic depth rate of the last block; earlier blocks have less,
+            linearly down to 0 for the first.
+        output_bias: whether the projection has a bias. Published models have none;
+            timm's files can hold one.
+        remat: whether blocks are recomputed in the backward pass to save memory.
+        name: name of the model.
+        dtype: dtype or dtype policy of all layers.
+
+    Raises:
+        ValueError: if the sizes do not fit together.
+
+    Source: Perception Encoder, table 17; upstream `VisionTransformer`.
+
+    Example:
+        >>> import numpy as np
+        >>> encoder = PEVisionEncoder(image_size=32, patch_size=8, hidden_dim=32,
+        ...     num_layers=2, num_heads=4, intermediate_dim=64, output_dim=16)
+        >>> encoder(np.zeros((1, 32, 32, 3), "float32")).shape
+        (1, 16)
+        >>> encoder.features(np.zeros((1, 32, 48, 3), "float32"), layers=-1)
+        Features(layer=2, normed=False, grid=(4, 6), class_token=False, shape=(1, 24, 32))
+    """  # noqa: E501
+
+    def __init__(
+        self,
+        image_size: int = 224,
+        patch_size: int = 16,
+        hidden_dim: int = 768,
+        num_layers: int = 12,
+        num_heads: int = 12,
+        intermediate_dim: int = 3072,
+        output_dim: int | None = 1024,
+        class_token: bool = True,
+        pooling: Pooling = "attention",
+        pooling_heads: int = 8,
+        final_norm: bool = True,
+        layer_scale: float | None = None,
+        drop_path: float = 0.0,
+        output_bias: bool = False,
+        remat: bool = False,
+        name: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            num_heads=num_heads,
+            intermediate_dim=intermediate_dim,
+            layer_scale=layer_scale,
+            drop_path=drop_path,
+            causal=False,
+            remat=remat,
+            name=name or "pe_vision_encoder",
+            dtype=dtype,
+        )
+        if image_size <= 0 or image_size % patch_size:
+            raise ValueError(
+                f"image_size must be a positive multiple of patch_size, got "
+                f"image_size={image_size} and patch_size={patch_size}."
+            )
+        if pooling not in ("attention", "token", "average", None):
+            raise ValueError(
+                f'pooling must be "attention", "token", "average" or None, got '
+                f"{pooling!r}."
+            )
+        if pooling == "token" and not class_token:
+            raise ValueError(
+                'pooling="token" needs class_token=True: without a class token there '
+                'is nothing to pool. Use "attention" or "average".'
+            )
+        if output_bias and output_dim is None:
+            raise ValueError("output_bias=True needs an output_dim, got None.")
+        if (hidden_dim // num_heads) % 4:
+            raise ValueError(
+                f"2D RoPE needs hidden_dim / num_heads to be a multiple of 4, got "
+                f"{hidden_dim} / {num_heads} = {hidden_dim / num_heads:g}."
+            )
+        self.image_size = image_size
+        self.patch_size = patch_size
+        self.output_dim = output_dim
+        self.class_token = class_token
+        self.pooling = pooling
+        self.pooling_heads = pooling_heads
+        self.final_norm = final_norm
+        self.output_bias = output_bias
+
+        # === Layers ===
+        policy = self.dtype_policy
+        side = image_size // patch_size
+        self.patch_embedding = PatchEmbedding(
+            patch_size,
+            hidden_dim,
+            native_grid=(side, side),
+            class_token=class_token,
+            dtype=policy,
+            name="patch_embedding",
+        )
+        self.pre_norm = keras.layers.LayerNormalization(
+            epsilon=NORM_EPSILON, dtype=policy, name="pre_norm"
+        )
+        self.norm = self.attention_pooling = self.projection = None
+        if final_norm:
+            self.norm = keras.layers.LayerNormalization(
+                epsilon=NORM_EPSILON, dtype=policy, name="norm"
+            )
+        if pooling == "attention":
+            self.attention_pooling = AttentionPooling(
+                hidden_dim, pooling_heads, dtype=policy, name="attention_pooling"
+            )
+        if output_dim is not None:
+            self.projection = keras.layers.Dense(
+                output_dim,
+                use_bias=output_bias,
+                kernel_initializer=keras.initializers.RandomNormal(
+                    stddev=hidden_dim**-0.5
+                ),
+                dtype=policy,
+                name="projection",
+            )
+        self.build((None, image_size, image_size, 3))
+
+    def build(self, images_shape: Any) -> None:
+        if self.built:
+            return
+        shape = (None, None, self.hidden_dim)
+        self.patch_embedding.build((None, self.image_size, self.image_size, 3))
+        self.pre_norm.build(shape)
+        self.build_blocks()
+        if self.norm is not None:
+            self.norm.build(shape)
+        if self.attention_pooling is not None:
+            self.attention_pooling.build(shape)
+        if self.projection is not None:
+            self.projection.build(shape)
+        self.built = True
+
+    # === Functional model ===
+    def call(  # images: (batch, height, width, 3) in [-1, 1]
+        self, images: Any, kept_patches: Any = None, training: bool | None = None
+    ) -> Any:
+        """Returns the tower's output.
+
+        Args:
+            images: `(batch, height, width, 3)` in [-1, 1].
+            kept_patches: int32 `(batch, kept)`, the patches that each picture keeps
+                (counted row by row from 0); None keeps all. Dropping patches makes
+                training cheaper.
+            training: whether stochastic depth is active.
+
+        Returns:
+            `(batch, output_dim)`, or `(batch, hidden_dim)` without a projection, or
+            `(batch, tokens, ...)` without pooling.
+        """
+        last = self.num_layers
+        tokens = self._tokens(images, (last,), kept_patches, training)[last]
+        return self.head(tokens)
+
+    def head(self, tokens: Any) -> Any:  # (batch, tokens, hidden_dim)
+        """Returns the final norm, pooling and projection of last-layer tokens."""
+        if self.norm is not None:
+            tokens = self.norm(tokens)
+        pooled = tokens
+        if self.attention_pooling is not None:
+            pooled = self.attention_pooling(tokens)
+        elif self.pooling == "token":
+            pooled = tokens[:, 0]
+        elif self.pooling == "average":
+            pooled = ops.mean(tokens, axis=1)
+        return pooled if self.projection is None else self.projection(pooled)
+
+    def _tokens(
+        self,
+        images: Any,
+        layers: tuple[int, ...],
+        kept_patches: Any = None,
+        training: bool | None = None,
+    ) -> dict[int, Any]:
+        """Returns the tokens of each layer asked for; runs no block past the last."""
+        grid = self.patch_embedding.grid(images.shape)
+        x = self.patch_embedding(images)  # (batch, tokens, hidden_dim)
+        tables = rotary_table(grid, self.head_dim, class_token=self.class_token)
+        rotary = tuple(ops.convert_to_tensor(table) for table in tables)
+        if kept_patches is not None:
+            x, rotary = self._keep(x, rotary, kept_patches)
+        return self.run_blocks(self.pre_norm(x), layers, rotary, training)
+
+    def _keep(self, x: Any, rotary: Any, kept_patches: Any) -> tuple[Any, Any]:
+        kept = ops.cast(kept_patches, "int32")
+        if self.class_token:
+            kept = ops.pad(kept + 1, ((0, 0), (1, 0)))  # token 0 always stays
+        x = ops.take_along_axis(x, kept[..., None], axis=1)
+        return x, tuple(ops.take(table, kept, axis=0) for table in rotary)
+
+    def compute_output_shape(self, images_shape: Any, **shapes: Any) -> Any:
+        tokens = self.patch_embedding.compute_output_shape(images_shape)
+        channels = self.output_dim or self.hidden_dim
+        if self.pooling is None:
+            return (*tokens[:2], channels)
+        return (tokens[0], channels)
+
+    # === Looking inside ===
+    def features(
+        self,
+        images: Any,
+        layers: int | list[int] | tuple[int, ...] = -1,
+        norm: bool = False,
+        class_token: bool = False,
+    ) -> Features | list[Features]:
+        """Returns the tokens of one layer or of several, from one forward pass.
+
+        Args:
+            images: `(batch, height, width, 3)` in [-1, 1].
+            layers: layer k is the output of block k, 0 the input of the first block,
+                negatives count from the end. No block past the last one asked for is
+                run.
+            norm: whether the encoder's final norm is applied to each.
+            class_token: whether the class token is kept, first.
+
+        Returns:
+            One `Features` for a number, a list of them, in the order asked, for a
+            list.
+
+        Raises:
+            ValueError: if a layer does not exist, or `norm` or `class_token` is asked
+                of an encoder without one, or the size is not in whole patches.
+
+        Example:
+            >>> f = encoder.features(images, layers=[-4, -1])  # doctest: +SKIP
+            >>> f[0].values, f[0].layer, f[0].grid             # doctest: +SKIP
+        """
+        numbers = resolve_layers(layers, self.num_layers)
+        if norm and self.norm is None:
+            raise ValueError(
+                "norm=True was asked of an encoder without a final norm "
+                "(final_norm=False; no PE lang or PE spatial model has one). "
+                "Ask for norm=False."
+            )
+        if class_token and not self.class_token:
+            raise ValueError(
+                "class_token=True was asked of an encoder without a class token "
+                "(the published G models have none). Ask for class_token=False."
+            )
+        images = self.checked_images(images)
+        grid = self.patch_embedding.grid(images.shape)
+        method = functools.partial(
+            self._feature_values, layers=numbers, norm=norm, class_token=class_token
+        )
+        key = ("features", numbers, norm, class_token)
+        values = run_compiled(self, key, method, images)
+        found = [
+            Features(value, layer, norm, grid, class_token)
+            for value, layer in zip(values, numbers, strict=True)
+        ]
+        return found[0] if isinstance(layers, int) else found
+
+    def _feature_values(
+        self, images: Any, layers: tuple[int, ...], norm: bool, class_token: bool
+    ) -> list[Any]:
+        tokens = self._tokens(images, tuple(sorted(set(layers))))
+        if norm and self.norm is not None:
+            tokens = {layer: self.norm(x) for layer, x in tokens.items()}
+        if self.class_token and not class_token:
+            tokens = {layer: x[:, 1:] for layer, x in tokens.items()}
+        return [tokens[layer] for layer in layers]
+
+    def encode(self, images: Any) -> Any:
+        """Returns the tower's output, compiled: the inference twin of calling it."""
+        return run_compiled(self, "encode", self._encode, self.checked_images(images))
+
+    def _encode(self, images: Any) -> Any:
+        return self(images, training=False)
+
+    def checked_images(self, images: Any) -> Any:
+        """Returns pictures as a float tensor, or says what is wrong with them."""
+        dtype = keras.backend.standardize_dtype(getattr(images, "dtype", "float32"))
+        if not dtype.startswith(("float", "bfloat")):
+            raise ValueError(
+                f"Images must be floating point in [-1, 1], got {dtype}. "
+                f"PEImageConverter makes them from files, PIL images or uint8 arrays."
+            )
+        if isinstance(images, keras.KerasTensor):
+            return images
+        if dtype == "float64":
+            dtype = "float32"
+        return ops.convert_to_tensor(images, dtype=dtype)
+
+    def truncate(self, layer: int, norm: bool = False) -> "PEVisionEncoder":
+        """Returns a new encoder that keeps the blocks 1 to `layer`, weights copied.
+
+        The new encoder returns tokens: it has neither pooling nor projection.
+
+        Args:
+            layer: last block that stays; negatives count from the end.
+            norm: whether the final norm comes along and is applied.
+
+        Returns:
+            A `PEVisionEncoder`.
+
+        Raises:
+            ValueError: if there is no such layer, or no norm.
+        """
+        (number,) = resolve_layers(layer, self.num_layers)
+        if number == 0:
+            raise ValueError("truncate needs at least one block, got layer 0.")
+        if norm and self.norm is None:
+            raise ValueError("norm=True was asked of an encoder without a final norm.")
+        config = PEVisionEncoder.get_config(self)
+        rates = self.drop_path_rates()
+        config.update(
+            num_layers=number,
+            pooling=None,
+            output_dim=None,
+            output_bias=False,
+            final_norm=norm,
+            drop_path=rates[number - 1],
+        )
+        small = PEVisionEncoder.from_config(config)
+        pairs = [
+            (self.patch_embedding, small.patch_embedding),
+            (self.pre_norm, small.pre_norm),
+            *zip(self.blocks, small.blocks, strict=False),
+        ]
+        if norm:
+            pairs.append((self.norm, small.norm))
+        for ours, theirs in pairs:
+            theirs.set_weights(ours.get_weights())
+        return small
+
+    # === Config ===
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **self.tower_config(),
+            "image_size": self.image_size,
+            "patch_size": self.patch_size,
+            "output_dim": self.output_dim,
+            "class_token": self.class_token,
+            "pooling": self.pooling,
+            "pooling_heads": self.pooling_heads,
+            "final_norm": self.final_norm,
+            "output_bias": self.output_bias,
+        }
+
+    @classmethod
+    def from_preset(cls, preset: str, **overrides: Any) -> Self:
+        """Loads a preset; see `keras_pe.checkpoints.presets`.
+
+        Args:
+            preset: name, alias, directory, `hf://owner/repo[@revision]` or
+                `kaggle://...`. A dual encoder gives its vision tower.
+            overrides: constructor arguments to change, such as `dtype`.
+
+        Returns:
+            The encoder, with its weights.
+        """
+        from keras_pe.checkpoints.from_preset import load_preset
+
+        return load_preset(cls, preset, **overrides)
+
+    def save_to_preset(self, directory: Any) -> None:
+        """Writes a preset directory that `from_preset` reads."""
+        from keras_pe.checkpoints.save_preset import save_preset
+
+        save_preset(self, directory)

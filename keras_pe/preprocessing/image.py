@@ -1,0 +1,351 @@
+"""Pictures to the arrays that the vision tower reads."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from PIL import Image
+
+from keras_pe.preprocessing.image_file import (
+    BAD_TYPE,
+    DAMAGED,
+    DEFAULT_FORMATS,
+    DEFAULT_MAX_PIXELS,
+    PictureError,
+    decode,
+    open_picture_file,
+    upright,
+)
+from keras_pe.preprocessing.image_modes import from_array, resizable
+from keras_pe.preprocessing.skip_report import SkipReport
+
+RESIZE_MODES = ("squash", "center_crop")
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@keras.saving.register_keras_serializable("keras_pe")
+class PEImageConverter:
+    """Turn pictures of any kind into float32 arrays in [-1, 1].
+
+    Takes one picture or a sequence of them, mixed as you like: paths, the bytes
+    of a file, PIL images of any mode, arrays (height, width[, 1, 3 or 4
+    channels]) or a batch array (pictures, height, width, 1, 3 or 4). Arrays are
+    uint8, or floats in [0, 1]. EXIF orientation is applied, the first frame of
+    an animation is taken, files are checked before they are decoded.
+
+    Source: `core/vision_encoder/transforms.py` of
+    https://github.com/facebookresearch/perception_models: Pillow's antialiased
+    resize, then `convert("RGB")`, which drops alpha.
+
+    Args:
+        image_size: side of the output in pixels, or (height, width).
+        resize_mode: `"squash"` ignores the aspect ratio; `"center_crop"` keeps
+            it and cuts what sticks out.
+        interpolation: `"bilinear"` (what the models saw in training),
+            `"bicubic"`, `"lanczos"` or `"nearest"`.
+        mean: subtracted per RGB channel, after scaling pixels to [0, 1].
+        std: divided by, per RGB channel. The defaults give [-1, 1].
+        max_pixels: width times height above which a picture is refused before
+            it is decoded.
+        formats: Pillow's names of the file formats to accept.
+        background: RGB colour (0-255) to lay transparent pictures on. `None`
+            drops the alpha channel, as the reference does.
+        on_error: `"raise"` stops at the first bad picture. `"skip"` leaves bad
+            pictures out of the result, with a warning; `last_report` says which
+            (rows then no longer line up with what you passed).
+
+    Example:
+        >>> converter = PEImageConverter(image_size=224)
+        >>> converter(Image.new("RGB", (640, 480), "white")).shape
+        (1, 224, 224, 3)
+    """
+
+    def __init__(
+        self,
+        image_size: int | Sequence[int] = 224,
+        resize_mode: str = "squash",
+        interpolation: str = "bilinear",
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.5, 0.5, 0.5),
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        formats: Collection[str] = DEFAULT_FORMATS,
+        background: Sequence[int] | None = None,
+        on_error: str = "raise",
+    ) -> None:
+        self.height, self.width = _size(image_size)
+        _check_choice("resize_mode", resize_mode, RESIZE_MODES)
+        _check_choice("interpolation", interpolation, tuple(INTERPOLATIONS))
+        _check_choice("on_error", on_error, ("raise", "skip"))
+        self.resize_mode = resize_mode
+        self.interpolation = interpolation
+        self.on_error = on_error
+        self.mean = _three("mean", mean)
+        self.std = _three("std", std)
+        if min(self.std) <= 0:
+            raise ValueError(f"std={std!r}: expected three numbers above zero.")
+        if isinstance(max_pixels, bool) or int(max_pixels) < 1:
+            raise ValueError(f"max_pixels={max_pixels!r}: expected a positive integer.")
+        self.max_pixels = int(max_pixels)
+        self.formats = _formats(formats)
+        self.background: tuple[int, int, int] | None = None
+        if background is not None:
+            red, green, blue = (int(x) for x in _three("background", background))
+            if not (min(red, green, blue) >= 0 and max(red, green, blue) <= 255):
+                raise ValueError(
+                    f"background={background!r}: expected three integers, 0 to 255."
+                )
+            self.background = (red, green, blue)
+        self.last_report = SkipReport()
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the output, in pixels."""
+        return self.height, self.width
+
+    def __call__(self, pictures: Any) -> np.ndarray:
+        """Convert one picture or many.
+
+        Args:
+            pictures: one picture, a sequence of pictures, or a batch array.
+
+        Returns:
+            float32 array (pictures, height, width, 3).
+
+        Raises:
+            PictureError: naming the first picture that cannot be used, if
+                `on_error="raise"`.
+
+        Example:
+            >>> grey = np.zeros((10, 20), "uint8")
+            >>> PEImageConverter(8)([grey, grey]).max()
+            np.float32(-1.0)
+        """
+        report = SkipReport()
+        rows = []
+        for index, picture in enumerate(as_sequence(pictures)):
+            report.num_pictures += 1
+            try:
+                rows.append(self.convert(picture, picture_name(picture, index)))
+            except PictureError as error:
+                if self.on_error == "raise":
+                    raise
+                report.add(index, error)
+        self.last_report = report
+        if report.skipped:
+            warnings.warn(f"{report}. `last_report` has the details.", stacklevel=2)
+        if not rows:
+            return np.zeros((0, self.height, self.width, 3), "float32")
+        return np.stack(rows)
+
+    def convert(self, picture: Any, name: str | None = None) -> np.ndarray:
+        """Convert exactly one picture.
+
+        Args:
+            picture: a path, bytes, PIL image or array (height, width[, channels]).
+            name: what to call it in an error; by default its path or kind.
+
+        Returns:
+            float32 array (height, width, 3).
+
+        Raises:
+            PictureError: if it cannot be used, whatever `on_error` says.
+
+        Example:
+            >>> PEImageConverter(8).convert(np.ones((4, 4, 3))).shape
+            (8, 8, 3)
+        """
+        name = picture_name(picture) if name is None else name
+        try:
+            rgb = self._resize(self._open(picture, name)).convert("RGB")
+        except MemoryError as error:
+            raise PictureError(
+                name, DAMAGED, "Not enough memory to decode it: lower `max_pixels`."
+            ) from error
+        unit = np.asarray(rgb, dtype="float32") / np.float32(255)
+        return (unit - np.array(self.mean, "float32")) / np.array(self.std, "float32")
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, ready for JSON."""
+        return {
+            "image_size": [self.height, self.width],
+            "resize_mode": self.resize_mode,
+            "interpolation": self.interpolation,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "max_pixels": self.max_pixels,
+            "formats": list(self.formats),
+            "background": None if self.background is None else list(self.background),
+            "on_error": self.on_error,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> PEImageConverter:
+        """Build a converter from what `get_config` returned."""
+        return cls(**config)
+
+    def _open(self, picture: Any, name: str) -> Image.Image:
+        """Give any kind of picture as an upright PIL image of a resizable mode."""
+        if isinstance(picture, Image.Image):
+            opened = upright(decode(picture, name, self.max_pixels), name)
+        elif isinstance(picture, str | os.PathLike):
+            opened = open_picture_file(picture, name, self.formats, self.max_pixels)
+        elif isinstance(picture, bytes | bytearray | memoryview):
+            content = bytes(picture)
+            opened = open_picture_file(content, name, self.formats, self.max_pixels)
+        elif hasattr(picture, "__array__"):
+            opened = from_array(np.asarray(picture), name)
+        else:
+            raise PictureError(
+                name,
+                BAD_TYPE,
+                f"A {type(picture).__name__}; expected a path, bytes, a PIL image or "
+                "an array.",
+            )
+        return resizable(opened, name, self.background)
+
+    def _resize(self, picture: Image.Image) -> Image.Image:
+        size = (self.width, self.height)
+        resample = INTERPOLATIONS[self.interpolation]
+        if self.resize_mode == "squash":
+            return picture.resize(size, resample)
+        box = center_crop_box(picture.size, size)
+        return picture.resize(size, resample, box=box)
+
+
+def center_crop_box(
+    source: tuple[int, int], target: tuple[int, int]
+) -> tuple[float, float, float, float]:
+    """Find the part of a picture that a resize and centre crop would keep.
+
+    The reference resizes the whole picture until it covers the target, then
+    crops. Resizing just the part that stays gives the same pixels, and a picture
+    of 1 x 30,000 does not become an intermediate of 1.5 billion pixels.
+
+    Args:
+        source: width and height of the picture.
+        target: width and height to fill.
+
+    Returns:
+        Left, top, right and bottom edge of the part, in source pixels.
+
+    Example:
+        >>> center_crop_box((300, 200), (100, 100))
+        (50.0, 0.0, 250.0, 200.0)
+    """
+    width, height = source
+    new_width, new_height = target
+    # Rounded to whole pixels as torchvision does: sizes down, offsets to nearest.
+    if width * target[1] <= height * target[0]:
+        new_height = target[0] * height // width
+    else:
+        new_width = target[1] * width // height
+    left = round((new_width - target[0]) / 2)
+    top = round((new_height - target[1]) / 2)
+    across, down = width / new_width, height / new_height
+    return (
+        left * across,
+        top * down,
+        min((left + target[0]) * across, width),
+        min((top + target[1]) * down, height),
+    )
+
+
+def as_sequence(pictures: Any) -> Sequence[Any]:
+    """List the pictures of a call: one picture becomes a list of one.
+
+    Args:
+        pictures: one picture, an iterable of them, or a batch array.
+
+    Returns:
+        The pictures, in order.
+
+    Raises:
+        PictureError: if it is neither a picture nor a collection of them.
+
+    Example:
+        >>> len(as_sequence(np.zeros((5, 8, 8, 3), "uint8")))
+        5
+    """
+    one = str | os.PathLike | bytes | bytearray | memoryview | Image.Image
+    if isinstance(pictures, one):
+        return [pictures]
+    if isinstance(pictures, list | tuple):
+        return pictures
+    if hasattr(pictures, "__array__"):
+        array = np.asarray(pictures)
+        if array.dtype.kind in "UO":  # an array of paths
+            return array.ravel().tolist()
+        return list(array) if array.ndim == 4 else [array]
+    if isinstance(pictures, Iterable) and not isinstance(pictures, dict):
+        return list(pictures)
+    raise PictureError(
+        "pictures",
+        BAD_TYPE,
+        f"A {type(pictures).__name__}; expected a path, bytes, a PIL image, an "
+        "array, or a sequence of those.",
+    )
+
+
+def picture_name(picture: Any, index: int | None = None) -> str:
+    """Name a picture for messages: its path, or its kind and position.
+
+    Args:
+        picture: any picture.
+        index: its position in the call.
+
+    Returns:
+        The name.
+
+    Example:
+        >>> picture_name("cat.jpg", 0), picture_name(b"...", 3)
+        ('cat.jpg', 'pictures[3] (bytes)')
+    """
+    if isinstance(picture, str | os.PathLike):
+        return os.fsdecode(picture)
+    path = getattr(picture, "filename", "")  # what Pillow remembers of a file
+    if isinstance(path, str) and path:
+        return path
+    place = "picture" if index is None else f"pictures[{index}]"
+    return f"{place} ({type(picture).__name__})"
+
+
+def _check_choice(argument: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{argument}={value!r}: expected one of {choices}.")
+
+
+def _size(image_size: int | Sequence[int]) -> tuple[int, int]:
+    sides = image_size if isinstance(image_size, list | tuple) else [image_size] * 2
+    whole = all(isinstance(x, int | np.integer) and x > 0 for x in sides)
+    if len(sides) != 2 or not whole or isinstance(image_size, bool):
+        raise ValueError(
+            f"image_size={image_size!r}: expected a positive integer or "
+            "(height, width)."
+        )
+    height, width = sides
+    return int(height), int(width)  # type: ignore[arg-type]
+
+
+def _three(argument: str, values: Sequence[float]) -> tuple[float, float, float]:
+    numbers = tuple(float(value) for value in values) if np.ndim(values) == 1 else ()
+    if len(numbers) != 3:
+        raise ValueError(f"{argument}={values!r}: expected three numbers, for R, G, B.")
+    return numbers
+
+
+def _formats(formats: Collection[str]) -> tuple[str, ...]:
+    if isinstance(formats, str) or not formats:
+        raise ValueError(
+            f"formats={formats!r}: expected a non-empty list such as ('JPEG', 'PNG')."
+        )
+    return tuple(name.upper() for name in formats)

@@ -1,0 +1,260 @@
+"""Opening one picture file without trusting it.
+
+A picture from the web is untrusted input. The header is read first, by an
+allow-list of decoders, and its declared size is checked before a single pixel
+is decoded. Whatever goes wrong comes out as one `PictureError`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import Collection
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+# What cameras, browsers and data sets produce, each decoded by a maintained
+# library in memory. Left out on purpose: EPS (runs Ghostscript, a program of its
+# own), containers that few people send and few people test (PSD, ICNS, FLI, PCX,
+# FITS, DDS, ...) and JPEG 2000, whose decoder has the longest record of memory
+# bugs. MPO is what phones call a JPEG with a second picture behind the first.
+DEFAULT_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+
+# Pillow's own limit for a warning: 0.25 GiB of 8-bit RGB.
+DEFAULT_MAX_PIXELS = 89_478_485
+
+# The values of `PictureError.reason`: few and fixed, so that they can be counted.
+MISSING = "missing file"
+UNREADABLE = "unreadable file"
+EMPTY = "empty file"
+NOT_A_PICTURE = "not a picture of an allowed format"
+TOO_LARGE = "too many pixels"
+DAMAGED = "damaged picture"
+BAD_VALUES = "unsupported pixel values"
+BAD_TYPE = "unsupported kind of picture"
+REASONS = (
+    MISSING,
+    UNREADABLE,
+    EMPTY,
+    NOT_A_PICTURE,
+    TOO_LARGE,
+    DAMAGED,
+    BAD_VALUES,
+    BAD_TYPE,
+)
+
+_EXIF_ORIENTATION = 0x0112
+_TRANSPOSE_OF_ORIENTATION = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class PictureError(ValueError):
+    """A picture that cannot be used.
+
+    Args:
+        name: which picture: its path, or its position in the call.
+        reason: one of the strings in `image_file.REASONS`, for counting.
+        detail: what was found, what was expected and what to do.
+
+    Example:
+        >>> from keras_pe.preprocessing import PEImageConverter
+        >>> try:
+        ...     PEImageConverter()("no_such_file.jpg")
+        ... except PictureError as error:
+        ...     print(error.name, "->", error.reason)
+        no_such_file.jpg -> missing file
+    """
+
+    def __init__(self, name: str, reason: str, detail: str) -> None:
+        super().__init__(f"{name}: {reason}. {detail}")
+        self.name = name
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[PictureError], tuple[str, str, str]]:
+        # The default would call the class with the finished message alone, and
+        # an error raised in a data-loading process has to travel back.
+        return type(self), (self.name, self.reason, self.detail)
+
+
+def open_picture_file(
+    source: str | os.PathLike[str] | bytes,
+    name: str,
+    formats: Collection[str] = DEFAULT_FORMATS,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> Image.Image:
+    """Open a picture file, decode its first frame and turn it upright.
+
+    Args:
+        source: a path, or the content of a file.
+        name: what to call the picture in an error.
+        formats: Pillow names of the allowed formats; the content decides, not
+            the file name.
+        max_pixels: width times height above which the file is not decoded.
+
+    Returns:
+        A decoded `PIL.Image.Image` in the file's own mode.
+
+    Raises:
+        PictureError: for anything that is not a sound picture within limits.
+
+    Example:
+        >>> header = b"P5 2 1 255 "
+        >>> open_picture_file(header + bytes([0, 255]), "two pixels").size
+        (2, 1)
+    """
+    # The file stays open until the pixels are in memory, and no longer.
+    with _stream(source, name) as stream:
+        picture = _read_header(stream, name, formats)
+        return upright(decode(picture, name, max_pixels), name)
+
+
+def decode(picture: Image.Image, name: str, max_pixels: int) -> Image.Image:
+    """Check a picture's declared size, then decode it.
+
+    Args:
+        picture: an open picture, decoded or not.
+        name: what to call the picture in an error.
+        max_pixels: width times height above which it is refused.
+
+    Returns:
+        The same picture, with its pixels in memory.
+
+    Raises:
+        PictureError: if it is too large, empty or damaged.
+
+    Example:
+        >>> decode(Image.new("L", (2, 2)), "grey", max_pixels=4).size
+        (2, 2)
+    """
+    width, height = picture.size
+    if width * height > max_pixels:
+        raise PictureError(
+            name,
+            TOO_LARGE,
+            f"It declares {width} x {height} = {width * height:,} pixels; expected "
+            f"at most {max_pixels:,}. Scale it down, or raise `max_pixels` if you "
+            "trust the file.",
+        )
+    if width < 1 or height < 1:
+        raise PictureError(
+            name, DAMAGED, f"It is {width} x {height}: expected at least one pixel."
+        )
+    try:
+        picture.load()
+    except Exception as error:  # decoders raise nearly anything on hostile bytes
+        raise _damaged(name, error) from error
+    return picture
+
+
+def upright(picture: Image.Image, name: str) -> Image.Image:
+    """Apply the EXIF orientation, if there is one.
+
+    Args:
+        picture: a decoded picture. (Only then is the tag to be believed: a TIFF
+            is turned by its decoder, which then removes the tag.)
+        name: what to call the picture in an error.
+
+    Returns:
+        The picture as its photographer saw it; the same object if nothing turns.
+
+    Raises:
+        PictureError: if turning fails.
+
+    Example:
+        >>> photo = Image.new("L", (2, 1))
+        >>> photo.getexif()[0x0112] = 6
+        >>> upright(photo, "photo").size
+        (1, 2)
+    """
+    try:
+        orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:
+        # Broken metadata around sound pixels: show it as stored, as viewers do.
+        return picture
+    if not isinstance(orientation, int):
+        return picture
+    method = _TRANSPOSE_OF_ORIENTATION.get(orientation)
+    if method is None:
+        return picture
+    try:
+        return picture.transpose(method)
+    except Exception as error:
+        raise _damaged(name, error) from error
+
+
+def _stream(source: str | os.PathLike[str] | bytes, name: str) -> BinaryIO:
+    """Open a file, or the bytes of one, for reading."""
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    try:
+        # Opening a pipe would wait for a writer, perhaps for ever.
+        if not stat.S_ISREG(os.stat(source).st_mode):
+            raise PictureError(
+                name, UNREADABLE, "A folder or device; expected a regular file."
+            )
+        return open(source, "rb")
+    except FileNotFoundError:
+        raise PictureError(
+            name, MISSING, f"No such file from {os.getcwd()!r}: check the path."
+        ) from None
+    except OSError as error:
+        raise PictureError(
+            name, UNREADABLE, f"{_describe(error)}. Expected a file you may read."
+        ) from error
+    except PictureError:
+        raise
+    except ValueError as error:  # a null byte in the path
+        raise PictureError(
+            name, UNREADABLE, f"{_describe(error)}. Expected the path of a file."
+        ) from error
+
+
+def _read_header(stream: BinaryIO, name: str, formats: Collection[str]) -> Image.Image:
+    """Let the allowed decoders look at the header; no pixel is decoded."""
+    beginning = stream.read(16)
+    if not beginning:
+        raise PictureError(name, EMPTY, "It has no bytes: copy or download it again.")
+    stream.seek(0)
+    try:
+        return Image.open(stream, formats=tuple(formats))
+    except UnidentifiedImageError:
+        raise PictureError(
+            name,
+            NOT_A_PICTURE,
+            f"It starts with {beginning!r}; expected one of {sorted(formats)}. "
+            "Convert it to PNG or JPEG, or extend `formats`.",
+        ) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        # Pillow refuses above twice its own process-wide limit. A program that
+        # really wants such pictures has to raise that limit itself.
+        raise PictureError(
+            name,
+            TOO_LARGE,
+            f"Pillow says: {error} Scale it down, or raise both `max_pixels` and "
+            "`PIL.Image.MAX_IMAGE_PIXELS` if you trust the file.",
+        ) from error
+    except Exception as error:  # decoders raise nearly anything on hostile bytes
+        raise _damaged(name, error) from error
+
+
+def _damaged(name: str, error: Exception) -> PictureError:
+    return PictureError(
+        name,
+        DAMAGED,
+        f"The decoder says: {_describe(error)}. Expected a complete, valid file: "
+        "copy or download it again, or re-save it as PNG.",
+    )
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": .")

@@ -1,0 +1,167 @@
+"""Pictures of every kind, as 8-bit PIL images that can be resized."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from keras_pe.preprocessing.image_file import BAD_TYPE, BAD_VALUES, PictureError
+
+# The reference resizes first and converts to RGB afterwards, so modes in which
+# averaging neighbours is meaningful stay as they are. The rest would come out
+# wrong: palette indices and bits resize without smoothing, hue wraps around.
+_RESIZED_AS_THEY_ARE = frozenset({"L", "LA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
+_WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
+
+
+def resizable(
+    picture: Image.Image, name: str, background: tuple[int, int, int] | None = None
+) -> Image.Image:
+    """Bring a decoded picture of any mode to an 8-bit mode that resizes well.
+
+    Sixteen-bit pictures are scaled down to eight bits, never clipped. Modes `I`
+    and `F` do not say what their values span, so the first of these ranges that
+    holds all of them is taken: 0..255 then 0..65535 for `I`; 0..1 then 0..255
+    for `F`.
+
+    Args:
+        picture: a decoded picture.
+        name: what to call the picture in an error.
+        background: RGB colour (0-255) to lay transparent pictures on. `None`
+            leaves the alpha channel to be dropped, as the reference does.
+
+    Returns:
+        A picture of mode L, LA, RGB, RGBA, RGBX, CMYK or YCbCr.
+
+    Raises:
+        PictureError: if the mode or the values have no 8-bit meaning.
+
+    Example:
+        >>> resizable(Image.new("P", (2, 2)), "palette").mode
+        'RGB'
+    """
+    mode = picture.mode
+    try:
+        if background is not None and has_alpha(picture):
+            canvas = Image.new("RGBA", picture.size, (*background, 255))
+            return Image.alpha_composite(canvas, picture.convert("RGBA")).convert("RGB")
+        if mode in _RESIZED_AS_THEY_ARE:
+            return picture
+        if mode.startswith("I") or mode == "F":
+            return _from_wide_values(picture, name)
+        if mode in ("La", "RGBa"):  # premultiplied colours
+            return picture.convert({"La": "LA", "RGBa": "RGBA"}[mode])
+        if mode == "1":
+            return picture.convert("L")
+        if mode == "P" and "transparency" in picture.info:
+            # In two steps, because Pillow warns about the direct one.
+            return picture.convert("RGBA").convert("RGB")
+        return picture.convert("RGB")
+    except (ValueError, OSError) as error:
+        if isinstance(error, PictureError):
+            raise
+        raise PictureError(
+            name,
+            BAD_TYPE,
+            f"Mode {mode!r} does not convert to RGB ({error}). Convert it yourself "
+            "and pass the result.",
+        ) from error
+
+
+def has_alpha(picture: Image.Image) -> bool:
+    """Say whether a picture can be transparent somewhere.
+
+    Args:
+        picture: a picture of any mode.
+
+    Returns:
+        True with an alpha channel, a transparent palette entry or colour key.
+
+    Example:
+        >>> has_alpha(Image.new("RGB", (1, 1)))
+        False
+    """
+    keyed = picture.mode in ("1", "L", "P", "RGB") and "transparency" in picture.info
+    return picture.mode in _WITH_ALPHA or keyed
+
+
+def from_array(array: np.ndarray, name: str) -> Image.Image:
+    """Make a PIL image of one picture in an array.
+
+    Args:
+        array: (height, width), or (height, width, channels) with 1 (grey), 3
+            (RGB) or 4 (RGBA) channels; uint8, or floats in [0, 1], which are
+            rounded to eight bits.
+        name: what to call the picture in an error.
+
+    Returns:
+        A picture of mode L, RGB or RGBA.
+
+    Raises:
+        PictureError: for another shape, type or range.
+
+    Example:
+        >>> from_array(np.zeros((2, 3), "uint8"), "black").size
+        (3, 2)
+    """
+    if array.ndim == 3 and array.shape[-1] == 1:
+        array = array[..., 0]
+    if array.ndim != 2 and not (array.ndim == 3 and array.shape[-1] in (3, 4)):
+        hint = ""
+        if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+            hint = " It looks channels-first: use numpy.moveaxis(array, 0, -1)."
+        raise PictureError(
+            name,
+            BAD_TYPE,
+            f"An array of shape {array.shape}; expected (height, width), or "
+            f"(height, width, channels) with 1, 3 or 4 channels.{hint}",
+        )
+    if not array.size:
+        raise PictureError(
+            name, BAD_VALUES, f"Shape {array.shape} holds no pixel; expected one."
+        )
+    if array.dtype.kind == "f":
+        array = _unit_to_bytes(array, name)
+    if array.dtype != np.uint8:
+        raise PictureError(
+            name,
+            BAD_TYPE,
+            f"An array of dtype {array.dtype}; expected uint8 (0-255) or floats in "
+            "[0, 1]. Convert 16-bit values with (array / 65535).astype('float32').",
+        )
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _from_wide_values(picture: Image.Image, name: str) -> Image.Image:
+    """Scale a one-channel picture of more than eight bits to mode L."""
+    values = np.asarray(picture)
+    low, high = float(values.min()), float(values.max())
+    ceilings = {"I": (255, 65535), "F": (1, 255)}.get(picture.mode, (65535,))
+    ceiling = next((c for c in ceilings if low >= 0 and high <= c), None)
+    if ceiling is None:  # not-a-number fails every comparison and ends here too
+        raise PictureError(
+            name,
+            BAD_VALUES,
+            f"Mode {picture.mode!r} with values from {low:g} to {high:g}; expected "
+            f"0 to {ceilings[-1]}. Scale it to 8 bits and pass the result.",
+        )
+    return Image.fromarray(_round_to_bytes(values, ceiling))
+
+
+def _unit_to_bytes(array: np.ndarray, name: str) -> np.ndarray:
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0.0 and high <= 1.0):  # not-a-number ends here too
+        raise PictureError(
+            name,
+            BAD_VALUES,
+            f"A float array with values from {low:g} to {high:g}; expected [0, 1]. "
+            "Use astype('uint8') for 0-255, (array + 1) / 2 for [-1, 1].",
+        )
+    return _round_to_bytes(array, 1)
+
+
+def _round_to_bytes(values: Any, ceiling: int) -> np.ndarray:
+    scaled = values.astype("float32") * (255.0 / ceiling)
+    return np.rint(scaled).astype("uint8")

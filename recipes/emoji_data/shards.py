@@ -1,0 +1,125 @@
+"""Write and read tar shards of ``key.webp`` and ``key.json`` pairs."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Record = dict[str, Any]
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file aside and rename it, so that readers see all or nothing."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with aside.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def to_json_bytes(value: object, indent: int | None = None) -> bytes:
+    """Serialise the same value to the same bytes every time."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, indent=indent)
+    return text.encode("utf-8")
+
+
+def _add_member(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Add a member with fixed owner, mode and time, for equal checksums."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    info.mode = 0o644
+    archive.addfile(info, io.BytesIO(data))
+
+
+def shard_bytes(samples: Iterable[tuple[Record, bytes]]) -> bytes:
+    """Pack records and their WebP bytes into one tar archive."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for record, picture in samples:
+            _add_member(archive, f"{record['key']}.json", to_json_bytes(record))
+            _add_member(archive, f"{record['key']}.webp", picture)
+    return buffer.getvalue()
+
+
+def write_shards(
+    directory: Path,
+    split: str,
+    samples: Sequence[tuple[Record, bytes]],
+    per_shard: int = 2048,
+) -> list[dict[str, Any]]:
+    """Write ``split-00000.tar`` and so on; return name, count and checksum."""
+    directory.mkdir(parents=True, exist_ok=True)
+    written = []
+    for number, start in enumerate(range(0, len(samples), per_shard)):
+        part = samples[start : start + per_shard]
+        data = shard_bytes(part)
+        name = f"{split}-{number:05d}.tar"
+        write_atomically(directory / name, data)
+        written.append(
+            {
+                "name": name,
+                "split": split,
+                "samples": len(part),
+                "bytes": len(data),
+                "sha256": hashlib.sha256(data).hexdigest(),
+            }
+        )
+    keep = {shard["name"] for shard in written}
+    for stale in directory.glob(f"{split}-[0-9]*.tar"):
+        if stale.name not in keep:
+            stale.unlink()
+    return written
+
+
+def read_shards(paths: Iterable[Path | str]) -> Iterator[tuple[Record, Image.Image]]:
+    """Yield each record with its RGBA picture, in the order of writing."""
+    for path in paths:
+        with tarfile.open(path, "r:") as archive:
+            record: Record | None = None
+            for member in archive:
+                stream = archive.extractfile(member)
+                if stream is None:
+                    raise ValueError(f"{path}: {member.name!r} is not a file")
+                data = stream.read()
+                stem, _, kind = member.name.rpartition(".")
+                if kind == "json":
+                    record = json.loads(data)
+                elif record is None or record["key"] != stem:
+                    raise ValueError(f"{path}: no record before {member.name!r}")
+                else:
+                    with Image.open(io.BytesIO(data)) as image:
+                        yield record, image.convert("RGBA")
+                    record = None
+
+
+def shard_paths(directory: Path | str, split: str) -> list[Path]:
+    """List the shards of one split; an unknown split is an error."""
+    paths = sorted(Path(directory).glob(f"{split}-[0-9]*.tar"))
+    if not paths:
+        raise FileNotFoundError(f"no shards of split {split!r} in {directory}")
+    return paths
+
+
+def load_arrays(
+    directory: Path | str, split: str
+) -> tuple[npt.NDArray[np.uint8], list[Record]]:
+    """Load a whole split: uint8 ``(n, size, size, 4)`` and its records."""
+    pictures, records = [], []
+    for record, image in read_shards(shard_paths(directory, split)):
+        pictures.append(np.asarray(image, dtype=np.uint8))
+        records.append(record)
+    return np.stack(pictures), records

@@ -1,0 +1,268 @@
+"""Picture-caption batches of emoji artwork, each a pure function of (seed, index)."""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from PIL import Image
+
+from keras_pe.preprocessing.tokenizer import PETokenizer
+from recipes.emoji_data.captions import sample_caption
+from recipes.emoji_data.shards import load_arrays
+
+# Flags are a seventh of all concepts and look alike in every set; seeing them in each
+# round would spend a seventh of the training on them.
+FLAG_SHARE = 0.25
+SYMBOL_SHARE = 0.6
+# A mirrored picture keeps its caption unless the caption tells left from right.
+DIRECTED_WORDS = ("left", "right", "clockwise", "arrow", "hand", "back", "forward")
+# The colours of a background that is neither white nor noise lie in this range.
+WHITE_SHARE, PLAIN_SHARE = 0.5, 0.3  # the rest is two-colour gradients
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How a picture is varied.
+
+    Attributes:
+        min_side: least share of the canvas that a drawing's longer side fills.
+        max_side: most; above 1 the edges are cut.
+        aspect: largest stretch, as a ratio.
+        jitter: largest relative change of brightness, contrast and saturation.
+    """
+
+    min_side: float = 0.6
+    max_side: float = 1.1
+    aspect: float = 1.33
+    jitter: float = 0.32
+
+
+class EmojiPairs(keras.utils.PyDataset):
+    """Batches of distinct concepts: one picture, one caption each.
+
+    Every concept comes equally often, however many vendors drew it; a round is one
+    pass over all concepts. Batch i depends on the seed and on i alone.
+
+    Args:
+        directory: output of `recipes.emoji_data.prepare`.
+        tokenizer: the model's tokenizer.
+        batch_size: pairs in a batch; all of different concepts.
+        first_batch: number of the first batch: a later stage goes on counting.
+        num_batches: batches in this stage.
+        image_size: side of the pictures, pixels.
+        seed: seed of everything random.
+        leave_out: vendors whose pictures are not used.
+        augmentation: None for pictures as drawn, on white.
+        splits: shard sets to read.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        tokenizer: PETokenizer,
+        batch_size: int,
+        first_batch: int,
+        num_batches: int,
+        image_size: int,
+        seed: int,
+        leave_out: Sequence[str] = (),
+        augmentation: Augmentation | None = None,
+        splits: Sequence[str] = ("train",),
+        drawings: "Drawings | None" = None,
+    ) -> None:
+        super().__init__(workers=1)
+        self.tokenizer = tokenizer
+        self.batch_size = batch_size
+        self.first_batch = first_batch
+        self.length = num_batches
+        self.image_size = image_size
+        self.seed = seed
+        self.augmentation = augmentation
+        self.drawings = drawings or Drawings(directory, splits, leave_out)
+        concepts = len(self.drawings.by_concept)
+        if batch_size > concepts:
+            raise ValueError(
+                f"A batch holds distinct concepts: batch_size={batch_size} is more "
+                f"than the {concepts} concepts in {directory}."
+            )
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray]]:
+        number = self.first_batch + index
+        picks = self._picks(number)
+        rng = np.random.default_rng([self.seed, 1, number])
+        images = np.empty(
+            (self.batch_size, self.image_size, self.image_size, 3), "float32"
+        )
+        captions = []
+        for row, pick in enumerate(picks):
+            record = self.drawings.records[pick]
+            images[row] = self._picture(pick, record, rng)
+            captions.append(sample_caption(record, rng))
+        images = images * (2.0 / 255.0) - 1.0
+        return ({"images": images, "token_ids": shorten(self.tokenizer(captions))},)
+
+    def _picks(self, number: int) -> list[int]:
+        """Returns which drawing each row of a batch shows."""
+        groups = self.drawings.by_concept
+        per_round = max(int(self.drawings.weights.sum()) // self.batch_size, 1)
+        round_number, place = divmod(number, per_round)
+        rng = np.random.default_rng([self.seed, 0, round_number])
+        # Weighted order without replacement: exponential races (Efraimidis 2006).
+        order = np.argsort(rng.exponential(size=len(groups)) / self.drawings.weights)
+        chosen = rng.permutation(order[: per_round * self.batch_size])
+        chosen = chosen[place * self.batch_size : (place + 1) * self.batch_size]
+        picks = rng.random(len(order))
+        return [groups[c][int(picks[c] * len(groups[c]))] for c in chosen]
+
+    def _picture(
+        self, pick: int, record: dict[str, Any], rng: np.random.Generator
+    ) -> np.ndarray:
+        drawing = self.drawings.cropped[pick]
+        if self.augmentation is None:
+            return render(drawing, self.image_size, np.full(3, 255.0, "float32"))
+        words = record["label"].lower().split()
+        fixed = record["is_symbol"] or record["is_flag"]
+        flip = rng.random() < 0.5 and not (
+            fixed or any(word.startswith(DIRECTED_WORDS) for word in words)
+        )
+        return augment(drawing, self.image_size, self.augmentation, flip, rng)
+
+
+class Drawings:
+    """All drawings of some splits in memory, grouped by concept."""
+
+    def __init__(
+        self, directory: Path, splits: Sequence[str], leave_out: Sequence[str] = ()
+    ) -> None:
+        self.records: list[dict[str, Any]] = []
+        self.cropped: list[Image.Image] = []
+        groups: dict[int, list[int]] = defaultdict(list)
+        for split in splits:
+            arrays, records = load_arrays(directory, split)
+            for array, record in zip(arrays, records, strict=True):
+                if record["vendor"] in leave_out:
+                    continue
+                groups[record["concept"]].append(len(self.records))
+                self.records.append(record)
+                self.cropped.append(crop(array))
+        self.by_concept = list(groups.values())
+        firsts = [self.records[group[0]] for group in self.by_concept]
+        self.weights = np.array(
+            [
+                FLAG_SHARE
+                if first["is_flag"]
+                else SYMBOL_SHARE
+                if first["is_symbol"]
+                else 1.0
+                for first in firsts
+            ]
+        )
+
+
+def shorten(token_ids: np.ndarray, multiple: int = 4) -> np.ndarray:
+    """Drops columns that are padding in every row, down to a multiple of 4.
+
+    The text tower is causal and pools at the end of the text, so trailing padding has
+    no influence; a multiple keeps the number of compiled shapes small.
+    """
+    used = int((token_ids != 0).any(axis=0).sum())
+    kept = min(-(-used // multiple) * multiple, token_ids.shape[1])
+    return token_ids[:, :kept]
+
+
+def crop(array: np.ndarray) -> Image.Image:  # uint8 (height, width, 4)
+    """Cuts a drawing to what is not transparent; alpha premultiplied."""
+    alpha = array[..., 3]
+    rows = np.flatnonzero(alpha.max(axis=1) > 8)
+    columns = np.flatnonzero(alpha.max(axis=0) > 8)
+    if len(rows):
+        array = array[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    colours = array[..., :3].astype("uint16") * array[..., 3:] // 255
+    array = np.concatenate([colours.astype("uint8"), array[..., 3:]], axis=-1)
+    # Mode RGBX resizes each channel by itself, right for premultiplied colours.
+    return Image.fromarray(np.ascontiguousarray(array), mode="RGBX")
+
+
+def render(
+    drawing: Image.Image, size: int, background: np.ndarray, fill: float = 0.92
+) -> np.ndarray:
+    """Returns a drawing centred on a background, float32 `(size, size, 3)`, 0-255."""
+    scale = fill * size / max(drawing.size)
+    width, height = (max(round(side * scale), 1) for side in drawing.size)
+    left, top = (size - width) // 2, (size - height) // 2
+    return paste(drawing, size, (left, top, width, height), background)
+
+
+def augment(
+    drawing: Image.Image,
+    size: int,
+    how: Augmentation,
+    flip: bool,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Returns a varied drawing on a random background, float32, 0-255."""
+    longer = size * rng.uniform(how.min_side, how.max_side)
+    stretch = np.exp(rng.uniform(-0.5, 0.5) * np.log(how.aspect))
+    scale = longer / max(drawing.size)
+    width = max(round(drawing.width * scale * stretch), 2)
+    height = max(round(drawing.height * scale / stretch), 2)
+    left = round(rng.uniform(*sorted((0, size - width))))
+    top = round(rng.uniform(*sorted((0, size - height))))
+    if flip:
+        drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    canvas = background(size, rng)
+    picture = paste(drawing, size, (left, top, width, height), canvas)
+    return jitter(picture, how.jitter, rng)
+
+
+def paste(
+    drawing: Image.Image,
+    size: int,
+    place: tuple[int, int, int, int],
+    background: np.ndarray,
+) -> np.ndarray:
+    """Draws into (left, top, width, height) of a canvas; what is outside is cut."""
+    left, top, width, height = place
+    resized = np.asarray(
+        drawing.resize((width, height), Image.Resampling.BILINEAR), "float32"
+    )
+    canvas = np.empty((size, size, 3), "float32")
+    canvas[:] = background
+    rows = slice(max(top, 0), min(top + height, size))
+    columns = slice(max(left, 0), min(left + width, size))
+    part = resized[
+        rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+    ]
+    opacity = part[..., 3:] / 255.0
+    canvas[rows, columns] = canvas[rows, columns] * (1.0 - opacity) + part[..., :3]
+    return canvas
+
+
+def background(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns white, one colour, or a gradient, broadcastable to the canvas."""
+    kind = rng.random()
+    if kind < WHITE_SHARE:
+        return np.full(3, 255.0, "float32")
+    first, second = rng.uniform(0, 255, size=(2, 3)).astype("float32")
+    if kind < WHITE_SHARE + PLAIN_SHARE:
+        return first
+    ramp = np.linspace(0, 1, size, dtype="float32")
+    ramp = ramp[:, None, None] if rng.random() < 0.5 else ramp[None, :, None]
+    return np.asarray(first * (1 - ramp) + second * ramp)
+
+
+def jitter(picture: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+    """Changes brightness, contrast and saturation by up to `amount` each."""
+    brightness, contrast, saturation = rng.uniform(1 - amount, 1 + amount, size=3)
+    grey = picture.mean(axis=-1, keepdims=True)
+    picture = grey + (picture - grey) * saturation
+    middle = grey.mean()
+    picture = (middle + (picture - middle) * contrast) * brightness
+    return np.clip(picture, 0.0, 255.0)
