@@ -223,6 +223,7 @@ def train(
     leave_out: tuple[str, ...] = (),
     evaluate_every: int = 250,
     verbose: int = 1,
+    initial_weights: Path | None = None,
 ) -> PECore:
     """Trains a model and leaves its weights and log in a directory.
 
@@ -233,6 +234,7 @@ def train(
         leave_out: vendors to train without, for validation by vendor.
         evaluate_every: batches between evaluations.
         verbose: 1 for a progress bar, 2 for a line a stage, 0 for silence.
+        initial_weights: weights to start from; None starts from scratch.
 
     Returns:
         The trained model.
@@ -247,6 +249,8 @@ def train(
         on_truncation="ignore",
     )
     model = build_model(config)
+    if initial_weights is not None:
+        model.load_weights(initial_weights)
     trainer = ContrastiveTrainer(model)
     trainer.compile(optimizer=build_optimizer(config))
     validation = Validation(
@@ -279,6 +283,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--config", choices=sorted(CONFIGS), default="emoji")
     parser.add_argument("--leave-out", nargs="*", default=[], metavar="VENDOR")
+    parser.add_argument("--initial-weights", type=Path)
     parser.add_argument("--evaluate-every", type=int, default=250)
     parser.add_argument("--verbose", type=int, default=1)
     arguments = parser.parse_args()
@@ -289,6 +294,7 @@ def main() -> None:
         tuple(arguments.leave_out),
         arguments.evaluate_every,
         arguments.verbose,
+        arguments.initial_weights,
     )
 
 

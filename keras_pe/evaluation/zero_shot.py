@@ -1,7 +1,7 @@
 """Naming pictures with classes that the model was never trained on as such."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_pe.models.compiled import no_gradient
 from keras_pe.models.core import PECore
-from keras_pe.preprocessing.batches import load_batches
+from keras_pe.preprocessing.batches import PictureBatches, load_batches
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.tokenizer import PETokenizer
 
@@ -145,38 +145,29 @@ class ZeroShotClassifier:
             ValueError: if `top_k` is below 1.
             PictureError: if a picture can't be read.
         """
-        found: list[list[Prediction]] = []
-        for _, predictions in self.predict_batches(
-            pictures, top_k, progress, on_error="raise"
-        ):
-            found.extend(predictions)
-        return found
-
-    def predict_batches(
-        self,
-        pictures: Any,
-        top_k: int = 5,
-        progress: bool = False,
-        on_error: str = "raise",
-        report: Any = None,
-    ) -> Iterable[tuple[list[int], list[list[Prediction]]]]:
-        """Yields (places in `pictures`, predictions), a batch at a time.
-
-        Args: as `predict`, and
-            on_error: "raise", or "skip" to leave unreadable pictures out.
-            report: a `SkipReport` that collects what was skipped.
-        """
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k}.")
-        for indices, images in load_batches(
+        batches = load_batches(
             pictures,
             self.image_converter,
             self.batch_size,
-            on_error=on_error,
+            on_error="raise",
             progress=progress,
-            report=report,
-        ):
-            yield list(indices), self._best(self.similarities(images), top_k)
+        )
+        return [best for _, best in self.predict_batches(batches, top_k)]
+
+    def predict_batches(
+        self, batches: PictureBatches, top_k: int = 5
+    ) -> Iterator[tuple[int, list[Prediction]]]:
+        """Yields (place in the list of pictures, its best classes) as they come.
+
+        Args:
+            batches: from `load_batches`; its `report` names what it skipped.
+            top_k: classes to return for each picture.
+        """
+        for indices, images in batches:
+            best = self._best(self.similarities(images), top_k)
+            yield from zip(map(int, indices), best, strict=True)
 
     def _best(self, similarities: np.ndarray, top_k: int) -> list[list[Prediction]]:
         logits = self.logit_scale * similarities

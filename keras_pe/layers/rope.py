@@ -15,6 +15,7 @@ def rotary_table(
     *,
     class_token: bool,
     theta: float = 10_000.0,
+    reference_grid: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the cosines and sines that turn the channel pairs of each token.
 
@@ -29,6 +30,9 @@ def rotary_table(
         head_dim: channels a head; a multiple of 4.
         class_token: whether the first token is the class token.
         theta: base of the geometric series of frequencies.
+        reference_grid: None for the integer positions of the paper and of upstream.
+            A side in patches scales positions by `reference_grid / grid` along each
+            axis, as timm does away from a model's native size.
 
     Returns:
         `(cos, sin)`, float32, each `(tokens, head_dim // 2)`: one angle a pair.
@@ -56,6 +60,9 @@ def rotary_table(
     first = 1 if class_token else 0
     x = np.arange(first, first + columns, dtype=np.float32)
     y = np.arange(first, first + rows, dtype=np.float32)
+    if reference_grid is not None:
+        x = x / np.float32(columns) * np.float32(reference_grid)
+        y = y / np.float32(rows) * np.float32(reference_grid)
     pairs_per_axis = frequencies.size
     angles = np.empty((rows, columns, 2, pairs_per_axis), dtype=np.float32)
     angles[:, :, 0] = x[None, :, None] * frequencies

@@ -145,7 +145,7 @@ class Tower(keras.Model):
     def tower_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
-            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "dtype": _policy_config(self.dtype_policy),
             "num_layers": self.num_layers,
             "hidden_dim": self.hidden_dim,
             "num_heads": self.num_heads,
@@ -161,3 +161,14 @@ class Tower(keras.Model):
         if isinstance(config.get("dtype"), dict):
             config["dtype"] = keras.dtype_policies.deserialize(config["dtype"])
         return cls(**config)
+
+
+def _policy_config(policy: Any) -> Any:
+    """Returns a dtype policy as JSON.
+
+    The name says it all but for a map of policies. Keras' serialiser, which also does
+    maps, imports TensorFlow if it is installed: three seconds on any backend.
+    """
+    if isinstance(policy, keras.dtype_policies.DTypePolicyMap):
+        return keras.dtype_policies.serialize(policy)
+    return policy.name

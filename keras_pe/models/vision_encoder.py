@@ -44,6 +44,9 @@ class PEVisionEncoder(Tower):
             linearly down to 0 for the first.
         output_bias: whether the projection has a bias. Published models have none;
             timm's files can hold one.
+        rope_reference_grid: None for integer RoPE positions (paper, upstream). timm
+            instead scales positions to the model's native grid, a side in patches:
+            the same at the native size, not at others.
         remat: whether blocks are recomputed in the backward pass to save memory.
         name: name of the model.
         dtype: dtype or dtype policy of all layers.
@@ -79,6 +82,7 @@ class PEVisionEncoder(Tower):
         layer_scale: float | None = None,
         drop_path: float = 0.0,
         output_bias: bool = False,
+        rope_reference_grid: int | None = None,
         remat: bool = False,
         name: str | None = None,
         dtype: Any = None,
@@ -125,6 +129,7 @@ class PEVisionEncoder(Tower):
         self.pooling_heads = pooling_heads
         self.final_norm = final_norm
         self.output_bias = output_bias
+        self.rope_reference_grid = rope_reference_grid
 
         # === Layers ===
         policy = self.dtype_policy
@@ -220,7 +225,12 @@ class PEVisionEncoder(Tower):
         """Returns the tokens of each layer asked for; runs no block past the last."""
         grid = self.patch_embedding.grid(images.shape)
         x = self.patch_embedding(images)  # (batch, tokens, hidden_dim)
-        tables = rotary_table(grid, self.head_dim, class_token=self.class_token)
+        tables = rotary_table(
+            grid,
+            self.head_dim,
+            class_token=self.class_token,
+            reference_grid=self.rope_reference_grid,
+        )
         rotary = tuple(ops.convert_to_tensor(table) for table in tables)
         if kept_patches is not None:
             x, rotary = self._keep(x, rotary, kept_patches)
@@ -380,6 +390,7 @@ class PEVisionEncoder(Tower):
             "pooling_heads": self.pooling_heads,
             "final_norm": self.final_norm,
             "output_bias": self.output_bias,
+            "rope_reference_grid": self.rope_reference_grid,
         }
 
     @classmethod

@@ -344,8 +344,13 @@ def _three(argument: str, values: Sequence[float]) -> tuple[float, float, float]
 
 
 def _formats(formats: Collection[str]) -> tuple[str, ...]:
-    if isinstance(formats, str) or not formats:
+    names = () if isinstance(formats, str) else tuple(x.upper() for x in formats)
+    if not set(names) <= set(DEFAULT_FORMATS):
+        Image.init()  # Pillow loads its rarer decoders only when asked to
+    unknown = [x for x in names if x not in DEFAULT_FORMATS and x not in Image.OPEN]
+    if unknown or not names:
         raise ValueError(
-            f"formats={formats!r}: expected a non-empty list such as ('JPEG', 'PNG')."
+            f"formats={formats!r}: expected a list of formats that Pillow opens, "
+            f"such as {DEFAULT_FORMATS}; unknown here: {unknown}."
         )
-    return tuple(name.upper() for name in formats)
+    return names

@@ -19,8 +19,8 @@ from PIL import Image, UnidentifiedImageError
 # library in memory. Left out on purpose: EPS (runs Ghostscript, a program of its
 # own), containers that few people send and few people test (PSD, ICNS, FLI, PCX,
 # FITS, DDS, ...) and JPEG 2000, whose decoder has the longest record of memory
-# bugs. MPO is what phones call a JPEG with a second picture behind the first.
-DEFAULT_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+# bugs. "JPEG" includes the phone's MPO: a JPEG with more pictures behind the first.
+DEFAULT_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 # Pillow's own limit for a warning: 0.25 GiB of 8-bit RGB.
 DEFAULT_MAX_PIXELS = 89_478_485
@@ -231,8 +231,9 @@ def _read_header(stream: BinaryIO, name: str, formats: Collection[str]) -> Image
         raise PictureError(
             name,
             NOT_A_PICTURE,
-            f"It starts with {beginning!r}; expected one of {sorted(formats)}. "
-            "Convert it to PNG or JPEG, or extend `formats`.",
+            f"It starts with {beginning!r}; expected a header that one of "
+            f"{sorted(formats)} accepts. Convert it to PNG or JPEG, copy it again, "
+            "or extend `formats`.",
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # Pillow refuses above twice its own process-wide limit. A program that

@@ -29,9 +29,10 @@ WORD_END = "</w>"
 # Text is lower-cased before this runs, so the one letter that still folds onto a
 # letter below is the long s. Spelling it out replaces a case-insensitive flag,
 # whose folding rules differ between regular-expression engines.
+LONG_S = "\u017f"
 WORD_PATTERN = (
-    r"<[sſ]tart_of_text>|<end_of_text>"
-    r"|'[sſ]|'t|'re|'ve|'m|'ll|'d"
+    f"<[s{LONG_S}]tart_of_text>|<end_of_text>"
+    f"|'[s{LONG_S}]|'t|'re|'ve|'m|'ll|'d"
     r"|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 )
 ON_TRUNCATION = ("warn", "ignore", "error")

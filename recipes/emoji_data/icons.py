@@ -91,10 +91,10 @@ class IconSet:
 def slug_of(label: str) -> str:
     """Return the icon name that a label would have.
 
-    >>> slug_of("woman’s hat & coat")
-    'womans-hat-coat'
+    >>> slug_of("St. Martin & woman's hat")
+    'st-martin-womans-hat'
     """
-    plain = re.sub(r"['’.]", "", label.lower())
+    plain = re.sub("['\u2019.]", "", label.lower())
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
 
 
@@ -108,7 +108,7 @@ def join(icons: IconSet, concepts: Iterable[Concept]) -> dict[int, Icon]:
     concepts = list(concepts)
     found: dict[int, Icon] = {}
     used: set[Icon] = set()
-    rounds = (
+    rounds: tuple[list[tuple[Concept, str | None]], ...] = (
         [(c, icons.names.get(c.hexcode)) for c in concepts],
         [(c, slug_of(c.label)) for c in concepts if slug_of(c.label) in icons.icons],
         [(c, slug_of(c.label)) for c in concepts],

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import resvg_py
 from PIL import Image
 from tqdm import tqdm
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 def encode_webp(image: Image.Image) -> bytes:
     """Encode losslessly, with colour cleared where nothing is visible."""
-    pixels = np.array(image.convert("RGBA"))
+    pixels: npt.NDArray[np.uint8] = np.array(image.convert("RGBA"), dtype=np.uint8)
     pixels[pixels[..., 3] == 0] = 0
     buffer = io.BytesIO()
     Image.fromarray(pixels, "RGBA").save(
@@ -30,7 +31,7 @@ def render_svg(svg: str, size: int) -> bytes:
     with Image.open(io.BytesIO(png)) as image:
         if image.size != (size, size):
             raise ValueError(f"rendered to {image.size}, expected a {size}px square")
-        if image.convert("RGBA").getextrema()[3][1] == 0:
+        if image.convert("RGBA").getchannel("A").getbbox() is None:
             raise ValueError("the drawing is empty")
         return encode_webp(image)
 

@@ -12,7 +12,7 @@ from recipes.emoji_data.concepts import family_of, hexcode_of, normalise_hexcode
 from recipes.emoji_data.splits import heldout_families
 
 FLAGS, SYMBOLS, COMPONENTS = "flags", "symbols", "component"
-_WORDS = re.compile(r"[^\W\d_][\w'’.& -]*|\d+[a-z]*[\w' -]*[a-z]")
+_WORDS = re.compile(r"[^\W\d_][\w'\u2019.& -]*|\d+[a-z]*[\w' -]*[a-z]")
 
 
 @dataclass

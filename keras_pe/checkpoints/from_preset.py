@@ -1,0 +1,265 @@
+"""Builds models, tokenizers and converters from a handle."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_pe.checkpoints.checksums import read_metadata, read_verified
+from keras_pe.checkpoints.hub import CONFIG, Location, resolve
+from keras_pe.checkpoints.inspect import CheckpointInfo, inspect_checkpoint
+from keras_pe.checkpoints.load import load_weights
+from keras_pe.checkpoints.preset_weights import assign_weights, verify_weights
+from keras_pe.checkpoints.report import CheckpointError
+from keras_pe.checkpoints.serialized import MODELS, POLICY_NAME, build, build_as, check
+from keras_pe.models.core import PECore
+from keras_pe.models.lang import PELang
+from keras_pe.models.spatial import PESpatial
+from keras_pe.models.text_encoder import PETextEncoder
+from keras_pe.models.vision_encoder import PEVisionEncoder
+
+# Most special first: a PELang is a PEVisionEncoder too.
+FAMILIES = (PECore, PELang, PESpatial, PEVisionEncoder, PETextEncoder)
+OVERRIDES = ("dtype", "image_size")
+
+
+def load_preset(cls: Any, handle: str | os.PathLike[str], **overrides: Any) -> Any:
+    """Builds a model and loads its weights.
+
+    Args:
+        cls: `PECore`, `PELang`, `PESpatial`, `PEVisionEncoder` (any vision encoder, or
+            the vision tower of a dual encoder), or a subclass of one.
+        handle: see `keras_pe.checkpoints.hub.resolve`.
+        overrides: `dtype`, a floating point dtype or policy; `image_size`, of foreign
+            checkpoints only, which resamples the position embedding.
+
+    Returns:
+        The model, with all of its weights.
+
+    Raises:
+        CheckpointError: if there is no such preset, it is of another family (says
+            which class loads it), a file is damaged, or an override does not work.
+
+    Example:
+        >>> load_preset(PECore, "pe_core_large_patch14_336")    # doctest: +SKIP
+    """
+    _check_overrides(overrides)
+    family = _family(cls)
+    location = resolve(handle, vision_only=family is PEVisionEncoder)
+    if location.directory is not None:
+        return _load_own(cls, location.directory, location.handle, overrides)
+    return _load_foreign(cls, location, overrides)
+
+
+def load_tokenizer(handle: str | os.PathLike[str]) -> Any:
+    """Builds the tokenizer of a dual encoder; downloads no weights of known presets.
+
+    Args:
+        handle: see `keras_pe.checkpoints.hub.resolve`.
+
+    Returns:
+        A `PETokenizer`.
+
+    Raises:
+        CheckpointError: if the model reads no text.
+
+    Example:
+        >>> load_tokenizer("PE-Core-G14-448").context_length
+        72
+    """
+    from keras_pe.preprocessing.tokenizer import PETokenizer
+
+    location = resolve(handle, need="config")
+    if location.directory is not None:
+        return _load_object(location.directory, "tokenizer.json", "PETokenizer")
+    _, text = _foreign_configs(location)
+    if text is None:
+        raise CheckpointError(
+            f"{location.handle} is a vision encoder and reads no text, so it has no "
+            f"tokenizer. Dual encoders (pe_core_...) have one."
+        )
+    return PETokenizer(
+        context_length=text["context_length"], vocabulary_size=text["vocabulary_size"]
+    )
+
+
+def load_image_converter(handle: str | os.PathLike[str]) -> Any:
+    """Builds the image converter of a model; downloads no weights of known presets.
+
+    Args:
+        handle: see `keras_pe.checkpoints.hub.resolve`.
+
+    Returns:
+        A `PEImageConverter` for the model's image size.
+
+    Raises:
+        CheckpointError: if there is no such preset, or it has no converter.
+
+    Example:
+        >>> load_image_converter("pe_core_large_patch14_336").image_size
+        (336, 336)
+    """
+    from keras_pe.preprocessing.image import PEImageConverter
+
+    location = resolve(handle, need="config")
+    if location.directory is not None:
+        name = "image_converter.json"
+        return _load_object(location.directory, name, "PEImageConverter")
+    vision, _ = _foreign_configs(location)
+    return PEImageConverter(image_size=vision["image_size"])
+
+
+# === Presets of our own format ===
+def _load_own(
+    cls: Any, directory: Path, handle: str, overrides: Mapping[str, Any]
+) -> Any:
+    if "image_size" in overrides:
+        raise CheckpointError(
+            f"image_size can't be changed for {handle}, a preset of keras_pe. It is "
+            f"not needed: the loaded model takes pictures of any size in whole patches."
+        )
+    metadata = read_metadata(directory)
+    config = read_verified(directory, CONFIG, metadata)
+    where = f"{directory / CONFIG}"
+    found = check(config, where, MODELS)
+    preset_class = next(known for known in FAMILIES if known.__name__ == found)
+    family = _family(cls)
+    tower = family is PEVisionEncoder and preset_class is PECore
+    if not tower and not issubclass(preset_class, family):
+        raise _wrong_family(cls, handle, preset_class)
+    if "dtype" in overrides:
+        _set_dtype(config["config"], overrides["dtype"])
+    verify_weights(directory, metadata)  # before a single weight is allocated
+    same = preset_class is family
+    model = build_as(cls, config, where) if same else build(config, where)
+    assign_weights(model, directory, metadata)
+    return model.vision_encoder if tower else model
+
+
+def _load_object(directory: Path, name: str, class_name: str) -> Any:
+    metadata = read_metadata(directory)
+    if name not in metadata["files"]:
+        raise CheckpointError(
+            f"The preset {directory} has no {name}. Make a keras_pe.{class_name} with "
+            f"arguments that fit the model, and save it along: "
+            f"model.save_to_preset(directory, tokenizer=..., image_converter=...)."
+        )
+    config = read_verified(directory, name, metadata)
+    where = f"{directory / name}"
+    check(config, where, (class_name,))
+    return build(config, where)
+
+
+def _set_dtype(config: dict[str, Any], dtype: Any) -> None:
+    policy = keras.dtype_policies.serialize(keras.dtype_policies.get(dtype))
+    towers = [config[key] for key in ("vision_encoder", "text_encoder") if key in config]
+    for tower in towers:
+        tower["config"]["dtype"] = policy
+    if not towers:
+        config["dtype"] = policy
+
+
+# === Checkpoints of other projects ===
+def _load_foreign(cls: Any, location: Location, overrides: Mapping[str, Any]) -> Any:
+    assert location.checkpoint is not None
+    info = inspect_checkpoint(location.checkpoint)
+    family, foreign = _family(cls), _foreign_family(location, info)
+    if not issubclass(foreign, family) and family is not PEVisionEncoder:
+        # A tower that could be of either kind goes by what the user says it is.
+        if foreign is not PEVisionEncoder or family is PECore or _pools(info):
+            raise _wrong_family(cls, location.handle, foreign)
+        foreign = family
+    vision, text = _foreign_configs(location, info)
+    vision = {**vision, **overrides}
+    if foreign is PECore and family is PEVisionEncoder:
+        foreign = PEVisionEncoder
+    build_class = cls if foreign is family else foreign
+    try:
+        if foreign is PECore:
+            dtype = {key: overrides[key] for key in overrides if key == "dtype"}
+            towers = PEVisionEncoder(**vision), PETextEncoder(**{**(text or {}), **dtype})
+            model = build_class(*towers)
+        else:
+            model = build_class(**vision)
+    except ValueError as error:
+        raise CheckpointError(f"{location.handle} can't be built: {error}") from error
+    load_weights(
+        model, location.checkpoint, resample_positions="image_size" in overrides
+    )
+    return model
+
+
+def _foreign_family(location: Location, info: CheckpointInfo) -> Any:
+    """Returns the class of a foreign checkpoint, as far as it can be known."""
+    if location.preset is not None:
+        return next(f for f in FAMILIES if f.__name__ == location.preset.class_name)
+    if info.kind == "core":
+        return PECore
+    names = {"PE-Lang": PELang, "PE-Spatial": PESpatial}
+    return names.get((info.architecture or "").rpartition("-")[0][:10].rstrip("-"))
+
+
+def _foreign_configs(
+    location: Location, info: CheckpointInfo | None = None
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Returns the constructor arguments of both towers."""
+    if location.preset is not None:
+        return location.preset.vision_config(), location.preset.text_config()
+    assert location.checkpoint is not None
+    info = info or inspect_checkpoint(location.checkpoint)
+    if info.assumed_heads:
+        raise CheckpointError(
+            f"{location.handle} has a width that no published model has, and weights "
+            f"do not tell the number of attention heads. Build the model yourself, "
+            f"then call keras_pe.checkpoints.load_weights(model, path)."
+        )
+    return info.vision_config, info.text_config
+
+
+def _pools(info: CheckpointInfo) -> bool:
+    return info.vision_config["pooling"] is not None
+
+
+# === Checks ===
+def _family(cls: Any) -> Any:
+    for family in FAMILIES:
+        if issubclass(cls, family):
+            return family
+    raise CheckpointError(
+        f"{cls.__name__} is no model of keras_pe, expected one of "
+        f"{', '.join(family.__name__ for family in FAMILIES)} or a subclass."
+    )
+
+
+def _wrong_family(cls: Any, handle: str, found: Any) -> CheckpointError:
+    loaders = [f"keras_pe.{found.__name__}.from_preset"]
+    if found is PECore:
+        loaders.append("keras_pe.PEVisionEncoder.from_preset (its vision tower)")
+    return CheckpointError(
+        f"{handle} is a {found.__name__}, not a {cls.__name__}. Load it with "
+        f"{' or '.join(loaders)}."
+    )
+
+
+def _check_overrides(overrides: Mapping[str, Any]) -> None:
+    unknown = sorted(set(overrides) - set(OVERRIDES))
+    if unknown:
+        raise CheckpointError(
+            f"from_preset can't change {', '.join(unknown)}: a preset's weights fit "
+            f"one architecture. Expected none of these or {', '.join(OVERRIDES)}."
+        )
+    if "dtype" in overrides:
+        try:
+            name = keras.dtype_policies.get(overrides["dtype"]).name
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(
+                f"dtype={overrides['dtype']!r} is no dtype: {error}"
+            ) from error
+        if not POLICY_NAME.fullmatch(name):
+            raise CheckpointError(
+                f"dtype={overrides['dtype']!r}: expected a floating point dtype or "
+                f'policy such as "bfloat16". To quantise, load first, then call '
+                f"model.quantize."
+            )

@@ -1,0 +1,85 @@
+"""How a tensor of a foreign file becomes weights of ours."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+Shape = tuple[int, ...]
+Convert = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """One tensor of a foreign file.
+
+    Attributes:
+        source: its name there.
+        shape: its shape there.
+        targets: our weights that it fills, and how each is made from it.
+    """
+
+    source: str
+    shape: Shape
+    targets: tuple[tuple[str, Convert], ...]
+
+
+def same(array: np.ndarray) -> np.ndarray:
+    """Takes the tensor as it is."""
+    return array
+
+
+def transposed(array: np.ndarray) -> np.ndarray:
+    """(out, in) of PyTorch's Linear to (in, out) of Keras' Dense."""
+    return array.T
+
+
+def flat(array: np.ndarray) -> np.ndarray:
+    """Drops leading axes of length 1: (1, 1, hidden) to (hidden,)."""
+    return array.reshape(array.shape[-1])
+
+
+def without_batch(array: np.ndarray) -> np.ndarray:
+    """(1, tokens, hidden) to (tokens, hidden)."""
+    return array[0]
+
+
+def patch_kernel(array: np.ndarray) -> np.ndarray:
+    """(hidden, 3, patch, patch) of a convolution to (patch * patch * 3, hidden)."""
+    return array.transpose(2, 3, 1, 0).reshape(-1, array.shape[0])
+
+
+def first_third(array: np.ndarray) -> np.ndarray:
+    """The query part of a fused (3 * hidden, ...) projection, as Dense has it."""
+    return array[: array.shape[0] // 3].T
+
+
+def last_thirds(array: np.ndarray) -> np.ndarray:
+    """The key and value part of a fused projection, as Dense has it."""
+    return array[array.shape[0] // 3 :].T
+
+
+def rule(source: str, shape: Shape, target: str, convert: Convert = same) -> Rule:
+    """Returns a rule with one target."""
+    return Rule(source, shape, ((target, convert),))
+
+
+def norm_rules(source: str, target: str, channels: int) -> Iterable[Rule]:
+    """Returns the rules of a LayerNorm."""
+    yield rule(f"{source}.weight", (channels,), f"{target}/gamma")
+    yield rule(f"{source}.bias", (channels,), f"{target}/beta")
+
+
+def linear_rules(
+    source: str, target: str, inputs: int, outputs: int
+) -> Iterable[Rule]:
+    """Returns the rules of a Linear with bias."""
+    yield rule(f"{source}.weight", (outputs, inputs), f"{target}/kernel", transposed)
+    yield rule(f"{source}.bias", (outputs,), f"{target}/bias")
+
+
+def grid_tokens(config: Mapping[str, Any]) -> int:
+    """Returns the tokens of the native position embedding."""
+    side = config["image_size"] // config["patch_size"]
+    return side * side + int(config["class_token"])

@@ -1,0 +1,24 @@
+"""Set-up of the whole suite: which backend runs, and how fast it compiles."""
+
+import os
+
+# Tests compile far more than they compute: half the time without the costly passes.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import keras
+import pytest
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"keras {keras.__version__} on {keras.backend.backend()}"
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    keras.utils.set_random_seed(0)

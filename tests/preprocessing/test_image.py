@@ -1,0 +1,295 @@
+"""The image converter against the reference numbers, in every mode."""
+
+import io
+import json
+import pickle
+import sys
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+from safetensors.numpy import load_file
+
+from keras_pe.preprocessing import PEImageConverter, PictureError
+from keras_pe.preprocessing.image_file import BAD_TYPE, BAD_VALUES
+
+sys.path.insert(0, str(Path(__file__).parent))
+from picture_corpus import encoded, photo, rotated_jpeg, sixteen_bit
+
+REFERENCE = Path(__file__).parents[1] / "reference"
+EXPECTED = load_file(REFERENCE / "preprocess.safetensors")
+LEVEL = 1 / 127.5  # one of 255 steps, on the scale [-1, 1]
+
+
+def levels(image):
+    """Back from [-1, 1] to 0-255."""
+    return np.rint((np.asarray(image) + 1) * 127.5).astype(int)
+
+
+@pytest.mark.parametrize("key", sorted(EXPECTED))
+def test_reference_numbers(key):
+    name, case = key.split(".")
+    mode = "squash" if case.startswith("squash") else "center_crop"
+    converter = PEImageConverter(int(case[-2:]), mode)
+    image = converter(REFERENCE / "images" / f"{name}.png")[0]
+    assert image.dtype == np.float32
+    distance = np.abs(image - EXPECTED[key]) / LEVEL
+    assert (distance <= 1.001).mean() >= 0.999
+    assert distance.max() <= 2.001
+
+
+@pytest.mark.parametrize("size", [(300, 200), (33, 257), (10, 7), (224, 224), (5, 900)])
+@pytest.mark.parametrize("side", [32, 65])
+def test_center_crop_is_resize_then_crop(size, side):
+    picture = photo(size=size)
+    width, height = size
+    short = min(size)
+    whole = picture.resize(
+        (int(side * width / short), int(side * height / short)),
+        Image.Resampling.BILINEAR,
+    )
+    left = round((whole.width - side) / 2)
+    top = round((whole.height - side) / 2)
+    slow = np.asarray(whole.crop((left, top, left + side, top + side))).astype(int)
+    fast = levels(PEImageConverter(side, "center_crop")(picture)[0])
+    assert np.abs(fast - slow).max() <= 1
+
+
+def test_center_crop_to_a_rectangle_keeps_the_aspect_ratio():
+    picture = Image.new("RGB", (400, 100))
+    picture.paste((255, 255, 255), (150, 0, 250, 100))  # a white square
+    image = levels(PEImageConverter((50, 100), "center_crop")(picture)[0])
+    assert image.shape == (50, 100, 3)
+    white = image[25, :, 0] > 127
+    assert (white.sum(), white.argmax()) == (50, 25)
+
+
+@pytest.mark.parametrize("size", [(1, 30_000), (30_000, 1)])
+@pytest.mark.parametrize("mode", ["squash", "center_crop"])
+def test_extreme_aspect(size, mode):
+    image = PEImageConverter(224, mode)(Image.new("L", size, 255))
+    np.testing.assert_array_equal(image, np.ones((1, 224, 224, 3), "float32"))
+
+
+GREY_MODES = ["1", "L", "LA", "La", "I", "F", "I;16"]
+COLOUR_MODES = ["P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"]
+
+
+@pytest.mark.parametrize("mode", GREY_MODES + COLOUR_MODES)
+def test_every_mode(mode):
+    colour = photo(size=(96, 96))
+    grey = mode in GREY_MODES
+    first = {"La": "LA", "RGBa": "RGBA", "PA": "P", "I;16": "I"}.get(mode, mode)
+    picture = colour.convert("L") if grey else colour
+    picture = picture.convert(first).convert(mode)
+    if mode == "I;16":
+        wide = np.asarray(colour.convert("L")).astype("uint16") * 257
+        picture = Image.fromarray(wide)
+    assert picture.mode == mode
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        image = PEImageConverter(24)(picture)
+    expected = PEImageConverter(24)(colour.convert("L") if grey else colour)
+    # Bits and palettes carry less than the photo does, YCbCr rounds.
+    assert np.abs(levels(image) - levels(expected)).mean() < 2
+
+
+def test_sixteen_bits_are_scaled_not_clipped():
+    ramp = levels(PEImageConverter((48, 64))(encoded(sixteen_bit(), "PNG")))[0, 0, :, 0]
+    assert (ramp[0], ramp[-1]) == (0, 255)
+    np.testing.assert_allclose(ramp, np.linspace(0, 255, 64), atol=0.6)
+
+
+def test_wide_modes_take_the_smallest_range_that_fits():
+    def first(mode, values):
+        picture = Image.fromarray(np.array([values], mode))
+        return levels(PEImageConverter((1, len(values)))(picture))[0, 0, :, 0].tolist()
+
+    assert first("int32", [0, 255]) == [0, 255]
+    assert first("int32", [0, 65535]) == [0, 255]
+    assert first("float32", [0, 1]) == [0, 255]
+    assert first("float32", [0, 255]) == [0, 255]
+    for dtype, value in (("int32", -1), ("int32", 70_000), ("float32", np.nan)):
+        with pytest.raises(PictureError) as caught:
+            first(dtype, [0, value])
+        assert caught.value.reason == BAD_VALUES
+
+
+def test_alpha_is_dropped_or_laid_on_a_background():
+    clear_red = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    assert levels(PEImageConverter(8)(clear_red))[0, 0, 0].tolist() == [255, 0, 0]
+    on_green = PEImageConverter(8, background=(0, 255, 0))
+    assert levels(on_green(clear_red))[0, 0, 0].tolist() == [0, 255, 0]
+    palette = clear_red.quantize()
+    assert levels(on_green(encoded(palette, "PNG")))[0, 0, 0].tolist() == [0, 255, 0]
+    opaque = photo()
+    np.testing.assert_array_equal(on_green(opaque), PEImageConverter(8)(opaque))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(orientation):
+    content = rotated_jpeg(orientation)
+    stored = Image.open(io.BytesIO(content))
+    converter = PEImageConverter((40, 56))
+    expected = converter(ImageOps.exif_transpose(stored))
+    np.testing.assert_array_equal(converter(content), expected)
+    np.testing.assert_array_equal(converter(stored), expected)
+    without_tag = converter(Image.fromarray(np.asarray(stored)))
+    assert (np.abs(expected - without_tag).max() > 0.2) == (orientation > 1)
+
+
+def test_exif_orientation_of_a_tiff_is_applied_once():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(photo(), "TIFF", exif=exif)
+    expected = photo().transpose(Image.Transpose.ROTATE_270)
+    converter = PEImageConverter((64, 48))
+    np.testing.assert_array_equal(converter(content), converter(expected))
+
+
+def test_first_frame_of_an_animation():
+    frames = [Image.new("RGB", (9, 9), c) for c in ("red", "lime", "blue")]
+    for file_format in ("GIF", "PNG", "WEBP", "TIFF"):
+        content = encoded(
+            frames[0], file_format, save_all=True, append_images=frames[1:]
+        )
+        pixel = levels(PEImageConverter(4)(content))[0, 0, 0]
+        assert np.abs(pixel - [255, 0, 0]).max() <= 3, file_format
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("resize_mode", ["squash", "center_crop"])
+def test_arrays_equal_pil_images(mode, resize_mode):
+    picture = photo(mode)
+    array = np.asarray(picture)
+    converter = PEImageConverter(24, resize_mode)
+    expected = converter(picture)
+    np.testing.assert_array_equal(converter(array), expected)
+    np.testing.assert_array_equal(converter(array / np.float32(255)), expected)
+    np.testing.assert_array_equal(converter(array / 255), expected)
+    np.testing.assert_array_equal(converter(keras.ops.array(array)), expected)
+    if mode == "L":
+        np.testing.assert_array_equal(converter(array[..., None]), expected)
+    else:
+        batch = converter(np.stack([array, array[::-1]]))
+        assert batch.shape == (2, 24, 24, 3)
+        np.testing.assert_array_equal(batch[:1], expected)
+
+
+def test_kinds_may_be_mixed(tmp_path):
+    path = tmp_path / "photo.png"
+    photo().save(path)
+    array = np.asarray(photo())
+    converter = PEImageConverter(16)
+    mixed = [str(path), path, path.read_bytes(), photo(), array, bytearray(b"")]
+    images = converter(mixed[:-1])
+    assert images.shape == (5, 16, 16, 3)
+    assert np.ptp(images, axis=0).max() == 0
+    np.testing.assert_array_equal(converter(p for p in mixed[:-1]), images)
+    np.testing.assert_array_equal(converter(np.array([str(path)])), images[:1])
+    assert converter([]).shape == (0, 16, 16, 3)
+    with pytest.raises(PictureError, match=r"pictures\[5\] \(bytearray\): empty"):
+        converter(mixed)
+
+
+@pytest.mark.parametrize(
+    ("picture", "reason", "message"),
+    [
+        (np.zeros((3, 8, 9), "uint8"), BAD_TYPE, "moveaxis"),
+        (np.zeros((8, 9, 2), "uint8"), BAD_TYPE, "1, 3 or 4 channels"),
+        (np.zeros(8, "uint8"), BAD_TYPE, "expected .height, width"),
+        (np.zeros((8, 9), "uint16"), BAD_TYPE, "65535"),
+        (np.zeros((8, 9), "int64"), BAD_TYPE, "int64"),
+        (np.zeros((0, 9), "uint8"), BAD_VALUES, "no pixel"),
+        (np.full((8, 9), 2.0), BAD_VALUES, "from 2 to 2"),
+        (np.full((8, 9), -0.1), BAD_VALUES, "expected .0, 1"),
+        (np.full((8, 9), np.nan), BAD_VALUES, "nan"),
+        (3, BAD_TYPE, "int"),
+        ({"a": 1}, BAD_TYPE, "dict"),
+        ([None], BAD_TYPE, r"pictures\[0\] \(NoneType\)"),
+    ],
+)
+def test_what_is_no_picture_is_an_error(picture, reason, message):
+    with pytest.raises(PictureError, match=message) as caught:
+        PEImageConverter(8)(picture)
+    assert caught.value.reason == reason
+
+
+def test_skipping_is_told_and_booked():
+    converter = PEImageConverter(8, on_error="skip")
+    with pytest.warns(UserWarning, match=r"2 of 3 pictures skipped.*missing.jpg"):
+        images = converter(["missing.jpg", photo(), b""])
+    assert images.shape == (1, 8, 8, 3)
+    assert [item.index for item in converter.last_report.skipped] == [0, 2]
+    converter(photo())
+    assert converter.last_report.num_skipped == 0
+
+
+def test_errors_survive_pickling():
+    error = PictureError("a.jpg", "empty file", "It has no bytes.")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (copy.name, copy.reason, str(copy)) == ("a.jpg", "empty file", str(error))
+
+
+def test_interpolation_and_normalisation():
+    picture = photo()
+    sharp = PEImageConverter(16, interpolation="nearest")(picture)
+    assert np.abs(sharp - PEImageConverter(16)(picture)).max() > LEVEL
+    mean, std = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
+    clip = PEImageConverter(16, mean=mean, std=std)(picture)
+    unit = (PEImageConverter(16)(picture) + 1) / 2
+    np.testing.assert_allclose(clip, (unit - mean) / std, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image_size": 0}, "positive"),
+        ({"image_size": (1, 2, 3)}, "height, width"),
+        ({"image_size": 22.5}, "positive integer"),
+        ({"resize_mode": "pad"}, "squash"),
+        ({"interpolation": "cubic"}, "bicubic"),
+        ({"mean": (1, 2)}, "three"),
+        ({"std": (1, 0, 1)}, "above zero"),
+        ({"max_pixels": 0}, "positive"),
+        ({"formats": ("JPGE",)}, "JPGE"),
+        ({"formats": "PNG"}, "list"),
+        ({"background": (0, 0, 256)}, "0 to 255"),
+        ({"on_error": "ignore"}, "raise"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PEImageConverter(**arguments)
+
+
+def test_formats_are_an_allow_list():
+    content = encoded(photo(), "PNG")
+    with pytest.raises(PictureError, match="not a picture of an allowed format"):
+        PEImageConverter(8, formats=["jpeg"])(content)
+    rare = encoded(photo(), "PCX")
+    with pytest.raises(PictureError, match="not a picture of an allowed format"):
+        PEImageConverter(8)(rare)
+    assert PEImageConverter(8, formats=["PCX"])(rare).shape == (1, 8, 8, 3)
+
+
+def test_config_round_trip():
+    converter = PEImageConverter(
+        (24, 32),
+        "center_crop",
+        "bicubic",
+        mean=(0.1, 0.2, 0.3),
+        std=(0.4, 0.5, 0.6),
+        max_pixels=10_000,
+        formats=("PNG",),
+        background=(1, 2, 3),
+        on_error="skip",
+    )
+    text = json.dumps(keras.saving.serialize_keras_object(converter))
+    copy = keras.saving.deserialize_keras_object(json.loads(text))
+    assert copy.get_config() == converter.get_config()
+    assert copy.image_size == (24, 32)
+    np.testing.assert_array_equal(copy(photo()), converter(photo()))
