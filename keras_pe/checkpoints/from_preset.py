@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_pe.checkpoints.checksums import read_metadata, read_verified
-from keras_pe.checkpoints.hub import CONFIG, Location, resolve
+from keras_pe.checkpoints.hub import CONFIG, Location, known_preset, resolve
 from keras_pe.checkpoints.inspect import CheckpointInfo, inspect_checkpoint
 from keras_pe.checkpoints.load import load_weights
 from keras_pe.checkpoints.preset_weights import assign_weights, verify_weights
@@ -21,7 +21,7 @@ from keras_pe.models.text_encoder import PETextEncoder
 from keras_pe.models.vision_encoder import PEVisionEncoder
 
 # Most special first: a PELang is a PEVisionEncoder too.
-FAMILIES = (PECore, PELang, PESpatial, PEVisionEncoder, PETextEncoder)
+FAMILIES = (PECore, PELang, PESpatial, PEVisionEncoder)
 OVERRIDES = ("dtype", "image_size")
 
 
@@ -47,6 +47,9 @@ def load_preset(cls: Any, handle: str | os.PathLike[str], **overrides: Any) -> A
     """
     _check_overrides(overrides)
     family = _family(cls)
+    preset = known_preset(handle)
+    if preset is not None:  # a wrong class is no reason to download gigabytes
+        _check_family(cls, str(handle), _class_named(preset.class_name))
     location = resolve(handle, vision_only=family is PEVisionEncoder)
     if location.directory is not None:
         return _load_own(cls, location.directory, location.handle, overrides)
@@ -123,12 +126,10 @@ def _load_own(
     metadata = read_metadata(directory)
     config = read_verified(directory, CONFIG, metadata)
     where = f"{directory / CONFIG}"
-    found = check(config, where, MODELS)
-    preset_class = next(known for known in FAMILIES if known.__name__ == found)
+    preset_class = _class_named(check(config, where, MODELS))
+    _check_family(cls, handle, preset_class)
     family = _family(cls)
     tower = family is PEVisionEncoder and preset_class is PECore
-    if not tower and not issubclass(preset_class, family):
-        raise _wrong_family(cls, handle, preset_class)
     if "dtype" in overrides:
         _set_dtype(config["config"], overrides["dtype"])
     verify_weights(directory, metadata)  # before a single weight is allocated
@@ -154,7 +155,9 @@ def _load_object(directory: Path, name: str, class_name: str) -> Any:
 
 def _set_dtype(config: dict[str, Any], dtype: Any) -> None:
     policy = keras.dtype_policies.serialize(keras.dtype_policies.get(dtype))
-    towers = [config[key] for key in ("vision_encoder", "text_encoder") if key in config]
+    towers = [
+        config[key] for key in ("vision_encoder", "text_encoder") if key in config
+    ]
     for tower in towers:
         tower["config"]["dtype"] = policy
     if not towers:
@@ -166,11 +169,10 @@ def _load_foreign(cls: Any, location: Location, overrides: Mapping[str, Any]) ->
     assert location.checkpoint is not None
     info = inspect_checkpoint(location.checkpoint)
     family, foreign = _family(cls), _foreign_family(location, info)
-    if not issubclass(foreign, family) and family is not PEVisionEncoder:
-        # A tower that could be of either kind goes by what the user says it is.
-        if foreign is not PEVisionEncoder or family is PECore or _pools(info):
-            raise _wrong_family(cls, location.handle, foreign)
-        foreign = family
+    pools = info.vision_config["pooling"] is not None
+    if foreign is PEVisionEncoder and family is not PECore and not pools:
+        foreign = family  # it could be of any kind: what the user says counts
+    _check_family(cls, location.handle, foreign)
     vision, text = _foreign_configs(location, info)
     vision = {**vision, **overrides}
     if foreign is PECore and family is PEVisionEncoder:
@@ -179,7 +181,10 @@ def _load_foreign(cls: Any, location: Location, overrides: Mapping[str, Any]) ->
     try:
         if foreign is PECore:
             dtype = {key: overrides[key] for key in overrides if key == "dtype"}
-            towers = PEVisionEncoder(**vision), PETextEncoder(**{**(text or {}), **dtype})
+            towers = (
+                PEVisionEncoder(**vision),
+                PETextEncoder(**{**(text or {}), **dtype}),
+            )
             model = build_class(*towers)
         else:
             model = build_class(**vision)
@@ -197,8 +202,10 @@ def _foreign_family(location: Location, info: CheckpointInfo) -> Any:
         return next(f for f in FAMILIES if f.__name__ == location.preset.class_name)
     if info.kind == "core":
         return PECore
-    names = {"PE-Lang": PELang, "PE-Spatial": PESpatial}
-    return names.get((info.architecture or "").rpartition("-")[0][:10].rstrip("-"))
+    architecture = info.architecture or ""
+    if architecture.startswith("PE-Lang"):
+        return PELang
+    return PESpatial if architecture.startswith("PE-Spatial") else PEVisionEncoder
 
 
 def _foreign_configs(
@@ -218,10 +225,6 @@ def _foreign_configs(
     return info.vision_config, info.text_config
 
 
-def _pools(info: CheckpointInfo) -> bool:
-    return info.vision_config["pooling"] is not None
-
-
 # === Checks ===
 def _family(cls: Any) -> Any:
     for family in FAMILIES:
@@ -233,11 +236,19 @@ def _family(cls: Any) -> Any:
     )
 
 
-def _wrong_family(cls: Any, handle: str, found: Any) -> CheckpointError:
+def _class_named(name: str) -> Any:
+    return next(family for family in FAMILIES if family.__name__ == name)
+
+
+def _check_family(cls: Any, handle: str, found: Any) -> None:
+    """Refuses a class that does not load what was found; says which one does."""
+    family = _family(cls)
+    if family is PEVisionEncoder or issubclass(found, family):
+        return
     loaders = [f"keras_pe.{found.__name__}.from_preset"]
     if found is PECore:
         loaders.append("keras_pe.PEVisionEncoder.from_preset (its vision tower)")
-    return CheckpointError(
+    raise CheckpointError(
         f"{handle} is a {found.__name__}, not a {cls.__name__}. Load it with "
         f"{' or '.join(loaders)}."
     )

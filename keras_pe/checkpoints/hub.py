@@ -98,6 +98,12 @@ def resolve(
     raise unknown_preset(handle)
 
 
+def known_preset(handle: str | os.PathLike[str]) -> Preset | None:
+    """Returns the row of the preset table that a handle means; downloads nothing."""
+    match = HUB.fullmatch(os.fspath(handle))
+    return preset_of_repo(match[1]) if match else find_preset(os.fspath(handle))
+
+
 # === Presets of the table ===
 def _of_preset(handle: str, preset: Preset, need: str, vision_only: bool) -> Location:
     if preset.directory is not None:
@@ -119,7 +125,11 @@ def _of_preset(handle: str, preset: Preset, need: str, vision_only: bool) -> Loc
 def _first_of(preset: Preset, sources: Sequence[Source]) -> Path:
     """Returns the file of the first source that has it."""
     failures: list[str] = []
+    unreachable = False
     for source in sources:
+        # No connection: asking for the next file would only wait once more.
+        if unreachable and not hub_download.is_cached(source.repo, source.file):
+            continue
         try:
             directory = hub_download.download(
                 source.repo, [source.file], None, progress=True
@@ -128,6 +138,7 @@ def _first_of(preset: Preset, sources: Sequence[Source]) -> Path:
         # A broken transfer is not among these: it is to be repeated, not replaced by
         # the file of another source.
         except (NotOnHubError, NotCachedError) as error:
+            unreachable = isinstance(error, NotCachedError)
             failures.append(str(error))
     raise HubError(
         f"The weights of {preset.name} are at none of their sources: "

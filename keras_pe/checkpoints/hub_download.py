@@ -53,6 +53,11 @@ def is_offline() -> bool:
     )
 
 
+def is_cached(repo: str, name: str, revision: str | None = None) -> bool:
+    """Whether a file is in the cache, without asking the Hub."""
+    return _cached_path(repo, name, revision) is not None
+
+
 def list_files(repo: str, revision: str | None) -> list[str]:
     """Returns the names of the files of a repository, of the cache when offline.
 
@@ -223,7 +228,7 @@ def _where(repo: str, revision: str | None) -> str:
 @contextlib.contextmanager
 def _no_progress_bars() -> Iterator[None]:
     """Keeps the client quiet about files of a few kilobytes."""
-    from huggingface_hub.utils import (
+    from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,
         enable_progress_bars,

@@ -9,7 +9,8 @@ import keras
 from keras_pe.checkpoints.report import CheckpointError
 
 PREFIX = "keras_pe>"
-MODELS = ("PECore", "PEVisionEncoder", "PELang", "PESpatial", "PETextEncoder")
+MODELS = ("PECore", "PEVisionEncoder", "PELang", "PESpatial")  # what a preset holds
+PARTS = ("PETextEncoder",)
 CONVERTERS = ("PETokenizer", "PEImageConverter", "PEVideoConverter")
 # Keys that make Keras treat a mapping as an object to build.
 OBJECT_KEYS = {"class_name", "registered_name", "module"}
@@ -116,7 +117,7 @@ def _check_object(config: dict[str, Any], where: str) -> None:
     registered = config.get("registered_name")
     inner = config.get("config")
     ours = (
-        name in MODELS + CONVERTERS
+        name in MODELS + PARTS + CONVERTERS
         and registered == _registered(str(name))
         and isinstance(module, str)
         and module.split(".")[0] == "keras_pe"

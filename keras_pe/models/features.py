@@ -51,7 +51,7 @@ def resolve_layers(
         ValueError: if a number is out of range.
         TypeError: if it is no whole number.
     """
-    numbers = [layers] if isinstance(layers, int) else list(layers)
+    numbers = list(layers) if isinstance(layers, list | tuple) else [layers]
     resolved = []
     for number in numbers:
         if isinstance(number, bool) or not hasattr(number, "__index__"):

@@ -133,7 +133,7 @@ class Tower(keras.Model):
             ):
                 dense.enable_lora(rank, lora_alpha=alpha)
                 adapted.add(id(dense))
-        for layer in self._flatten_layers(include_self=False, recursive=True):
+        for layer in self._flatten_layers(recursive=True):
             if id(layer) in adapted:
                 layer.bias.trainable = False
             elif not layer._layers:

@@ -193,6 +193,28 @@ class PEImageConverter:
         """Build a converter from what `get_config` returned."""
         return cls(**config)
 
+    @classmethod
+    def from_preset(cls, preset: str) -> PEImageConverter:
+        """Build the converter of a preset; see `keras_pe.checkpoints.presets`.
+
+        Args:
+            preset: name, alias, directory, `hf://owner/repo[@revision]` or
+                `kaggle://...`.
+
+        Returns:
+            The converter, for the preset's image size.
+
+        Raises:
+            CheckpointError: if there is no such preset, or it has no converter.
+
+        Example:
+            >>> PEImageConverter.from_preset("PE-Core-L14-336").image_size
+            (336, 336)
+        """
+        from keras_pe.checkpoints.from_preset import load_image_converter
+
+        return load_image_converter(preset)
+
     def _open(self, picture: Any, name: str) -> Image.Image:
         """Give any kind of picture as an upright PIL image of a resizable mode."""
         if isinstance(picture, Image.Image):

@@ -163,5 +163,6 @@ def _unit_to_bytes(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _round_to_bytes(values: Any, ceiling: int) -> np.ndarray:
-    scaled = values.astype("float32") * (255.0 / ceiling)
-    return np.rint(scaled).astype("uint8")
+    scaled = values.astype("float32")
+    scaled *= 255.0 / ceiling  # in place: a picture may have 89 million pixels
+    return np.rint(scaled, out=scaled).astype("uint8")

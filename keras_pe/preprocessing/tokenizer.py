@@ -211,6 +211,28 @@ class PETokenizer:
         """Build a tokenizer from what `get_config` returned."""
         return cls(**config)
 
+    @classmethod
+    def from_preset(cls, preset: str) -> PETokenizer:
+        """Build the tokenizer of a preset; see `keras_pe.checkpoints.presets`.
+
+        Args:
+            preset: name, alias, directory, `hf://owner/repo[@revision]` or
+                `kaggle://...`.
+
+        Returns:
+            The tokenizer, with the context length of the preset's text tower.
+
+        Raises:
+            CheckpointError: if there is no such preset, or it reads no text.
+
+        Example:
+            >>> PETokenizer.from_preset("pe_core_gigantic_patch14_448").context_length
+            72
+        """
+        from keras_pe.checkpoints.from_preset import load_tokenizer
+
+        return load_tokenizer(preset)
+
     def _encode_with_literals(
         self, engine: tokenizers.Tokenizer, text: str
     ) -> list[int]:

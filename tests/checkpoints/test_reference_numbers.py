@@ -16,7 +16,6 @@ from tests.reference_models import (
     upstream_model,
 )
 
-pytestmark = pytest.mark.quick
 TOLERANCE = 1e-5  # relative L2 error of each tensor, float32
 BFLOAT16_COSINE = 0.9999
 
@@ -95,7 +94,8 @@ def build(folder, **arguments):
 
 
 FOLDERS = [
-    *(f"upstream/{name}" for name in UPSTREAM),
+    pytest.param("upstream/core_cls", marks=pytest.mark.quick),
+    *(f"upstream/{name}" for name in UPSTREAM[1:]),
     *(f"timm/{name}" for name in TIMM),
     "open_clip",
 ]
@@ -107,7 +107,8 @@ def test_every_reference_tensor(folder):
     report = load_weights(model, checkpoint(folder))
     assert len(report.loaded) == report.num_tensors
     expected = numbers(folder)
-    inputs = {n for n in expected if n.endswith((".image", ".ids", "text_ids", ".frames")) or n == "image"}
+    endings = (".image", ".ids", "text_ids", ".frames")
+    inputs = {n for n in expected if n.endswith(endings) or n == "image"}
     seen = set()
     for name, ours in all_outputs(folder, model):
         error = relative_error(to_numpy(ours), expected[name])

@@ -1,0 +1,267 @@
+"""Writes a preset directory, whole or not at all."""
+
+import datetime
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_pe.checkpoints.checksums import METADATA, read_metadata, write_metadata
+from keras_pe.checkpoints.manifest import core_manifest, vision_manifest
+from keras_pe.checkpoints.preset_weights import SHARD_MAP, SINGLE_FILE
+from keras_pe.checkpoints.report import CheckpointError
+from keras_pe.checkpoints.serialized import MODELS, check, serialize
+from keras_pe.models.core import PECore
+
+MAX_SHARD_GB = 10.0  # KerasHub's default
+DTYPES = ("float16", "bfloat16", "float32")
+# What write_metadata and this file say; not the caller's to set.
+RESERVED = {
+    "keras_version",
+    "keras_pe_version",
+    "parameter_count",
+    "date_saved",
+    "dtype",
+    "files",
+    "metadata_sha256",
+}
+
+
+def save_preset(
+    model: keras.Model,
+    directory: str | os.PathLike[str],
+    tokenizer: Any = None,
+    image_converter: Any = None,
+    metadata: Mapping[str, Any] | None = None,
+    dtype: str | None = None,
+    max_shard_size: float = MAX_SHARD_GB,
+) -> None:
+    """Writes a preset directory in KerasHub's layout, with checksums of all files.
+
+    It is written aside and then moved into place. A preset that is there is replaced
+    as a whole; anything else is left alone.
+
+    Args:
+        model: a `PECore`, `PEVisionEncoder`, `PELang` or `PESpatial`. LoRA updates are
+            merged into the weights, optimizer state is left out.
+        directory: where; made if missing.
+        tokenizer: a `PETokenizer` to write along.
+        image_converter: a `PEImageConverter` to write along.
+        metadata: more to say in metadata.json, such as scores; JSON values.
+        dtype: dtype of the weights in the file, "float16", "bfloat16" or "float32";
+            None is the model's own. The loaded model has the dtype it has here.
+        max_shard_size: gigabytes above which the weights are split into files.
+
+    Raises:
+        CheckpointError: if something can't be saved, or the directory holds files
+            that belong to no preset.
+
+    Example:
+        >>> save_preset(model, "cats", tokenizer=tokenizer)    # doctest: +SKIP
+    """
+    _check_arguments(model, metadata, dtype)
+    objects = {"config.json": serialize(model)}
+    for name, item, expected in (
+        ("tokenizer.json", tokenizer, "PETokenizer"),
+        ("image_converter.json", image_converter, "PEImageConverter"),
+    ):
+        if item is not None:
+            objects[name] = serialize(item)
+            check(objects[name], name.removesuffix(".json"), (expected,))
+    target = Path(directory).expanduser().resolve()
+    _check_target(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A sibling: renaming works within one file system only.
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        aside.chmod(0o755)  # mkdtemp makes it private
+        for name, config in objects.items():
+            text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
+            (aside / name).write_text(text, encoding="utf-8")
+        stored = _save_weights(model, aside, dtype, max_shard_size)
+        write_metadata(aside, _metadata(model, stored, metadata))
+        _sync(aside)
+        _move_into_place(aside, target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _save_weights(
+    model: keras.Model, directory: Path, dtype: str | None, max_shard_size: float
+) -> str:
+    """Writes the weights; returns the dtype in the file."""
+    own = str(_towers(model)[0].dtype_policy.variable_dtype)
+    stored = dtype or own
+    if stored != own or model.compiled:
+        # Keras writes what the model has, in its dtype and with its optimizer. A twin
+        # has neither. It gets the weights through a file, which merges LoRA.
+        twin = _twin(model, stored)
+        full = directory / "full.weights.h5"
+        model.save_weights(full)
+        twin.load_weights(full)
+        full.unlink()
+        _check_finite(model, twin, stored)
+        model = twin
+    size = sum(
+        math.prod(variable.shape) * _item_size(variable.dtype)
+        for variable in model.variables
+    )
+    if size > max_shard_size * 1024**3:
+        model.save_weights(directory / SHARD_MAP, max_shard_size=max_shard_size)
+    else:
+        model.save_weights(directory / SINGLE_FILE)
+    return stored
+
+
+def _twin(model: keras.Model, dtype: str) -> Any:
+    """Returns a model of the same architecture, uncompiled, in another dtype."""
+    if isinstance(model, PECore):
+        vision = _twin(model.vision_encoder, dtype)
+        return PECore(vision, _twin(model.text_encoder, dtype), name=model.name)
+    policy = keras.DTypePolicy(dtype)
+    return type(model).from_config({**model.get_config(), "dtype": policy})
+
+
+def _check_finite(model: keras.Model, twin: keras.Model, dtype: str) -> None:
+    for variable in twin.trainable_variables:
+        if not bool(keras.ops.all(keras.ops.isfinite(variable.value))):
+            raise CheckpointError(
+                f"{variable.path} of {type(model).__name__} has values that {dtype} "
+                f"can't hold, or that are no numbers. Save as float32 or bfloat16, or "
+                f"look at the training run if they are NaN."
+            )
+
+
+def _item_size(dtype: str) -> int:
+    return {"float16": 2, "bfloat16": 2, "float64": 8}.get(dtype, 4)
+
+
+def _towers(model: keras.Model) -> list[Any]:
+    if isinstance(model, PECore):
+        return [model.vision_encoder, model.text_encoder]
+    return [model]
+
+
+def _metadata(
+    model: keras.Model, dtype: str, more: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    import keras_pe
+
+    configs = [tower.get_config() for tower in _towers(model)]
+    manifest = (
+        core_manifest(configs[0], configs[1])
+        if len(configs) == 2
+        else vision_manifest(configs[0])
+    )
+    now = datetime.datetime.now(datetime.UTC)
+    return {
+        "keras_version": keras.__version__,
+        "keras_pe_version": keras_pe.__version__,
+        "parameter_count": sum(math.prod(shape) for shape in manifest.values()),
+        "date_saved": now.strftime("%Y-%m-%d@%H:%M:%S"),
+        "dtype": dtype,
+        **(more or {}),
+    }
+
+
+# === The directory ===
+def _sync(directory: Path) -> None:
+    """Makes the content survive a power failure before it gets its name."""
+    for path in (*directory.iterdir(), directory):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _move_into_place(aside: Path, target: Path) -> None:
+    if not target.exists():
+        os.rename(aside, target)
+    else:
+        # A directory with files can't be renamed over. Should the process die between
+        # the two renames, the previous preset is whole under the name of `old`.
+        old = aside.with_name(f"{aside.name}.old")
+        os.rename(target, old)
+        try:
+            os.rename(aside, target)
+        except OSError:
+            os.rename(old, target)
+            raise
+        shutil.rmtree(old)
+    descriptor = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)  # the new name itself
+    finally:
+        os.close(descriptor)
+
+
+def _check_target(target: Path) -> None:
+    """Refuses a place where something else than a preset would be lost."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise CheckpointError(
+            f"{target} is a file, expected a directory, new or with a preset in it."
+        )
+    names = {path.name for path in target.iterdir()}
+    if not names:
+        return
+    if METADATA not in names:
+        raise CheckpointError(
+            f"{target} is not empty and holds no preset ({', '.join(sorted(names)[:5])}"
+            f"). Give another directory, or empty this one."
+        )
+    try:
+        listed = set(read_metadata(target)["files"]) | {METADATA}
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{target} holds a damaged preset, or none of keras_pe, and is not "
+            f"replaced ({error}). Give another directory, or empty this one."
+        ) from error
+    others = sorted(names - listed)
+    if others:
+        raise CheckpointError(
+            f"{target} holds {', '.join(others[:5])} beside a preset, which replacing "
+            f"it would delete. Move them, or give another directory."
+        )
+
+
+# === Arguments ===
+def _check_arguments(
+    model: keras.Model, metadata: Mapping[str, Any] | None, dtype: str | None
+) -> None:
+    if type(model).__name__ not in MODELS:
+        raise CheckpointError(
+            f"A {type(model).__name__} can't be saved as a preset, expected one of "
+            f"{', '.join(MODELS)}. Other models have save_weights."
+        )
+    if dtype is not None and dtype not in DTYPES:
+        raise CheckpointError(
+            f"dtype={dtype!r}: expected one of {', '.join(DTYPES)} or None."
+        )
+    for layer in model._flatten_layers():
+        if getattr(layer, "quantization_mode", None) is not None:
+            raise CheckpointError(
+                f"{layer.path} is quantised ({layer.quantization_mode}), and a preset "
+                f"holds floating point weights. Save before calling quantize."
+            )
+    taken = sorted(RESERVED & set(metadata or ()))
+    if taken:
+        raise CheckpointError(
+            f"metadata can't set {', '.join(taken)}, which save_preset sets itself. "
+            f"Use other names."
+        )
+    try:
+        json.dumps(dict(metadata or {}), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"metadata must be made of JSON values (numbers that are finite, strings, "
+            f"lists, mappings): {error}."
+        ) from error

@@ -1,0 +1,82 @@
+"""The `keras-pe` command: parses, dispatches, and turns errors into one line."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+COMMANDS = ("demo", "classify", "embed", "index", "search", "presets", "inspect")
+
+EPILOG = """examples:
+  keras-pe demo
+  keras-pe classify cat.jpg --classes "a cat" "a dog"
+  keras-pe index photos --output photos.index
+  keras-pe search photos.index --text "a red car"
+
+Each command has its own help: keras-pe COMMAND --help
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of all commands."""
+    from importlib import import_module
+
+    import keras_pe
+
+    parser = argparse.ArgumentParser(
+        prog="keras-pe",
+        description="Perception Encoder from the command line.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"keras-pe {keras_pe.__version__}"
+    )
+    parser.add_argument(
+        "--debug", action="store_true", help="show the whole traceback of an error"
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        command = import_module(f"keras_pe.cli.{name}")
+        subparser = subparsers.add_parser(
+            name,
+            help=command.HELP,
+            description=command.__doc__,
+            epilog=command.EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: command line without the program's name; None takes the process's.
+
+    Returns:
+        0 if all went well, 1 for an error (one line on standard error), 3 if some
+        pictures were skipped, 130 after Ctrl-C. A wrong command line exits with 2.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    options = build_parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except KeyboardInterrupt:
+        print("keras-pe: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `keras-pe presets | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        if options.debug:
+            raise
+        line = " ".join(str(error).split()) or type(error).__name__
+        print(f"keras-pe: {line}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,479 @@
+"""Presets of our own format: round trips, damage, and what is never deleted."""
+
+import hashlib
+import json
+import os
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+import keras_pe
+from keras_pe.checkpoints import CheckpointError, checksums
+from keras_pe.checkpoints.from_preset import (
+    load_image_converter,
+    load_preset,
+    load_tokenizer,
+)
+from keras_pe.checkpoints.preset_weights import load_preset_weights
+from keras_pe.checkpoints.save_preset import save_preset
+from tests.checkpoints import tiny
+
+pytestmark = pytest.mark.quick
+FILES = {
+    "config.json",
+    "image_converter.json",
+    "metadata.json",
+    "model.weights.h5",
+    "tokenizer.json",
+}
+NUM_FLIPS = 1000
+
+
+@pytest.fixture
+def model():
+    return tiny.core()
+
+
+@pytest.fixture
+def preset(model, tmp_path):
+    directory = tmp_path / "cats"
+    save_preset(
+        model,
+        directory,
+        tokenizer=tiny.tokenizer(),
+        image_converter=keras_pe.PEImageConverter(32, resize_mode="center_crop"),
+        metadata={"trained_on": "cats 🐈", "learning_rate": 1e-5},
+    )
+    return directory
+
+
+def resign(directory, **changes):
+    """Writes files anew with checksums that agree: what an attacker would do."""
+    for name, config in changes.items():
+        (directory / f"{name}.json").write_text(json.dumps(config))
+    content = json.loads((directory / "metadata.json").read_text())
+    (directory / "metadata.json").unlink()
+    del content["files"], content["metadata_sha256"]
+    checksums.write_metadata(directory, content)
+
+
+def config_of(directory, name="config"):
+    return json.loads((directory / f"{name}.json").read_text())
+
+
+# === Round trips ===
+def test_layout_and_metadata(preset, model):
+    assert {path.name for path in preset.iterdir()} == FILES
+    assert os.listdir(preset.parent) == ["cats"]  # nothing is left beside it
+    metadata = config_of(preset, "metadata")
+    assert metadata["keras_version"] == keras.__version__
+    assert metadata["keras_pe_version"] == keras_pe.__version__
+    assert metadata["parameter_count"] == model.count_params()
+    assert metadata["trained_on"] == "cats 🐈"
+    assert set(metadata["files"]) == FILES - {"metadata.json"}
+    for name, entry in metadata["files"].items():
+        content = (preset / name).read_bytes()
+        assert entry["sha256"] == hashlib.sha256(content).hexdigest()
+        assert entry["size"] == len(content)
+    assert config_of(preset)["registered_name"] == "keras_pe>PECore"
+
+
+def test_core_comes_back(preset, model):
+    found = keras_pe.PECore.from_preset(preset)
+    assert found.get_config() == model.get_config()
+    assert tiny.equal(tiny.values(found), tiny.values(model))
+    assert np.array_equal(tiny.embed(found), tiny.embed(model))
+    assert load_tokenizer(preset).get_config() == tiny.tokenizer().get_config()
+    assert load_image_converter(preset).resize_mode == "center_crop"
+    tower = keras_pe.PEVisionEncoder.from_preset(preset)
+    assert tiny.equal(tiny.values(tower), tiny.values(model.vision_encoder))
+
+
+@pytest.mark.parametrize("cls", [keras_pe.PELang, keras_pe.PESpatial])
+def test_vision_encoders_come_back(cls, tmp_path):
+    model = tiny.lang(cls)
+    model.save_to_preset(tmp_path / "a")
+    found = cls.from_preset(tmp_path / "a")
+    assert type(found) is cls
+    assert np.array_equal(tiny.embed(found), tiny.embed(model))
+    assert type(keras_pe.PEVisionEncoder.from_preset(tmp_path / "a")) is cls
+    other = keras_pe.PESpatial if cls is keras_pe.PELang else keras_pe.PELang
+    for wrong in (other, keras_pe.PECore):
+        with pytest.raises(CheckpointError, match=rf"{cls.__name__}\.from_preset"):
+            wrong.from_preset(tmp_path / "a")
+
+
+def test_truncated_encoder_comes_back(model, tmp_path):
+    small = model.vision_encoder.truncate(1, norm=True)
+    small.save_to_preset(tmp_path / "a")
+    found = keras_pe.PEVisionEncoder.from_preset(tmp_path / "a")
+    assert np.array_equal(tiny.embed(found), tiny.embed(small))
+
+
+def test_subclasses_load_as_themselves(preset):
+    class MyCore(keras_pe.PECore):
+        pass
+
+    assert type(MyCore.from_preset(preset)) is MyCore
+
+
+def test_dtype_when_loading(preset):
+    found = keras_pe.PECore.from_preset(preset, dtype="mixed_bfloat16")
+    assert found.vision_encoder.dtype_policy.name == "mixed_bfloat16"
+    assert found.text_encoder.dtype_policy.name == "mixed_bfloat16"
+    with pytest.raises(CheckpointError, match="any size"):
+        keras_pe.PECore.from_preset(preset, image_size=64)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_files(dtype, model, tmp_path):
+    save_preset(model, tmp_path / "a", dtype=dtype)
+    save_preset(model, tmp_path / "b")
+    sizes = [(tmp_path / x / "model.weights.h5").stat().st_size for x in "ab"]
+    assert sizes[0] < sizes[1] - model.count_params()
+    found = keras_pe.PECore.from_preset(tmp_path / "a")
+    assert found.vision_encoder.dtype_policy.name == "float32"
+    for variable, original in zip(found.weights, model.weights, strict=True):
+        a = keras.ops.convert_to_numpy(variable)
+        b = keras.ops.convert_to_numpy(original)
+        rounded = keras.ops.cast(b, dtype)
+        if "logit_scale" in variable.path:
+            rounded = b  # float32 under any policy
+        expected = keras.ops.convert_to_numpy(keras.ops.cast(rounded, "float32"))
+        assert np.array_equal(a, expected), variable.path
+    assert config_of(tmp_path / "a", "metadata")["dtype"] == dtype
+
+
+def test_float16_overflow_is_refused(model, tmp_path):
+    kernel = model.vision_encoder.projection.kernel
+    kernel.assign(kernel * 1e7)
+    with pytest.raises(CheckpointError, match="float16 can't hold"):
+        save_preset(model, tmp_path / "a", dtype="float16")
+    assert os.listdir(tmp_path) == []
+
+
+def test_shards(model, tmp_path):
+    save_preset(model, tmp_path / "a", max_shard_size=100 / 1024**2)
+    listed = set(config_of(tmp_path / "a", "metadata")["files"])
+    shards = {name for name in listed if name.endswith(".h5")}
+    assert len(shards) == 3
+    assert "model.weights.json" in listed
+    found = keras_pe.PECore.from_preset(tmp_path / "a")
+    assert tiny.equal(tiny.values(found), tiny.values(model))
+    assert tiny.equal(_reloaded(tmp_path / "a"), tiny.values(model))
+    for name in sorted(shards):
+        path = tmp_path / "a" / name
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(CheckpointError, match=f"{name} is damaged"):
+            keras_pe.PECore.from_preset(tmp_path / "a")
+        path.write_bytes(content)
+    config = config_of(tmp_path / "a", "model.weights")
+    config["weight_map"]["/vars"] = "../../elsewhere.weights.h5"
+    resign(tmp_path / "a", **{"model.weights": config})
+    with pytest.raises(CheckpointError, match=r"elsewhere\.weights\.h5"):
+        keras_pe.PECore.from_preset(tmp_path / "a")
+
+
+def _reloaded(directory):
+    other = tiny.scramble(tiny.core(), seed=9)
+    load_preset_weights(other, directory)
+    return tiny.values(other)
+
+
+def test_compiled_models_and_lora(model, tmp_path):
+    model.enable_lora(2)
+    tiny.scramble(model, seed=3)
+    model.compile("adam", "mse")
+    model.optimizer.build(model.trainable_variables)
+    expected = tiny.embed(model)
+    save_preset(model, tmp_path / "a")
+    with h5py.File(tmp_path / "a" / "model.weights.h5") as file:
+        assert set(file) == {"layers", "vars"}  # no optimizer
+    found = keras_pe.PECore.from_preset(tmp_path / "a")
+    assert np.allclose(tiny.embed(found), expected, atol=1e-6)
+    assert config_of(tmp_path / "a", "metadata")["parameter_count"] == (
+        found.count_params()
+    )
+    with pytest.raises(CheckpointError, match="LoRA"):
+        load_preset_weights(model, tmp_path / "a")
+
+
+# === Loading into a model that exists ===
+def test_load_preset_weights(preset, model):
+    report = load_preset_weights(tiny.scramble(tiny.core(), 4), preset)
+    assert report.family == "keras_pe"
+    assert len(report.loaded) == report.num_tensors == len(model.weights)
+    assert tiny.equal(_reloaded(preset), tiny.values(model))
+
+
+def test_stochastic_depth_may_differ(preset, model):
+    other = tiny.core(drop_path=0.1)
+    load_preset_weights(other, preset)
+    assert np.array_equal(tiny.embed(other), tiny.embed(model))
+
+
+def test_another_architecture_is_refused(preset):
+    other = keras_pe.PECore(
+        keras_pe.PEVisionEncoder(**{**tiny.VISION, "num_heads": 2}, output_dim=16),
+        keras_pe.PETextEncoder(vocabulary_size=600, **tiny.TEXT),
+    )
+    before = tiny.values(other)
+    message = r"vision_encoder\.num_heads is 2 here and 4 there"
+    with pytest.raises(CheckpointError, match=message):
+        load_preset_weights(other, preset)
+    assert tiny.equal(tiny.values(other), before)
+    with pytest.raises(CheckpointError, match="another architecture"):
+        load_preset_weights(other.vision_encoder, preset)
+
+
+def test_weights_that_do_not_fit_leave_the_model_alone(preset, tmp_path):
+    """Checksums agree, but the file is another model's."""
+    with h5py.File(preset / "model.weights.h5", "a") as file:
+        path = "layers/pe_vision_encoder/projection/vars/0"
+        del file[path]
+        file[path] = np.zeros((3, 3), "float32")
+    resign(preset)
+    other = tiny.scramble(tiny.core(), seed=9)
+    before = tiny.values(other)
+    with pytest.raises(CheckpointError, match="does not hold the weights"):
+        load_preset_weights(other, preset)
+    assert tiny.equal(tiny.values(other), before)
+    with pytest.raises(CheckpointError, match="does not hold the weights"):
+        keras_pe.PECore.from_preset(preset)
+
+
+# === Damage ===
+def test_every_bit_flip_is_refused(preset):
+    """1000 random bits, each in turn; half of them in the small files."""
+    random = np.random.default_rng(0)
+    contents = tiny.directory_files(preset)
+    small = sorted(FILES - {"model.weights.h5"})
+    other = tiny.scramble(tiny.core(), seed=9)
+    before = tiny.values(other)
+    refused = 0
+    for number in range(NUM_FLIPS):
+        name = "model.weights.h5" if number % 2 else small[number // 2 % len(small)]
+        content = bytearray(contents[name])
+        position = int(random.integers(len(content)))
+        content[position] ^= 1 << int(random.integers(8))
+        (preset / name).write_bytes(content)
+        with pytest.raises(CheckpointError) as error:
+            if name == "tokenizer.json":
+                load_tokenizer(preset)
+            elif name == "image_converter.json":
+                load_image_converter(preset)
+            elif number % 4 < 2:
+                load_preset_weights(other, preset)
+            else:
+                load_preset(keras_pe.PECore, preset)
+        assert name in str(error.value)
+        refused += 1
+        (preset / name).write_bytes(contents[name])
+    assert refused == NUM_FLIPS
+    assert tiny.equal(tiny.values(other), before)
+    load_preset_weights(other, preset)  # the flips are undone: it loads again
+    assert not tiny.equal(tiny.values(other), before)
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+@pytest.mark.parametrize("length", [0, 1, 0.5, -1])
+def test_cut_files_are_refused(preset, name, length):
+    content = (preset / name).read_bytes()
+    end = int(len(content) * length) if isinstance(length, float) else length
+    (preset / name).write_bytes(content[:end])
+    with pytest.raises(CheckpointError, match=name):
+        _load_all(preset)
+
+
+@pytest.mark.parametrize("name", ["config.json", "metadata.json", "model.weights.h5"])
+def test_missing_files_are_refused(preset, name):
+    (preset / name).unlink()
+    other = tiny.core()
+    with pytest.raises(CheckpointError, match=name):
+        load_preset_weights(other, preset)
+
+
+def _load_all(directory):
+    load_tokenizer(directory)
+    load_image_converter(directory)
+    return load_preset(keras_pe.PECore, directory)
+
+
+def test_parts_that_were_not_saved(model, tmp_path):
+    save_preset(model, tmp_path / "a")
+    with pytest.raises(CheckpointError, match=r"has no tokenizer\.json"):
+        load_tokenizer(tmp_path / "a")
+    # One that is put there later has no checksum.
+    (tmp_path / "a" / "tokenizer.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"has no tokenizer\.json"):
+        load_tokenizer(tmp_path / "a")
+
+
+# === Configurations are data ===
+HOSTILE = {
+    "lambda": {"class_name": "__lambda__", "config": {"value": "x"}},
+    "keras layer": {"module": "keras.layers", "class_name": "Dense", "config": {}},
+    "function": {
+        "module": "os",
+        "class_name": "function",
+        "config": "system",
+        "registered_name": "system",
+    },
+    "our name on another class": {
+        "module": "os.path",
+        "class_name": "PEVisionEncoder",
+        "config": {},
+        "registered_name": "keras_pe>PEVisionEncoder",
+    },
+    "quantised policy": {
+        "module": "keras.dtype_policies",
+        "class_name": "QuantizedDTypePolicy",
+        "config": {"mode": "int8", "source_name": "float32"},
+        "registered_name": None,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_foreign_objects_are_never_built(preset, kind):
+    for place in ("vision_encoder", "name", "deep"):
+        config = config_of(preset)
+        if place == "deep":
+            config["config"]["text_encoder"]["config"]["dtype"] = [HOSTILE[kind]]
+        else:
+            config["config"][place] = HOSTILE[kind]
+        resign(preset, config=config)
+        with pytest.raises(CheckpointError, match="Nothing was built"):
+            keras_pe.PECore.from_preset(preset)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"registered_name": "keras_hub>GemmaBackbone"}, "expected one of keras_pe>"),
+        ({"registered_name": "keras_pe>PETextEncoder"}, "expected one of keras_pe>"),
+        ({"registered_name": None}, "no Keras object"),
+        ({"compile_config": {"optimizer": "adam"}}, "has compile_config"),
+        ({"config": {}}, "does not fit PECore"),
+    ],
+)
+def test_configurations_that_are_no_model(preset, change, message):
+    resign(preset, config={**config_of(preset), **change})
+    with pytest.raises(CheckpointError, match=message):
+        keras_pe.PECore.from_preset(preset)
+
+
+def test_unknown_arguments_in_a_configuration(preset):
+    config = config_of(preset)
+    config["config"]["vision_encoder"]["config"]["new_idea"] = 1
+    resign(preset, config=config)
+    with pytest.raises(CheckpointError, match="newer keras_pe"):
+        keras_pe.PECore.from_preset(preset)
+
+
+def test_deep_nesting_and_names_with_paths(preset):
+    config = config_of(preset)
+    for _ in range(50):
+        config["config"]["name"] = [config["config"]["name"]]
+    resign(preset, config=config)
+    with pytest.raises(CheckpointError, match="nested deeper"):
+        keras_pe.PECore.from_preset(preset)
+    content = config_of(preset, "metadata")
+    content["files"]["../config.json"] = content["files"]["config.json"]
+    content["metadata_sha256"] = checksums.BLANK
+    text = json.dumps(content)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    (preset / "metadata.json").write_text(text.replace(checksums.BLANK, digest))
+    with pytest.raises(CheckpointError, match="plain name"):
+        keras_pe.PECore.from_preset(preset)
+
+
+# === Writing is whole or not at all ===
+def test_replaced_as_a_whole(preset):
+    other = tiny.scramble(tiny.core(), seed=5)
+    save_preset(other, preset)
+    assert {path.name for path in preset.iterdir()} == {
+        "config.json",
+        "metadata.json",
+        "model.weights.h5",
+    }
+    assert tiny.equal(_reloaded(preset), tiny.values(other))
+    assert os.listdir(preset.parent) == ["cats"]
+
+
+def test_a_failed_save_keeps_the_old_preset(preset, model, monkeypatch):
+    before = tiny.directory_files(preset)
+
+    def full_disk(*arguments):
+        raise OSError(28, "No space left on device")
+
+    for broken in ("write_metadata", "_sync", "_move_into_place"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"keras_pe.checkpoints.save_preset.{broken}", full_disk)
+            with pytest.raises(OSError, match="No space"):
+                save_preset(model, preset)
+        assert tiny.directory_files(preset) == before
+        assert os.listdir(preset.parent) == ["cats"]
+
+    rename, calls = os.rename, []
+
+    def second_rename_fails(source, target):
+        calls.append(target)
+        if len(calls) == 2:
+            full_disk()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", second_rename_fails)
+    with pytest.raises(OSError, match="No space"):
+        save_preset(model, preset)
+    assert tiny.directory_files(preset) == before
+    assert os.listdir(preset.parent) == ["cats"]
+
+
+def test_other_directories_are_left_alone(model, preset, tmp_path):
+    thesis = tmp_path / "thesis"
+    thesis.mkdir()
+    (thesis / "chapter1.tex").write_text("Cats.")
+    with pytest.raises(CheckpointError, match="holds no preset"):
+        save_preset(model, thesis)
+    with pytest.raises(CheckpointError, match="is a file"):
+        save_preset(model, thesis / "chapter1.tex")
+    (preset / "notes.txt").write_text("Mine.")
+    with pytest.raises(CheckpointError, match=r"notes\.txt"):
+        save_preset(model, preset)
+    (preset / "notes.txt").unlink()
+    (preset / "metadata.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="damaged preset"):
+        save_preset(model, preset)
+    (tmp_path / "empty").mkdir()
+    save_preset(model, tmp_path / "empty")  # empty is as good as new
+    save_preset(model, tmp_path / "new" / "one")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dtype": "int8"}, "float16, bfloat16, float32"),
+        ({"metadata": {"files": {}}}, "can't set files"),
+        ({"metadata": {"loss": float("nan")}}, "JSON values"),
+        ({"metadata": {"model": object()}}, "JSON values"),
+        ({"tokenizer": keras_pe.PEImageConverter(32)}, "expected one of"),
+    ],
+)
+def test_bad_arguments(model, tmp_path, arguments, message):
+    with pytest.raises(CheckpointError, match=message):
+        save_preset(model, tmp_path / "a", **arguments)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_no_preset_model(model, tmp_path):
+    with pytest.raises(CheckpointError, match="A PETextEncoder can't be saved"):
+        save_preset(model.text_encoder, tmp_path / "a")
+    with pytest.raises(CheckpointError, match="A Sequential can't be saved"):
+        save_preset(keras.Sequential(), tmp_path / "a")
+    model.vision_encoder.blocks[0].feed_forward.expand.quantize("int8")
+    with pytest.raises(CheckpointError, match="quantised"):
+        save_preset(model, tmp_path / "a")

@@ -1,0 +1,42 @@
+"""Rematerialisation changes memory, not values: outputs and gradients agree."""
+
+import keras
+import numpy as np
+import pytest
+
+from tests.small_models import images, perturb, vision_encoder
+
+pytestmark = pytest.mark.quick
+
+
+class Trainer(keras.Model):
+    """One step of gradient descent on the squared output."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+        self.built = True
+
+    def call(self, x, training=None):
+        return self.encoder(x, training=training)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return keras.ops.mean(keras.ops.square(y_pred))
+
+
+def after_one_step(remat, drop_path):
+    keras.utils.set_random_seed(0)
+    encoder = perturb(vision_encoder(remat=remat, drop_path=drop_path))
+    trainer = Trainer(encoder)
+    trainer.compile(keras.optimizers.SGD(0.1))
+    loss = trainer.train_on_batch(images(4))
+    return float(loss), [keras.ops.convert_to_numpy(w) for w in encoder.weights]
+
+
+@pytest.mark.parametrize("drop_path", [0.0, 0.5])
+def test_same_loss_and_gradients(drop_path):
+    loss, weights = after_one_step(False, drop_path)
+    remat_loss, remat_weights = after_one_step(True, drop_path)
+    assert remat_loss == pytest.approx(loss, rel=1e-5)
+    for plain, recomputed in zip(weights, remat_weights, strict=True):
+        np.testing.assert_allclose(plain, recomputed, rtol=1e-4, atol=1e-5)
