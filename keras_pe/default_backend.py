@@ -10,7 +10,7 @@ BACKENDS = ("jax", "torch", "tensorflow")
 
 
 def configured_backend() -> str:
-    """Returns the backend that Keras will take: its configuration file or TensorFlow."""
+    """Returns the backend that Keras will take: its configured one or TensorFlow."""
     home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
     try:
         config = json.loads((Path(home) / "keras.json").read_text())

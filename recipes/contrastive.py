@@ -24,6 +24,8 @@ from keras_pe.training.contrastive import ContrastiveTrainer
 from recipes.emoji_data.captions import class_prompts
 from recipes.emoji_pairs import Augmentation, Drawings, EmojiPairs, render
 
+DEFAULT_AUGMENTATION = Augmentation()
+
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
@@ -31,7 +33,7 @@ class Stage:
 
     image_size: int
     batches: int
-    augmentation: Augmentation | None = Augmentation()
+    augmentation: Augmentation | None = DEFAULT_AUGMENTATION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Config:
     text_heads: int = 4
     output_dim: int = 192
     vocabulary_size: int = 6000
-    context_length: int = 16
+    context_length: int = 20
     batch_size: int = 256
     learning_rate: float = 1.5e-3
     warmup_batches: int = 200

@@ -145,7 +145,9 @@ def _upstream_vision(
         kernel=shape("conv1.weight"),
         tokens=shape("positional_embedding")[0],
         class_token=has("class_embedding"),
-        num_layers=_count(tensors, re.escape(prefix) + r"transformer\.resblocks\.(\d+)"),
+        num_layers=_count(
+            tensors, re.escape(prefix) + r"transformer\.resblocks\.(\d+)"
+        ),
         intermediate_dim=shape("transformer.resblocks.0.mlp.c_fc.weight")[0],
         output_dim=shape("proj")[1] if has("proj") else None,
         pooling="attention" if has("attn_pool.probe") else None,

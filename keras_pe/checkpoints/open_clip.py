@@ -1,4 +1,4 @@
-"""Tensor names of open_clip's `PE-Core-*` dual encoders: a timm tower and a text tower."""
+"""Tensor names of open_clip's `PE-Core-*` dual encoders: a timm and a text tower."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -71,9 +71,7 @@ def norm_rules(source: str, target: str, channels: int) -> Iterable[Rule]:
     yield rule(f"{source}.bias", (channels,), f"{target}/beta")
 
 
-def linear_rules(
-    source: str, target: str, inputs: int, outputs: int
-) -> Iterable[Rule]:
+def linear_rules(source: str, target: str, inputs: int, outputs: int) -> Iterable[Rule]:
     """Returns the rules of a Linear with bias."""
     yield rule(f"{source}.weight", (outputs, inputs), f"{target}/kernel", transposed)
     yield rule(f"{source}.bias", (outputs,), f"{target}/bias")

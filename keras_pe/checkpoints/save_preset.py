@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_pe.checkpoints.checksums import METADATA, read_metadata, write_metadata
 from keras_pe.checkpoints.manifest import core_manifest, vision_manifest
@@ -130,7 +131,8 @@ def _twin(model: keras.Model, dtype: str) -> Any:
 
 def _check_finite(model: keras.Model, twin: keras.Model, dtype: str) -> None:
     for variable in twin.trainable_variables:
-        if not bool(keras.ops.all(keras.ops.isfinite(variable.value))):
+        array = keras.ops.convert_to_numpy(variable)
+        if not np.isfinite(array.astype("float32")).all():
             raise CheckpointError(
                 f"{variable.path} of {type(model).__name__} has values that {dtype} "
                 f"can't hold, or that are no numbers. Save as float32 or bfloat16, or "

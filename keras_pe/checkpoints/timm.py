@@ -33,9 +33,7 @@ def vision_rules(config: Config, source: str = "", target: str = "") -> Iterable
     embedding = f"{target}patch_embedding"
     if config["class_token"]:
         shape = (1, 1, hidden)
-        yield rule(
-            f"{source}cls_token", shape, f"{embedding}/class_embedding", flat
-        )
+        yield rule(f"{source}cls_token", shape, f"{embedding}/class_embedding", flat)
     yield rule(
         f"{source}pos_embed",
         (1, grid_tokens(config), hidden),

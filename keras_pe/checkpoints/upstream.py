@@ -98,9 +98,7 @@ def _pooling_rules(hidden: int, theirs: str, ours: str) -> Iterable[Rule]:
                 (f"{ours}/key_value/{weight}", last_thirds),
             ),
         )
-    yield from linear_rules(
-        f"{theirs}.attn.out_proj", f"{ours}/output", hidden, hidden
-    )
+    yield from linear_rules(f"{theirs}.attn.out_proj", f"{ours}/output", hidden, hidden)
     yield from norm_rules(f"{theirs}.layernorm", f"{ours}/norm", hidden)
     inner = 4 * hidden
     forward = f"{ours}/feed_forward"

@@ -54,13 +54,16 @@ def positive(text: str) -> int:
 
 def load(preset: str) -> Loaded:
     """Loads a dual encoder with its tokenizer, converter and metadata."""
-    from keras_pe.checkpoints.from_preset import load_metadata
+    from keras_pe.checkpoints.checksums import read_metadata
+    from keras_pe.checkpoints.hub import resolve
 
+    model = PECore.from_preset(preset)
+    directory = resolve(preset, need="config").directory  # None for other formats
     return Loaded(
-        PECore.from_preset(preset),
+        model,
         PETokenizer.from_preset(preset),
         PEImageConverter.from_preset(preset),
-        load_metadata(preset),
+        {} if directory is None else read_metadata(directory),
     )
 
 

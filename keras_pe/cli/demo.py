@@ -90,8 +90,8 @@ def draw(paths: list[Path], found: list[list[Prediction]]) -> Image.Image:
         left = (place % columns) * cell_width + 20
         top = (place // columns) * cell_height + 16
         width = cell_width - 40
-        with Image.open(path) as picture:
-            picture = picture.convert("RGBA").resize((side, side))
+        with Image.open(path) as file:
+            picture = file.convert("RGBA").resize((side, side))
         canvas.paste(picture, (left + (width - side) // 2, top), picture)
         pen.text((left, top + side + 8), _label(path), INK, name_font)
         for row, prediction in enumerate(best):

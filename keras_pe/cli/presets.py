@@ -20,9 +20,9 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from keras_pe.checkpoints.presets import presets_of
+    from keras_pe.models.vision_encoder import PEVisionEncoder
 
-    rows = presets_of()
+    rows = PEVisionEncoder.presets
     if options.json:
         print(json.dumps(rows, indent=2))
         return 0
@@ -32,11 +32,11 @@ def run(options: argparse.Namespace) -> int:
     for name, row in rows.items():
         table.add_row(
             name,
-            row["official_name"],
-            row["class_name"],
+            row["official_name"] or "",
+            row["class"],
             f"{row['parameters'] / 1e6:,.1f} M",
             f"{row['image_size']} px",
-            "in the package" if row.get("bundled") else "Hugging Face Hub",
+            "Hugging Face Hub" if row["sources"] else "in the package",
         )
     Console().print(table)
     return 0

@@ -56,9 +56,7 @@ class SelfAttention(keras.layers.Layer):
         self, x: Any, rotary: RotaryTable | None = None
     ) -> Any:
         tokens = x.shape[1]
-        qkv = ops.reshape(
-            self.qkv(x), (-1, tokens, 3, self.num_heads, self.head_dim)
-        )
+        qkv = ops.reshape(self.qkv(x), (-1, tokens, 3, self.num_heads, self.head_dim))
         query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         if rotary is not None:
             query, key = rotate(query, rotary), rotate(key, rotary)

@@ -67,10 +67,10 @@ def rotary_table(
     angles = np.empty((rows, columns, 2, pairs_per_axis), dtype=np.float32)
     angles[:, :, 0] = x[None, :, None] * frequencies
     angles[:, :, 1] = y[:, None, None] * frequencies
-    angles = angles.reshape(rows * columns, 2 * pairs_per_axis)
+    table = angles.reshape(rows * columns, 2 * pairs_per_axis)
     if class_token:
-        angles = np.concatenate([np.zeros_like(angles[:1]), angles])
-    return np.cos(angles), np.sin(angles)
+        table = np.concatenate([np.zeros_like(table[:1]), table])
+    return np.cos(table), np.sin(table)
 
 
 def rotate(x: Any, table: RotaryTable) -> Any:  # x: (batch, tokens, heads, head_dim)
@@ -88,11 +88,9 @@ def rotate(x: Any, table: RotaryTable) -> Any:  # x: (batch, tokens, heads, head
         The rotated tensor, of the shape and dtype of `x`.
     """
     cos, sin = (ops.expand_dims(ops.cast(t, "float32"), -2) for t in table)
-    batch, tokens, heads, head_dim = x.shape
+    _, tokens, heads, head_dim = x.shape
     # -1 for the batch alone: every other size is known when the graph is traced.
-    pairs = ops.reshape(
-        ops.cast(x, "float32"), (-1, tokens, heads, head_dim // 2, 2)
-    )
+    pairs = ops.reshape(ops.cast(x, "float32"), (-1, tokens, heads, head_dim // 2, 2))
     even, odd = pairs[..., 0], pairs[..., 1]
     turned = ops.stack([even * cos - odd * sin, odd * cos + even * sin], axis=-1)
     return ops.cast(ops.reshape(turned, (-1, tokens, heads, head_dim)), x.dtype)

@@ -25,7 +25,9 @@ _compiled: "weakref.WeakKeyDictionary[keras.Model, dict[Hashable, Any]]" = (
 )
 
 
-def run_compiled(model: keras.Model, key: Hashable, method: Method, *arrays: Any) -> Any:
+def run_compiled(
+    model: keras.Model, key: Hashable, method: Method, *arrays: Any
+) -> Any:
     """Calls `method(*arrays)`, compiled where that is possible.
 
     Args:
@@ -142,7 +144,7 @@ def _unbound(method: Method) -> Method:
         arguments = method.keywords
         function = bound.__func__  # type: ignore[attr-defined]
         return lambda model, *arrays: function(model, *arrays, **arguments)
-    return method.__func__  # type: ignore[attr-defined,no-any-return]
+    return method.__func__  # type: ignore[attr-defined]
 
 
 def no_gradient() -> Any:

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_pe.models.compiled import run_compiled
+from keras_pe.models.presets_property import PresetsProperty
 from keras_pe.models.text_encoder import PETextEncoder
 from keras_pe.models.vision_encoder import PEVisionEncoder
 
@@ -41,6 +42,8 @@ class PECore(keras.Model):
         >>> model.encode_image(images) @ model.encode_text(ids).T   # doctest: +SKIP
     """
 
+    presets = PresetsProperty()
+
     def __init__(
         self,
         vision_encoder: PEVisionEncoder,
@@ -66,7 +69,7 @@ class PECore(keras.Model):
         self.build(None)
 
     def build(self, inputs_shape: Any) -> None:
-        if self.built:
+        if getattr(self, "built", False):  # loading a model builds it again
             return
         # float32 under any policy: exp() of it multiplies every cosine.
         self.logit_scale = self.add_weight(
@@ -241,7 +244,8 @@ class PECore(keras.Model):
 
         Args:
             directory: where; made if missing.
-            parts: `tokenizer`, `image_converter`, `metadata` to write along.
+            parts: `tokenizer`, `image_converter`, `metadata` to write along, and
+                `dtype` of the file.
         """
         from keras_pe.checkpoints.save_preset import save_preset
 

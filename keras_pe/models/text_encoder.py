@@ -96,7 +96,7 @@ class PETextEncoder(Tower):
         self.build((None, context_length))
 
     def build(self, token_ids_shape: Any) -> None:
-        if self.built:
+        if getattr(self, "built", False):  # loading a model builds it again
             return
         self.token_embedding.build((None, None))
         self.position_embedding = self.add_weight(

@@ -12,6 +12,7 @@ from keras_pe.layers.rope import rotary_table
 from keras_pe.layers.transformer import NORM_EPSILON
 from keras_pe.models.compiled import run_compiled
 from keras_pe.models.features import Features, resolve_layers
+from keras_pe.models.presets_property import PresetsProperty
 from keras_pe.models.tower import Tower
 
 Pooling = Literal["attention", "token", "average"] | None
@@ -65,6 +66,8 @@ class PEVisionEncoder(Tower):
         >>> encoder.features(np.zeros((1, 32, 48, 3), "float32"), layers=-1)
         Features(layer=2, normed=False, grid=(4, 6), class_token=False, shape=(1, 24, 32))
     """  # noqa: E501
+
+    presets = PresetsProperty()
 
     def __init__(
         self,
@@ -167,7 +170,7 @@ class PEVisionEncoder(Tower):
         self.build((None, image_size, image_size, 3))
 
     def build(self, images_shape: Any) -> None:
-        if self.built:
+        if getattr(self, "built", False):  # loading a model builds it again
             return
         shape = (None, None, self.hidden_dim)
         self.patch_embedding.build((None, self.image_size, self.image_size, 3))
@@ -409,8 +412,14 @@ class PEVisionEncoder(Tower):
 
         return load_preset(cls, preset, **overrides)
 
-    def save_to_preset(self, directory: Any) -> None:
-        """Writes a preset directory that `from_preset` reads."""
+    def save_to_preset(self, directory: Any, **parts: Any) -> None:
+        """Writes a preset directory that `from_preset` reads.
+
+        Args:
+            directory: where; made if missing.
+            parts: `image_converter` and `metadata` to write along, and `dtype` of the
+                file.
+        """
         from keras_pe.checkpoints.save_preset import save_preset
 
-        save_preset(self, directory)
+        save_preset(self, directory, **parts)

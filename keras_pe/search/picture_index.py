@@ -212,9 +212,7 @@ class PictureIndex:
         """
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k}.")
-        found = self.vectors.search(
-            np.asarray(query, "float32"), min(top_k, len(self))
-        )
+        found = self.vectors.search(np.asarray(query, "float32"), min(top_k, len(self)))
         return [
             Match(self.paths[int(key)], 1.0 - float(distance))
             for key, distance in zip(found.keys, found.distances, strict=True)

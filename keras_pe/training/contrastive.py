@@ -30,9 +30,7 @@ class ContrastiveTrainer(keras.Model):
     ) -> None:
         super().__init__(name=name or "contrastive_trainer", autocast=False)
         if max_logit_scale <= 1.0:
-            raise ValueError(
-                f"max_logit_scale must be above 1, got {max_logit_scale}."
-            )
+            raise ValueError(f"max_logit_scale must be above 1, got {max_logit_scale}.")
         self.model = model
         self.max_log_scale = math.log(max_logit_scale)
         self.built = True
@@ -51,7 +49,9 @@ class ContrastiveTrainer(keras.Model):
         # The clamp is part of the graph: at the limit the gradient is zero, and an
         # optimiser step can overshoot it only until the next clamp.
         scale = ops.exp(
-            ops.minimum(ops.convert_to_tensor(self.model.logit_scale), self.max_log_scale)
+            ops.minimum(
+                ops.convert_to_tensor(self.model.logit_scale), self.max_log_scale
+            )
         )
         return softmax_contrastive_loss(
             y_pred["image_embeddings"], y_pred["text_embeddings"], scale

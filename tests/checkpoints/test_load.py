@@ -9,7 +9,12 @@ from safetensors.numpy import load_file, save_file
 
 from keras_pe.checkpoints import CheckpointError, load_weights
 from keras_pe.checkpoints.upstream import core_rules, vision_rules
-from tests.reference_models import checkpoint, open_clip_model, timm_model, upstream_model
+from tests.reference_models import (
+    checkpoint,
+    open_clip_model,
+    timm_model,
+    upstream_model,
+)
 from tests.small_models import core, text_encoder, vision_encoder
 
 pytestmark = pytest.mark.quick
@@ -145,7 +150,10 @@ def test_pickled_code_never_runs(tmp_path):
         (["embeddings.patch_embeddings.projection.weight"], "ViT or DINOv2"),
         (["image_encoder.blocks.0.norm1.weight"], "Segment Anything"),
         (["visual.transformer.resblocks.0.ln_1.weight", "visual.proj"], "OpenAI CLIP"),
-        (["patch_embed.proj.weight", "blocks.0.norm1.weight"], "timm vision transformer"),
+        (
+            ["patch_embed.proj.weight", "blocks.0.norm1.weight"],
+            "timm vision transformer",
+        ),
         (["lstm.weight"], "no Perception Encoder"),
     ],
 )
@@ -161,7 +169,9 @@ def test_wrong_pe_models_are_named():
         load_weights(
             upstream_model("core_cls"), checkpoint("timm/vit_pe_lang_large_patch14_448")
         )
-    with pytest.raises(CheckpointError, match=r"3 blocks, hidden_dim 96.*3 blocks, hid"):
+    with pytest.raises(
+        CheckpointError, match=r"3 blocks, hidden_dim 96.*3 blocks, hid"
+    ):
         load_weights(upstream_model("spatial_cls"), checkpoint("upstream/lang"))
 
 
@@ -262,7 +272,7 @@ def test_missing_file_and_other_kinds(tmp_path):
     with pytest.raises(CheckpointError, match="No checkpoint at"):
         load_weights(core(), tmp_path / "none.safetensors")
     (tmp_path / "model.h5").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="neither a .safetensors nor a .pt"):
+    with pytest.raises(CheckpointError, match=r"neither a .safetensors nor a .pt"):
         load_weights(core(), tmp_path / "model.h5")
 
 

@@ -79,8 +79,9 @@ def all_outputs(folder, model):
             ("video.embed", "raw"),
             ("video.embed_normalized_frames", "normalized"),
         ):
-            yield name, model.encode_video(
-                frames, normalize=False, frame_average=average
+            yield (
+                name,
+                model.encode_video(frames, normalize=False, frame_average=average),
             )
         yield "logit_scale_exp", keras.ops.exp(model.logit_scale)[None]
 

@@ -11,8 +11,6 @@ from keras_pe.models import variants
 pytestmark = pytest.mark.quick
 REFERENCE = Path(__file__).parents[1] / "reference"
 UPSTREAM = json.loads((REFERENCE / "upstream_manifest.json").read_text())
-OPEN_CLIP = json.loads((REFERENCE / "open_clip_manifest.json").read_text())
-TIMM = json.loads((REFERENCE / "timm_manifest.json").read_text())
 
 
 def parameters(manifest):

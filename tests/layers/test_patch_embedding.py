@@ -60,7 +60,9 @@ def slow_resample(table, size):
 @pytest.mark.parametrize("size", [(4, 4), (7, 7), (2, 9), (1, 1), (13, 3)])
 def test_resampling_equals_the_slow_one(size):
     table = np.random.default_rng(0).normal(size=(16, 6)).astype("float32")
-    found = to_numpy(resample_positions(keras.ops.convert_to_tensor(table), (4, 4), size))
+    found = to_numpy(
+        resample_positions(keras.ops.convert_to_tensor(table), (4, 4), size)
+    )
     expected = slow_resample(table.reshape(4, 4, 6).astype("float64"), size)
     np.testing.assert_allclose(found, expected.reshape(-1, 6), atol=1e-6)
 

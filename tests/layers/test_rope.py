@@ -68,7 +68,9 @@ def test_reference_grid_keeps_native_positions():
     scaled = rotary_table((4, 4), 8, class_token=True, reference_grid=4)
     np.testing.assert_allclose(plain, scaled, atol=1e-6)
     larger = rotary_table((8, 8), 8, class_token=True, reference_grid=4)
-    assert not np.allclose(larger[0][:9], rotary_table((8, 8), 8, class_token=True)[0][:9])
+    assert not np.allclose(
+        larger[0][:9], rotary_table((8, 8), 8, class_token=True)[0][:9]
+    )
 
 
 def test_odd_head_dim_is_refused():

@@ -92,9 +92,9 @@ def test_pooling_equals_numpy():
     query = np.broadcast_to(dense(to_numpy(pool.probe)[None], pool.query), (2, 24))
     key, value = np.split(dense(x, pool.key_value), 2, axis=-1)
     heads = [
-        softmax(
-            np.einsum("bd,btd->bt", query[:, s], key[..., s]) / math.sqrt(6)
-        )[:, None]
+        softmax(np.einsum("bd,btd->bt", query[:, s], key[..., s]) / math.sqrt(6))[
+            :, None
+        ]
         @ value[..., s]
         for s in (slice(6 * h, 6 * h + 6) for h in range(4))
     ]

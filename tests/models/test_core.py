@@ -65,7 +65,9 @@ def test_text_ignores_what_follows_its_end():
     other[:, 4:] = 7
     expected = to_numpy(model.encode_text(ids))
     for same in (shorter, other):
-        np.testing.assert_allclose(to_numpy(model.encode_text(same)), expected, atol=1e-5)
+        np.testing.assert_allclose(
+            to_numpy(model.encode_text(same)), expected, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("average", ["raw", "normalized"])
@@ -92,7 +94,7 @@ def test_bad_input_is_explained():
         model.encode_video(images())
     with pytest.raises(ValueError, match="frame_average"):
         model.encode_video(images()[None], frame_average="median")
-    with pytest.raises(ValueError, match="one size, got 16 .* and 8"):
+    with pytest.raises(ValueError, match=r"one size, got 16 .* and 8"):
         keras_pe.PECore(vision_encoder(), text_encoder(output_dim=8))
     with pytest.raises(ValueError, match="pooling=None"):
         keras_pe.PECore(vision_encoder(pooling=None), text_encoder())
@@ -129,9 +131,10 @@ def test_training_matches_pictures_and_texts():
     batch = {"images": images(6), "token_ids": token_ids(6)}
     losses = [float(trainer.train_on_batch(batch)) for _ in range(25)]
     assert losses[-1] < 0.5 * losses[0]
-    similarity = to_numpy(model.encode_image(images(6))) @ to_numpy(
-        model.encode_text(token_ids(6))
-    ).T
+    similarity = (
+        to_numpy(model.encode_image(images(6)))
+        @ to_numpy(model.encode_text(token_ids(6))).T
+    )
     assert (similarity.argmax(axis=1) == np.arange(6)).all()
 
 

@@ -20,7 +20,9 @@ class Trainer(keras.Model):
     def call(self, x, training=None):
         return self.encoder(x, training=training)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
         return keras.ops.mean(keras.ops.square(y_pred))
 
 

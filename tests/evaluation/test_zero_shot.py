@@ -1,0 +1,99 @@
+"""Zero-shot classification against its definition."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_pe import PETokenizer, ZeroShotClassifier
+from keras_pe.evaluation.zero_shot import embed_images, embed_texts
+from keras_pe.preprocessing.batches import load_batches
+from tests.small_models import core, images, perturb
+
+pytestmark = pytest.mark.quick
+NAMES = ["cat", "dog", "red car"]
+TEMPLATES = ["{}", "a {}."]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return perturb(core())
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return PETokenizer(context_length=8, vocabulary_size=600, on_truncation="ignore")
+
+
+def pictures(count=3):
+    rng = np.random.default_rng(0)
+    return list(rng.integers(0, 255, (count, 40, 50, 3)).astype("uint8"))
+
+
+def test_class_matrix_is_the_mean_of_unit_prompts(model, tokenizer):
+    classifier = ZeroShotClassifier(model, tokenizer, NAMES, TEMPLATES)
+    for row, name in enumerate(NAMES):
+        prompts = tokenizer([template.format(name) for template in TEMPLATES])
+        embeddings = keras.ops.convert_to_numpy(model.encode_text(prompts))
+        mean = embeddings.mean(axis=0)
+        np.testing.assert_allclose(
+            classifier.class_matrix[row], mean / np.linalg.norm(mean), atol=1e-5
+        )
+
+
+def test_predictions_are_ordered_and_sum_to_one(model, tokenizer):
+    classifier = ZeroShotClassifier(model, tokenizer, NAMES, TEMPLATES, batch_size=2)
+    found = classifier.predict(pictures(5), top_k=3)
+    assert len(found) == 5
+    for best in found:
+        probabilities = [prediction.probability for prediction in best]
+        assert sum(probabilities) == pytest.approx(1.0, abs=1e-5)
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert all(NAMES[p.index] == p.name for p in best)
+    similarity = classifier.similarities(classifier.image_converter(pictures(5)))
+    assert [best[0].index for best in found] == similarity.argmax(axis=1).tolist()
+
+
+def test_padding_of_the_last_batch_changes_nothing(model):
+    x = images(5)
+    np.testing.assert_allclose(
+        embed_images(model, x, 2), embed_images(model, x, 5), atol=1e-5
+    )
+    assert embed_images(model, x[:0], 2).shape == (0, 16)
+
+
+def test_texts_and_pictures_meet(model, tokenizer):
+    texts = embed_texts(model, tokenizer, NAMES, 2)
+    np.testing.assert_allclose(np.linalg.norm(texts, axis=1), 1.0, atol=1e-5)
+
+
+def test_bad_pictures_are_skipped_and_named(model, tokenizer, tmp_path):
+    classifier = ZeroShotClassifier(model, tokenizer, NAMES, batch_size=2)
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no picture")
+    batches = load_batches(
+        [pictures()[0], bad, pictures()[1]],
+        classifier.image_converter,
+        2,
+        max_skipped_share=0.5,
+    )
+    places = [place for place, _ in classifier.predict_batches(batches, 1)]
+    assert places == [0, 2]
+    assert batches.report.num_skipped == 1
+    assert "bad.png" in str(batches.report)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"class_names": []}, "at least one name"),
+        ({"class_names": "cat"}, "list of at least one name"),
+        ({"class_names": NAMES, "templates": ["a photo"]}, "exactly one {}"),
+        ({"class_names": NAMES, "templates": []}, "templates is empty"),
+        ({"class_names": NAMES, "batch_size": 0}, "batch_size"),
+    ],
+)
+def test_bad_arguments_are_explained(model, tokenizer, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ZeroShotClassifier(model, tokenizer, **arguments)
+    with pytest.raises(ValueError, match="top_k"):
+        ZeroShotClassifier(model, tokenizer, NAMES).predict(pictures(), top_k=0)

@@ -1,0 +1,106 @@
+"""Building, opening and searching an index of pictures."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_pe import PETokenizer
+from keras_pe.search import PictureIndex
+from keras_pe.search.picture_index import ENTRIES, VECTORS, find_pictures
+from tests.small_models import core, perturb
+
+pytestmark = pytest.mark.quick
+pytest.importorskip("usearch")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return perturb(core())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "below").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.jpg", "below/c.webp", "below/d.PNG"):
+        noise = rng.integers(0, 255, (30, 30, 3)).astype("uint8")
+        Image.fromarray(noise).save(folder / name)
+    (folder / "broken.png").write_bytes(b"nothing")
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def index(model, folder, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("index") / "pictures.index"
+    PictureIndex.build(model, folder, directory, batch_size=2, max_skipped_share=0.5)
+    return directory
+
+
+def test_each_picture_finds_itself_first(model, folder, index):
+    opened = PictureIndex.open(index)
+    assert len(opened) == 4
+    for path in opened.paths:
+        query = opened.query_picture(model, path)
+        matches = opened.search(query, top_k=4)
+        assert matches[0].path == path
+        assert matches[0].similarity == pytest.approx(1.0, abs=1e-4)
+        similarities = [match.similarity for match in matches]
+        assert similarities == sorted(similarities, reverse=True)
+
+
+def test_text_search_agrees_with_the_matrix_product(model, index):
+    opened = PictureIndex.open(index)
+    tokenizer = PETokenizer(context_length=8, vocabulary_size=600)
+    query = opened.query_text(model, tokenizer, "a cat")
+    vectors = np.stack([opened.query_picture(model, path) for path in opened.paths])
+    expected = [opened.paths[i] for i in np.argsort(-(vectors @ query))]
+    assert [match.path for match in opened.search(query)] == expected
+
+
+def test_skipped_pictures_are_named(model, folder, tmp_path):
+    built = PictureIndex.build(model, folder, tmp_path / "index", max_skipped_share=0.5)
+    (name,) = built.report.names
+    assert name.endswith("broken.png")
+
+
+def test_another_model_is_refused(index):
+    other = perturb(core(), seed=9)
+    with pytest.raises(ValueError, match="another model"):
+        PictureIndex.open(index).query_picture(other, Image.new("RGB", (9, 9)))
+
+
+def test_other_directories_are_left_alone(model, folder, tmp_path):
+    (tmp_path / "precious.txt").write_text("keep")
+    with pytest.raises(ValueError, match="is no picture index, so it is not replaced"):
+        PictureIndex.build(model, folder, tmp_path)
+    assert (tmp_path / "precious.txt").read_text() == "keep"
+
+
+@pytest.mark.parametrize("name", [VECTORS, ENTRIES])
+def test_damaged_index_is_refused(model, folder, tmp_path, name):
+    directory = tmp_path / "index"
+    PictureIndex.build(model, folder, directory, max_skipped_share=0.5)
+    data = (directory / name).read_bytes()
+    for damaged in (b"", data[: len(data) // 2]):
+        (directory / name).write_bytes(damaged)
+        with pytest.raises(ValueError, match="is no picture index"):
+            PictureIndex.open(directory)
+
+
+def test_failed_build_keeps_the_old_index(model, folder, tmp_path):
+    directory = tmp_path / "index"
+    PictureIndex.build(model, folder, directory, max_skipped_share=0.5)
+    with pytest.raises(ValueError, match="too many pictures skipped"):
+        PictureIndex.build(model, folder, directory, max_skipped_share=0.0)
+    assert len(PictureIndex.open(directory)) == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_pictures_are_found_below_a_folder(folder, tmp_path):
+    assert len(find_pictures(folder)) == 5
+    with pytest.raises(ValueError, match="No pictures in"):
+        find_pictures(tmp_path)
+    with pytest.raises(ValueError, match="No such picture"):
+        find_pictures(tmp_path / "none.png")
