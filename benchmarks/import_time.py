@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROUNDS = 12
+ROUNDS = 6
 CODE = "import {module}, os; t = os.times(); print(t.user + t.system)"
 
 

@@ -17,9 +17,15 @@ from keras_pe.checkpoints.manifest import (
     text_manifest,
     vision_manifest,
 )
+from keras_pe.checkpoints.memory import (
+    FreedMemory,
+    aligned,
+    assign_rows,
+    row_blocks,
+)
 from keras_pe.checkpoints.reader import SAFETENSORS_DTYPES, Reader, open_checkpoint
 from keras_pe.checkpoints.report import CheckpointError, LoadReport
-from keras_pe.checkpoints.rules import Rule
+from keras_pe.checkpoints.rules import Rule, same
 from keras_pe.models.core import PECore
 from keras_pe.models.text_encoder import PETextEncoder
 from keras_pe.models.vision_encoder import PEVisionEncoder
@@ -62,8 +68,7 @@ def load_weights(
     rules, left_out = _plan(model, reader, family, kind)
     variables = _variables(model)
     plan = _compare(model, reader, rules, left_out, resample_positions)
-    for target, array in _weights(reader, plan, model):
-        variables[target].assign(array)
+    _assign(reader, plan, model, variables)
     return LoadReport(
         path=reader.path,
         family=family,
@@ -210,18 +215,26 @@ def _compare(
     return _Plan(rules, resampled, zeros)
 
 
-def _weights(
-    reader: Reader, plan: _Plan, model: keras.Model
-) -> Iterable[tuple[str, np.ndarray]]:
+def _assign(
+    reader: Reader, plan: _Plan, model: keras.Model, variables: dict[str, Any]
+) -> None:
+    """Streams the tensors of the file into the model."""
+    freed = FreedMemory()
     for rule in plan.rules:
+        blocks = row_blocks(rule.shape, reader.tensors[rule.source].item_size)
+        if len(blocks) > 1 and [c for _, c in rule.targets] == [same]:
+            for rows in blocks:
+                part = reader.read(rule.source, rows)
+                assign_rows(variables[rule.targets[0][0]], rows, part)
+                freed.replaced(part.nbytes)
+            continue
         tensor = reader.read(rule.source)
         for target, convert in rule.targets:
             array = convert(tensor)
             if rule.source in plan.resampled:
                 array = _resampled(array, model)
-            # Not np.ascontiguousarray, which makes a scalar one-dimensional. In order,
-            # because backends copy strided arrays slowly.
-            yield target, np.asarray(array, order="C")
+            variables[target].assign(aligned(array))
+        freed.replaced(tensor.nbytes)
 
 
 def _listed(names: list[str], separator: str = ", ") -> str:

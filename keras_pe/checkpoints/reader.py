@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import ml_dtypes
 import numpy as np
 
+from keras_pe.checkpoints.memory import aligned_empty
 from keras_pe.checkpoints.report import CheckpointError
 
 SAFETENSORS_DTYPES: Mapping[str, Any] = {
@@ -28,6 +29,11 @@ class TensorInfo:
     shape: tuple[int, ...]
     dtype: str
 
+    @property
+    def item_size(self) -> int:
+        """Bytes of an element."""
+        return np.dtype(SAFETENSORS_DTYPES[self.dtype]).itemsize
+
 
 class Reader(Protocol):
     """An open checkpoint."""
@@ -35,8 +41,8 @@ class Reader(Protocol):
     path: Path
     tensors: dict[str, TensorInfo]
 
-    def read(self, name: str) -> np.ndarray:
-        """Returns one tensor, read from the file now."""
+    def read(self, name: str, rows: slice | None = None) -> np.ndarray:
+        """Returns one tensor, or some of its rows, read from the file now."""
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Reader:
@@ -107,20 +113,21 @@ class SafetensorsReader:
             self.tensors[name] = TensorInfo(tuple(entry["shape"]), entry["dtype"])
             self._offsets[name] = entry["data_offsets"][0]
 
-    def read(self, name: str) -> np.ndarray:
+    def read(self, name: str, rows: slice | None = None) -> np.ndarray:
         info = self.tensors[name]
-        count = math.prod(info.shape)
-        array = np.fromfile(
-            self.path,
-            dtype=SAFETENSORS_DTYPES[info.dtype],
-            count=count,
-            offset=self._start + self._offsets[name],
-        )
-        if array.size != count:
+        shape, start = info.shape, self._start + self._offsets[name]
+        if rows is not None:
+            shape = (rows.stop - rows.start, *shape[1:])
+            start += rows.start * math.prod(shape[1:]) * info.item_size
+        array = aligned_empty(shape, SAFETENSORS_DTYPES[info.dtype])
+        with self.path.open("rb") as file:
+            file.seek(start)
+            read = file.readinto(array.reshape(-1).view(np.uint8).data)
+        if read != array.nbytes:
             raise CheckpointError(
                 f"{self.path.name} changed while it was read: {name} is cut short."
             )
-        return array.reshape(info.shape)
+        return array
 
 
 class TorchReader:
@@ -176,10 +183,11 @@ class TorchReader:
             for name, value in loaded.items()
         }
 
-    def read(self, name: str) -> np.ndarray:
+    def read(self, name: str, rows: slice | None = None) -> np.ndarray:
         import torch
 
         value = self._values[name].detach()
+        value = value if rows is None else value[rows]
         if value.dtype == torch.bfloat16:
             return value.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
         return value.numpy()
