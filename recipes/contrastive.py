@@ -1,7 +1,7 @@
 """Contrastive training of a small Perception Encoder on emoji artwork.
 
 Run:      python -m recipes.contrastive --data data/emoji --output runs/emoji
-Expect:   the table in recipes/README.md, after about two hours on two CPU cores.
+Expect:   the table in recipes/README.md, after about an hour on two CPU cores.
 
 First `python -m recipes.emoji_data.prepare --output data/emoji` makes the data. The
 fastest backend here on a CPU is PyTorch in float32: KERAS_BACKEND=torch.
@@ -63,9 +63,9 @@ class Config:
     weight_decay: float = 0.1
     seed: int = 0
     stages: tuple[Stage, ...] = (
-        Stage(32, 1700),
-        Stage(48, 700),
-        Stage(64, 300, Augmentation(min_side=0.8, max_side=1.0, aspect=1.1)),
+        Stage(32, 1400),
+        Stage(48, 500),
+        Stage(64, 200, Augmentation(min_side=0.8, max_side=1.0, aspect=1.1)),
     )
 
 

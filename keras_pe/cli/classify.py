@@ -61,6 +61,7 @@ def classes_and_templates(
             raise ValueError(f"{options.classes_file} holds no class names.")
         return names, templates
     if "class_names" in known:
+        loaded.tokenizer.on_truncation = "ignore"  # a few long names, known classes
         return known["class_names"], templates
     raise ValueError(
         f"{options.preset} has no classes of its own: name some with --classes or "

@@ -44,6 +44,7 @@ def run(options: argparse.Namespace) -> int:
     start = time.perf_counter()
     loaded = load(BUNDLED_PRESET)
     zero_shot = loaded.metadata["zero_shot"]
+    loaded.tokenizer.on_truncation = "ignore"  # a few long names of known classes
     classifier = ZeroShotClassifier(
         loaded.model,
         loaded.tokenizer,
