@@ -4,7 +4,7 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -132,15 +132,20 @@ def _vision_config(
     return config, guessed
 
 
+def _lookup(
+    tensors: Mapping[str, TensorInfo], prefix: str
+) -> tuple[Callable[[str], bool], Callable[[str], tuple[int, ...]]]:
+    """Returns "is there such a tensor" and "of which shape", for names of a prefix."""
+    return (
+        lambda name: prefix + name in tensors,
+        lambda name: tensors[prefix + name].shape,
+    )
+
+
 def _upstream_vision(
     tensors: Mapping[str, TensorInfo], prefix: str
 ) -> tuple[dict[str, Any], bool]:
-    def has(name: str) -> bool:
-        return prefix + name in tensors
-
-    def shape(name: str) -> tuple[int, ...]:
-        return tensors[prefix + name].shape
-
+    has, shape = _lookup(tensors, prefix)
     return _vision_config(
         kernel=shape("conv1.weight"),
         tokens=shape("positional_embedding")[0],
@@ -159,12 +164,7 @@ def _upstream_vision(
 def _timm_vision(
     tensors: Mapping[str, TensorInfo], prefix: str
 ) -> tuple[dict[str, Any], bool]:
-    def has(name: str) -> bool:
-        return prefix + name in tensors
-
-    def shape(name: str) -> tuple[int, ...]:
-        return tensors[prefix + name].shape
-
+    has, shape = _lookup(tensors, prefix)
     return _vision_config(
         kernel=shape("patch_embed.proj.weight"),
         tokens=shape("pos_embed")[1],
@@ -181,9 +181,7 @@ def _timm_vision(
 def _text(
     tensors: Mapping[str, TensorInfo], prefix: str
 ) -> tuple[dict[str, Any], bool]:
-    def shape(name: str) -> tuple[int, ...]:
-        return tensors[prefix + name].shape
-
+    _, shape = _lookup(tensors, prefix)
     vocabulary_size, hidden = shape("token_embedding.weight")
     guessed = bool(hidden % USUAL_HEAD_DIM)
     config = {
