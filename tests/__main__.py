@@ -51,7 +51,10 @@ def main() -> int:
     parser.add_argument("--backend", choices=BACKENDS, action="append")
     parser.add_argument("pytest_arguments", nargs="*", metavar="PYTEST_ARGUMENT")
     options = parser.parse_args()
-    arguments = [*(["-m", "quick"] if options.quick else []), *options.pytest_arguments]
+    arguments = [
+        *(["-m", "quick and not slow"] if options.quick else []),
+        *options.pytest_arguments,
+    ]
     backends = options.backend or list(BACKENDS)
     with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
         results = list(pool.map(lambda backend: run(backend, arguments), backends))

@@ -118,6 +118,7 @@ def test_every_reference_tensor(folder):
     assert seen == set(expected) - inputs  # no number was forgotten
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_bfloat16_stays_close(folder):
     model = build(folder, dtype="bfloat16")

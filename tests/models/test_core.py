@@ -71,6 +71,7 @@ def test_text_ignores_what_follows_its_end():
 
 
 @pytest.mark.parametrize("average", ["raw", "normalized"])
+@pytest.mark.slow
 def test_video_is_the_average_of_its_frames(average):
     model = perturb(core())
     frames = images(6).reshape(2, 3, 32, 32, 3)
@@ -100,6 +101,7 @@ def test_bad_input_is_explained():
         keras_pe.PECore(vision_encoder(pooling=None), text_encoder())
 
 
+@pytest.mark.slow
 def test_saved_model_comes_back(tmp_path):
     model = perturb(core())
     model.save(tmp_path / "model.keras")
@@ -110,6 +112,7 @@ def test_saved_model_comes_back(tmp_path):
     assert to_numpy(copy.logit_scale) == to_numpy(model.logit_scale)
 
 
+@pytest.mark.slow
 def test_logit_scale_is_float32_under_any_policy():
     model = core(dtype="bfloat16")
     assert model.logit_scale.dtype == "float32"
@@ -117,6 +120,7 @@ def test_logit_scale_is_float32_under_any_policy():
     assert keras.backend.standardize_dtype(found["image_embeddings"].dtype) == "float32"
 
 
+@pytest.mark.slow
 def test_lora_freezes_the_scale():
     model = core()
     model.enable_lora(2)
@@ -124,6 +128,7 @@ def test_lora_freezes_the_scale():
     assert all("lora" in v.path for v in model.trainable_variables)
 
 
+@pytest.mark.slow
 def test_training_matches_pictures_and_texts():
     model = core()
     trainer = ContrastiveTrainer(model)
@@ -138,6 +143,7 @@ def test_training_matches_pictures_and_texts():
     assert (similarity.argmax(axis=1) == np.arange(6)).all()
 
 
+@pytest.mark.slow
 def test_logit_scale_is_clamped_in_the_loss():
     model = core()
     model.logit_scale.assign(50.0)

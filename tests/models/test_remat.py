@@ -36,6 +36,7 @@ def after_one_step(remat, drop_path):
 
 
 @pytest.mark.parametrize("drop_path", [0.0, 0.5])
+@pytest.mark.slow
 def test_same_loss_and_gradients(drop_path):
     loss, weights = after_one_step(False, drop_path)
     remat_loss, remat_weights = after_one_step(True, drop_path)

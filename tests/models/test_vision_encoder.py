@@ -46,6 +46,7 @@ def test_pooling_kinds_read_the_tokens():
         np.testing.assert_allclose(to_numpy(encoder(images())), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_features_say_what_they_are():
     encoder = perturb(vision_encoder())
     found = encoder.features(images(1, 32, 48), layers=[-1, 0, 2], class_token=True)
@@ -101,6 +102,7 @@ def test_features_that_an_encoder_cannot_give():
 
 
 @pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.slow
 def test_truncated_encoder_gives_the_features(norm):
     encoder = perturb(vision_encoder())
     expected = encoder.features(images(), layers=2, norm=norm, class_token=True)
@@ -111,6 +113,7 @@ def test_truncated_encoder_gives_the_features(norm):
     )
 
 
+@pytest.mark.slow
 def test_kept_patches_equal_the_same_patches_of_the_whole():
     encoder = perturb(vision_encoder(pooling="token", output_dim=None))
     everything = np.tile(np.arange(16), (2, 1))
@@ -170,6 +173,7 @@ def test_wrong_pictures_are_explained():
         encoder.encode(images(1, 33, 32))
 
 
+@pytest.mark.slow
 def test_configuration_round_trip():
     encoder = vision_encoder(layer_scale=0.1, drop_path=0.2, class_token=False)
     copy = keras_pe.PEVisionEncoder.from_config(encoder.get_config())
@@ -178,6 +182,7 @@ def test_configuration_round_trip():
     np.testing.assert_array_equal(to_numpy(copy(images())), to_numpy(encoder(images())))
 
 
+@pytest.mark.slow
 def test_saved_model_comes_back(tmp_path):
     encoder = perturb(vision_encoder())
     encoder.save(tmp_path / "encoder.keras")
@@ -185,6 +190,7 @@ def test_saved_model_comes_back(tmp_path):
     np.testing.assert_array_equal(to_numpy(copy(images())), to_numpy(encoder(images())))
 
 
+@pytest.mark.slow
 def test_drop_path_acts_in_training_alone():
     encoder = perturb(vision_encoder(drop_path=0.9))
     x = images(8)
@@ -195,6 +201,7 @@ def test_drop_path_acts_in_training_alone():
 
 
 @pytest.mark.parametrize("policy", ["bfloat16", "mixed_bfloat16"])
+@pytest.mark.slow
 def test_low_precision_stays_close(policy):
     encoder = perturb(vision_encoder())
     low = vision_encoder(dtype=policy)
@@ -204,6 +211,7 @@ def test_low_precision_stays_close(policy):
     assert x @ y / np.linalg.norm(x) / np.linalg.norm(y) > 0.999
 
 
+@pytest.mark.slow
 def test_lora_trains_little_and_starts_as_the_identity():
     encoder = perturb(vision_encoder())
     before = to_numpy(encoder.encode(images()))
@@ -216,6 +224,7 @@ def test_lora_trains_little_and_starts_as_the_identity():
         vision_encoder().enable_lora(0)
 
 
+@pytest.mark.slow
 def test_int8_stays_close():
     encoder = perturb(vision_encoder())
     x = to_numpy(encoder.encode(images())).ravel()
