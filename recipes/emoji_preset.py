@@ -112,7 +112,7 @@ emoji are unknown to it. For pictures of the world load a released PE core model
 Ten per cent of the concept families (gender, skin and mirrored variants stay together)
 were held out of all training vendors. Flags and symbols are trained on but not
 counted below. Validation: 5 % of the training drawings. The test vendor, Microsoft's
-Fluent flat emoji (MIT), was looked at once, after training.
+Fluent flat emoji (MIT), decided nothing: it is read after training.
 
 ## Training
 {training}
