@@ -152,20 +152,38 @@ class PatchEmbedding(keras.layers.Layer):
         patches = resample_positions(table[first:], self.native_grid, grid)
         return ops.concatenate([table[:first], patches]) if first else patches
 
-    def call(self, images: Any) -> Any:  # (batch, height, width, 3)
+    def call(  # images: (batch, height, width, 3)
+        self, images: Any, masked_patches: Any = None, mask_embedding: Any = None
+    ) -> Any:
+        """Embeds pictures.
+
+        Args:
+            images: `(batch, height, width, 3)`.
+            masked_patches: bool `(batch, patches)`; where true, `mask_embedding`
+                stands in for the patch. Its position is still added.
+            mask_embedding: `(hidden_dim,)`.
+
+        Returns:
+            `(batch, tokens, hidden_dim)`, class token first.
+        """
         rows, columns = self.grid(images.shape)
         side = self.patch_size
         x = ops.reshape(images, (-1, rows, side, columns, side, 3))
         x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
         x = ops.reshape(x, (-1, rows * columns, side * side * 3))
         x = self.projection(x)  # (batch, patches, hidden_dim)
+        if masked_patches is not None:
+            masked = ops.cast(masked_patches, "bool")[..., None]
+            x = ops.where(masked, ops.cast(mask_embedding, x.dtype), x)
         if self.class_token:
             token = ops.cast(self.class_embedding, x.dtype)[None, None]
             token = ops.broadcast_to(token, (ops.shape(x)[0], 1, self.hidden_dim))
             x = ops.concatenate([token, x], axis=1)
         return x + ops.cast(self.positions((rows, columns)), x.dtype)
 
-    def compute_output_shape(self, images_shape: Any) -> tuple[int | None, ...]:
+    def compute_output_shape(
+        self, images_shape: Any, **shapes: Any
+    ) -> tuple[int | None, ...]:
         rows, columns = self.grid(images_shape)
         tokens = rows * columns + int(self.class_token)
         return (images_shape[0], tokens, self.hidden_dim)

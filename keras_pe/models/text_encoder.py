@@ -111,13 +111,16 @@ class PETextEncoder(Tower):
 
     # === Functional model ===
     def call(  # token_ids: (batch, tokens) int32
-        self, token_ids: Any, training: bool | None = None
+        self,
+        token_ids: Any,
+        drop_path_factors: Any = None,  # from draw_drop_path; None draws them here
+        training: bool | None = None,
     ) -> Any:
         tokens = self._check_length(token_ids.shape)
         x = self.token_embedding(token_ids)  # (batch, tokens, hidden_dim)
         x = x + ops.cast(self.position_embedding[:tokens], x.dtype)
         last = self.num_layers
-        x = self.run_blocks(x, (last,), None, training)[last]
+        x = self.run_blocks(x, (last,), None, training, drop_path_factors)[last]
         end = ops.argmax(token_ids, axis=-1)[:, None, None]
         pooled = ops.take_along_axis(x, end, axis=1)  # (batch, 1, hidden_dim)
         # The norm works token by token: only the pooled one needs it.

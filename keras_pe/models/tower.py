@@ -71,19 +71,30 @@ class Tower(keras.Model):
         steps = max(self.num_layers - 1, 1)
         return [self.drop_path * i / steps for i in range(self.num_layers)]
 
+    def draw_drop_path(self, batch: Any) -> Any:
+        """Returns stochastic-depth factors for a training step, or None without any.
+
+        Args:
+            batch: number of samples.
+
+        Returns:
+            float32 `(blocks, 2, batch, 1, 1)`.
+        """
+        if self.seed_generator is None:
+            return None
+        return drop_path_factors(batch, self.drop_path_rates(), self.seed_generator)
+
     def run_blocks(
         self,
         x: Any,  # (batch, tokens, hidden_dim)
         layers: tuple[int, ...],
         rotary: RotaryTable | None,
         training: bool | None,
+        factors: Any = None,  # from draw_drop_path; None draws them here
     ) -> dict[int, Any]:
         """Runs the blocks up to the last layer asked for; returns those layers."""
-        factors = None
-        if self.seed_generator is not None and training:
-            factors = drop_path_factors(
-                ops.shape(x)[0], self.drop_path_rates(), self.seed_generator
-            )
+        if factors is None and training:
+            factors = self.draw_drop_path(ops.shape(x)[0])
         found = {0: x} if 0 in layers else {}
         for index, block in enumerate(self.blocks[: max(layers)]):
             drop_path = None if factors is None else factors[index]

@@ -1,7 +1,7 @@
 """The vision tower of Perception Encoder."""
 
 import functools
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -14,8 +14,8 @@ from keras_pe.models.compiled import run_compiled
 from keras_pe.models.features import Features, resolve_layers
 from keras_pe.models.presets_property import PresetsProperty
 from keras_pe.models.tower import Tower
-
-Pooling = Literal["attention", "token", "average"] | None
+from keras_pe.models.truncate import truncated
+from keras_pe.models.vision_arguments import Pooling, check_vision_arguments
 
 
 @keras.saving.register_keras_serializable("keras_pe")
@@ -45,6 +45,8 @@ class PEVisionEncoder(Tower):
             linearly down to 0 for the first.
         output_bias: whether the projection has a bias. Published models have none;
             timm's files can hold one.
+        rope: whether attention has 2D RoPE, as all published models. Without it there
+            are learned absolute positions alone, the paper's baseline.
         rope_reference_grid: None for integer RoPE positions (paper, upstream). timm
             instead scales positions to the model's native grid, a side in patches:
             the same at the native size, not at others.
@@ -85,6 +87,7 @@ class PEVisionEncoder(Tower):
         layer_scale: float | None = None,
         drop_path: float = 0.0,
         output_bias: bool = False,
+        rope: bool = True,
         rope_reference_grid: int | None = None,
         remat: bool = False,
         name: str | None = None,
@@ -102,28 +105,11 @@ class PEVisionEncoder(Tower):
             name=name or "pe_vision_encoder",
             dtype=dtype,
         )
-        if image_size <= 0 or image_size % patch_size:
-            raise ValueError(
-                f"image_size must be a positive multiple of patch_size, got "
-                f"image_size={image_size} and patch_size={patch_size}."
-            )
-        if pooling not in ("attention", "token", "average", None):
-            raise ValueError(
-                f'pooling must be "attention", "token", "average" or None, got '
-                f"{pooling!r}."
-            )
-        if pooling == "token" and not class_token:
-            raise ValueError(
-                'pooling="token" needs class_token=True: without a class token there '
-                'is nothing to pool. Use "attention" or "average".'
-            )
+        check_vision_arguments(
+            image_size, patch_size, hidden_dim, num_heads, pooling, class_token, rope
+        )
         if output_bias and output_dim is None:
             raise ValueError("output_bias=True needs an output_dim, got None.")
-        if (hidden_dim // num_heads) % 4:
-            raise ValueError(
-                f"2D RoPE needs hidden_dim / num_heads to be a multiple of 4, got "
-                f"{hidden_dim} / {num_heads} = {hidden_dim / num_heads:g}."
-            )
         self.image_size = image_size
         self.patch_size = patch_size
         self.output_dim = output_dim
@@ -132,6 +118,7 @@ class PEVisionEncoder(Tower):
         self.pooling_heads = pooling_heads
         self.final_norm = final_norm
         self.output_bias = output_bias
+        self.rope = rope
         self.rope_reference_grid = rope_reference_grid
 
         # === Layers ===
@@ -201,9 +188,36 @@ class PEVisionEncoder(Tower):
             `(batch, output_dim)`, or `(batch, hidden_dim)` without a projection, or
             `(batch, tokens, ...)` without pooling.
         """
+        return self.head(self.last_tokens(images, kept_patches, training=training))
+
+    def last_tokens(
+        self,
+        images: Any,
+        kept_patches: Any = None,
+        masked_patches: Any = None,
+        mask_embedding: Any = None,
+        drop_path_factors: Any = None,
+        training: bool | None = None,
+    ) -> Any:
+        """Returns the last block's tokens, before the final norm: `head` goes on.
+
+        Args:
+            images: `(batch, height, width, 3)` in [-1, 1].
+            kept_patches: int32 `(batch, kept)`; None keeps all.
+            masked_patches: bool `(batch, patches)`, patches that `mask_embedding`
+                replaces (mask regularisation); None masks none.
+            mask_embedding: `(hidden_dim,)`.
+            drop_path_factors: from `draw_drop_path`; None draws them here.
+            training: whether stochastic depth is active.
+
+        Returns:
+            `(batch, tokens, hidden_dim)`, class token first.
+        """
         last = self.num_layers
-        tokens = self._tokens(images, (last,), kept_patches, training)[last]
-        return self.head(tokens)
+        masks = (masked_patches, mask_embedding)
+        return self._tokens(
+            images, (last,), kept_patches, training, masks, drop_path_factors
+        )[last]
 
     def head(self, tokens: Any) -> Any:  # (batch, tokens, hidden_dim)
         """Returns the final norm, pooling and projection of last-layer tokens."""
@@ -224,27 +238,37 @@ class PEVisionEncoder(Tower):
         layers: tuple[int, ...],
         kept_patches: Any = None,
         training: bool | None = None,
+        masks: tuple[Any, Any] = (None, None),
+        drop_path_factors: Any = None,
     ) -> dict[int, Any]:
         """Returns the tokens of each layer asked for; runs no block past the last."""
         grid = self.patch_embedding.grid(images.shape)
-        x = self.patch_embedding(images)  # (batch, tokens, hidden_dim)
-        tables = rotary_table(
-            grid,
-            self.head_dim,
-            class_token=self.class_token,
-            reference_grid=self.rope_reference_grid,
+        masked_patches, mask_embedding = masks
+        x = self.patch_embedding(  # (batch, tokens, hidden_dim)
+            images, masked_patches=masked_patches, mask_embedding=mask_embedding
         )
-        rotary = tuple(ops.convert_to_tensor(table) for table in tables)
+        rotary = None
+        if self.rope:
+            tables = rotary_table(
+                grid,
+                self.head_dim,
+                class_token=self.class_token,
+                reference_grid=self.rope_reference_grid,
+            )
+            rotary = tuple(ops.convert_to_tensor(table) for table in tables)
         if kept_patches is not None:
             x, rotary = self._keep(x, rotary, kept_patches)
-        return self.run_blocks(self.pre_norm(x), layers, rotary, training)
+        x = self.pre_norm(x)
+        return self.run_blocks(x, layers, rotary, training, drop_path_factors)
 
     def _keep(self, x: Any, rotary: Any, kept_patches: Any) -> tuple[Any, Any]:
         kept = ops.cast(kept_patches, "int32")
         if self.class_token:
             kept = ops.pad(kept + 1, ((0, 0), (1, 0)))  # token 0 always stays
         x = ops.take_along_axis(x, kept[..., None], axis=1)
-        return x, tuple(ops.take(table, kept, axis=0) for table in rotary)
+        if rotary is not None:
+            rotary = tuple(ops.take(table, kept, axis=0) for table in rotary)
+        return x, rotary
 
     def compute_output_shape(self, images_shape: Any, **shapes: Any) -> Any:
         tokens = self.patch_embedding.compute_output_shape(images_shape)
@@ -354,32 +378,7 @@ class PEVisionEncoder(Tower):
         Raises:
             ValueError: if there is no such layer, or no norm.
         """
-        (number,) = resolve_layers(layer, self.num_layers)
-        if number == 0:
-            raise ValueError("truncate needs at least one block, got layer 0.")
-        if norm and self.norm is None:
-            raise ValueError("norm=True was asked of an encoder without a final norm.")
-        config = PEVisionEncoder.get_config(self)
-        rates = self.drop_path_rates()
-        config.update(
-            num_layers=number,
-            pooling=None,
-            output_dim=None,
-            output_bias=False,
-            final_norm=norm,
-            drop_path=rates[number - 1],
-        )
-        small = PEVisionEncoder.from_config(config)
-        pairs = [
-            (self.patch_embedding, small.patch_embedding),
-            (self.pre_norm, small.pre_norm),
-            *zip(self.blocks, small.blocks, strict=False),
-        ]
-        if norm:
-            pairs.append((self.norm, small.norm))
-        for ours, theirs in pairs:
-            theirs.set_weights(ours.get_weights())
-        return small
+        return truncated(self, layer, norm)
 
     # === Config ===
     def get_config(self) -> dict[str, Any]:
@@ -393,6 +392,7 @@ class PEVisionEncoder(Tower):
             "pooling_heads": self.pooling_heads,
             "final_norm": self.final_norm,
             "output_bias": self.output_bias,
+            "rope": self.rope,
             "rope_reference_grid": self.rope_reference_grid,
         }
 
