@@ -1,302 +1,224 @@
-"""Contrastive training of a small Perception Encoder on emoji artwork.
+"""Robust contrastive pretraining: stage one of Perception Encoder, at any scale.
 
-Run:      python -m recipes.contrastive --data data/emoji --output runs/emoji
-Expect:   the table in recipes/README.md, after about an hour on two CPU cores.
+Run:      python -m recipes.contrastive --config emoji --data data/emoji \\
+              --output runs/emoji
+Go on:    the same with --resume, after any stop, a power cut included.
+Look:     --config paper-g14 --plan prints what a run needs, without starting it.
+Expect:   checkpoints, steps.csv, scores.csv, TensorBoard events, curves.png and, at
+          the end, model.weights.h5; the tables in recipes/README.md.
 
-First `python -m recipes.emoji_data.prepare --output data/emoji` makes the data. The
-fastest backend here on a CPU is PyTorch in float32: KERAS_BACKEND=torch.
+`python -m recipes.emoji_data.prepare --output data/emoji` makes the emoji data. Other
+configurations read tar shards of pictures and captions: --data 'data/{000..099}.tar'.
+The fastest backend on a CPU is PyTorch in float32: KERAS_BACKEND=torch.
 """
 
 import argparse
-import csv
 import dataclasses
 import json
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_pe import PECore, PETextEncoder, PETokenizer, PEVisionEncoder
-from keras_pe.evaluation.zero_shot import ZeroShotClassifier
 from keras_pe.training.contrastive import ContrastiveTrainer
-from recipes.emoji_data.captions import class_prompts
-from recipes.emoji_pairs import Augmentation, Drawings, EmojiPairs, render
-
-DEFAULT_AUGMENTATION = Augmentation()
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """Batches at one resolution; position embeddings are resampled on the fly."""
-
-    image_size: int
-    batches: int
-    augmentation: Augmentation | None = DEFAULT_AUGMENTATION
+from keras_pe.training.curves import draw_curves
+from keras_pe.training.gradient_watch import GradientWatch
+from keras_pe.training.lamb import Lamb
+from keras_pe.training.resolution import plan_stages
+from keras_pe.training.run import TrainingRun
+from keras_pe.training.schedules import WarmupCosine, WarmupLinear
+from recipes.contrastive_configs import CONFIGS, Config
+from recipes.contrastive_data import make_batches, validation_scores
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """Everything that decides a run.
-
-    The towers are small because the preset ships inside the package: 16 MB as
-    float16. The schedule of resolutions is the paper's idea (section 2.1): most
-    samples are seen small, and RoPE carries the positions over.
-    """
-
-    image_size: int = 64
-    patch_size: int = 8
-    vision_dim: int = 192
-    vision_layers: int = 6
-    vision_heads: int = 4
-    pooling_heads: int = 4
-    text_dim: int = 192
-    text_layers: int = 4
-    text_heads: int = 4
-    output_dim: int = 192
-    vocabulary_size: int = 6000
-    context_length: int = 20
-    batch_size: int = 256
-    learning_rate: float = 1.5e-3
-    warmup_batches: int = 200
-    weight_decay: float = 0.1
-    seed: int = 0
-    stages: tuple[Stage, ...] = (
-        Stage(32, 1400),
-        Stage(48, 500),
-        Stage(64, 200, Augmentation(min_side=0.8, max_side=1.0, aspect=1.1)),
-    )
+class WatchedLamb(GradientWatch, Lamb):
+    """LAMB that refuses gradients that are not finite."""
 
 
-CONFIGS = {
-    "emoji": Config(),
-    "smoke": Config(
-        batch_size=32,
-        warmup_batches=2,
-        stages=(Stage(32, 4), Stage(64, 2)),
-    ),
-}
+class WatchedAdamW(GradientWatch, keras.optimizers.AdamW):
+    """AdamW that refuses gradients that are not finite."""
 
 
 def build_model(config: Config) -> PECore:
     """Returns an untrained dual encoder."""
     vision = PEVisionEncoder(
-        image_size=config.image_size,
-        patch_size=config.patch_size,
-        hidden_dim=config.vision_dim,
-        num_layers=config.vision_layers,
-        num_heads=config.vision_heads,
-        intermediate_dim=4 * config.vision_dim,
-        output_dim=config.output_dim,
-        pooling_heads=config.pooling_heads,
+        **config.vision, remat=config.remat, dtype=config.precision
     )
-    text = PETextEncoder(
-        vocabulary_size=config.vocabulary_size,
-        context_length=config.context_length,
-        hidden_dim=config.text_dim,
-        num_layers=config.text_layers,
-        num_heads=config.text_heads,
-        intermediate_dim=4 * config.text_dim,
-        output_dim=config.output_dim,
-    )
+    text = PETextEncoder(**config.text, remat=config.remat, dtype=config.precision)
     return PECore(vision, text)
 
 
-class WarmupLinear(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises linearly to a peak, then falls linearly to zero.
-
-    A cosine is nearly zero when the last, largest resolution starts; a straight line
-    leaves that stage a learning rate at which it can still learn.
-    """
-
-    def __init__(self, peak: float, warmup: int, total: int) -> None:
-        super().__init__()
-        self.peak, self.warmup, self.total = peak, warmup, total
-
-    def __call__(self, step: Any) -> Any:
-        step = keras.ops.cast(step, "float32")
-        rise = (step + 1.0) / self.warmup
-        fall = (self.total - step) / max(self.total - self.warmup, 1)
-        return self.peak * keras.ops.clip(keras.ops.minimum(rise, fall), 0.0, 1.0)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"peak": self.peak, "warmup": self.warmup, "total": self.total}
+def build_tokenizer(config: Config) -> PETokenizer:
+    """Returns the tokenizer that fits the text tower."""
+    return PETokenizer(
+        context_length=config.text["context_length"],
+        vocabulary_size=config.text["vocabulary_size"],
+        on_truncation="ignore",
+    )
 
 
 def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
-    """Returns AdamW on one learning-rate curve through all stages."""
-    total = sum(stage.batches for stage in config.stages)
-    schedule = WarmupLinear(config.learning_rate, config.warmup_batches, total)
-    optimizer = keras.optimizers.AdamW(
+    """Returns the optimizer, on one learning-rate curve through all stages."""
+    curve = {"cosine": WarmupCosine, "linear": WarmupLinear}[config.schedule]
+    planned = plan_stages(config.stages, config.batch_size)
+    steps = sum(stage.num_steps for stage in planned)
+    schedule = curve(config.learning_rate, config.warmup_steps, steps)
+    kind = {"lamb": WatchedLamb, "adamw": WatchedAdamW}[config.optimizer]
+    optimizer = kind(
         schedule,
         weight_decay=config.weight_decay,
-        beta_2=0.98,
+        beta_1=0.9,
+        beta_2=config.beta_2,
         epsilon=1e-6,
-        global_clipnorm=1.0,
+        global_clipnorm=config.gradient_clip,
     )
-    optimizer.exclude_from_weight_decay(
-        var_names=["bias", "gamma", "beta", "scale", "embedding", "probe"]
-    )
+    if config.optimizer == "adamw":  # Lamb leaves vectors out by itself
+        optimizer.exclude_from_weight_decay(
+            var_names=["bias", "gamma", "beta", "scale", "embedding", "probe"]
+        )
     return optimizer
 
 
-class Validation(keras.callbacks.Callback):
-    """Logs loss and speed, and now and then the zero-shot score on validation.
-
-    The weights are written at every evaluation, aside and then renamed.
-    """
-
-    def __init__(
-        self,
-        model: PECore,
-        tokenizer: PETokenizer,
-        data: Path,
-        output: Path,
-        every: int,
-        batch_size: int,
-    ) -> None:
-        super().__init__()
-        self.core, self.tokenizer = model, tokenizer
-        self.output, self.every = output, every
-        self.batch_size = batch_size
-        self.batches, self.losses = 0, [0.0]
-        self.start = time.perf_counter()
-        concepts = json.loads((data / "concepts.json").read_text())
-        self.classes = [
-            c for c in concepts if not (c["is_flag"] or c["is_symbol"] or c["heldout"])
-        ]
-        place = {c["id"]: i for i, c in enumerate(self.classes)}
-        drawings = Drawings(data, ["val_seen"])
-        rows = [i for i, r in enumerate(drawings.records) if r["concept"] in place]
-        self.labels = np.array([place[drawings.records[i]["concept"]] for i in rows])
-        side = model.vision_encoder.image_size
-        white = np.full(3, 255.0, "float32")
-        self.images = np.stack(
-            [render(drawings.cropped[i], side, white) / 127.5 - 1.0 for i in rows]
-        )
-        self.log = (output / "log.csv").open("a", newline="")
-        self.rows = csv.writer(self.log)
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.batches += 1
-        self.losses.append(float((logs or {}).get("loss", np.nan)))
-        if self.batches % self.every == 0:
-            self.evaluate()
-
-    def evaluate(self) -> None:
-        """Scores the model on validation, logs, and saves the weights."""
-        classifier = ZeroShotClassifier(
-            self.core,
-            self.tokenizer,
-            [c["label"] for c in self.classes],
-            class_prompts(),
-            batch_size=128,
-        )
-        order = np.argsort(-classifier.similarities(self.images), axis=1)
-        hits = order == self.labels[:, None]
-        top1, top5 = hits[:, 0].mean(), hits[:, :5].any(axis=1).mean()
-        seconds = time.perf_counter() - self.start
-        samples = self.batches * self.batch_size
-        row = (
-            self.batches,
-            samples,
-            round(seconds),
-            round(self.losses[-1], 4),
-            round(float(top1), 4),
-            round(float(top5), 4),
-        )
-        self.rows.writerow(row)
-        self.log.flush()
-        print(
-            f"\nbatch {row[0]}, {samples} samples, {seconds:.0f} s: loss {row[3]}, "
-            f"validation top-1 {top1:.1%}, top-5 {top5:.1%}",
-            flush=True,
-        )
-        aside = self.output / "aside.weights.h5"
-        self.core.save_weights(aside)
-        aside.replace(self.output / "model.weights.h5")
+def build_trainer(config: Config, model: PECore) -> ContrastiveTrainer:
+    """Returns the compiled contrastive stage."""
+    trainer = ContrastiveTrainer(
+        model,
+        loss=config.loss,
+        duplicates=config.duplicates,
+        loss_chunk_size=config.loss_chunk_size,
+        image_chunk_size=config.image_chunk_size,
+        text_chunk_size=config.text_chunk_size,
+        mask_weight=config.mask_weight,
+    )
+    trainer.compile(optimizer=build_optimizer(config))
+    return trainer
 
 
 def train(
     config: Config,
-    data: Path,
+    data: str,
     output: Path,
+    resume: bool = False,
+    validation_data: str | None = None,
     leave_out: tuple[str, ...] = (),
-    evaluate_every: int = 250,
-    verbose: int = 1,
     initial_weights: Path | None = None,
+    workers: int = 0,
+    save_every: int = 100,
+    evaluate_every: int = 250,
+    progress: bool = True,
 ) -> PECore:
-    """Trains a model and leaves its weights and log in a directory.
+    """Trains a model and leaves weights, logs and curves in a directory.
 
     Args:
         config: the run.
-        data: output of `recipes.emoji_data.prepare`.
-        output: where weights, log and configuration go.
-        leave_out: vendors to train without, for validation by vendor.
-        evaluate_every: batches between evaluations.
-        verbose: 1 for a progress bar, 2 for a line a stage, 0 for silence.
+        data: directory of the emoji data, or the shards' pattern.
+        output: where everything goes.
+        resume: go on from the newest checkpoint in `output`.
+        validation_data: shards to measure retrieval on; emoji have a split of theirs.
+        leave_out: emoji vendors to train without.
         initial_weights: weights to start from; None starts from scratch.
+        workers: processes that prepare batches; 0 prepares them in threads.
+        save_every: steps between checkpoints.
+        evaluate_every: steps between evaluations.
+        progress: whether a progress bar is shown.
 
     Returns:
         The trained model.
     """
     keras.utils.set_random_seed(config.seed)
     output.mkdir(parents=True, exist_ok=True)
-    settings = {**dataclasses.asdict(config), "leave_out": leave_out}
-    (output / "config.json").write_text(json.dumps(settings, indent=2))
-    tokenizer = PETokenizer(
-        context_length=config.context_length,
-        vocabulary_size=config.vocabulary_size,
-        on_truncation="ignore",
-    )
     model = build_model(config)
     if initial_weights is not None:
         model.load_weights(initial_weights)
-    trainer = ContrastiveTrainer(model)
-    trainer.compile(optimizer=build_optimizer(config))
-    validation = Validation(
-        model, tokenizer, data, output, evaluate_every, config.batch_size
+    tokenizer = build_tokenizer(config)
+    settings = {**dataclasses.asdict(config), "leave_out": list(leave_out)}
+    run = TrainingRun(
+        build_trainer(config, model),
+        output,
+        plan_stages(config.stages, config.batch_size),
+        config.batch_size,
+        make_batches(config, data, tokenizer, leave_out, workers),
+        configuration=settings,
+        save_every=save_every,
+        evaluate=validation_scores(config, data, validation_data, model, tokenizer),
+        evaluate_every=evaluate_every,
+        progress=progress,
     )
-    drawings = Drawings(data, ["train"], leave_out)
-    first_batch = 0
-    for stage in config.stages:
-        pairs = EmojiPairs(
-            data,
-            tokenizer,
-            config.batch_size,
-            first_batch,
-            stage.batches,
-            stage.image_size,
-            config.seed,
-            augmentation=stage.augmentation,
-            drawings=drawings,
-        )
-        trainer.fit(pairs, shuffle=False, verbose=verbose, callbacks=[validation])
-        first_batch += stage.batches
-    validation.evaluate()
+    (output / "config.json").write_text(json.dumps(settings, indent=2))
+    run.train(resume)
+    aside = output / "aside.weights.h5"
+    model.save_weights(aside)
+    aside.replace(output / "model.weights.h5")
+    draw_curves(output)
     return model
 
 
-def main() -> None:
-    """Reads the command line and trains."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--config", choices=sorted(CONFIGS), default="emoji")
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", choices=list(CONFIGS), default="emoji")
+    parser.add_argument("--plan", action="store_true", help="print what a run needs")
+    parser.add_argument("--devices", type=int, default=8, help="for --plan")
+    parser.add_argument("--data", help="emoji directory, or pattern of tar shards")
+    parser.add_argument("--validation-data", help="pattern of tar shards")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--resume", action="store_true")
     parser.add_argument("--leave-out", nargs="*", default=[], metavar="VENDOR")
     parser.add_argument("--initial-weights", type=Path)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--save-every", type=int, default=100)
     parser.add_argument("--evaluate-every", type=int, default=250)
-    parser.add_argument("--verbose", type=int, default=1)
-    arguments = parser.parse_args()
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    for name, kind in OVERRIDES.items():
+        flag = "--" + name.replace("_", "-")
+        parser.add_argument(flag, type=kind, help="instead of the configuration's")
+    return parser.parse_args(arguments)
+
+
+# What a user may change without writing a configuration.
+OVERRIDES: dict[str, Callable[[str], Any]] = {
+    "seed": int,
+    "batch_size": int,
+    "learning_rate": float,
+    "image_chunk_size": int,
+    "text_chunk_size": int,
+    "loss_chunk_size": int,
+    "precision": str,
+}
+
+
+def main() -> None:
+    """Plans or trains."""
+    options = parse()
+    changes = {
+        name: getattr(options, name)
+        for name in OVERRIDES
+        if getattr(options, name) is not None
+    }
+    config = dataclasses.replace(CONFIGS[options.config], **changes)
+    if options.plan:
+        from recipes.contrastive_plan import print_plan
+
+        print_plan(options.config, config, options.devices)
+        return
+    if options.data is None or options.output is None:
+        raise SystemExit("Training needs --data and --output (or --plan to look).")
     train(
-        CONFIGS[arguments.config],
-        arguments.data,
-        arguments.output,
-        tuple(arguments.leave_out),
-        arguments.evaluate_every,
-        arguments.verbose,
-        arguments.initial_weights,
+        config,
+        options.data,
+        options.output,
+        resume=options.resume,
+        validation_data=options.validation_data,
+        leave_out=tuple(options.leave_out),
+        initial_weights=options.initial_weights,
+        workers=options.workers,
+        save_every=options.save_every,
+        evaluate_every=options.evaluate_every,
+        progress=not options.quiet,
     )
 
 

@@ -2,11 +2,10 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 from PIL import Image
 
@@ -18,6 +17,9 @@ from recipes.emoji_data.shards import load_arrays
 # round would spend a seventh of the training on them.
 FLAG_SHARE = 0.25
 SYMBOL_SHARE = 0.6
+# Clip art and icons that are no emoji have numbers from here on, one a title.
+FIRST_EXTRA_CONCEPT = 100_000
+EXTRA_SHARE = 0.25
 # A mirrored picture keeps its caption unless the caption tells left from right.
 DIRECTED_WORDS = ("left", "right", "clockwise", "arrow", "hand", "back", "forward")
 # The colours of a background that is neither white nor noise lie in this range.
@@ -41,60 +43,54 @@ class Augmentation:
     jitter: float = 0.32
 
 
-class EmojiPairs(keras.utils.PyDataset):
+class EmojiBatches:
     """Batches of distinct concepts: one picture, one caption each.
 
     Every concept comes equally often, however many vendors drew it; a round is one
     pass over all concepts. Batch i depends on the seed and on i alone.
 
     Args:
-        directory: output of `recipes.emoji_data.prepare`.
+        drawings: the pictures.
         tokenizer: the model's tokenizer.
         batch_size: pairs in a batch; all of different concepts.
-        first_batch: number of the first batch: a later stage goes on counting.
-        num_batches: batches in this stage.
         image_size: side of the pictures, pixels.
         seed: seed of everything random.
-        leave_out: vendors whose pictures are not used.
         augmentation: None for pictures as drawn, on white.
-        splits: shard sets to read.
+        masks: draws what else a batch holds: from (rows, generator) to arrays by name.
+        fixed_length: whether all batches have as many tokens as the context. Else
+            columns that are padding in every row are left out: faster where nothing
+            is compiled for a shape.
     """
 
     def __init__(
         self,
-        directory: Path,
+        drawings: "Drawings",
         tokenizer: PETokenizer,
         batch_size: int,
-        first_batch: int,
-        num_batches: int,
         image_size: int,
         seed: int,
-        leave_out: Sequence[str] = (),
         augmentation: Augmentation | None = None,
-        splits: Sequence[str] = ("train",),
-        drawings: "Drawings | None" = None,
+        masks: Callable[[int, np.random.Generator], dict[str, np.ndarray]]
+        | None = None,
+        fixed_length: bool = True,
     ) -> None:
-        super().__init__(workers=1)
-        self.tokenizer = tokenizer
-        self.batch_size = batch_size
-        self.first_batch = first_batch
-        self.length = num_batches
-        self.image_size = image_size
-        self.seed = seed
-        self.augmentation = augmentation
-        self.drawings = drawings or Drawings(directory, splits, leave_out)
-        concepts = len(self.drawings.by_concept)
+        concepts = len(drawings.by_concept)
         if batch_size > concepts:
             raise ValueError(
                 f"A batch holds distinct concepts: batch_size={batch_size} is more "
-                f"than the {concepts} concepts in {directory}."
+                f"than the {concepts} concepts of the data."
             )
+        self.drawings = drawings
+        self.tokenizer = tokenizer
+        self.batch_size = batch_size
+        self.image_size = image_size
+        self.seed = seed
+        self.augmentation = augmentation
+        self.masks = masks
+        self.fixed_length = fixed_length
 
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray]]:
-        number = self.first_batch + index
+    def __call__(self, number: int) -> dict[str, np.ndarray]:
+        """Returns batch `number`: `images`, `token_ids` and what `masks` adds."""
         picks = self._picks(number)
         rng = np.random.default_rng([self.seed, 1, number])
         images = np.empty(
@@ -105,8 +101,14 @@ class EmojiPairs(keras.utils.PyDataset):
             record = self.drawings.records[pick]
             images[row] = self._picture(pick, record, rng)
             captions.append(sample_caption(record, rng))
-        images = images * (2.0 / 255.0) - 1.0
-        return ({"images": images, "token_ids": shorten(self.tokenizer(captions))},)
+        token_ids = self.tokenizer(captions)
+        if not self.fixed_length:
+            token_ids = shorten(token_ids)
+        batch = {"images": images * (2.0 / 255.0) - 1.0, "token_ids": token_ids}
+        if self.masks is not None:
+            rng = np.random.default_rng([self.seed, 2, number])
+            batch.update(self.masks(self.batch_size, rng))
+        return batch
 
     def _picks(self, number: int) -> list[int]:
         """Returns which drawing each row of a batch shows."""
@@ -139,7 +141,11 @@ class Drawings:
     """All drawings of some splits in memory, grouped by concept."""
 
     def __init__(
-        self, directory: Path, splits: Sequence[str], leave_out: Sequence[str] = ()
+        self,
+        directory: Path,
+        splits: Sequence[str],
+        leave_out: Sequence[str] = (),
+        extra_weight: float = EXTRA_SHARE,
     ) -> None:
         self.records: list[dict[str, Any]] = []
         self.cropped: list[Image.Image] = []
@@ -156,7 +162,9 @@ class Drawings:
         firsts = [self.records[group[0]] for group in self.by_concept]
         self.weights = np.array(
             [
-                FLAG_SHARE
+                extra_weight
+                if first["concept"] >= FIRST_EXTRA_CONCEPT
+                else FLAG_SHARE
                 if first["is_flag"]
                 else SYMBOL_SHARE
                 if first["is_symbol"]

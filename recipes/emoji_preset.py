@@ -18,7 +18,8 @@ from typing import Any
 from PIL import Image
 
 from keras_pe import PEImageConverter, PETokenizer
-from recipes.contrastive import Config, Stage, build_model
+from recipes.contrastive import build_model
+from recipes.contrastive_configs import read_config
 from recipes.emoji_data.captions import class_prompts
 from recipes.emoji_data.shards import load_arrays
 from recipes.emoji_evaluation import Score, evaluate, photograph_classes, plain_classes
@@ -157,19 +158,20 @@ def card(model: Any, settings: dict[str, Any], data: Path, table: list[str]) -> 
         if "train" in splits
     )
     data_text = f"Training drawings: {counts}.\n\n{vendors}"
-    batch = settings["batch_size"]
     stages = "; ".join(
-        f"{stage['batches']} batches at {stage['image_size']} px"
+        f"{stage['samples']:,} samples at {stage['image_size']} px"
         for stage in settings["stages"]
     )
-    samples = batch * sum(stage["batches"] for stage in settings["stages"])
+    optimizer = {"lamb": "LAMB", "adamw": "AdamW"}[settings["optimizer"]]
     training = (
-        f"Softmax contrastive loss, batches of {batch} distinct concepts, "
-        f"{samples:,} samples: {stages}. AdamW, peak learning rate "
-        f"{settings['learning_rate']}, {settings['warmup_batches']} batches of "
-        f"warm-up, then linear to zero; weight decay {settings['weight_decay']}; seed "
-        f"{settings['seed']}. Random size, place, stretch, mirroring, colour jitter "
-        f"and background. {settings.get('note', '')}".strip()
+        f"Softmax contrastive loss, batches of {settings['batch_size']} distinct "
+        f"concepts, {stages}. {optimizer}, peak learning rate "
+        f"{settings['learning_rate']}, {settings['warmup_steps']} steps of warm-up, "
+        f"then a {settings['schedule']} to zero; weight decay "
+        f"{settings['weight_decay']}; seed {settings['seed']}. Mask regularisation of "
+        f"one picture in {settings['mask_every']}, ratio {settings['mask_ratio']}, "
+        f"weight {settings['mask_weight']}. Random size, place, stretch, mirroring, "
+        f"colour jitter and background. {settings.get('note', '')}".strip()
     )
     return CARD.format(
         architecture=architecture,
@@ -177,16 +179,6 @@ def card(model: Any, settings: dict[str, Any], data: Path, table: list[str]) -> 
         training=training,
         results="\n".join(table),
     )
-
-
-def read_config(settings: dict[str, Any]) -> Config:
-    """Returns the configuration that a run wrote."""
-    fields = {field.name for field in dataclasses.fields(Config)}
-    arguments = {name: value for name, value in settings.items() if name in fields}
-    arguments["stages"] = tuple(
-        Stage(stage["image_size"], stage["batches"]) for stage in settings["stages"]
-    )
-    return Config(**arguments)
 
 
 def main() -> None:
@@ -201,10 +193,12 @@ def main() -> None:
     config = read_config(settings)
     model = build_model(config)
     model.load_weights(options.run / "model.weights.h5")
-    tokenizer = PETokenizer(
-        context_length=config.context_length, vocabulary_size=config.vocabulary_size
+    tokenizer = PETokenizer(  # a user is warned of texts that are cut
+        context_length=config.text["context_length"],
+        vocabulary_size=config.text["vocabulary_size"],
     )
-    converter = PEImageConverter(config.image_size, background=WHITE)
+    side = model.vision_encoder.image_size
+    converter = PEImageConverter(side, background=WHITE)
     classes = plain_classes(options.data, TEST_VENDOR)
     test = evaluate(model, tokenizer, converter, options.data, "test", classes)
     photographs = evaluate(

@@ -1,5 +1,23 @@
 """Losses: pure functions of tensors."""
 
+from keras_pe.losses.chunked_contrastive import chunked_softmax_contrastive_loss
 from keras_pe.losses.contrastive import softmax_contrastive_loss
+from keras_pe.losses.distillation import (
+    chunked_kl_distillation_loss,
+    kl_distillation_loss,
+)
+from keras_pe.losses.masked_alignment import masked_alignment_loss
+from keras_pe.losses.sigmoid import (
+    chunked_sigmoid_contrastive_loss,
+    sigmoid_contrastive_loss,
+)
 
-__all__ = ["softmax_contrastive_loss"]
+__all__ = [
+    "chunked_kl_distillation_loss",
+    "chunked_sigmoid_contrastive_loss",
+    "chunked_softmax_contrastive_loss",
+    "kl_distillation_loss",
+    "masked_alignment_loss",
+    "sigmoid_contrastive_loss",
+    "softmax_contrastive_loss",
+]

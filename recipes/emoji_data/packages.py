@@ -7,11 +7,13 @@ import json
 import subprocess
 import tarfile
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 MAX_MEMBER_BYTES = 64 * 2**20
 _LIST = Path(__file__).with_name("packages.json")
+EXTRA_LIST = Path(__file__).with_name("extra_packages.json")
 
 
 class PackageError(RuntimeError):
@@ -26,9 +28,10 @@ class Package:
     version: str
     sha512: str
     members: tuple[str, ...]
-    role: Literal["train", "test", "text"]
+    role: Literal["train", "test", "text", "icons"]
     licence: str
     vendor: str | None = None
+    left_out: tuple[str, ...] = ()  # patterns of names: brands, mistaken names...
 
     @property
     def file_name(self) -> str:
@@ -49,6 +52,7 @@ def load_packages(path: Path = _LIST) -> list[Package]:
             role=entry["role"],
             licence=entry["licence"],
             vendor=entry.get("vendor"),
+            left_out=tuple(entry.get("left_out", ())),
         )
         for name, entry in table.items()
     ]
@@ -95,14 +99,15 @@ def _npm_pack(package: Package, cache: Path) -> None:
 def read_members(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     """Read the named members into memory; nothing is written to disk.
 
-    The archive is refused as a whole when any member has an absolute path, a
-    ``..`` part, or is anything but a regular file or a directory.
+    A name may be a pattern, as in ``package/assets/*.webp``. The archive is
+    refused as a whole when any member has an absolute path, a ``..`` part, or
+    is anything but a regular file or a directory.
     """
     found: dict[str, bytes] = {}
     with tarfile.open(path, "r:gz") as archive:
         for member in archive:
             _check_member(member)
-            if member.name not in names:
+            if not any(fnmatchcase(member.name, name) for name in names):
                 continue
             if member.name in found:
                 raise PackageError(f"Member {member.name!r} occurs twice.")
@@ -110,7 +115,7 @@ def read_members(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
             if stream is None:
                 raise PackageError(f"Member {member.name!r} is not a file.")
             found[member.name] = stream.read()
-    missing = sorted(set(names) - found.keys())
+    missing = [n for n in names if not any(fnmatchcase(f, n) for f in found)]
     if missing:
         raise PackageError(f"{path.name} lacks {', '.join(missing)}.")
     return found

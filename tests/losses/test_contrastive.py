@@ -1,52 +1,112 @@
-"""The contrastive loss against a loop over rows."""
+"""The contrastive loss against a loop over rows and against float64."""
 
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_pe.losses import softmax_contrastive_loss
+from tests.losses import float64
+from tests.losses.embeddings import exact, unit
+from tests.losses.gradients import largest_difference, value_and_gradients
 
 pytestmark = pytest.mark.quick
 
-
-def unit(seed, count=5, channels=4):
-    x = np.random.default_rng(seed).normal(size=(count, channels))
-    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype("float32")
+IDS = np.array([0, 1, 2, 0, 3, 2, 0, 4] * 3, dtype="int32")
+SAME_CAPTION = (IDS[:, None] == IDS) & ~np.eye(24, dtype=bool)
 
 
-def slow_loss(x, y, scale):
+def slow_loss(x, y, scale, ids=None):
     total = 0.0
     for i in range(len(x)):
         for a, b in ((x, y), (y, x)):
-            logits = [scale * float(a[i] @ b[j]) for j in range(len(b))]
-            total += np.log(np.sum(np.exp(logits))) - logits[i]
+            others = [
+                j for j in range(len(b)) if j == i or ids is None or ids[j] != ids[i]
+            ]
+            logits = {j: scale * float(a[i] @ b[j]) for j in others}
+            total += np.log(np.sum(np.exp(list(logits.values())))) - logits[i]
     return total / (2 * len(x))
 
 
+@pytest.mark.parametrize("ids", [None, IDS], ids=["negative", "ignore"])
 @pytest.mark.parametrize("scale", [1.0, 14.3, 100.0])
-def test_equals_the_slow_one(scale):
+def test_equals_the_slow_one(scale, ids):
     x, y = unit(0), unit(1)
-    found = float(keras.ops.convert_to_numpy(softmax_contrastive_loss(x, y, scale)))
-    assert found == pytest.approx(
-        slow_loss(x.astype(float), y.astype(float), scale), rel=1e-5
+    options = {} if ids is None else {"caption_ids": ids, "duplicates": "ignore"}
+    found = softmax_contrastive_loss(x, y, scale, **options)
+    assert float(ops.convert_to_numpy(found)) == pytest.approx(
+        slow_loss(x.astype(float), y.astype(float), scale, ids), rel=1e-5
     )
+
+
+@pytest.mark.parametrize("ignore", [False, True], ids=["negative", "ignore"])
+@pytest.mark.parametrize(("make", "scale"), [(unit, 14.3), (exact, 100.0)])
+def test_value_and_gradients_equal_float64(make, scale, ignore):
+    x, y, scale = make(0), make(1), np.float32(scale)
+    options = {"caption_ids": IDS, "duplicates": "ignore"} if ignore else {}
+    found = value_and_gradients(
+        lambda *inputs: softmax_contrastive_loss(*inputs, **options), x, y, scale
+    )
+    expected = float64.softmax_contrastive(
+        x, y, float(scale), SAME_CAPTION if ignore else None
+    )
+    assert largest_difference(found, expected) < 1e-6
+
+
+def test_caption_ids_alone_change_nothing():
+    x, y = unit(0), unit(1)
+    plain, with_ids = (
+        float(ops.convert_to_numpy(softmax_contrastive_loss(x, y, 9.0, caption_ids=i)))
+        for i in (None, IDS)
+    )
+    assert plain == with_ids
+
+
+def test_a_batch_of_one_caption_has_no_negatives():
+    x, y, ids = unit(0), unit(1), np.zeros(24, "int32")
+    value, gradients = value_and_gradients(
+        lambda *inputs: softmax_contrastive_loss(
+            *inputs, caption_ids=ids, duplicates="ignore"
+        ),
+        x,
+        y,
+        np.float32(100),
+    )
+    assert value == 0
+    assert all(np.allclose(g, 0, atol=1e-7) for g in gradients)
 
 
 def test_is_symmetric_and_small_for_a_perfect_match():
     x, y = unit(0), unit(1)
     a, b = (
-        float(keras.ops.convert_to_numpy(softmax_contrastive_loss(*pair, 10.0)))
+        float(ops.convert_to_numpy(softmax_contrastive_loss(*pair, 10.0)))
         for pair in ((x, y), (y, x))
     )
     assert a == pytest.approx(b, rel=1e-6)
     eye = np.eye(4, dtype="float32")
-    assert (
-        float(keras.ops.convert_to_numpy(softmax_contrastive_loss(eye, eye, 100.0)))
-        < 1e-6
-    )
+    assert float(ops.convert_to_numpy(softmax_contrastive_loss(eye, eye, 100.0))) < 1e-6
 
 
 def test_low_precision_input_is_computed_in_float32():
-    x = keras.ops.cast(unit(0), "bfloat16")
+    x = ops.cast(unit(0), "bfloat16")
     loss = softmax_contrastive_loss(x, x, 100.0)
     assert keras.backend.standardize_dtype(loss.dtype) == "float32"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "match"),
+    [
+        ((unit(0), unit(1, count=5)), {}, r"both be \(batch, channels\)"),
+        ((unit(0)[0], unit(1)[0]), {}, r"both be \(batch, channels\)"),
+        ((unit(0), unit(1)), {"duplicates": "drop"}, "'drop'"),
+        ((unit(0), unit(1)), {"duplicates": "ignore"}, "needs caption_ids"),
+        (
+            (unit(0), unit(1)),
+            {"duplicates": "ignore", "caption_ids": IDS[:5]},
+            r"\(24,\), got \(5,\)",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(arguments, options, match):
+    with pytest.raises(ValueError, match=match):
+        softmax_contrastive_loss(*arguments, 10.0, **options)

@@ -1,0 +1,284 @@
+"""Where shards are: local paths, patterns and URLs, read in ranges of bytes."""
+
+from __future__ import annotations
+
+import glob
+import io
+import itertools
+import os
+import re
+import stat
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+# What a storage service may say about a file's content, so that a change shows.
+_FINGERPRINT_KEYS = (
+    "etag",
+    "md5hash",
+    "crc32c",
+    "generation",
+    "mtime",
+    "lastmodified",
+    "last_modified",
+    "updated",
+    "modified",
+    "created",
+)
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+
+
+class ShardFile(Protocol):
+    """An open file that is read in ranges, from any thread.
+
+    Attributes:
+        path: what it was opened by.
+        size: bytes in it.
+        fingerprint: changes whenever its content does, as far as its storage tells.
+    """
+
+    path: str
+    size: int
+    fingerprint: str
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Returns `size` bytes from `offset`; fewer only at the file's end."""
+
+
+def expand_paths(paths: Paths) -> list[str]:
+    """Lists the files that paths, patterns and URLs stand for, in their order.
+
+    Args:
+        paths: one or several of: a local path; a URL that fsspec opens (`gs://`,
+            `s3://`, `hf://`, `memory://`, ...); either with brace ranges
+            (`shard-{000000..000099}.tar`, `{train,val}.tar`) or with the wildcards
+            of `glob`, whose matches are sorted.
+
+    Returns:
+        The paths. Only patterns are looked up; a plain path need not exist yet.
+
+    Raises:
+        FileNotFoundError: if a pattern matches nothing.
+        ValueError: if there are no paths, or one comes twice.
+
+    Example:
+        >>> expand_paths("gs://bucket/{train,extra}-{08..10}.tar")[2:4]
+        ['gs://bucket/train-10.tar', 'gs://bucket/extra-08.tar']
+    """
+    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    expanded = [
+        path
+        for pattern in given
+        for plain in _expand_braces(os.fspath(pattern))
+        for path in _matches(plain)
+    ]
+    if not expanded:
+        raise ValueError(f"paths={paths!r}: expected at least one path.")
+    twice = [path for path, count in Counter(expanded).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"{twice[0]!r} is listed twice ({len(twice)} such paths): its samples "
+            "would come twice an epoch. List every shard once."
+        )
+    return expanded
+
+
+def open_shard_file(path: str) -> ShardFile:
+    """Opens a local file or a URL for reading in ranges.
+
+    Args:
+        path: a local path, or a URL that fsspec opens.
+
+    Returns:
+        The open file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no regular file.
+
+    Example:
+        >>> file = open_shard_file("train-00000.tar")             # doctest: +SKIP
+        >>> file.read(0, 512)                                     # doctest: +SKIP
+    """
+    return RemoteFile(path) if is_url(path) else LocalFile(path)
+
+
+def is_url(path: str) -> bool:
+    """Says whether a path names a file that fsspec has to open.
+
+    Args:
+        path: a path or URL.
+
+    Returns:
+        True with a scheme such as `gs://`.
+
+    Example:
+        >>> is_url("gs://bucket/a.tar"), is_url("/data/a.tar")
+        (True, False)
+    """
+    return "://" in path
+
+
+class LocalFile:
+    """A file of this machine."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait
+            raise ValueError(f"{path}: expected a regular file.")
+        self._file = io.FileIO(path)
+        info = os.fstat(self._file.fileno())
+        self.size = info.st_size
+        self.fingerprint = f"{info.st_size} bytes, mtime {info.st_mtime_ns}"
+        self._lock = threading.Lock()
+
+    def read(self, offset: int, size: int) -> bytes:
+        parts = []
+        while size > 0:
+            part = self._read_once(offset, size)
+            if not part:
+                break
+            parts.append(part)
+            offset, size = offset + len(part), size - len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _read_once(self, offset: int, size: int) -> bytes:
+        # No position is shared between threads or forked processes this way.
+        if hasattr(os, "pread"):
+            return os.pread(self._file.fileno(), size, offset)
+        with self._lock:  # Windows
+            self._file.seek(offset)
+            return self._file.read(size) or b""
+
+
+class RemoteFile:
+    """A file behind a URL; every read is one request for a range."""
+
+    def __init__(self, path: str) -> None:
+        import fsspec
+
+        self.path = path
+        self._system, self._name = fsspec.core.url_to_fs(path)
+        info = self._system.info(self._name)
+        if info.get("type") != "file" or info.get("size") is None:
+            raise ValueError(f"{path}: expected a file of known size, found {info}.")
+        self.size = int(info["size"])
+        self.fingerprint = f"{self.size} bytes, {_remote_fingerprint(info)}"
+
+    def read(self, offset: int, size: int) -> bytes:
+        end = min(offset + size, self.size)
+        if end <= offset:
+            return b""
+        return bytes(self._system.cat_file(self._name, start=offset, end=end))
+
+
+def read_whole(path: str) -> bytes | None:
+    """Returns the content of a small file, or None if it cannot be read.
+
+    Args:
+        path: a local path or URL.
+
+    Returns:
+        Its bytes.
+
+    Example:
+        >>> read_whole("no such file") is None
+        True
+    """
+    try:
+        file = open_shard_file(path)
+        return file.read(0, file.size)
+    except Exception:  # storage services raise anything; a missing file is no news
+        return None
+
+
+def write_whole(path: str, content: bytes) -> bool:
+    """Writes a small file so that readers see all of it or nothing.
+
+    Args:
+        path: a local path or URL.
+        content: its bytes.
+
+    Returns:
+        Whether it could be written.
+
+    Example:
+        >>> write_whole("/no such folder/a.json", b"{}")
+        False
+    """
+    if is_url(path):
+        try:
+            import fsspec
+
+            system, name = fsspec.core.url_to_fs(path)
+            system.pipe_file(name, content)
+        except Exception:  # no permission, read-only protocol, no network
+            return False
+        return True
+    folder, name = os.path.split(path)
+    aside = os.path.join(folder, f".{name}.{os.getpid()}.{threading.get_ident()}.part")
+    try:
+        with open(aside, "wb") as stream:
+            stream.write(content)
+        os.replace(aside, path)
+    except OSError:
+        _remove(aside)
+        return False
+    except BaseException:
+        _remove(aside)
+        raise
+    return True
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        return
+
+
+def _expand_braces(pattern: str) -> Iterator[str]:
+    pieces = _BRACES.split(pattern)  # text, inside of braces, text, ...
+    choices = [
+        _choices(piece) if place % 2 else [piece] for place, piece in enumerate(pieces)
+    ]
+    for combination in itertools.product(*choices):
+        yield "".join(combination)
+
+
+def _choices(inside: str) -> list[str]:
+    """Lists what `{inside}` stands for; text that is no pattern stays as it is."""
+    numbers = _RANGE.fullmatch(inside)
+    if numbers:
+        first, last = numbers.groups()
+        if int(last) < int(first):
+            raise ValueError(f"{{{inside}}} counts down: expected {{first..last}}.")
+        return [str(n).zfill(len(first)) for n in range(int(first), int(last) + 1)]
+    return inside.split(",") if "," in inside else ["{" + inside + "}"]
+
+
+def _matches(path: str) -> list[str]:
+    if is_url(path):
+        if not any(sign in path for sign in "*["):  # "?" begins a URL's query
+            return [path]
+        import fsspec
+
+        system, name = fsspec.core.url_to_fs(path)
+        found = sorted(system.unstrip_protocol(match) for match in system.glob(name))
+    elif glob.has_magic(path) and not os.path.exists(path):
+        found = sorted(glob.glob(path, recursive=True))
+    else:
+        return [path]
+    if not found:
+        raise FileNotFoundError(f"No file matches {path!r}: check the pattern.")
+    return found
+
+
+def _remote_fingerprint(info: dict[str, Any]) -> str:
+    said = {key.lower(): value for key, value in info.items()}
+    known = [f"{key} {said[key]}" for key in _FINGERPRINT_KEYS if said.get(key)]
+    return ", ".join(known)

@@ -1,0 +1,265 @@
+"""Distillation of a dual encoder: the student ranks a batch as the teacher does."""
+
+from typing import Any
+
+from keras import ops
+
+from keras_pe.losses.pairs import Gather, float32_pairs, gathered, pair_logits
+from keras_pe.losses.row_chunks import fold_row_chunks
+from keras_pe.losses.streaming import (
+    checked_chunk_size,
+    product_gradients,
+    with_gradient,
+)
+
+
+def kl_distillation_loss(
+    student_image_embeddings: Any,  # (batch, student_channels), unit length
+    student_text_embeddings: Any,  # (batch, student_channels), unit length
+    student_logit_scale: Any,
+    teacher_image_embeddings: Any,  # (batch, teacher_channels), unit length
+    teacher_text_embeddings: Any,  # (batch, teacher_channels), unit length
+    teacher_logit_scale: Any = 200.0,
+    *,
+    gather: Gather | None = None,
+) -> Any:
+    """Returns how far the student's softmax over a batch is from the teacher's.
+
+    Both embed the same pictures and texts and turn their cosines into probabilities,
+    of the texts given a picture and of the pictures given a text:
+    `1/2 [KL(P_t || P_s) image->text + KL(P_t || P_s) text->image]`, mean over rows.
+    Computed in float32; nothing of the teacher has a gradient.
+
+    Args:
+        student_image_embeddings: `(batch, student_channels)`, unit length.
+        student_text_embeddings: `(batch, student_channels)`, unit length.
+        student_logit_scale: factor of the student's cosines, learned.
+        teacher_image_embeddings: `(batch, teacher_channels)`, unit length.
+        teacher_text_embeddings: `(batch, teacher_channels)`, unit length.
+        teacher_logit_scale: factor of the teacher's cosines. The paper's 200 is twice
+            the limit of the student's.
+        gather: as in `keras_pe.losses.softmax_contrastive_loss`.
+
+    Returns:
+        float32 scalar, zero where both distributions are equal; with `gather`, this
+        device's share, whose mean over the devices is the loss of the global batch.
+
+    Raises:
+        ValueError: if shapes do not fit.
+
+    Source: Perception Encoder, section 2.4 and appendix C.3. The order of the two in
+    the divergence and the factor 1/2 are not stated there.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.eye(4, dtype="float32")
+        >>> float(kl_distillation_loss(x, x, 100.0, x, x, 100.0)) < 1e-6
+        True
+    """
+    student, teacher = _prepared(
+        (student_image_embeddings, student_text_embeddings, student_logit_scale),
+        (teacher_image_embeddings, teacher_text_embeddings, teacher_logit_scale),
+    )
+
+    def logits(images: Any, texts: Any, scale: Any) -> tuple[Any, Any]:
+        # Both (local_batch, global_batch).
+        to_text = pair_logits(images, gathered(texts, gather), scale)
+        if gather is None:
+            return to_text, ops.transpose(to_text)
+        return to_text, pair_logits(texts, gather(images), scale)
+
+    directions = []
+    for of_student, of_teacher in zip(logits(*student), logits(*teacher), strict=True):
+        log_student = ops.log_softmax(of_student, axis=1)
+        log_teacher = ops.log_softmax(of_teacher, axis=1)
+        divergence = ops.exp(log_teacher) * (log_teacher - log_student)
+        directions.append(ops.mean(ops.sum(divergence, axis=1)))
+    return 0.5 * (directions[0] + directions[1])
+
+
+def chunked_kl_distillation_loss(
+    student_image_embeddings: Any,  # (batch, student_channels), unit length
+    student_text_embeddings: Any,  # (batch, student_channels), unit length
+    student_logit_scale: Any,
+    teacher_image_embeddings: Any,  # (batch, teacher_channels), unit length
+    teacher_text_embeddings: Any,  # (batch, teacher_channels), unit length
+    teacher_logit_scale: Any = 200.0,
+    *,
+    chunk_size: int,
+    gather: Gather | None = None,
+) -> Any:
+    """Returns `kl_distillation_loss` without holding a (batch, batch) matrix.
+
+    Args:
+        student_image_embeddings: `(batch, student_channels)`, unit length.
+        student_text_embeddings: `(batch, student_channels)`, unit length.
+        student_logit_scale: factor of the student's cosines, learned.
+        teacher_image_embeddings: `(batch, teacher_channels)`, unit length.
+        teacher_text_embeddings: `(batch, teacher_channels)`, unit length.
+        teacher_logit_scale: factor of the teacher's cosines.
+        chunk_size: pictures at a time, as in `chunked_softmax_contrastive_loss`.
+        gather: as in `keras_pe.losses.softmax_contrastive_loss`; also called with
+            float32 matrices whose rows are the global batch.
+
+    Returns:
+        float32 scalar; with `gather`, this device's share.
+
+    Raises:
+        ValueError: if shapes or options do not fit.
+
+    Source: Perception Encoder, section 2.4 and appendix C.3.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.eye(4, dtype="float32")
+        >>> loss = chunked_kl_distillation_loss(x, x, 9.0, x, x, 9.0, chunk_size=3)
+        >>> float(loss) < 1e-6
+        True
+    """
+    checked_chunk_size(chunk_size)
+    student, teacher = (
+        (images, gathered(texts, gather), scale)
+        for images, texts, scale in _prepared(
+            (student_image_embeddings, student_text_embeddings, student_logit_scale),
+            (teacher_image_embeddings, teacher_text_embeddings, teacher_logit_scale),
+        )
+    )
+    to_text, to_image = _streaming_divergence(student, teacher, chunk_size)
+    if gather is not None:
+        # So far over this device's pictures only.
+        shape = (-1, ops.shape(to_image)[0], 3)
+        to_image = _combined(ops.reshape(gather(to_image), shape))
+    return 0.5 * (ops.mean(_divergence(to_text)) + ops.mean(_divergence(to_image)))
+
+
+def _prepared(student: Any, teacher: Any) -> tuple[Any, Any]:
+    """Returns `(images, texts, scale)` of both in float32, the teacher's constant."""
+    prepared = []
+    for images, texts, scale in (student, teacher):
+        sides = float32_pairs(images, texts)
+        prepared.append((*sides, ops.cast(scale, "float32")))
+    batches = [images.shape[0] for images, _, _ in prepared]
+    if None not in batches and batches[0] != batches[1]:
+        raise ValueError(
+            f"Student and teacher must embed the same pictures and texts, got batches "
+            f"of {batches[0]} and {batches[1]}."
+        )
+    return prepared[0], tuple(ops.stop_gradient(x) for x in prepared[1])
+
+
+# A divergence is kept as three numbers, which chunks and devices can combine: the
+# teacher's mean of (teacher logit - student logit), and both log-sum-exps.
+def _divergence(parts: Any) -> Any:  # (rows, 3)
+    """Returns the divergences, `(rows,)`."""
+    return parts[:, 0] - parts[:, 1] + parts[:, 2]
+
+
+def _combined(parts: Any) -> Any:  # (devices, rows, 3)
+    """Returns the parts over all devices, `(rows, 3)`."""
+    log_sums = ops.logsumexp(parts[:, :, 1:], axis=0)  # (rows, 2)
+    share = ops.exp(parts[:, :, 1] - log_sums[:, 0])  # of the teacher's probability
+    mean = ops.sum(share * parts[:, :, 0], axis=0)
+    return ops.concatenate([mean[:, None], log_sums], axis=1)
+
+
+def _streaming_divergence(
+    student: Any,  # (rows, channels), (keys, channels), scale
+    teacher: Any,
+    chunk_size: int,
+) -> tuple[Any, Any]:
+    """Returns the parts of the divergences along both axes, (rows, 3) and (keys, 3)."""
+
+    def forward(images: Any, texts: Any, scale: Any) -> Any:
+        row, column = _parts((images, texts, scale), teacher, chunk_size)
+        return ops.concatenate([row, column]), (row, column)
+
+    def backward(upstream: Any, saved: Any, *student: Any) -> Any:
+        return _parts_gradients(upstream, saved, student, teacher, chunk_size)
+
+    joined = with_gradient(forward, backward)(*student)
+    num_rows = ops.shape(student[0])[0]
+    return joined[:num_rows], joined[num_rows:]
+
+
+def _parts(student: Any, teacher: Any, chunk_size: int) -> tuple[Any, Any]:
+    student_images, student_texts, student_scale = student
+    teacher_images, teacher_texts, teacher_scale = teacher
+
+    def step(totals: Any, chunk: Any) -> Any:
+        of_student = pair_logits(chunk[0], student_texts, student_scale)
+        of_teacher = pair_logits(chunk[1], teacher_texts, teacher_scale)
+        row = _add_parts(_no_parts(of_teacher[:, 0]), of_teacher, of_student, axis=1)
+        return _add_parts(totals, of_teacher, of_student, axis=0), [_finished(row)]
+
+    rows = [student_images, teacher_images]
+    start = _no_parts(student_texts[:, 0])
+    totals, (row,) = fold_row_chunks(step, start, rows, chunk_size, [(3,)])
+    return row, _finished(totals)
+
+
+def _no_parts(like: Any) -> tuple[Any, ...]:  # (rows,)
+    lowest, zero = ops.full_like(like, -1e38), ops.zeros_like(like)
+    return lowest, zero, zero, lowest, zero
+
+
+def _add_parts(totals: Any, teacher: Any, student: Any, axis: int) -> tuple[Any, ...]:
+    """Adds logits `(rows, keys)` to running maxima and sums along an axis."""
+    teacher_max, teacher_sum, weighted, student_max, student_sum = totals
+    highest = ops.maximum(teacher_max, ops.max(teacher, axis=axis))
+    factor = ops.exp(teacher_max - highest)
+    weights = ops.exp(teacher - ops.expand_dims(highest, axis))
+    teacher_sum = teacher_sum * factor + ops.sum(weights, axis=axis)
+    weights *= teacher - student
+    weighted = weighted * factor + ops.sum(weights, axis=axis)
+    student_highest = ops.maximum(student_max, ops.max(student, axis=axis))
+    factor = ops.exp(student_max - student_highest)
+    weights = ops.exp(student - ops.expand_dims(student_highest, axis))
+    student_sum = student_sum * factor + ops.sum(weights, axis=axis)
+    return highest, teacher_sum, weighted, student_highest, student_sum
+
+
+def _finished(totals: Any) -> Any:
+    """Returns the parts `(rows, 3)` of running maxima and sums."""
+    teacher_max, teacher_sum, weighted, student_max, student_sum = totals
+    parts = [
+        weighted / teacher_sum,
+        teacher_max + ops.log(teacher_sum),
+        student_max + ops.log(student_sum),
+    ]
+    return ops.stack(parts, axis=1)
+
+
+def _parts_gradients(
+    upstream: Any,  # (rows + keys, 3)
+    saved: tuple[Any, Any],  # (rows, 3), (keys, 3)
+    student: Any,
+    teacher: Any,
+    chunk_size: int,
+) -> tuple[Any, Any, Any]:
+    images, texts, scale = student
+    teacher_images, teacher_texts, teacher_scale = teacher
+    row_parts, column_parts = saved
+    num_rows = ops.shape(images)[0]
+    column_upstream = upstream[num_rows:]
+
+    def step(totals: Any, chunk: Any) -> Any:
+        images, teacher_images, parts, upstream = chunk
+        logits = pair_logits(images, texts, scale)
+        gradient = ops.exp(logits - parts[:, 2:]) * upstream[:, 2:]
+        logits -= column_parts[:, 2]
+        gradient += ops.exp(logits) * column_upstream[:, 2]
+        logits = pair_logits(teacher_images, teacher_texts, teacher_scale)
+        gradient -= ops.exp(logits - parts[:, 1:2]) * upstream[:, :1]
+        logits -= column_parts[:, 1]
+        gradient -= ops.exp(logits) * column_upstream[:, 0]
+        image_gradient, *totals = product_gradients(
+            gradient, images, texts, scale, *totals
+        )
+        return tuple(totals), [image_gradient]
+
+    rows = [images, teacher_images, row_parts, upstream[:num_rows]]
+    start = (ops.zeros_like(texts), ops.zeros_like(scale))
+    (text_gradient, scale_gradient), (image_gradient,) = fold_row_chunks(
+        step, start, rows, chunk_size, [tuple(images.shape[1:])]
+    )
+    return image_gradient, text_gradient, scale_gradient

@@ -1,0 +1,81 @@
+"""Draws a run's curves from its CSV files."""
+
+import csv
+from pathlib import Path
+
+PANELS = (
+    ("loss", "loss"),
+    ("learning_rate", "learning rate"),
+    ("gradient_norm", "gradient norm"),
+    ("logit_scale", "logit scale"),
+    ("samples_per_second", "samples a second"),
+)
+
+
+def draw_curves(directory: Path | str, path: Path | str | None = None) -> Path:
+    """Draws loss, rate, gradient norm, scale, speed and scores of a run.
+
+    Args:
+        directory: a run's directory, with `steps.csv` and perhaps `scores.csv`.
+        path: the picture; None is `curves.png` in the directory.
+
+    Returns:
+        The path of the picture.
+
+    Raises:
+        FileNotFoundError: if the directory holds no run.
+
+    Example:
+        >>> draw_curves("runs/emoji")                                # doctest: +SKIP
+    """
+    from matplotlib.figure import Figure  # no display is needed
+
+    directory = Path(directory)
+    steps = read_columns(directory / "steps.csv")
+    scores_path = directory / "scores.csv"
+    scores = read_columns(scores_path) if scores_path.exists() else {}
+    score_names = [n for n in scores if n not in ("step", "samples", "seconds")]
+    panels = [p for p in PANELS if any(v is not None for v in steps.get(p[0], []))]
+    rows = -(-(len(panels) + bool(score_names)) // 2)
+    figure = Figure(figsize=(11, 3.0 * rows), layout="constrained")
+    axes = figure.subplots(rows, 2, squeeze=False).ravel()
+    samples = steps["samples"]
+    for axis, (name, label) in zip(axes, panels, strict=False):
+        points = [
+            (x, y) for x, y in zip(samples, steps[name], strict=True) if y is not None
+        ]
+        axis.plot(*zip(*points, strict=True), linewidth=0.8)
+        axis.set_ylabel(label)
+    if score_names:
+        axis = axes[len(panels)]
+        for name in score_names:
+            axis.plot(scores["samples"], scores[name], marker="o", ms=3, label=name)
+        axis.set_ylabel("validation")
+        axis.legend(fontsize=8)
+    for axis in axes[len(panels) + bool(score_names) :]:
+        axis.remove()
+    changes = [
+        samples[i]
+        for i in range(1, len(samples))
+        if steps["image_size"][i] != steps["image_size"][i - 1]
+    ]
+    for axis in figure.axes:
+        axis.set_xlabel("samples")
+        axis.grid(alpha=0.3)
+        for change in changes:  # where the resolution grows
+            axis.axvline(change, color="grey", linewidth=0.8, linestyle="--")
+    path = Path(path) if path is not None else directory / "curves.png"
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def read_columns(path: Path) -> dict[str, list[float | None]]:
+    """Returns a CSV file's columns; an empty cell is None."""
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows:
+        raise FileNotFoundError(f"{path} holds no steps yet.")
+    return {
+        name: [float(row[name]) if row[name] else None for row in rows]
+        for name in rows[0]
+    }

@@ -1,0 +1,32 @@
+"""Reads a model's variables while it trains, on any backend."""
+
+import keras
+
+
+def sync_state(trainer: keras.Model) -> None:
+    """Makes the variables of a model in `fit` current.
+
+    On JAX the weights live in the training loop, and variables read in a callback are
+    empty until they are fetched from there. Elsewhere nothing is to be done.
+    """
+    sync = getattr(trainer, "jax_state_sync", None)
+    if sync is not None and getattr(trainer, "_jax_state", None) is not None:
+        sync()
+
+
+def optimizer_number(trainer: keras.Model, name: str) -> float | None:
+    """Returns a scalar variable that the optimizer keeps, such as `gradient_norm`.
+
+    Returns:
+        None for an optimizer without it.
+    """
+    variable = getattr(trainer.optimizer, name, None)
+    if variable is None:
+        return None
+    state = getattr(trainer, "_jax_state", None)
+    if state and not getattr(trainer, "_jax_state_synced", True):
+        # One number, without fetching every weight of the model.
+        for index, other in enumerate(trainer.optimizer.variables):
+            if other is variable:
+                return float(state["optimizer_variables"][index])
+    return float(keras.ops.convert_to_numpy(variable))

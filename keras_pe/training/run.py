@@ -1,0 +1,253 @@
+"""A run: stages of resolution, checkpoints, logs, and going on after a stop."""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_pe.training.distribution import (
+    host_position,
+    one_replica,
+    static_batches,
+)
+from keras_pe.training.guards import StopOnNonFinite
+from keras_pe.training.live_state import sync_state
+from keras_pe.training.resolution import PlannedStage
+from keras_pe.training.run_checkpoint import RunCheckpoints
+from keras_pe.training.run_log import RunLog, Table
+from keras_pe.training.torch_loop import fit_distributed
+from keras_pe.training.trainer_state import collect, restore
+
+MakeBatches = Callable[[PlannedStage, int, int], Iterable[Any]]
+Evaluate = Callable[[], dict[str, float]]
+
+
+class TrainingRun:
+    """Trains through stages of resolution, and goes on where a stop left it.
+
+    Batch i of the data depends on i alone, and a checkpoint holds every variable of
+    model and optimizer, random states included: a run that was killed and resumed
+    gives the weights of one that was not, to the bit where the backend's arithmetic
+    is deterministic (JAX and PyTorch on CPU).
+
+    Args:
+        trainer: a compiled stage, such as `ContrastiveTrainer`.
+        directory: where checkpoints, logs and curves go.
+        stages: what `plan_stages` returns.
+        batch_size: samples of a step, over all devices.
+        make_batches: from (stage, first step, number of steps) to what `fit` takes,
+            one element a step; it starts anew whenever it is iterated over.
+        configuration: everything that decides the run; a resume with another one is
+            refused.
+        save_every: steps between checkpoints.
+        keep: checkpoints kept.
+        evaluate: returns scores by name, from the model as it is; None for none.
+        evaluate_every: steps between evaluations.
+        progress: whether a progress bar is shown.
+
+    Example:
+        >>> run = TrainingRun(trainer, path, stages, 256, batches)   # doctest: +SKIP
+        >>> run.train(resume=True)                                   # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        trainer: keras.Model,
+        directory: Path | str,
+        stages: Sequence[PlannedStage],
+        batch_size: int,
+        make_batches: MakeBatches,
+        configuration: dict[str, Any] | None = None,
+        save_every: int = 100,
+        keep: int = 3,
+        evaluate: Evaluate | None = None,
+        evaluate_every: int = 250,
+        progress: bool = True,
+    ) -> None:
+        self.trainer = trainer
+        self.directory = Path(directory)
+        self.stages = list(stages)
+        self.batch_size = batch_size
+        self.make_batches = make_batches
+        # As JSON gives it back: tuples become lists.
+        self.configuration = json.loads(json.dumps(configuration or {}))
+        self.save_every = save_every
+        self.evaluate = evaluate
+        self.evaluate_every = evaluate_every
+        self.progress = progress
+        self.total_steps = sum(stage.num_steps for stage in self.stages)
+        self.checkpoints = RunCheckpoints(self.directory / "checkpoints", keep=keep)
+
+    def train(self, resume: bool = False) -> None:
+        """Trains to the end of the last stage.
+
+        Args:
+            resume: go on from the newest sound checkpoint, if there is one.
+
+        Raises:
+            ValueError: if the directory holds a run and `resume` is False, or a run
+                of another configuration.
+            NonFiniteError: if a loss or gradient is NaN or infinite.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        step, seconds = self._start(resume)
+        guard = StopOnNonFinite(step)
+        if host_position()[0]:  # another process, or machine, writes
+            self._train(step, [guard])
+            return
+        log = RunLog(
+            self.directory,
+            self.batch_size,
+            self.total_steps,
+            first_step=step,
+            seconds=seconds,
+            progress=self.progress,
+        )
+        log.stages = self.stages
+        saver = _Saver(self, log)
+        scorer = _Scorer(self, log) if self.evaluate is not None else None
+        try:
+            # The guard comes first: a step that went wrong is neither logged nor saved.
+            self._train(step, [guard, log, *([scorer] if scorer else []), saver])
+            if saver.saved != self.total_steps:
+                saver.save()
+            if scorer is not None and scorer.scored != self.total_steps:
+                with one_replica():
+                    scorer.score()
+        finally:
+            log.close()
+            if scorer is not None and scorer.table is not None:
+                scorer.table.close()
+
+    def _train(self, step: int, callbacks: list[Any]) -> None:
+        """Trains the stages, or what is left of them from a step on."""
+        for stage in self.stages:
+            first = max(stage.first_step, step)
+            count = stage.first_step + stage.num_steps - first
+            if count > 0:
+                self._fit(self.make_batches(stage, first, count), count, callbacks)
+
+    def _fit(self, batches: Iterable[Any], count: int, callbacks: list[Any]) -> None:
+        """Trains on one stage's batches, on one device or many."""
+        if host_position()[1] > 1 and keras.backend.backend() == "torch":
+            fit_distributed(
+                self.trainer, batches, 1, count, callbacks=callbacks, verbose=0
+            )
+            return
+        if keras.backend.backend() == "tensorflow":
+            # A new function a stage: the old one would give up static shapes at the
+            # second picture size.
+            self.trainer.make_train_function(force=True)
+            data = static_batches(batches, self.trainer.distribute_strategy)
+        else:
+            data = (batch for batch in batches)
+        self.trainer.fit(
+            data, steps_per_epoch=count, shuffle=False, verbose=0, callbacks=callbacks
+        )
+
+    def _start(self, resume: bool) -> tuple[int, float]:
+        """Restores what is to be restored; returns step and seconds done before."""
+        # Else `fit` builds it with the first batch of a generator, which is then lost.
+        if not self.trainer.optimizer.built:
+            with _scope_of(self.trainer):
+                self.trainer.optimizer.build(self.trainer.trainable_variables)
+        newest = self.checkpoints.latest()
+        if newest is None:
+            return 0, 0.0
+        if not resume:
+            raise ValueError(
+                f"{self.directory} already holds a run with checkpoint "
+                f"{newest.name}. Resume it (--resume), or give another directory."
+            )
+        arrays, state = self.checkpoints.load()
+        if state["configuration"] != self.configuration:
+            theirs, ours = state["configuration"], self.configuration
+            keys = sorted(
+                key
+                for key in {*theirs, *ours}
+                if theirs.get(key, "absent") != ours.get(key, "absent")
+            )
+            raise ValueError(
+                f"{self.directory} holds a run of another configuration; different: "
+                f"{', '.join(keys)}. Resume with the run's own configuration, or "
+                f"start a new run in another directory."
+            )
+        restore(self.trainer, arrays)
+        return int(state["step"]), float(state["seconds"])
+
+
+def _scope_of(trainer: keras.Model) -> Any:
+    """Returns the scope of the TensorFlow strategy that a model was built under."""
+    strategy = getattr(trainer, "distribute_strategy", None)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+class _Saver(keras.callbacks.Callback):
+    """Writes a checkpoint every so many steps."""
+
+    first_process_only = True
+
+    def __init__(self, run: TrainingRun, log: RunLog) -> None:
+        super().__init__()
+        self.run, self.log = run, log
+        self.saved = -1
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self.log.step % self.run.save_every == 0:
+            self.save()
+
+    def save(self) -> None:
+        sync_state(self.run.trainer)
+        state = {
+            "step": self.log.step,
+            "seconds": self.log.seconds,
+            "configuration": self.run.configuration,
+        }
+        self.run.checkpoints.save(self.log.step, collect(self.run.trainer), state)
+        self.saved = self.log.step
+        self.log.skip_time()
+
+
+class _Scorer(keras.callbacks.Callback):
+    """Evaluates every so many steps and keeps the scores."""
+
+    first_process_only = True
+
+    def __init__(self, run: TrainingRun, log: RunLog) -> None:
+        super().__init__()
+        self.run, self.log = run, log
+        self.scored = -1
+        self.table: Any = None
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self.log.step % self.run.evaluate_every == 0:
+            self.score()
+
+    def score(self) -> None:
+        sync_state(self.run.trainer)
+        assert self.run.evaluate is not None
+        start = time.perf_counter()
+        scores = self.run.evaluate()
+        row = {
+            "step": self.log.step,
+            "samples": self.log.step * self.run.batch_size,
+            "seconds": round(self.log.seconds, 2),
+            **{name: round(float(value), 5) for name, value in scores.items()},
+        }
+        path = self.run.directory / "scores.csv"
+        if self.table is None:
+            self.table = Table(path, tuple(row), self.log.step - 1)
+        self.table.add(row)
+        if self.log.events is not None:
+            self.log.events.add(self.log.step, scores)
+        self.scored = self.log.step
+        self.log.bar.write(
+            f"step {self.log.step}: "
+            + ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
+            + f" ({time.perf_counter() - start:.1f} s)"
+        )
+        self.log.skip_time()

@@ -1,0 +1,198 @@
+"""What a run leaves to read: a CSV file, TensorBoard events, curves, a progress bar."""
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_pe.training.live_state import optimizer_number
+from keras_pe.training.resolution import PlannedStage
+
+STEP_COLUMNS = (
+    "step",
+    "samples",
+    "image_size",
+    "seconds",
+    "loss",
+    "contrastive_loss",
+    "mask_loss",
+    "logit_scale",
+    "learning_rate",
+    "gradient_norm",
+    "samples_per_second",
+)
+
+
+class RunLog(keras.callbacks.Callback):
+    """Logs every step of a run.
+
+    Files are appended to; after a resume, rows past the step that was restored are cut
+    first, so that a file never holds a step twice.
+
+    Args:
+        directory: where `steps.csv` and `tensorboard/` go.
+        batch_size: samples of a step, over all devices.
+        total_steps: steps of the whole run, for the progress bar.
+        first_step: step that the run starts or goes on from.
+        seconds: training time before, in a run that goes on.
+        progress: whether a progress bar is shown.
+        tensorboard: whether TensorBoard events are written.
+    """
+
+    first_process_only = True
+
+    def __init__(
+        self,
+        directory: Path,
+        batch_size: int,
+        total_steps: int,
+        first_step: int = 0,
+        seconds: float = 0.0,
+        progress: bool = True,
+        tensorboard: bool = True,
+    ) -> None:
+        super().__init__()
+        from tqdm import tqdm
+
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory, self.batch_size = directory, batch_size
+        self.step = first_step
+        self.stages: list[PlannedStage] = []
+        self.seconds = seconds
+        self.last = time.perf_counter()
+        self.table = Table(directory / "steps.csv", STEP_COLUMNS, first_step)
+        self.events = EventFile(directory / "tensorboard") if tensorboard else None
+        self.bar = tqdm(
+            total=total_steps,
+            initial=first_step,
+            disable=not progress,
+            unit="step",
+            dynamic_ncols=True,
+        )
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.last = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        values = {name: float(value) for name, value in (logs or {}).items()}
+        now = time.perf_counter()
+        passed, self.last = now - self.last, now
+        self.seconds += passed
+        self.step += 1
+        sizes = [s.image_size for s in self.stages if s.first_step < self.step]
+        image_size = sizes[-1] if sizes else None
+        optimizer = self.model.optimizer
+        row = {
+            "step": self.step,
+            "samples": self.step * self.batch_size,
+            "image_size": image_size,
+            "seconds": round(self.seconds, 2),
+            "loss": values.get("contrastive_loss", values.get("loss")),
+            "contrastive_loss": values.get("contrastive_loss"),
+            "mask_loss": values.get("mask_loss"),
+            "logit_scale": values.get("logit_scale"),
+            "learning_rate": learning_rate(optimizer, self.step - 1),
+            "gradient_norm": optimizer_number(self.model, "gradient_norm"),
+            "samples_per_second": round(self.batch_size / max(passed, 1e-9), 2),
+        }
+        if row["mask_loss"] and row["loss"] is not None:
+            row["loss"] += getattr(self.model, "mask_weight", 0.0) * row["mask_loss"]
+        self.table.add(row)
+        if self.events is not None:
+            self.events.add(self.step, row)
+        self.bar.set_postfix(
+            size=image_size, loss=f"{row['loss'] or 0.0:.3f}", refresh=False
+        )
+        self.bar.update(1)
+
+    def skip_time(self) -> None:
+        """Leaves the time since the last step out: evaluation is not training."""
+        self.last = time.perf_counter()
+
+    def close(self) -> None:
+        """Writes what is buffered and ends the progress bar."""
+        self.table.close()
+        self.bar.close()
+        if self.events is not None:
+            self.events.close()
+
+
+class Table:
+    """A CSV file that grows by rows and survives a kill between any two.
+
+    Args:
+        path: the file.
+        columns: names of the columns; the first is the step.
+        first_step: rows after this step are cut: the run goes on from there.
+    """
+
+    def __init__(self, path: Path, columns: tuple[str, ...], first_step: int) -> None:
+        self.columns = columns
+        kept = []
+        if path.exists():
+            with path.open(newline="") as stream:
+                for row in csv.DictReader(stream):
+                    # A kill can leave half a line at the end.
+                    whole = None not in row.values() and row[columns[0]].isdigit()
+                    if whole and int(row[columns[0]]) <= first_step:
+                        kept.append(row)
+        aside = path.with_suffix(".part")
+        with aside.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(kept)
+        aside.replace(path)
+        self.stream = path.open("a", newline="")
+        self.writer = csv.DictWriter(self.stream, columns, extrasaction="ignore")
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Appends a row."""
+        self.writer.writerow({k: "" if v is None else v for k, v in row.items()})
+        self.stream.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.stream.close()
+
+
+class EventFile:
+    """Scalars for TensorBoard; needs the `train` extra, not TensorFlow."""
+
+    def __init__(self, directory: Path) -> None:
+        try:
+            from tensorboard.compat.proto.event_pb2 import Event
+            from tensorboard.compat.proto.summary_pb2 import Summary
+            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        except ImportError as error:
+            raise ImportError(
+                'Training logs need tensorboard: pip install "keras-pe[train]".'
+            ) from error
+        self.event, self.summary = Event, Summary
+        self.writer = EventFileWriter(str(directory))
+
+    def add(self, step: int, values: dict[str, Any]) -> None:
+        """Writes every number of a dictionary under its name."""
+        scalars = [
+            self.summary.Value(tag=name, simple_value=float(value))
+            for name, value in values.items()
+            if value is not None and name != "step"
+        ]
+        self.writer.add_event(
+            self.event(
+                wall_time=time.time(), step=step, summary=self.summary(value=scalars)
+            )
+        )
+
+    def close(self) -> None:
+        """Writes what is buffered."""
+        self.writer.close()
+
+
+def learning_rate(optimizer: Any, step: int) -> float:
+    """Returns the rate that a step used."""
+    schedule = optimizer._learning_rate
+    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        return float(schedule(step))
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))

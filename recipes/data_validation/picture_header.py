@@ -1,0 +1,113 @@
+"""Size, mode and format of a picture, without decoding its pixels."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+from PIL import Image, UnidentifiedImageError
+
+# The formats that keras_pe's image converter opens.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+
+
+@dataclass(frozen=True)
+class PictureHeader:
+    """What the beginning of a picture file says.
+
+    Args:
+        status: "ok", "empty", "truncated", "not a picture", "damaged" or
+            "too many pixels".
+        format: Pillow's name of the format, "" if unknown.
+        mode: Pillow's name of the pixel layout, "" if unknown.
+        width: pixels as stored, before any EXIF orientation; 0 if unknown.
+        height: likewise.
+    """
+
+    status: str
+    format: str = ""
+    mode: str = ""
+    width: int = 0
+    height: int = 0
+
+
+def read_header(
+    data: bytes, most_pixels: int, decode_pixels: bool = False
+) -> PictureHeader:
+    """Describe a picture file.
+
+    A file that stops too early is found from its own length fields and end markers
+    (PNG, JPEG, WebP, GIF, BMP); a truncated TIFF or PPM, and pixels damaged inside a
+    file of the right length, need `decode_pixels`. PNG check sums are verified.
+
+    Args:
+        data: the file.
+        most_pixels: width times height above which nothing is decoded.
+        decode_pixels: decode the first frame too: surer, and many times slower.
+
+    Returns:
+        A header whose status is "ok" or names the fault.
+
+    Example:
+        >>> read_header(b"P5 2 1 255 " + bytes(2), most_pixels=100)
+        PictureHeader(status='ok', format='PPM', mode='L', width=2, height=1)
+    """
+    if not data:
+        return PictureHeader("empty")
+    if is_truncated(data):
+        return PictureHeader("truncated")
+    try:
+        with warnings.catch_warnings():
+            # The size is judged by `most_pixels`, not by Pillow's own limit.
+            warnings.simplefilter("ignore")
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        return PictureHeader("not a picture")
+    except Image.DecompressionBombError:
+        return PictureHeader("too many pixels")
+    except Exception:  # decoders raise nearly anything on hostile bytes
+        return PictureHeader("damaged")
+    width, height = picture.size
+    found = PictureHeader("ok", picture.format or "", picture.mode, width, height)
+    if width < 1 or height < 1:
+        return PictureHeader("damaged")
+    if width * height > most_pixels:
+        return found
+    try:
+        if decode_pixels:
+            picture.load()
+        elif picture.format == "PNG":
+            picture.verify()
+    except Exception:
+        return PictureHeader("damaged", found.format, found.mode, width, height)
+    return found
+
+
+def is_truncated(data: bytes) -> bool:
+    """Tell from lengths and end markers whether a file stops too early."""
+    if data.startswith(b"\xff\xd8\xff"):
+        # Inside the scan 0xFF is always escaped, so the last start-of-scan marker has
+        # an end-of-image marker behind it, perhaps followed by foreign bytes.
+        scan = data.rfind(b"\xff\xda")
+        return scan < 0 or data.find(b"\xff\xd9", scan) < 0
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return not _png_reaches_its_end(data)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return not data.rstrip(b"\0").endswith(b";")
+    if data.startswith(b"BM"):
+        return int.from_bytes(data[2:6], "little") > len(data)
+    return False
+
+
+def _png_reaches_its_end(data: bytes) -> bool:
+    place = 8
+    while place + 12 <= len(data):
+        length = int.from_bytes(data[place : place + 4], "big")
+        name = data[place + 4 : place + 8]
+        place += 12 + length
+        if name == b"IEND":
+            return place <= len(data)
+    return False

@@ -1,0 +1,206 @@
+"""Distillation: a small Perception Encoder from a large one.
+
+Run:      python -m recipes.distill --config emoji --data data/emoji \\
+              --output runs/emoji-distilled
+Go on:    the same with --resume.
+Expect:   what `recipes.contrastive` leaves, of the student.
+
+The student learns how the teacher ranks the pictures and texts of each batch: the KL
+divergence of two softmaxes, the teacher's with a fixed scale of 200. Any preset can
+teach: --teacher takes a name, a directory or a handle. The paper starts from a student
+that has been pretrained (--initial-weights) and so needs a learning rate of 1e-6 only;
+the emoji student starts from scratch.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_pe import PECore, PETokenizer
+from keras_pe.training.curves import draw_curves
+from keras_pe.training.distillation import DistillationTrainer
+from keras_pe.training.resolution import plan_stages
+from keras_pe.training.run import TrainingRun
+from recipes.contrastive import build_model, build_optimizer, build_tokenizer
+from recipes.contrastive_configs import Config, paper, small_towers, stages_of
+from recipes.contrastive_data import make_batches, validation_scores
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillConfig:
+    """A student's run and who teaches it.
+
+    Attributes:
+        student: towers, stages, optimizer and data. The picture size of the stages is
+            the teacher's; the student's own is that of its tower.
+        teacher: preset name, directory or handle.
+        teacher_logit_scale: factor of the teacher's cosines.
+    """
+
+    student: Config
+    teacher: str
+    teacher_logit_scale: float = 200.0
+
+
+def paper_student(name: str, teacher_size: int = 448) -> DistillConfig:
+    """Returns the paper's distillation from G (table 20): one resolution, no crops."""
+    steps, batch_size = 269_000, 16_384
+    student = dataclasses.replace(
+        paper(name, 0, (teacher_size,), learning_rate=1e-6, remat=True),
+        stages=stages_of(steps * batch_size, (teacher_size,), (1,)),
+        batch_size=batch_size,
+        augment=False,
+        mask_weight=0.0,
+    )
+    return DistillConfig(student, "pe_core_gigantic_patch14_448")
+
+
+CONFIGS: dict[str, DistillConfig] = {
+    "emoji": DistillConfig(
+        Config(
+            **small_towers(64, width=128, layers=4, text_layers=3),
+            stages=stages_of(512_000, (64,), (1,)),
+            batch_size=256,
+            dataset="emoji",
+            learning_rate=4e-3,
+            warmup_steps=100,
+            gradient_clip=1.0,
+            mask_weight=0.0,
+        ),
+        teacher="pe_core_emoji_patch8_64",
+    ),
+    "smoke": DistillConfig(
+        Config(
+            **small_towers(64, width=32, layers=2, text_layers=1),
+            stages=stages_of(96, (64,), (1,)),
+            batch_size=32,
+            dataset="emoji",
+            warmup_steps=2,
+            mask_weight=0.0,
+        ),
+        teacher="pe_core_emoji_patch8_64",
+    ),
+    "paper-b16": paper_student("PE-Core-B16-224"),
+    "paper-l14": paper_student("PE-Core-L14-336"),
+}
+
+
+class BothTokenizers:
+    """Makes a student's and a teacher's token ids of the same captions."""
+
+    def __init__(self, student: PETokenizer, teacher: PETokenizer) -> None:
+        self.student, self.teacher = student, teacher
+
+    def __call__(self, captions: list[str]) -> dict[str, Any]:
+        return {
+            "token_ids": self.student(captions),
+            "teacher_token_ids": self.teacher(captions),
+        }
+
+
+def train(
+    config: DistillConfig,
+    data: str,
+    output: Path,
+    resume: bool = False,
+    validation_data: str | None = None,
+    leave_out: tuple[str, ...] = (),
+    initial_weights: Path | None = None,
+    workers: int = 0,
+    save_every: int = 100,
+    evaluate_every: int = 250,
+    progress: bool = True,
+) -> PECore:
+    """Distils a student; arguments and output as in `recipes.contrastive.train`."""
+    student_config = config.student
+    keras.utils.set_random_seed(student_config.seed)
+    output.mkdir(parents=True, exist_ok=True)
+    teacher = PECore.from_preset(config.teacher, dtype=student_config.precision)
+    student = build_model(student_config)
+    if initial_weights is not None:
+        student.load_weights(initial_weights)
+    trainer = DistillationTrainer(
+        student,
+        teacher,
+        teacher_logit_scale=config.teacher_logit_scale,
+        image_size=student.vision_encoder.image_size,
+        image_chunk_size=student_config.image_chunk_size,
+        text_chunk_size=student_config.text_chunk_size,
+        loss_chunk_size=student_config.loss_chunk_size,
+    )
+    trainer.compile(optimizer=build_optimizer(student_config))
+    tokenizer = build_tokenizer(student_config)
+    teacher_tokenizer = PETokenizer.from_preset(config.teacher)
+    stages = plan_stages(student_config.stages, student_config.batch_size)
+    settings = {**dataclasses.asdict(config), "leave_out": list(leave_out)}
+    (output / "config.json").write_text(json.dumps(settings, indent=2))
+    run = TrainingRun(
+        trainer,
+        output,
+        stages,
+        student_config.batch_size,
+        make_batches(
+            student_config,
+            data,
+            BothTokenizers(tokenizer, teacher_tokenizer),
+            leave_out,
+            workers,
+        ),
+        configuration=settings,
+        save_every=save_every,
+        evaluate=validation_scores(
+            student_config, data, validation_data, student, tokenizer
+        ),
+        evaluate_every=evaluate_every,
+        progress=progress,
+    )
+    run.train(resume)
+    aside = output / "aside.weights.h5"
+    student.save_weights(aside)
+    aside.replace(output / "model.weights.h5")
+    draw_curves(output)
+    return student
+
+
+def main() -> None:
+    """Reads the command line and distils."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", choices=list(CONFIGS), default="emoji")
+    parser.add_argument("--teacher", help="instead of the configuration's")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--validation-data")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--leave-out", nargs="*", default=[], metavar="VENDOR")
+    parser.add_argument("--initial-weights", type=Path)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--save-every", type=int, default=100)
+    parser.add_argument("--evaluate-every", type=int, default=250)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    options = parser.parse_args()
+    config = CONFIGS[options.config]
+    if options.teacher:
+        config = dataclasses.replace(config, teacher=options.teacher)
+    train(
+        config,
+        options.data,
+        options.output,
+        resume=options.resume,
+        validation_data=options.validation_data,
+        leave_out=tuple(options.leave_out),
+        initial_weights=options.initial_weights,
+        workers=options.workers,
+        save_every=options.save_every,
+        evaluate_every=options.evaluate_every,
+        progress=not options.quiet,
+    )
+
+
+if __name__ == "__main__":
+    main()

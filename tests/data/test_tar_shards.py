@@ -1,0 +1,275 @@
+"""Tar shards: what is read, where from, and what is kept between runs."""
+
+import json
+import os
+import pickle
+import tarfile
+from concurrent.futures import ThreadPoolExecutor
+
+import fsspec
+import numpy as np
+import pytest
+
+from keras_pe.data import TarShardError, TarShards
+from keras_pe.data import tar_index as tar_index_module
+from keras_pe.data.shard_files import expand_paths
+from keras_pe.data.tar_index import split_name
+from tests.data.shards import open_shards, sample_members, tar_bytes, write_shards
+
+pytestmark = pytest.mark.quick
+
+
+def expected_sample(number):
+    (picture, caption) = sample_members(number)
+    return {"png": picture[1], "txt": caption[1]}
+
+
+def files_of(sample):
+    return {name: value for name, value in sample.items() if name[:2] != "__"}
+
+
+@pytest.fixture
+def headers_read(monkeypatch):
+    """Lists the shards whose headers were read."""
+    read = []
+    original = tar_index_module.build_index
+
+    def counting(file, limit):
+        read.append(os.path.basename(file.path))
+        return original(file, limit)
+
+    monkeypatch.setattr(tar_index_module, "build_index", counting)
+    return read
+
+
+def test_every_sample_of_every_shard(tmp_path):
+    shards = open_shards(tmp_path)
+    assert len(shards) == 20
+    for number in range(20):
+        sample = shards[number]
+        assert sample["__key__"] == f"{number:06d}"
+        shard = 0 if number < 7 else 1 if number < 12 else 2
+        assert sample["__shard__"].endswith(f"shard-{shard:03d}.tar")
+        assert files_of(sample) == expected_sample(number)
+    assert files_of(shards[np.int64(3)]) == expected_sample(3)
+    for outside in (-1, 20):
+        with pytest.raises(IndexError, match="expected 0 to 19"):
+            shards[outside]
+
+
+@pytest.mark.parametrize(
+    "file_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
+)
+def test_all_formats_with_long_and_foreign_names(tmp_path, file_format):
+    long = "folder/" * 12 + "x" * 60
+    names = {"plain": "a", "./dotted": "b"}
+    if file_format != tarfile.USTAR_FORMAT:
+        names |= {long: "c", "naïve/日本": "d", "y" * 300: "e"}
+    members = [(f"{name}.TXT", text.encode()) for name, text in names.items()]
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar_bytes(members, file_format))
+    shards = TarShards(path)
+    found = {shards[i]["__key__"]: shards[i]["txt"].decode() for i in range(len(shards))}
+    assert found == {name.removeprefix("./"): text for name, text in names.items()}
+
+
+def test_grouping_as_in_webdataset(tmp_path):
+    members = [
+        ("a/1.jpg", b"picture"),
+        ("a/2.jpg", b"other"),
+        ("README", b"no sample"),
+        ("a/._1.jpg", b"a Mac's shadow file"),
+        ("a/1.seg.png", b"mask"),  # not beside its picture
+        ("a/2.txt", b""),
+    ]
+    (tmp_path / "a.tar").write_bytes(tar_bytes(members))
+    shards = TarShards(tmp_path / "a.tar")
+    assert [files_of(shards[i]) for i in range(len(shards))] == [
+        {"jpg": b"picture", "seg.png": b"mask"},
+        {"jpg": b"other", "txt": b""},
+    ]
+    only = TarShards(tmp_path / "a.tar", extensions=["txt", "seg.png"])
+    assert [files_of(only[i]) for i in range(2)] == [{"seg.png": b"mask"}, {"txt": b""}]
+    with pytest.raises(ValueError, match=r"no sample has \['gif'\]"):
+        TarShards(tmp_path / "a.tar", extensions=["gif"])
+    assert split_name("a.b/c.D.e") == ("a.b/c", "d.e")
+
+
+def test_far_apart_files_are_read_one_by_one(tmp_path):
+    members = [("1.jpg", b"first"), ("2.bin", bytes(300_000)), ("1.txt", b"last")]
+    (tmp_path / "a.tar").write_bytes(tar_bytes(members))
+    assert files_of(TarShards(tmp_path / "a.tar")[0]) == {"jpg": b"first", "txt": b"last"}
+
+
+def test_pickle_threads_and_short_repr(tmp_path):
+    shards = open_shards(tmp_path)
+    copy = pickle.loads(pickle.dumps(shards))
+    assert repr(copy) == repr(shards) == repr(TarShards(shards.paths))
+    assert len(repr(shards)) < 80
+    # The copy carries no index, only where to find it.
+    assert len(pickle.dumps(shards)) < 2000
+    with ThreadPoolExecutor(4) as pool:
+        for number, sample in enumerate(pool.map(copy.__getitem__, [*range(20)] * 5)):
+            assert files_of(sample) == expected_sample(number % 20)
+    assert copy.describe(8) == f"000008 in {shards.paths[1]}"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning")  # the child only reads
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_reads_the_same(tmp_path):
+    shards = open_shards(tmp_path)
+    assert files_of(shards[3]) == expected_sample(3)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        right = all(files_of(shards[i]) == expected_sample(i) for i in range(20))
+        os.write(writer, b"1" if right else b"0")
+        os._exit(0)
+    assert os.read(reader, 1) == b"1"
+    os.waitpid(child, 0)
+    assert files_of(shards[3]) == expected_sample(3)
+
+
+def test_more_shards_than_may_be_open(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_pe.data.tar_shards.MAX_OPEN_SHARDS", 1)
+    shards = open_shards(tmp_path)
+    for number in (0, 19, 8, 0):
+        assert files_of(shards[number]) == expected_sample(number)
+    assert len(shards._files) == 1
+
+
+def test_patterns(tmp_path):
+    write_shards(tmp_path)
+    by_braces = expand_paths(str(tmp_path / "shard-{000..002}.tar"))
+    assert [os.path.basename(path) for path in by_braces] == [
+        "shard-000.tar",
+        "shard-001.tar",
+        "shard-002.tar",
+    ]
+    assert expand_paths(str(tmp_path / "shard-*.tar")) == by_braces
+    assert expand_paths([str(tmp_path / "shard-{002,000}.tar")]) == by_braces[::-2]
+    assert expand_paths("s3://b/{9..11}{x,y}.tar")[:3] == [
+        "s3://b/9x.tar",
+        "s3://b/9y.tar",
+        "s3://b/10x.tar",
+    ]
+    odd = tmp_path / "a[1].tar"  # a file of this very name is no pattern
+    odd.write_bytes(b"")
+    assert expand_paths(odd) == [str(odd)]
+    with pytest.raises(FileNotFoundError, match="No file matches"):
+        expand_paths(str(tmp_path / "other-*.tar"))
+    with pytest.raises(ValueError, match="listed twice"):
+        expand_paths([by_braces[0], str(tmp_path / "shard-*.tar")])
+    with pytest.raises(ValueError, match="at least one path"):
+        expand_paths([])
+    with pytest.raises(ValueError, match="counts down"):
+        expand_paths("a-{3..1}.tar")
+    with pytest.raises(FileNotFoundError):
+        TarShards(tmp_path / "missing.tar")
+
+
+def test_the_index_is_kept_and_used(tmp_path, headers_read):
+    shards = open_shards(tmp_path)
+    assert sorted(headers_read) == ["shard-000.tar", "shard-001.tar", "shard-002.tar"]
+    headers_read.clear()
+    again = TarShards(shards.paths)
+    copy = pickle.loads(pickle.dumps(again))
+    assert files_of(copy[13]) == files_of(again[13]) == expected_sample(13)
+    assert headers_read == []
+
+
+def test_the_index_of_another_file_is_not_used(tmp_path, headers_read):
+    shards = open_shards(tmp_path)
+    path = tmp_path / "shard-001.tar"
+    path.write_bytes(tar_bytes(sample_members(99)))
+    headers_read.clear()
+    again = TarShards(shards.paths)
+    assert headers_read == ["shard-001.tar"]
+    assert files_of(again[7]) == expected_sample(99)
+    # The same length, another time: the content may differ.
+    headers_read.clear()
+    os.utime(path, ns=(1, 1))
+    TarShards(shards.paths)
+    assert headers_read == ["shard-001.tar"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda index: index[: len(index) // 2],
+        lambda index: b"",
+        lambda index: b"[1, 2]",
+        lambda index: b'"' + b"[" * 100_000,
+        lambda index: json.dumps(json.loads(index) | {"sizes": [[1 << 40] * 2] * 7}),
+        lambda index: json.dumps(json.loads(index) | {"offsets": [[-2, -2]] * 7}),
+        lambda index: json.dumps(json.loads(index) | {"offsets": [[1 << 70] * 2] * 7}),
+        lambda index: json.dumps(json.loads(index) | {"keys": ["same"] * 7}),
+        lambda index: json.dumps(json.loads(index) | {"keys": 3}),
+        lambda index: json.dumps(json.loads(index) | {"extensions": [1, 2]}),
+    ],
+)
+def test_a_damaged_index_is_made_again(tmp_path, headers_read, damage):
+    shards = open_shards(tmp_path)
+    index = tmp_path / "shard-000.tar.index.json"
+    damaged = damage(index.read_bytes())
+    index.write_bytes(damaged if isinstance(damaged, bytes) else damaged.encode())
+    headers_read.clear()
+    assert files_of(TarShards(shards.paths)[2]) == expected_sample(2)
+    assert headers_read == ["shard-000.tar"]
+
+
+def test_goes_on_without_an_index_where_none_can_be_written(
+    tmp_path, monkeypatch, headers_read
+):
+    pattern = write_shards(tmp_path)
+    shards = TarShards(pattern, cache_index=False)
+    assert not list(tmp_path.glob("*.json"))
+    assert files_of(pickle.loads(pickle.dumps(shards))[9]) == expected_sample(9)
+    # A folder where the index would be cannot be replaced by it, even by root.
+    for path in shards.paths:
+        os.mkdir(path + ".index.json")
+    headers_read.clear()
+    assert files_of(TarShards(pattern)[9]) == expected_sample(9)
+    assert len(headers_read) == 3
+    assert not list(tmp_path.glob(".*"))  # nothing half-written is left
+
+
+def test_a_shard_that_changes_while_in_use(tmp_path):
+    shards = open_shards(tmp_path)
+    (tmp_path / "shard-000.tar").write_bytes(tar_bytes(sample_members(99)))
+    with pytest.raises(TarShardError, match=r"shard-000\.tar.*changed while in use"):
+        pickle.loads(pickle.dumps(shards))[0]
+    # Cut short under an open file: no wrong bytes.
+    assert shards[19]
+    os.truncate(tmp_path / "shard-002.tar", 1000)
+    with pytest.raises(TarShardError, match=r"shard-002\.tar.*cut short"):
+        shards[19]
+
+
+def test_urls(tmp_path, headers_read):
+    write_shards(tmp_path)
+    memory = fsspec.filesystem("memory")
+    for path in sorted(tmp_path.glob("*.tar")):
+        memory.pipe(f"/shards/{path.name}", path.read_bytes())
+    try:
+        shards = TarShards("memory://shards/shard-{000..002}.tar")
+        assert [files_of(shards[i]) for i in (0, 7, 19)] == [
+            expected_sample(i) for i in (0, 7, 19)
+        ]
+        assert memory.exists("/shards/shard-000.tar.index.json")
+        headers_read.clear()
+        again = TarShards("memory://shards/shard-*.tar")
+        assert files_of(again[12]) == expected_sample(12)
+        assert headers_read == []
+        memory.pipe("/shards/shard-000.tar", tar_bytes(sample_members(50)))
+        changed = TarShards("memory://shards/shard-*.tar")
+        assert headers_read == ["shard-000.tar"]
+        assert files_of(changed[0]) == expected_sample(50)
+        memory.pipe("/shards/cut.tar", tar_bytes(sample_members(1))[:1300])
+        with pytest.raises(TarShardError, match=r"memory://shards/cut\.tar, byte"):
+            TarShards("memory://shards/cut.tar")
+        with pytest.raises(FileNotFoundError):
+            TarShards("memory://shards/missing.tar")
+    finally:
+        memory.rm("/shards", recursive=True)

@@ -1,0 +1,48 @@
+"""The losses and their gradients written out in float64 NumPy.
+
+Each returns the value, and the gradients of images, texts and scale (and bias).
+"""
+
+import numpy as np
+from scipy.special import log_softmax
+
+
+def _logit_gradients(x, y, scale, gradient):  # gradient: (batch, batch), of the logits
+    return [
+        scale * gradient @ y,
+        scale * gradient.T @ x,
+        np.sum(gradient * (x @ y.T)),
+    ]
+
+
+def softmax_contrastive(x, y, scale, left_out=None):
+    x, y = x.astype(float), y.astype(float)
+    logits = scale * x @ y.T
+    if left_out is not None:
+        logits = np.where(left_out, -np.inf, logits)
+    row, column = log_softmax(logits, axis=1), log_softmax(logits, axis=0)
+    value = -0.5 * (np.mean(np.diag(row)) + np.mean(np.diag(column)))
+    gradient = (np.exp(row) + np.exp(column) - 2 * np.eye(len(x))) / (2 * len(x))
+    return value, _logit_gradients(x, y, scale, gradient)
+
+
+def sigmoid_contrastive(x, y, scale, bias, left_out=None):
+    x, y = x.astype(float), y.astype(float)
+    signs = 2 * np.eye(len(x)) - 1
+    logits = scale * x @ y.T + bias
+    kept = 1.0 if left_out is None else ~left_out
+    value = np.sum(kept * np.logaddexp(0, -signs * logits)) / len(x)
+    gradient = -signs * kept / (1 + np.exp(signs * logits)) / len(x)
+    return value, [*_logit_gradients(x, y, scale, gradient), np.sum(gradient)]
+
+
+def kl_distillation(x, y, scale, teacher_x, teacher_y, teacher_scale):
+    x, y = x.astype(float), y.astype(float)
+    logits = scale * x @ y.T
+    teacher = teacher_scale * teacher_x.astype(float) @ teacher_y.astype(float).T
+    value, gradient = 0.0, 0.0
+    for axis in (0, 1):
+        log_s, log_t = log_softmax(logits, axis), log_softmax(teacher, axis)
+        value += np.sum(np.exp(log_t) * (log_t - log_s)) / (2 * len(x))
+        gradient = gradient + (np.exp(log_s) - np.exp(log_t)) / (2 * len(x))
+    return value, _logit_gradients(x, y, scale, gradient)

@@ -1,0 +1,106 @@
+"""Mask regularisation against a loop over tokens, and what has no gradient."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_pe.losses import masked_alignment_loss
+from tests.losses.gradients import value_and_gradients
+
+pytestmark = pytest.mark.quick
+
+RNG = np.random.default_rng(0)
+MASKED, FULL = RNG.normal(size=(2, 3, 5, 8)).astype("float32")
+MASK = np.array([[1, 0, 0, 1, 0], [0, 0, 0, 0, 0], [1, 1, 0, 0, 1]], bool)
+
+
+def slow_loss(masked, full, mask):
+    distances = [
+        1
+        - masked[at] @ full[at] / np.linalg.norm(masked[at]) / np.linalg.norm(full[at])
+        for at in np.ndindex(mask.shape)
+        if mask[at]
+    ]
+    return np.mean(distances)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "float32", "int32"])
+@pytest.mark.parametrize("positions", ["masked", "all"])
+def test_equals_the_slow_one(positions, dtype):
+    found = masked_alignment_loss(MASKED, FULL, MASK.astype(dtype), positions=positions)
+    counted = MASK if positions == "masked" else np.ones_like(MASK)
+    expected = slow_loss(MASKED.astype(float), FULL.astype(float), counted)
+    assert float(ops.convert_to_numpy(found)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_only_masked_positions_of_masked_tokens_have_a_gradient():
+    _, (masked, full) = value_and_gradients(
+        lambda x, y: masked_alignment_loss(x, y, MASK), MASKED, FULL
+    )
+    assert not np.any(full)
+    assert not np.any(masked[~MASK])
+    assert np.all(np.any(masked[MASK], axis=-1))
+
+
+def test_all_positions_have_a_gradient_if_asked():
+    _, (masked, full) = value_and_gradients(
+        lambda x, y: masked_alignment_loss(x, y, MASK, positions="all"), MASKED, FULL
+    )
+    assert not np.any(full)
+    assert np.all(np.any(masked, axis=-1))
+
+
+def test_gradient_equals_differences():
+    direction = RNG.normal(size=MASKED.shape)
+    _, (gradient, _) = value_and_gradients(
+        lambda x, y: masked_alignment_loss(x, y, MASK), MASKED, FULL
+    )
+    masked, full, step = MASKED.astype(float), FULL.astype(float), 1e-5
+    above, below = (
+        slow_loss(masked + sign * step * direction, full, MASK) for sign in (1, -1)
+    )
+    expected = (above - below) / (2 * step)
+    assert np.sum(gradient * direction) == pytest.approx(expected, rel=1e-5)
+
+
+def test_tokens_of_length_zero_are_safe():
+    masked, full = MASKED.copy(), FULL.copy()
+    masked[0, 0] = 0  # masked positions both
+    full[2, 0] = 0
+    value, (gradient, _) = value_and_gradients(
+        lambda x, y: masked_alignment_loss(x, y, MASK), masked, full
+    )
+    assert np.isfinite(value)
+    assert np.all(np.isfinite(gradient))
+    assert not np.any(gradient[0, 0])
+    assert not np.any(gradient[2, 0])
+
+
+def test_nothing_masked_is_no_loss():
+    value, (gradient, _) = value_and_gradients(
+        lambda x, y: masked_alignment_loss(x, y, np.zeros_like(MASK)), MASKED, FULL
+    )
+    assert value == 0
+    assert not np.any(gradient)
+
+
+def test_low_precision_input_is_computed_in_float32():
+    loss = masked_alignment_loss(
+        ops.cast(MASKED, "bfloat16"), ops.cast(FULL, "bfloat16"), MASK
+    )
+    assert keras.backend.standardize_dtype(loss.dtype) == "float32"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "match"),
+    [
+        ((MASKED, FULL, MASK), {"positions": "some"}, "'some'"),
+        ((MASKED, FULL[:, 1:], MASK), {}, r"\(batch, tokens, channels\)"),
+        ((MASKED, FULL, MASK[:, 1:]), {}, "class token"),
+        ((MASKED[0], FULL[0], MASK[0]), {}, r"\(batch, tokens, channels\)"),
+    ],
+)
+def test_what_does_not_fit_is_named(arguments, options, match):
+    with pytest.raises(ValueError, match=match):
+        masked_alignment_loss(*arguments, **options)

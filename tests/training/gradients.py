@@ -1,0 +1,42 @@
+"""Loss and gradients of a trainer on the running backend, as NumPy."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class Recorder(keras.optimizers.Optimizer):
+    """Keeps the gradients it is given and changes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(learning_rate=0.0)
+
+    def build(self, variables: Any) -> None:
+        if self.built:
+            return
+        super().build(variables)
+        self.kept = [
+            self.add_variable_from_reference(v, name="gradient") for v in variables
+        ]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        kept = self.kept[self._get_variable_index(variable)]
+        self.assign(kept, ops.cast(gradient, kept.dtype))
+
+
+def loss_and_gradients(
+    trainer: keras.Model, batch: dict[str, Any]
+) -> tuple[float, dict[str, np.ndarray]]:
+    """Returns a training step's loss and its gradients by variable path."""
+    recorder = Recorder()
+    trainer.compile(recorder)
+    loss = trainer.train_on_batch(batch, return_dict=True)["loss"]
+    gradients = {
+        variable.path: ops.convert_to_numpy(kept)
+        for variable, kept in zip(
+            trainer.trainable_variables, recorder.kept, strict=True
+        )
+    }
+    return float(loss), gradients

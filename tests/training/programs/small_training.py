@@ -1,0 +1,109 @@
+"""A small contrastive training, the same in every program of this directory."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_pe import PECore
+from keras_pe.training.latest import Latest
+from tests import small_models
+
+STEPS = 6
+BATCH = 8
+
+
+class SmallTrainer(keras.Model):
+    """Contrastive training, told how to gather and to scale its loss.
+
+    The logit scale is read in the loss, outside the replicated forward pass.
+    """
+
+    def __init__(self, model: Any, gather: Callable, loss_scale: Callable) -> None:
+        super().__init__()
+        self.model = model
+        self.gather = gather  # () -> function of rows, or None
+        self.loss_scale = loss_scale
+        self.step_loss = Latest("step_loss")
+        self.built = True
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        outputs = self.model(inputs, training=training)
+        return {k: outputs[k] for k in ("image_embeddings", "text_embeddings")}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, **_):
+        scale = ops.exp(ops.convert_to_tensor(self.model.logit_scale))
+        loss = local_share(**y_pred, scale=scale, ids=x["ids"], gather=self.gather())
+        self.step_loss.update_state(loss)
+        return loss * self.loss_scale()
+
+
+def local_share(image_embeddings, text_embeddings, scale, ids, gather):
+    """Contrastive loss of these rows against all rows, found by their numbers."""
+    rows = gather or (lambda x: x)
+    matching = ops.expand_dims(ids, 1) == rows(ids)  # (local_batch, global_batch)
+    total = 0.0
+    for own, other in (
+        (image_embeddings, text_embeddings),
+        (text_embeddings, image_embeddings),
+    ):
+        logits = scale * ops.matmul(own, ops.transpose(rows(other)))
+        picked = ops.sum(ops.where(matching, logits, 0.0), axis=1)
+        total = total + ops.mean(ops.logsumexp(logits, axis=1) - picked)
+    return 0.5 * total
+
+
+class Recorder(keras.callbacks.Callback):
+    """Keeps the loss of every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: list[float] = []
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.losses.append(float(logs["step_loss"]))
+
+
+class Batches(keras.utils.PyDataset):
+    """Whole batches of noise; row numbers are the captions' identity."""
+
+    def __init__(self, steps: int = STEPS, batch: int = BATCH) -> None:
+        super().__init__()
+        self.steps, self.batch = steps, batch
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        count = self.steps * self.batch
+        rows = slice(index * self.batch, (index + 1) * self.batch)
+        return {
+            "images": small_models.images(count)[rows],
+            "token_ids": small_models.token_ids(count)[rows],
+            "ids": np.arange(count, dtype="int32")[rows],
+        }
+
+
+def build_trainer(
+    gather: Callable, loss_scale: Callable, seed: int = 0, **clipping: Any
+) -> SmallTrainer:
+    """Returns a trainer with the same weights whatever was drawn before.
+
+    SGD: Adam would hide a gradient of the wrong size.
+    """
+    towers = (  # shallow, for each training is traced anew
+        small_models.vision_encoder(num_layers=1),
+        small_models.text_encoder(num_layers=1),
+    )
+    model = small_models.perturb(PECore(*towers), seed)
+    trainer = SmallTrainer(model, gather, loss_scale)
+    trainer.compile(keras.optimizers.SGD(0.1, **clipping))
+    return trainer
+
+
+def weights(trainer: SmallTrainer) -> np.ndarray:
+    """Returns all trainable weights, one after another."""
+    values = [ops.convert_to_numpy(w).ravel() for w in trainer.trainable_weights]
+    return np.concatenate(values)

@@ -1,0 +1,212 @@
+"""The contrastive stage: chunked towers, mask regularisation, options, errors."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_pe.training.contrastive import ContrastiveTrainer, caption_ids
+from keras_pe.training.patch_sampling import kept_patches, masked_patches
+from tests.small_models import core, images, perturb, token_ids
+from tests.training.gradients import loss_and_gradients
+
+pytestmark = pytest.mark.quick
+BATCH = 16
+
+
+def trainer(drop_path=0.0, **options):
+    keras.utils.set_random_seed(0)
+    return ContrastiveTrainer(perturb(core(drop_path=drop_path)), **options)
+
+
+def batch(masks=0):
+    found = {"images": images(BATCH), "token_ids": token_ids(BATCH)}
+    if masks:
+        rng = np.random.default_rng(0)
+        found["masked_patches"] = masked_patches(masks, (4, 4), 0.4, rng)
+    return found
+
+
+def assert_same(ours, theirs, tolerance=1e-5):
+    (loss, gradients), (other, others) = ours, theirs
+    assert loss == pytest.approx(other, rel=1e-6)
+    assert list(gradients) == list(others)
+    for path, gradient in gradients.items():
+        largest = max(np.abs(others[path]).max(), 1e-3)
+        error = np.abs(gradient - others[path]).max() / largest
+        assert error < tolerance, path
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+@pytest.mark.slow
+def test_chunks_change_neither_loss_nor_gradient(loss):
+    plain = loss_and_gradients(trainer(loss=loss), batch())
+    chunked = trainer(
+        loss=loss, image_chunk_size=4, text_chunk_size=8, loss_chunk_size=4
+    )
+    assert_same(loss_and_gradients(chunked, batch()), plain)
+
+
+@pytest.mark.slow
+def test_chunks_with_stochastic_depth_draw_the_same_factors():
+    plain = loss_and_gradients(trainer(drop_path=0.5), batch())
+    chunked = trainer(drop_path=0.5, image_chunk_size=4, text_chunk_size=8)
+    assert_same(loss_and_gradients(chunked, batch()), plain)
+    still = loss_and_gradients(trainer(), batch())
+    assert abs(still[0] - plain[0]) > 1e-4
+
+
+@pytest.mark.slow
+def test_mask_loss_in_chunks_takes_as_many_rows_of_each():
+    model = trainer(mask_weight=1.0, image_chunk_size=8)
+    inputs = batch(masks=4)
+    # Chunk k holds rows k, k + 2, ...; of these every fourth has a masked copy.
+    rows = [0, 8, 1, 9]
+    masks = inputs["masked_patches"][[0, 2, 1, 3]]
+    tokens = model.model.vision_encoder.last_tokens(
+        ops.convert_to_tensor(inputs["images"][rows])
+    )
+    wanted = model._mask_loss(
+        ops.convert_to_tensor(inputs["images"][rows]),
+        tokens,
+        ops.convert_to_tensor(masks),
+    )
+    found = model(
+        {name: ops.convert_to_tensor(value) for name, value in inputs.items()},
+        training=True,
+    )["mask_loss"]
+    assert float(found) == pytest.approx(float(wanted), rel=1e-5)
+
+
+class OnlyMasks(ContrastiveTrainer):
+    """The mask loss alone."""
+
+    def _contrastive_loss(self, x, y_pred, scale):
+        return 0.0 * ops.sum(ops.stop_gradient(y_pred["image_embeddings"]))
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_mask_loss_and_contrastive_loss_are_disjoint():
+    keras.utils.set_random_seed(0)
+    model = OnlyMasks(perturb(core()), mask_weight=1.0)
+    loss, gradients = loss_and_gradients(model, batch(masks=4))
+    assert loss > 0.1
+    text = [p for p in gradients if "text_encoder" in p]
+    head = [p for p in gradients if "attention_pooling" in p or p.endswith("scale")]
+    assert text
+    assert head
+    for path in [*text, *head]:
+        assert np.all(gradients[path] == 0.0), path
+    blocks = [p for p in gradients if "vision_encoder/block" in p and "kernel" in p]
+    assert all(np.abs(gradients[path]).max() > 0.0 for path in blocks)
+    assert np.abs(gradients["contrastive_trainer/mask_embedding"]).max() > 0.0
+
+    # And the other way round: with masks of weight zero nothing changes.
+    with_masks = loss_and_gradients(trainer(), batch(masks=4))
+    assert_same(with_masks, loss_and_gradients(trainer(), batch()), 1e-7)
+
+
+def test_nothing_masked_of_a_picture_is_no_loss():
+    """Masking with the patch's own embedding would be no change; a mask is one."""
+    model = trainer(mask_weight=1.0)
+    encoder = model.model.vision_encoder
+    x = ops.convert_to_tensor(images(2))
+    none = np.zeros((2, 16), bool)
+    some = none.copy()
+    some[:, 3] = True
+    whole = encoder.last_tokens(x)
+    masks = {"mask_embedding": model.mask_embedding}
+    same = encoder.last_tokens(x, masked_patches=ops.convert_to_tensor(none), **masks)
+    other = encoder.last_tokens(x, masked_patches=ops.convert_to_tensor(some), **masks)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(same), ops.convert_to_numpy(whole), atol=1e-6
+    )
+    assert np.abs(ops.convert_to_numpy(other) - ops.convert_to_numpy(whole)).max() > 0.1
+
+
+def test_patch_dropping_gives_the_kept_patches_alone():
+    model = trainer()
+    kept = kept_patches(BATCH, 16, 0.5, np.random.default_rng(0))
+    inputs = {**batch(), "kept_patches": kept}
+    tensors = {name: ops.convert_to_tensor(value) for name, value in inputs.items()}
+    dropped = model(tensors, training=True)["image_embeddings"]
+    full = model({**tensors, "kept_patches": None}, training=True)["image_embeddings"]
+    assert np.abs(ops.convert_to_numpy(dropped - full)).max() > 1e-3
+    everything = np.tile(np.arange(16, dtype="int32"), (BATCH, 1))
+    tensors["kept_patches"] = ops.convert_to_tensor(everything)
+    same = model(tensors, training=True)["image_embeddings"]
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(same), ops.convert_to_numpy(full), atol=1e-5
+    )
+
+
+def test_fit_reports_what_it_does():
+    model = trainer(mask_weight=0.5)
+    model.compile(keras.optimizers.SGD(0.01))
+    logs = model.train_on_batch(batch(masks=4), return_dict=True)
+    expected = logs["contrastive_loss"] + 0.5 * logs["mask_loss"]
+    assert float(logs["loss"]) == pytest.approx(float(expected), rel=1e-5)
+    scale = np.exp(float(ops.convert_to_numpy(trainer().model.logit_scale)))
+    assert float(logs["logit_scale"]) == pytest.approx(min(scale, 100.0), rel=1e-5)
+
+
+def test_logit_scale_is_clamped():
+    model = trainer(max_logit_scale=50.0)
+    model.model.logit_scale.assign(10.0)
+    assert float(ops.convert_to_numpy(model.logit_scale())) == pytest.approx(50.0)
+    _, gradients = loss_and_gradients(model, batch())
+    (scale,) = [p for p in gradients if p.endswith("logit_scale")]
+    assert gradients[scale] == 0.0
+
+
+def test_duplicates_can_be_ignored():
+    inputs = batch()
+    inputs["token_ids"][1] = inputs["token_ids"][0]
+    negative, _ = loss_and_gradients(trainer(), inputs)
+    ignored, _ = loss_and_gradients(trainer(duplicates="ignore"), inputs)
+    assert ignored < negative
+
+
+def test_caption_ids_tell_captions_apart():
+    ids = np.unique(token_ids(200, 8), axis=0)
+    numbers = ops.convert_to_numpy(caption_ids(ops.convert_to_tensor(ids)))
+    assert numbers.dtype == np.int32
+    assert len(np.unique(numbers)) == len(ids)
+    again = ops.convert_to_numpy(caption_ids(ops.convert_to_tensor(ids[::-1].copy())))
+    np.testing.assert_array_equal(numbers[::-1], again)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_logit_scale": 0.5}, "above 1"),
+        ({"loss": "hinge"}, "softmax"),
+        ({"duplicates": "drop"}, "ignore"),
+    ],
+)
+def test_options_that_make_no_sense(options, message):
+    with pytest.raises(ValueError, match=message):
+        trainer(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "extra", "message"),
+    [
+        ({"mask_weight": 1.0}, {}, "needs masks"),
+        ({"image_chunk_size": 5}, {}, "divisor of 16"),
+        (
+            {"mask_weight": 1.0, "image_chunk_size": 2},
+            {"masked_patches": np.zeros((4, 16), bool)},
+            "4 rows of masks for 8 chunks",
+        ),
+        (
+            {"mask_weight": 1.0},
+            {"masked_patches": np.zeros((3, 16), bool)},
+            "must divide the batch",
+        ),
+    ],
+)
+def test_batches_that_do_not_fit(options, extra, message):
+    tensors = {k: ops.convert_to_tensor(v) for k, v in {**batch(), **extra}.items()}
+    with pytest.raises(ValueError, match=message):
+        trainer(**options)(tensors, training=True)

@@ -1,0 +1,92 @@
+"""Distillation: the teacher stays as it is, the student comes to agree with it."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_pe.losses.distillation import kl_distillation_loss
+from keras_pe.training.distillation import DistillationTrainer
+from tests.small_models import core, images, perturb, token_ids
+from tests.training.gradients import loss_and_gradients
+
+BATCH = 8
+
+
+def models():
+    keras.utils.set_random_seed(0)
+    return core(num_layers=1), perturb(core(hidden_dim=48), seed=3)
+
+
+def batch():
+    return {"images": images(BATCH), "token_ids": token_ids(BATCH)}
+
+
+@pytest.mark.quick
+def test_loss_is_the_divergence_of_the_teachers_rankings():
+    student, teacher = models()
+    before = [ops.convert_to_numpy(w) for w in teacher.weights]
+    loss, gradients = loss_and_gradients(DistillationTrainer(student, teacher), batch())
+    ours, theirs = student(batch()), teacher(batch())
+    wanted = kl_distillation_loss(
+        ours["image_embeddings"],
+        ours["text_embeddings"],
+        ours["logit_scale"],
+        theirs["image_embeddings"],
+        theirs["text_embeddings"],
+        200.0,
+    )
+    assert loss == pytest.approx(float(ops.convert_to_numpy(wanted)), rel=1e-4)
+    assert len(gradients) == len(student.trainable_variables)
+    for old, new in zip(before, teacher.weights, strict=True):
+        np.testing.assert_array_equal(old, ops.convert_to_numpy(new))
+
+
+@pytest.mark.slow
+def test_chunks_change_nothing():
+    plain = loss_and_gradients(DistillationTrainer(*models()), batch())
+    chunked = DistillationTrainer(
+        *models(), image_chunk_size=4, text_chunk_size=2, loss_chunk_size=4
+    )
+    loss, gradients = loss_and_gradients(chunked, batch())
+    assert loss == pytest.approx(plain[0], rel=1e-5)
+    for (path, ours), theirs in zip(gradients.items(), plain[1].values(), strict=True):
+        scale = max(np.abs(theirs).max(), 1e-3)
+        assert np.abs(ours - theirs).max() / scale < 1e-4, path
+
+
+@pytest.mark.slow
+def test_the_student_learns_the_teachers_rankings():
+    student, teacher = models()
+    trainer = DistillationTrainer(student, teacher, teacher_logit_scale=20.0)
+    trainer.compile(keras.optimizers.Adam(3e-3))
+    logs = [trainer.train_on_batch(batch(), return_dict=True) for _ in range(40)]
+    assert float(logs[-1]["loss"]) < 0.2 * float(logs[0]["loss"])
+
+
+@pytest.mark.quick
+def test_the_student_may_see_smaller_pictures():
+    student, teacher = models()
+    trainer = DistillationTrainer(student, teacher, image_size=16)
+    found = trainer({k: ops.convert_to_tensor(v) for k, v in batch().items()})
+    small = ops.image.resize(images(BATCH), (16, 16), antialias=True)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(found["image_embeddings"]),
+        ops.convert_to_numpy(student(dict(batch(), images=small))["image_embeddings"]),
+        atol=1e-5,
+    )
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(found["teacher_image_embeddings"]),
+        ops.convert_to_numpy(teacher.encode_image(images(BATCH))),
+        atol=1e-5,
+    )
+
+
+@pytest.mark.quick
+def test_options_that_make_no_sense():
+    student, teacher = models()
+    with pytest.raises(ValueError, match="same model"):
+        DistillationTrainer(student, student)
+    for options in ({"loss": "sigmoid"}, {"duplicates": "ignore"}, {"mask_weight": 1}):
+        with pytest.raises(ValueError, match="Leave it out"):
+            DistillationTrainer(student, teacher, **options)
