@@ -1,4 +1,10 @@
-"""Training data: shards, order, augmentation and loading. Needs `keras-pe[train]`."""
+"""Training data: shards, order, augmentation and loading.
+
+Batches and loading need grain, which `pip install "keras-pe[train]"` brings.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from keras_pe.data.array_record_shards import (
     ArrayRecordError,
@@ -11,8 +17,6 @@ from keras_pe.data.augmentation import (
     TrainAugmentation,
 )
 from keras_pe.data.captions import default_caption
-from keras_pe.data.image_text import ImageTextDataset, image_text_dataset
-from keras_pe.data.loader import BatchIterator, LoaderStalled, batches, fit_batches
 from keras_pe.data.order import Order, SequentialOrder, ShuffledOrder
 from keras_pe.data.skipped_samples import (
     SampleError,
@@ -22,6 +26,15 @@ from keras_pe.data.skipped_samples import (
 )
 from keras_pe.data.tar_headers import TarShardError
 from keras_pe.data.tar_shards import TarShards
+
+if TYPE_CHECKING:
+    from keras_pe.data.image_text import ImageTextDataset, image_text_dataset
+    from keras_pe.data.loader import (
+        BatchIterator,
+        LoaderStalled,
+        batches,
+        fit_batches,
+    )
 
 __all__ = [
     "ArrayRecordError",
@@ -47,3 +60,26 @@ __all__ = [
     "image_text_dataset",
     "write_array_record",
 ]
+
+# Imported on first use, so that the rest works, and starts faster, without grain.
+_NEED_GRAIN = {
+    "ImageTextDataset": "image_text",
+    "image_text_dataset": "image_text",
+    "BatchIterator": "loader",
+    "LoaderStalled": "loader",
+    "batches": "loader",
+    "fit_batches": "loader",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NEED_GRAIN:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"{__name__}.{_NEED_GRAIN[name]}")
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"keras_pe.data.{name} needs {error.name}, which is not installed: pip "
+            'install "keras-pe[train]".'
+        ) from error
+    return getattr(module, name)

@@ -90,7 +90,7 @@ def image_text_dataset(
         host_count: in how many parts a batch is made.
         max_bad_share: share of bad samples above which `keras_pe.data.batches` stops.
         extras: `extras(i, rng)` returns more arrays for batch i, such as masks, for all
-            hosts: those with `order.batch_size` rows are cut to this host's. Draws from
+            hosts together: each host gets its part of their rows. Draws from
             `default_rng([seed, i, order.batch_size])`.
 
     Returns:
@@ -287,16 +287,22 @@ class ImageTextDataset(grain.MapDataset[Batch]):
     def _extras(self, number: int) -> dict[str, np.ndarray]:
         if self.extras is None:
             return {}
-        size = self.order.batch_size
+        size, hosts = self.order.batch_size, self.order.batch_size // len(self.rows)
         # One past the last row: `[seed, number]` would be the stream of row 0.
         rng = np.random.default_rng([self.seed, number, size])
-        rows = slice(self.rows.start, self.rows.stop)
         found = {}
         for name, array in self.extras(number, rng).items():
             if name in ("images", "token_ids", "skipped"):
                 raise ValueError(f"extras gave {name!r}, which the batch has already.")
-            whole = np.ndim(array) > 0 and len(array) == size
-            found[name] = np.ascontiguousarray(array[rows]) if whole else array
+            if np.ndim(array) == 0 or len(array) % hosts:
+                raise ValueError(
+                    f"extras gave {name!r} of shape {np.shape(array)}: expected rows "
+                    f"that divide among {hosts} hosts."
+                )
+            # A number of rows other than the batch's is divided alike.
+            share = len(array) // hosts
+            first = self.rows.start // len(self.rows) * share
+            found[name] = np.ascontiguousarray(array[first : first + share])
         return found
 
 

@@ -1,7 +1,7 @@
 """Add further emoji vendors and colour icons to the training pictures.
 
 Run ``python -m recipes.emoji_data.color_icons --output DIR`` after ``prepare``,
-into the same folder; it takes about two minutes.
+into the same folder; it takes under a minute.
 """
 
 from __future__ import annotations

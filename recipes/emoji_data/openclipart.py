@@ -1,7 +1,7 @@
 """Add the Open Clip Art Library's titled drawings to the training pictures.
 
 Run ``python -m recipes.emoji_data.openclipart --output DIR`` after ``prepare``,
-into the same folder; it takes about five minutes. The drawings come from many
+into the same folder; it takes one or two minutes. The drawings come from many
 hands: each is rendered in a process with a time and a memory limit.
 """
 
@@ -64,7 +64,7 @@ def usable(
         if SKIPPED.match(path):
             dropped["kind of picture"] += 1
             continue
-        if any(fnmatchcase(path, pattern) for pattern in LEFT_OUT):
+        if any(fnmatchcase(path.lower(), name) for name in LEFT_OUT):
             dropped["left out by hand"] += 1
             continue
         try:
@@ -95,7 +95,7 @@ def describe(
         if title is None:
             dropped["no usable title"] += 1
             continue
-        if "flag" in {*title.split(), *drawing.keywords}:
+        if "flag" in plain_words(" ".join((title, *drawing.keywords))):
             dropped["flag"] += 1
             continue
         # What the file is called and filed under may tell more than its title.

@@ -153,7 +153,9 @@ def test_arrays_files_and_modes():
     grey = augment(photo("L"), rng(3))
     assert (grey == grey[..., :1]).all()
     clear = Image.new("RGBA", (40, 40), (200, 0, 0, 0))
-    white = TrainAugmentation(8, background=(255, 255, 255), brightness=0, dtype="uint8")
+    white = TrainAugmentation(
+        8, background=(255, 255, 255), brightness=0, dtype="uint8"
+    )
     assert (white(clear, rng(0)) == 255).all()
     assert white(photo("CMYK"), rng(0)).shape == (8, 8, 3)
 

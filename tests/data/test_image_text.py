@@ -116,7 +116,7 @@ def test_the_hosts_together_make_the_batch_of_one(tmp_path, host_count):
     source = open_shards(tmp_path, bad={3: "picture", 11: "caption"})
 
     def extras(batch, rng):
-        return {"mask": rng.random((6, 5)), "step": np.int64(batch)}
+        return {"mask": rng.random((6, 5)), "places": rng.integers(0, 99, 12)}
 
     whole = small_dataset(source, extras=extras)
     parts = [
@@ -128,11 +128,10 @@ def test_the_hosts_together_make_the_batch_of_one(tmp_path, host_count):
         expected = whole[number]
         found = [part[number] for part in parts]
         assert found[0]["images"].shape[0] == 6 // host_count
-        for name in ("images", "token_ids", "mask"):
+        for name in ("images", "token_ids", "mask", "places"):
             joined = np.concatenate([part[name] for part in found])
             np.testing.assert_array_equal(joined, expected[name])
         assert sum((part["skipped"] for part in found), ()) == expected["skipped"]
-        assert all(part["step"] == number for part in found)
         skips += len(expected["skipped"])
     assert skips >= 4
 
@@ -189,6 +188,8 @@ def test_bad_samples_are_replaced_counted_and_named(tmp_path):
         assert same.count(False) <= len(here["skipped"])
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
 @pytest.mark.parametrize("decodes", [True, False])
 def test_the_corpus_of_bad_pictures(tmp_path, decodes):
     """Every difficult file is either used or named with its reason."""
@@ -242,7 +243,9 @@ def test_reasons(files, reason):
 def test_captions():
     rng = np.random.default_rng
     assert default_caption({"txt": b" a \xc3\xa9t\xc3\xa9\n"}, rng(0)) == "a été"
-    assert default_caption({"json": json_bytes({"caption": "a cat"})}, rng(0)) == "a cat"
+    assert (
+        default_caption({"json": json_bytes({"caption": "a cat"})}, rng(0)) == "a cat"
+    )
     several = {"json": json_bytes({"captions": ["a", "b", "c"]})}
     drawn = [default_caption(several, rng(k)) for k in range(60)]
     assert set(drawn) == {"a", "b", "c"}
@@ -281,12 +284,18 @@ def test_extras():
     source = Samples([{"png": picture_bytes(0), "txt": b"number 1"}] * 8)
 
     def extras(batch, rng):
-        return {"mask": rng.random((6, 2)) < 0.5, "noise": rng.random(3)}
+        return {"mask": rng.random((6, 2)) < 0.5, "few": rng.random(2)}
 
-    dataset = small_dataset(source, extras=extras, host_index=1, host_count=2)
+    second = small_dataset(source, extras=extras, host_index=1, host_count=2)
     rng = np.random.default_rng([0, 5, 6])
-    np.testing.assert_array_equal(dataset[5]["mask"], (rng.random((6, 2)) < 0.5)[3:])
-    np.testing.assert_array_equal(dataset[5]["noise"], rng.random(3))
+    np.testing.assert_array_equal(second[5]["mask"], (rng.random((6, 2)) < 0.5)[3:])
+    np.testing.assert_array_equal(second[5]["few"], rng.random(2)[1:])
+    for array, says in ((np.zeros(3), r"shape \(3,\)"), (1.0, r"shape \(\)")):
+        odd = small_dataset(
+            source, extras=lambda i, rng, x=array: {"odd": x}, host_count=2
+        )
+        with pytest.raises(ValueError, match=says + ".*divide among 2 hosts"):
+            odd[0]
     twice = small_dataset(source, extras=lambda batch, rng: {"images": np.zeros(6)})
     with pytest.raises(ValueError, match="'images', which the batch has already"):
         twice[0]

@@ -98,9 +98,7 @@ def test_folders_are_passed_over(tmp_path):
 )
 @pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE])
 def test_unsafe_names(tmp_path, name, kind):
-    content = edited(
-        0, 0, name.encode().ljust(100, b"\0"), tar_bytes([("x.txt", b"")])
-    )
+    content = edited(0, 0, name.encode().ljust(100, b"\0"), tar_bytes([("x.txt", b"")]))
     content = edited(0, 156, kind, content)
     assert "control characters" in str(error_of(tmp_path, content))
 

@@ -69,7 +69,9 @@ def test_all_formats_with_long_and_foreign_names(tmp_path, file_format):
     path = tmp_path / "a.tar"
     path.write_bytes(tar_bytes(members, file_format))
     shards = TarShards(path)
-    found = {shards[i]["__key__"]: shards[i]["txt"].decode() for i in range(len(shards))}
+    found = {
+        shards[i]["__key__"]: shards[i]["txt"].decode() for i in range(len(shards))
+    }
     assert found == {name.removeprefix("./"): text for name, text in names.items()}
 
 
@@ -98,7 +100,10 @@ def test_grouping_as_in_webdataset(tmp_path):
 def test_far_apart_files_are_read_one_by_one(tmp_path):
     members = [("1.jpg", b"first"), ("2.bin", bytes(300_000)), ("1.txt", b"last")]
     (tmp_path / "a.tar").write_bytes(tar_bytes(members))
-    assert files_of(TarShards(tmp_path / "a.tar")[0]) == {"jpg": b"first", "txt": b"last"}
+    assert files_of(TarShards(tmp_path / "a.tar")[0]) == {
+        "jpg": b"first",
+        "txt": b"last",
+    }
 
 
 def test_pickle_threads_and_short_repr(tmp_path):
