@@ -159,7 +159,7 @@ def small_towers(
 # can't be told apart, so the ladder of resolutions starts at 48.
 EMOJI = Config(
     **small_towers(64, width=192, layers=6, text_layers=4),
-    stages=stages_of(1_024_000, (40, 48, 64), (10, 8, 4)),
+    stages=stages_of(768_000, (40, 48, 64), (10, 8, 4)),
     batch_size=256,
     dataset="emoji",
     learning_rate=4e-3,
