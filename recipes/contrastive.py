@@ -24,21 +24,12 @@ import keras
 from keras_pe import PECore, PETextEncoder, PETokenizer, PEVisionEncoder
 from keras_pe.training.contrastive import ContrastiveTrainer
 from keras_pe.training.curves import draw_curves
-from keras_pe.training.gradient_watch import GradientWatch
-from keras_pe.training.lamb import Lamb
+from keras_pe.training.gradient_watch import WatchedAdamW, WatchedLamb
 from keras_pe.training.resolution import plan_stages
 from keras_pe.training.run import TrainingRun
 from keras_pe.training.schedules import WarmupCosine, WarmupLinear
 from recipes.contrastive_configs import CONFIGS, Config
 from recipes.contrastive_data import make_batches, validation_scores
-
-
-class WatchedLamb(GradientWatch, Lamb):
-    """LAMB that refuses gradients that are not finite."""
-
-
-class WatchedAdamW(GradientWatch, keras.optimizers.AdamW):
-    """AdamW that refuses gradients that are not finite."""
 
 
 def build_model(config: Config) -> PECore:
