@@ -23,7 +23,7 @@ EXTRA_SHARE = 0.25
 # A mirrored picture keeps its caption unless the caption tells left from right.
 DIRECTED_WORDS = ("left", "right", "clockwise", "arrow", "hand", "back", "forward")
 # The colours of a background that is neither white nor noise lie in this range.
-WHITE_SHARE, PLAIN_SHARE = 0.5, 0.3  # the rest is two-colour gradients
+WHITE_SHARE, PLAIN_SHARE = 0.8, 0.12  # the rest is two-colour gradients
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Augmentation:
         jitter: largest relative change of brightness, contrast and saturation.
     """
 
-    min_side: float = 0.6
-    max_side: float = 1.1
-    aspect: float = 1.33
+    min_side: float = 0.75
+    max_side: float = 1.05
+    aspect: float = 1.25
     jitter: float = 0.32
 
 
