@@ -14,7 +14,6 @@ the emoji student starts from scratch.
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ def paper_student(name: str, teacher_size: int = 448) -> DistillConfig:
     """Returns the paper's distillation from G (table 20): one resolution, no crops."""
     steps, batch_size = 269_000, 16_384
     student = dataclasses.replace(
-        paper(name, 0, (teacher_size,), learning_rate=1e-6, remat=True),
+        paper(name, steps, (teacher_size,), learning_rate=1e-6, remat=True),
         stages=stages_of(steps * batch_size, (teacher_size,), (1,)),
         batch_size=batch_size,
         augment=False,
@@ -134,22 +133,16 @@ def train(
     )
     trainer.compile(optimizer=build_optimizer(student_config))
     tokenizer = build_tokenizer(student_config)
-    teacher_tokenizer = PETokenizer.from_preset(config.teacher)
+    # Any: one array of token ids, or two by name.
+    tokenizers: Any = BothTokenizers(tokenizer, PETokenizer.from_preset(config.teacher))
     stages = plan_stages(student_config.stages, student_config.batch_size)
     settings = {**dataclasses.asdict(config), "leave_out": list(leave_out)}
-    (output / "config.json").write_text(json.dumps(settings, indent=2))
     run = TrainingRun(
         trainer,
         output,
         stages,
         student_config.batch_size,
-        make_batches(
-            student_config,
-            data,
-            BothTokenizers(tokenizer, teacher_tokenizer),
-            leave_out,
-            workers,
-        ),
+        make_batches(student_config, data, tokenizers, leave_out, workers),
         configuration=settings,
         save_every=save_every,
         evaluate=validation_scores(

@@ -2,14 +2,13 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing.tokenizer import PETokenizer
 from recipes.emoji_data.captions import sample_caption
 from recipes.emoji_data.shards import load_arrays
 
@@ -24,6 +23,8 @@ EXTRA_SHARE = 0.25
 DIRECTED_WORDS = ("left", "right", "clockwise", "arrow", "hand", "back", "forward")
 # The colours of a background that is neither white nor noise lie in this range.
 WHITE_SHARE, PLAIN_SHARE = 0.8, 0.12  # the rest is two-colour gradients
+# From captions to `token_ids`, or to several such arrays by name.
+Tokenize = Callable[[list[str]], np.ndarray | Mapping[str, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,8 @@ class EmojiBatches:
 
     Args:
         drawings: the pictures.
-        tokenizer: the model's tokenizer.
+        tokenizer: the model's tokenizer; one that returns a dictionary, as for a
+            student and its teacher, gives the batch several arrays of token ids.
         batch_size: pairs in a batch; all of different concepts.
         image_size: side of the pictures, pixels.
         seed: seed of everything random.
@@ -65,7 +67,7 @@ class EmojiBatches:
     def __init__(
         self,
         drawings: "Drawings",
-        tokenizer: PETokenizer,
+        tokenizer: Tokenize,
         batch_size: int,
         image_size: int,
         seed: int,
@@ -90,7 +92,7 @@ class EmojiBatches:
         self.fixed_length = fixed_length
 
     def __call__(self, number: int) -> dict[str, np.ndarray]:
-        """Returns batch `number`: `images`, `token_ids` and what `masks` adds."""
+        """Returns batch `number`: `images`, token ids and what `masks` adds."""
         picks = self._picks(number)
         rng = np.random.default_rng([self.seed, 1, number])
         images = np.empty(
@@ -102,9 +104,11 @@ class EmojiBatches:
             images[row] = self._picture(pick, record, rng)
             captions.append(sample_caption(record, rng))
         token_ids = self.tokenizer(captions)
-        if not self.fixed_length:
-            token_ids = shorten(token_ids)
-        batch = {"images": images * (2.0 / 255.0) - 1.0, "token_ids": token_ids}
+        if isinstance(token_ids, np.ndarray):
+            token_ids = {"token_ids": token_ids}
+        batch = {"images": images * (2.0 / 255.0) - 1.0}
+        for name, ids in token_ids.items():
+            batch[name] = ids if self.fixed_length else shorten(ids)
         if self.masks is not None:
             rng = np.random.default_rng([self.seed, 2, number])
             batch.update(self.masks(self.batch_size, rng))

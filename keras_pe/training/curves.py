@@ -1,6 +1,7 @@
 """Draws a run's curves from its CSV files."""
 
 import csv
+import math
 from pathlib import Path
 
 PANELS = (
@@ -32,6 +33,8 @@ def draw_curves(directory: Path | str, path: Path | str | None = None) -> Path:
 
     directory = Path(directory)
     steps = read_columns(directory / "steps.csv")
+    if not steps:
+        raise FileNotFoundError(f"{directory / 'steps.csv'} holds no steps yet.")
     scores_path = directory / "scores.csv"
     scores = read_columns(scores_path) if scores_path.exists() else {}
     score_names = [n for n in scores if n not in ("step", "samples", "seconds")]
@@ -39,17 +42,15 @@ def draw_curves(directory: Path | str, path: Path | str | None = None) -> Path:
     rows = -(-(len(panels) + bool(score_names)) // 2)
     figure = Figure(figsize=(11, 3.0 * rows), layout="constrained")
     axes = figure.subplots(rows, 2, squeeze=False).ravel()
-    samples = steps["samples"]
+    samples = filled(steps["samples"])
     for axis, (name, label) in zip(axes, panels, strict=False):
-        points = [
-            (x, y) for x, y in zip(samples, steps[name], strict=True) if y is not None
-        ]
-        axis.plot(*zip(*points, strict=True), linewidth=0.8)
+        axis.plot(samples, filled(steps[name]), linewidth=0.8)
         axis.set_ylabel(label)
     if score_names:
         axis = axes[len(panels)]
         for name in score_names:
-            axis.plot(scores["samples"], scores[name], marker="o", ms=3, label=name)
+            x, y = filled(scores["samples"]), filled(scores[name])
+            axis.plot(x, y, marker="o", ms=3, label=name)
         axis.set_ylabel("validation")
         axis.legend(fontsize=8)
     for axis in axes[len(panels) + bool(score_names) :]:
@@ -69,13 +70,16 @@ def draw_curves(directory: Path | str, path: Path | str | None = None) -> Path:
     return path
 
 
+def filled(column: list[float | None]) -> list[float]:
+    """Returns a column with NaN, which is not drawn, for empty cells."""
+    return [math.nan if value is None else value for value in column]
+
+
 def read_columns(path: Path) -> dict[str, list[float | None]]:
-    """Returns a CSV file's columns; an empty cell is None."""
+    """Returns a CSV file's columns, none without rows; an empty cell is None."""
     with path.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    if not rows:
-        raise FileNotFoundError(f"{path} holds no steps yet.")
     return {
         name: [float(row[name]) if row[name] else None for row in rows]
-        for name in rows[0]
+        for name in (rows[0] if rows else ())
     }

@@ -18,7 +18,7 @@ from keras_pe.training.guards import StopOnNonFinite
 from keras_pe.training.live_state import sync_state
 from keras_pe.training.resolution import PlannedStage
 from keras_pe.training.run_checkpoint import RunCheckpoints
-from keras_pe.training.run_log import RunLog, Table
+from keras_pe.training.run_log import RunLog, Table, write_whole
 from keras_pe.training.torch_loop import fit_distributed
 from keras_pe.training.trainer_state import collect, restore
 
@@ -36,7 +36,7 @@ class TrainingRun:
 
     Args:
         trainer: a compiled stage, such as `ContrastiveTrainer`.
-        directory: where checkpoints, logs and curves go.
+        directory: where checkpoints, logs, `config.json` and curves go.
         stages: what `plan_stages` returns.
         batch_size: samples of a step, over all devices.
         make_batches: from (stage, first step, number of steps) to what `fit` takes,
@@ -93,12 +93,15 @@ class TrainingRun:
                 of another configuration.
             NonFiniteError: if a loss or gradient is NaN or infinite.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
         step, seconds = self._start(resume)
         guard = StopOnNonFinite(step)
         if host_position()[0]:  # another process, or machine, writes
             self._train(step, [guard])
             return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        # Not earlier: a run that is refused leaves the other one's as it is.
+        text = json.dumps(self.configuration, indent=2) + "\n"
+        write_whole(self.directory / "config.json", text)
         log = RunLog(
             self.directory,
             self.batch_size,
@@ -201,6 +204,8 @@ class _Saver(keras.callbacks.Callback):
             self.save()
 
     def save(self) -> None:
+        # What a checkpoint holds is in the table too, whatever stops the machine.
+        self.log.table.sync()
         sync_state(self.run.trainer)
         state = {
             "step": self.log.step,

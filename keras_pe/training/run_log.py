@@ -1,6 +1,8 @@
 """What a run leaves to read: a CSV file, TensorBoard events, curves, a progress bar."""
 
 import csv
+import io
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -63,7 +65,8 @@ class RunLog(keras.callbacks.Callback):
         self.seconds = seconds
         self.last = time.perf_counter()
         self.table = Table(directory / "steps.csv", STEP_COLUMNS, first_step)
-        self.events = EventFile(directory / "tensorboard") if tensorboard else None
+        events = directory / "tensorboard"
+        self.events = EventFile(events, first_step) if tensorboard else None
         self.bar = tqdm(
             total=total_steps,
             initial=first_step,
@@ -138,12 +141,11 @@ class Table:
                     whole = None not in row.values() and row[columns[0]].isdigit()
                     if whole and int(row[columns[0]]) <= first_step:
                         kept.append(row)
-        aside = path.with_suffix(".part")
-        with aside.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(kept)
-        aside.replace(path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(kept)
+        write_whole(path, text.getvalue())
         self.stream = path.open("a", newline="")
         self.writer = csv.DictWriter(self.stream, columns, extrasaction="ignore")
 
@@ -152,25 +154,56 @@ class Table:
         self.writer.writerow({k: "" if v is None else v for k, v in row.items()})
         self.stream.flush()
 
+    def sync(self) -> None:
+        """Waits until all rows are on the disk."""
+        os.fsync(self.stream.fileno())
+
     def close(self) -> None:
         """Closes the file."""
         self.stream.close()
 
 
-class EventFile:
-    """Scalars for TensorBoard; needs the `train` extra, not TensorFlow."""
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file aside and renames it: readers see the old one or the new one."""
+    aside = path.with_suffix(".part")
+    with aside.open("w", newline="", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    aside.replace(path)
 
-    def __init__(self, directory: Path) -> None:
+
+class EventFile:
+    """Scalars for TensorBoard; needs the `train` extra, not TensorFlow.
+
+    Args:
+        directory: where the file goes; each part of a run has one of its own.
+        first_step: TensorBoard leaves out what an earlier file holds after this step.
+    """
+
+    def __init__(self, directory: Path, first_step: int = 0) -> None:
         try:
-            from tensorboard.compat.proto.event_pb2 import Event
+            from tensorboard.compat.proto.event_pb2 import Event, SessionLog
             from tensorboard.compat.proto.summary_pb2 import Summary
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
+            from tensorboard.summary.writer.record_writer import RecordWriter
         except ImportError as error:
             raise ImportError(
                 'Training logs need tensorboard: pip install "keras-pe[train]".'
             ) from error
         self.event, self.summary = Event, Summary
-        self.writer = EventFileWriter(str(directory))
+        directory.mkdir(parents=True, exist_ok=True)
+        # TensorBoard reads files in the order of their names. Its own writer of such
+        # files would import TensorFlow where there is one.
+        name = f"events.out.tfevents.{time.time():.6f}.{os.getpid()}"
+        self.writer = RecordWriter((directory / name).open("xb"))
+        self._write(file_version="brain.Event:2")
+        start = SessionLog(status=SessionLog.START)
+        self._write(step=first_step + 1, session_log=start)
+
+    def _write(self, **fields: Any) -> None:
+        event = self.event(wall_time=time.time(), **fields)
+        self.writer.write(event.SerializeToString())
+        self.writer.flush()
 
     def add(self, step: int, values: dict[str, Any]) -> None:
         """Writes every number of a dictionary under its name."""
@@ -179,14 +212,10 @@ class EventFile:
             for name, value in values.items()
             if value is not None and name != "step"
         ]
-        self.writer.add_event(
-            self.event(
-                wall_time=time.time(), step=step, summary=self.summary(value=scalars)
-            )
-        )
+        self._write(step=step, summary=self.summary(value=scalars))
 
     def close(self) -> None:
-        """Writes what is buffered."""
+        """Closes the file."""
         self.writer.close()
 
 
