@@ -56,19 +56,25 @@ def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
     planned = plan_stages(config.stages, config.batch_size)
     steps = sum(stage.num_steps for stage in planned)
     schedule = curve(config.learning_rate, config.warmup_steps, steps)
-    kind = {"lamb": WatchedLamb, "adamw": WatchedAdamW}[config.optimizer]
-    optimizer = kind(
-        schedule,
-        weight_decay=config.weight_decay,
-        beta_1=0.9,
-        beta_2=config.beta_2,
-        epsilon=1e-6,
-        global_clipnorm=config.gradient_clip,
-    )
-    if config.optimizer == "adamw":  # Lamb leaves vectors out by itself
-        optimizer.exclude_from_weight_decay(
-            var_names=["bias", "gamma", "beta", "scale", "embedding", "probe"]
+    settings: dict[str, Any] = {
+        "weight_decay": config.weight_decay,
+        "beta_1": 0.9,
+        "beta_2": config.beta_2,
+        "epsilon": 1e-6,
+        "global_clipnorm": config.gradient_clip,
+    }
+    if config.optimizer == "lamb":
+        return WatchedLamb(
+            schedule,
+            **settings,
+            exclude=config.lamb_exclude,
+            unadapted_rate=config.unadapted_rate,
         )
+    optimizer = WatchedAdamW(schedule, **settings)
+    # Lamb leaves vectors out by itself.
+    optimizer.exclude_from_weight_decay(
+        var_names=["bias", "gamma", "beta", "scale", "embedding", "probe"]
+    )
     return optimizer
 
 

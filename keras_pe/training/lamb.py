@@ -46,6 +46,9 @@ class Lamb(keras.optimizers.Optimizer):
             that is found has ratio 1 and no weight decay, whatever its shape.
             `exclude_from_weight_decay` of Keras, which searches names, takes off
             weight decay alone.
+        unadapted_rate: factor of the learning rate of tensors with ratio 1. A peak
+            that suits the matrices, where it is relative to their norm, can be high
+            for vectors and excluded tensors, where it is absolute.
         clipnorm: limit of the norm of each gradient.
         clipvalue: limit of each element of the gradients.
         global_clipnorm: limit of the norm of all gradients together.
@@ -80,6 +83,7 @@ class Lamb(keras.optimizers.Optimizer):
         epsilon: float = 1e-6,
         trust_ratio_limit: float | None = None,
         exclude: Sequence[str] = (),
+        unadapted_rate: float = 1.0,
         clipnorm: float | None = None,
         clipvalue: float | None = None,
         global_clipnorm: float | None = None,
@@ -109,6 +113,9 @@ class Lamb(keras.optimizers.Optimizer):
         self.epsilon = epsilon
         self.trust_ratio_limit = trust_ratio_limit
         self.exclude = _check_expressions(exclude)
+        if not 0 < unadapted_rate < math.inf:
+            raise ValueError(f"unadapted_rate={unadapted_rate}: expected above 0.")
+        self.unadapted_rate = unadapted_rate
 
     def build(self, variables: Sequence[Any]) -> None:
         if self.built:
@@ -167,6 +174,8 @@ class Lamb(keras.optimizers.Optimizer):
         rate = ops.cast(learning_rate, dtype)
         if self._adapted[index]:
             rate = rate * self.trust_ratio(norm(weight), norm(update))
+        else:
+            rate = rate * self.unadapted_rate
         self.assign(variable, weight - rate * update)
 
     def bias_corrections(self, dtype: str) -> tuple[Any, Any]:
@@ -196,6 +205,7 @@ class Lamb(keras.optimizers.Optimizer):
             "epsilon": self.epsilon,
             "trust_ratio_limit": self.trust_ratio_limit,
             "exclude": list(self.exclude),
+            "unadapted_rate": self.unadapted_rate,
         }
 
 

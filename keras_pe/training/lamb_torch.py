@@ -66,6 +66,6 @@ def update_together(
         )
     plain = [updates[i] for i in places if not optimizer._adapted[indices[i]]]
     if plain:
-        torch._foreach_mul_(plain, rate)
+        torch._foreach_mul_(plain, rate * optimizer.unadapted_rate)
     torch._foreach_sub_(weights, updates)
     return True

@@ -41,7 +41,14 @@ def gradients(steps):
 
 
 def published(  # You et al. 2020, algorithm 2, in float64
-    steps, rate=2e-3, decay=0.05, adapted=ADAPTED, limit=np.inf, beta_1=0.9, beta_2=0.95
+    steps,
+    rate=2e-3,
+    decay=0.05,
+    adapted=ADAPTED,
+    limit=np.inf,
+    beta_1=0.9,
+    beta_2=0.95,
+    unadapted_rate=1.0,
 ):
     weights = {name: initial(name) for name in SHAPES}
     m = {name: np.zeros(shape) for name, shape in SHAPES.items()}
@@ -55,7 +62,7 @@ def published(  # You et al. 2020, algorithm 2, in float64
             m_hat = m[name] / (1 - beta_1**t)
             v_hat = v[name] / (1 - beta_2**t)
             u = m_hat / (np.sqrt(v_hat) + 1e-6)
-            ratio = 1.0
+            ratio = unadapted_rate
             if name in adapted:
                 u = u + decay * w
                 size, length = np.sqrt(np.sum(w * w)), np.sqrt(np.sum(u * u))
@@ -177,6 +184,13 @@ def test_keras_exclusion_takes_off_the_decay_alone():
 def test_trust_ratio_limit():
     found = trained(Lamb(trust_ratio_limit=0.2), 20)
     assert difference(found, published(20, limit=0.2)) < 1e-5
+    assert difference(found, published(20)) > 1e-3
+
+
+@pytest.mark.parametrize("compile_", [False, True], ids=["eager", "compiled"])
+def test_rate_of_tensors_that_are_not_adapted(compile_):
+    found = trained(Lamb(unadapted_rate=0.25), 20, compile_=compile_)
+    assert difference(found, published(20, unadapted_rate=0.25)) < 1e-5
     assert difference(found, published(20)) > 1e-3
 
 
@@ -318,6 +332,7 @@ def test_configuration_round_trip():
         ({"weight_decay": -1.0}, "weight_decay=-1.0"),
         ({"epsilon": 0.0}, "epsilon=0.0"),
         ({"trust_ratio_limit": 0.0}, "trust_ratio_limit=0.0"),
+        ({"unadapted_rate": 0.0}, "unadapted_rate=0.0"),
         ({"exclude": "bias"}, r"expected a list"),
         ({"exclude": ["("]}, "no regular expression"),
     ],
