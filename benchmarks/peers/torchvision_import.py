@@ -1,4 +1,4 @@
-"""Makes torchvision's Python transforms importable beside a PyTorch it has no build for.
+"""Makes torchvision importable beside a PyTorch that it has no build for.
 
 torchvision registers shape rules for two operators of its C++ extension as it is
 imported. Where the extension does not load (a CPU build of PyTorch beside the wheel

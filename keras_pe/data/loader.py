@@ -29,6 +29,7 @@ from keras_pe.data.workers import Outcome, ReadingThread, start_process
 _CHECK_EVERY = 0.5  # seconds between two looks at a reader that gives nothing
 _START_WITHIN = 60.0  # seconds for a process to start, before it can stall
 _CLOSE_WITHIN = 5.0  # seconds for processes to end by themselves
+_FORGET_WITHIN = 1.0  # seconds for the thread that reads from them to end
 
 
 class LoaderStalled(RuntimeError):
@@ -198,6 +199,12 @@ class BatchIterator(Iterator[Batch]):
             thread.stop()
         if self._processes is not None:
             self._processes.close()
+            # Whoever still holds this iterator must hold no shared memory: Python
+            # would complain at its end.
+            for thread in self._threads:
+                thread.forget(_FORGET_WITHIN)
+            self._processes = None
+            gc.collect()
 
     def _wait(self) -> Outcome:
         """Waits for the next batch, as long as its reader shows signs of life."""

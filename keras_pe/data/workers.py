@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -63,6 +64,14 @@ class ReadingThread:
     def stop(self) -> None:
         """Makes the thread end as soon as it can; does not wait for it."""
         self._stopped.set()
+
+    def forget(self, timeout: float) -> None:
+        """Waits for the end, up to `timeout` s, and drops all that was read."""
+        self.thread.join(timeout)
+        self._iterate = lambda: iter(())
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._results.get_nowait()
 
     def _run(self) -> None:
         if self._reader is not None:

@@ -331,7 +331,7 @@ def test_too_many_bad_samples_stop_a_run(caplog):
         report.add_batch(50, [bad_sample(3, "damaged picture")])
     assert report.by_reason == {"no caption": 2, "damaged picture": 1}
     assert "key1 in a.tar" in str(report)
-    assert [record.getMessage() for record in caplog.records][0] == (
+    assert next(record.getMessage() for record in caplog.records) == (
         "skipped key1 in a.tar: no caption. It is empty."
     )
 

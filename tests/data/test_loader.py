@@ -68,14 +68,13 @@ def test_slices_and_bytes(tmp_path):
 
 
 def test_the_limit_of_the_dataset_is_kept(tmp_path):
-    source = open_shards(tmp_path, bad={n: "picture" for n in range(4)})
+    source = open_shards(tmp_path, bad=dict.fromkeys(range(4), "picture"))
     dataset = small_dataset(source, max_bad_share=0.05)
     with (
-        pytest.raises(TooManySkipped, match="max_bad_share=0.05"),
         batches(dataset[1:]) as loader,
+        pytest.raises(TooManySkipped, match=r"max_bad_share=0\.05"),
     ):
-        for _ in range(100):
-            next(loader)
+        list(loader)  # would never end
     assert loader.skip_report.num_samples < 130
     assert next(loader, None) is None  # closed
 
