@@ -14,7 +14,6 @@ The fastest backend on a CPU is PyTorch in float32: KERAS_BACKEND=torch.
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,15 @@ from keras_pe.training.resolution import plan_stages
 from keras_pe.training.run import TrainingRun
 from keras_pe.training.schedules import WarmupCosine, WarmupLinear
 from recipes.contrastive_configs import CONFIGS, Config
-from recipes.contrastive_data import make_batches, validation_scores
+from recipes.contrastive_data import describe_data, make_batches, validation_scores
+from recipes.data_check import check_validation
+from recipes.many_devices import (
+    add_device_arguments,
+    all_devices,
+    check_layout,
+    is_first_process,
+    start_devices,
+)
 
 
 def build_model(config: Config) -> PECore:
@@ -124,32 +131,38 @@ def train(
     Returns:
         The trained model.
     """
-    keras.utils.set_random_seed(config.seed)
-    output.mkdir(parents=True, exist_ok=True)
-    model = build_model(config)
-    if initial_weights is not None:
-        model.load_weights(initial_weights)
-    tokenizer = build_tokenizer(config)
-    settings = {**dataclasses.asdict(config), "leave_out": list(leave_out)}
-    run = TrainingRun(
-        build_trainer(config, model),
-        output,
-        plan_stages(config.stages, config.batch_size),
-        config.batch_size,
-        make_batches(config, data, tokenizer, leave_out, workers),
-        configuration=settings,
-        save_every=save_every,
-        evaluate=validation_scores(config, data, validation_data, model, tokenizer),
-        evaluate_every=evaluate_every,
-        progress=progress,
-    )
-    (output / "config.json").write_text(json.dumps(settings, indent=2))
-    run.train(resume)
-    aside = output / "aside.weights.h5"
-    model.save_weights(aside)
-    aside.replace(output / "model.weights.h5")
-    draw_curves(output)
-    return model
+    with all_devices(config.sharding, lambda: build_model(config).variables):
+        keras.utils.set_random_seed(config.seed)
+        model = build_model(config)
+        if initial_weights is not None:
+            model.load_weights(initial_weights)
+        trainer = build_trainer(config, model)
+        check_layout(trainer)
+        tokenizer = build_tokenizer(config)
+        settings = {
+            **dataclasses.asdict(config),
+            "leave_out": list(leave_out),
+            **describe_data(config, data),
+        }
+        run = TrainingRun(
+            trainer,
+            output,
+            plan_stages(config.stages, config.batch_size),
+            config.batch_size,
+            make_batches(config, data, tokenizer, leave_out, workers),
+            configuration=settings,
+            save_every=save_every,
+            evaluate=validation_scores(config, data, validation_data, model, tokenizer),
+            evaluate_every=evaluate_every,
+            progress=progress,
+        )
+        run.train(resume)
+        if is_first_process():
+            aside = output / "aside.weights.h5"
+            model.save_weights(aside)
+            aside.replace(output / "model.weights.h5")
+            draw_curves(output)
+        return model
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -162,6 +175,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--devices", type=int, default=8, help="for --plan")
     parser.add_argument("--data", help="emoji directory, or pattern of tar shards")
     parser.add_argument("--validation-data", help="pattern of tar shards")
+    parser.add_argument(
+        "--data-validation",
+        metavar="FOLDER",
+        help="output of validate_data.py; default: 'validation' beside the shards",
+    )
+    parser.add_argument(
+        "--allow-anomalies",
+        nargs="*",
+        metavar="FEATURE",
+        help="train on shards with anomalies, in all or in these features",
+    )
     parser.add_argument("--output", type=Path)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--leave-out", nargs="*", default=[], metavar="VENDOR")
@@ -170,6 +194,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--save-every", type=int, default=100)
     parser.add_argument("--evaluate-every", type=int, default=250)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_device_arguments(parser)
     for name, kind in OVERRIDES.items():
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, type=kind, help="instead of the configuration's")
@@ -204,6 +229,13 @@ def main() -> None:
         return
     if options.data is None or options.output is None:
         raise SystemExit("Training needs --data and --output (or --plan to look).")
+    start_devices(options)
+    if config.dataset == "shards":
+        allowed = options.allow_anomalies
+        # Without names: all of them.
+        check_validation(
+            options.data, options.data_validation, allowed or allowed is not None
+        )
     train(
         config,
         options.data,

@@ -231,14 +231,20 @@ def ladder() -> dict[str, Config]:
     }
 
 
+# Minutes on one core; for trying things out.
+SMOKE = dataclasses.replace(
+    EMOJI,
+    **small_towers(64, width=32, layers=2, text_layers=1),
+    stages=stages_of(320, (48, 64), (3, 2)),
+    batch_size=32,
+    warmup_steps=2,
+)
+
 CONFIGS: dict[str, Config] = {
     "emoji": EMOJI,
-    "smoke": dataclasses.replace(
-        EMOJI,
-        **small_towers(64, width=32, layers=2, text_layers=1),
-        stages=stages_of(320, (48, 64), (3, 2)),
-        batch_size=32,
-        warmup_steps=2,
+    "smoke": SMOKE,
+    "smoke-shards": dataclasses.replace(
+        SMOKE, dataset="shards", stages=stages_of(640, (48, 64), (3, 2))
     ),
     **ladder(),
     **PAPER,

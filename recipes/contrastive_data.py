@@ -1,5 +1,6 @@
 """The batches and the validation scores of `recipes.contrastive`."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,14 @@ import keras
 import numpy as np
 
 from keras_pe import PECore, PETokenizer
+from keras_pe.training.distribution import host_position, local_rows
 from keras_pe.training.patch_sampling import kept_patches, masked_patches
 from keras_pe.training.resolution import PlannedStage
 from recipes.contrastive_configs import Config
 from recipes.emoji_pairs import Augmentation, Drawings, EmojiBatches
 from recipes.emoji_scores import ValidationScores
+from recipes.retrieval_scores import RetrievalScores
+from recipes.shard_batches import describe_shards, shard_batches
 
 
 def extra_arrays(
@@ -80,10 +84,14 @@ def make_batches(
                 # Nothing is compiled for a shape under PyTorch.
                 fixed_length=keras.backend.backend() != "torch",
             )
-            return Batches(batch, first, count)
+            # Every process makes the whole batch and trains on its part.
+            position = host_position()
+            return Batches(lambda i: local_rows(batch(i), *position), first, count)
 
         return emoji
-    raise NotImplementedError
+    return shard_batches(
+        config, data, tokenizer, workers, functools.partial(extra_arrays, config)
+    )
 
 
 def validation_scores(
@@ -96,4 +104,11 @@ def validation_scores(
     """Returns what scores the model during training, or None."""
     if config.dataset == "emoji":
         return ValidationScores(Path(data), model, tokenizer)
+    if validation_data is not None:
+        return RetrievalScores(validation_data, model, tokenizer)
     return None
+
+
+def describe_data(config: Config, data: str) -> dict[str, Any]:
+    """Returns what a run's configuration says of its data."""
+    return {} if config.dataset == "emoji" else describe_shards(data)

@@ -31,7 +31,7 @@ Sample = dict[str, Any]
 Batch = dict[str, Any]
 Captions = Callable[[Sample, np.random.Generator], str]
 Extras = Callable[[int, np.random.Generator], Mapping[str, np.ndarray]]
-Tokenizer = Callable[[list[str]], np.ndarray]
+Tokenizer = Callable[[list[str]], np.ndarray | Mapping[str, np.ndarray]]
 
 
 class Source(Protocol):
@@ -79,7 +79,8 @@ def image_text_dataset(
         source: samples by number: a picture file and a caption, see `TarShards`.
         order: which samples each batch holds, see `ShuffledOrder`.
         transform: makes an array of a picture, see `TrainAugmentation`.
-        tokenizer: makes int32 (texts, context_length) of captions.
+        tokenizer: makes int32 (texts, context_length) of captions; or several such
+            arrays by name, which then take the place of `token_ids`.
         captions: `captions(sample, rng)` returns the caption of a sample, or raises
             `SampleError`. By default its .txt file, or `"caption"` or `"captions"` of
             its .json file.
@@ -219,8 +220,11 @@ class ImageTextDataset(grain.MapDataset[Batch]):
             images[place] = image
             texts.append(text)
         report(number, -1, -1, "tokenizing")
-        batch: Batch = {"images": images, "token_ids": self.tokenizer(texts)}
-        batch.update(self._extras(number))
+        token_ids = self.tokenizer(texts)
+        if not isinstance(token_ids, Mapping):
+            token_ids = {"token_ids": token_ids}
+        batch: Batch = {"images": images, **token_ids}
+        batch.update(self._extras(number, taken=batch))
         batch["skipped"] = tuple(skipped)
         report(number, -1, -1, "waiting")
         return batch
@@ -284,7 +288,7 @@ class ImageTextDataset(grain.MapDataset[Batch]):
             )
         return image_file.open_picture_file(bytes(record[name]), name)
 
-    def _extras(self, number: int) -> dict[str, np.ndarray]:
+    def _extras(self, number: int, taken: Batch) -> dict[str, np.ndarray]:
         if self.extras is None:
             return {}
         size, hosts = self.order.batch_size, self.order.batch_size // len(self.rows)
@@ -292,7 +296,7 @@ class ImageTextDataset(grain.MapDataset[Batch]):
         rng = np.random.default_rng([self.seed, number, size])
         found = {}
         for name, array in self.extras(number, rng).items():
-            if name in ("images", "token_ids", "skipped"):
+            if name in taken or name == "skipped":
                 raise ValueError(f"extras gave {name!r}, which the batch has already.")
             if np.ndim(array) == 0 or len(array) % hosts:
                 raise ValueError(

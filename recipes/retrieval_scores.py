@@ -1,0 +1,58 @@
+"""Retrieval on validation shards, for use during training."""
+
+import numpy as np
+from keras import ops
+
+from keras_pe import PECore, PETokenizer
+from keras_pe.data import SequentialOrder, batches, image_text_dataset
+from keras_pe.evaluation.retrieval import retrieval_recall
+from keras_pe.models.compiled import no_gradient
+from recipes.shard_batches import NUM_THREADS, WholePicture, open_shards
+
+# COCO's test set has 5,000 pictures, Flickr's 1,000.
+MAX_PAIRS = 5000
+
+
+class RetrievalScores:
+    """Recall of a model's image-text retrieval.
+
+    Captions of equal token ids count as each other's matches. A sample that can't be
+    read is replaced by a random other one, and more than one in a hundred are an error.
+
+    Args:
+        data: pattern of the shards; their first 5,000 pairs are used.
+        model: the model that trains; pictures have its own size.
+        tokenizer: its tokenizer.
+        batch_size: pairs at once.
+    """
+
+    def __init__(
+        self, data: str, model: PECore, tokenizer: PETokenizer, batch_size: int = 128
+    ) -> None:
+        self.model = model
+        source = open_shards(data)
+        self.num_pairs = min(len(source), MAX_PAIRS)
+        batch_size = min(batch_size, self.num_pairs)
+        self.dataset = image_text_dataset(
+            source,
+            SequentialOrder(len(source), batch_size),
+            transform=WholePicture(model.vision_encoder.image_size),
+            tokenizer=tokenizer,
+            num_batches=-(-self.num_pairs // batch_size),
+        )
+
+    def __call__(self) -> dict[str, float]:
+        """Returns recall at 1, 5 and 10 in both directions."""
+        images, texts, captions = [], [], []
+        with batches(self.dataset, num_threads=NUM_THREADS) as loader, no_gradient():
+            for batch in loader:
+                embeddings = self.model.encode_image(batch["images"])
+                images.append(ops.convert_to_numpy(embeddings).astype("float32"))
+                embeddings = self.model.encode_text(batch["token_ids"])
+                texts.append(ops.convert_to_numpy(embeddings).astype("float32"))
+                captions += [row.tobytes() for row in batch["token_ids"]]
+        # The last batch begins again with the first samples.
+        kept = slice(self.num_pairs)
+        return retrieval_recall(
+            np.concatenate(images)[kept], np.concatenate(texts)[kept], captions[kept]
+        )
