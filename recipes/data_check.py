@@ -5,6 +5,7 @@ from collections.abc import Collection
 
 from keras_pe.data.shard_files import expand_paths, open_shard_file
 from keras_pe.data.validation import ANOMALIES_FILE, check_data, read_schema
+from keras_pe.training.distribution import host_position
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +30,8 @@ def check_validation(
     paths = expand_paths(data)
     folder = results or _beside(paths[0])
     if results is None and not _exists(f"{folder}/{ANOMALIES_FILE}"):
-        _log.warning(
+        say = _log.info if host_position()[0] else _log.warning
+        say(
             "No results of data validation in %s: training goes on without. To look at "
             "the data first: uv run recipes/validate_data.py '%s' --output %s",
             folder,

@@ -1,0 +1,252 @@
+"""Training on shards of pictures and captions: batches, scores, and a look before."""
+
+import csv
+import dataclasses
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("grain", reason="part of keras-pe[train]")
+
+from keras_pe.data import ArrayRecordShards, TarShards, write_array_record
+from keras_pe.data.validation import DataValidationError
+from keras_pe.evaluation.retrieval import retrieval_recall
+from keras_pe.evaluation.zero_shot import embed_images, embed_texts
+from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.training.resolution import PlannedStage, ResolutionStage
+from recipes.contrastive import build_model, build_tokenizer, train
+from recipes.contrastive_configs import CONFIGS
+from recipes.contrastive_data import describe_data, make_batches
+from recipes.data_check import check_validation
+from recipes.retrieval_scores import RetrievalScores
+from recipes.shard_batches import open_shards
+from tests.data.shards import same_batch, write_shards
+
+quick = pytest.mark.quick
+VALIDATION_RESULTS = Path(__file__).parents[1] / "data" / "validation_results"
+TOWER = {"hidden_dim": 16, "num_layers": 1, "num_heads": 2, "intermediate_dim": 32}
+CONFIG = dataclasses.replace(
+    CONFIGS["smoke-shards"],
+    vision={"image_size": 24, "patch_size": 8, "output_dim": 16, **TOWER},
+    text={"vocabulary_size": 600, "context_length": 24, "output_dim": 16, **TOWER},
+    stages=(ResolutionStage(16, 12), ResolutionStage(24, 12)),
+    batch_size=6,
+    mask_every=3,
+    warmup_steps=1,
+)
+SMALL, LARGE = PlannedStage(16, 0, 2), PlannedStage(24, 2, 2)
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """20 pairs in three tar shards, as a pattern."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return write_shards(folder)
+
+
+def stage_batches(data, stage=LARGE, first=0, count=4, config=CONFIG, **options):
+    make = make_batches(config, data, build_tokenizer(config), **options)
+    return [batch for (batch,) in make(stage, first, count)]
+
+
+# === Batches ===
+@quick
+def test_a_batch_is_what_training_wants(shards):
+    batch = stage_batches(shards, count=1)[0]
+    assert batch.keys() == {"images", "token_ids", "masked_patches"}
+    images, masks = batch["images"], batch["masked_patches"]
+    assert images.dtype == np.float32
+    assert images.shape == (6, 24, 24, 3)
+    assert -1 <= images.min() < -0.5
+    assert 0.5 < images.max() <= 1
+    assert batch["token_ids"].shape == (6, 24)
+    assert masks.shape == (2, 9)
+    assert masks.sum(axis=1).tolist() == [4, 4]  # 40 % of nine
+
+
+@quick
+def test_any_step_is_reached_by_its_number(shards):
+    whole = stage_batches(shards)
+    for number in range(4):
+        assert same_batch(
+            stage_batches(shards, first=number, count=1)[0], whole[number]
+        )
+    assert not np.array_equal(whole[0]["masked_patches"], whole[1]["masked_patches"])
+    seed = dataclasses.replace(CONFIG, seed=1)
+    other = stage_batches(shards, count=1, config=seed)[0]
+    for name, array in whole[0].items():
+        assert not np.array_equal(array, other[name]), name
+
+
+@quick
+def test_stages_decode_at_their_own_size(shards):
+    small, large = stage_batches(shards, SMALL), stage_batches(shards, LARGE)
+    for one, two in zip(small, large, strict=True):
+        assert one["images"].shape[1:] == (16, 16, 3)
+        assert one["masked_patches"].shape == (2, 4)
+        np.testing.assert_array_equal(one["token_ids"], two["token_ids"])
+
+
+@quick
+def test_pictures_without_augmentation_are_squashed_and_patches_dropped(shards):
+    config = dataclasses.replace(
+        CONFIG, augment=False, mask_weight=0.0, keep_patches=0.5
+    )
+    batch = stage_batches(shards, count=1, config=config)[0]
+    assert batch.keys() == {"images", "token_ids", "kept_patches"}
+    assert batch["kept_patches"].shape == (6, 4)
+    tokenizer, convert = build_tokenizer(config), PEImageConverter(24)
+    source = TarShards(shards)
+    expected = {
+        tokenizer(sample["txt"].decode()).tobytes(): convert(sample["png"])[0]
+        for sample in map(source.__getitem__, range(len(source)))
+    }
+    for ids, image in zip(batch["token_ids"], batch["images"], strict=True):
+        np.testing.assert_array_equal(image, expected[ids.tobytes()])
+
+
+@quick
+def test_array_records_give_the_same_batches(shards):
+    pytest.importorskip("array_record", reason="array_record is not installed")
+    for path in TarShards(shards).paths:
+        write_array_record(path.replace(".tar", ".arrayrecord"), TarShards(path))
+    records = shards.replace(".tar", ".arrayrecord")
+    assert isinstance(open_shards(records), ArrayRecordShards)
+    for one, two in zip(stage_batches(shards), stage_batches(records), strict=True):
+        assert same_batch(one, two)
+    both = str(Path(shards).parent / "shard-000.*[dr]")  # .tar and .arrayrecord
+    with pytest.raises(ValueError, match="not both in one run"):
+        open_shards(both)
+
+
+@quick
+@pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="one process a device is PyTorch's way"
+)
+def test_every_process_makes_its_own_rows(shards, monkeypatch):
+    whole = stage_batches(shards, count=2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    parts = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        parts.append(stage_batches(shards, count=2))
+    for batch, *halves in zip(whole, *parts, strict=True):
+        for name, array in batch.items():
+            joined = np.concatenate([half[name] for half in halves])
+            np.testing.assert_array_equal(joined, array)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "jax",
+    reason="starts processes and does not depend on the backend",
+)
+def test_processes_make_the_same_batches(shards):
+    threads, processes = stage_batches(shards), stage_batches(shards, workers=2)
+    for one, two in zip(threads, processes, strict=True):
+        assert same_batch(one, two)
+
+
+# === Scores ===
+def test_retrieval_is_measured_on_all_validation_pairs(shards):
+    keras.utils.set_random_seed(0)
+    model, tokenizer = build_model(CONFIG), build_tokenizer(CONFIG)
+    # 20 pairs in batches of 8: the last batch is half full.
+    scores = RetrievalScores(shards, model, tokenizer, batch_size=8)()
+    source = TarShards(shards)
+    samples = [source[number] for number in range(20)]
+    images = PEImageConverter(24)([sample["png"] for sample in samples])
+    texts = [sample["txt"].decode() for sample in samples]
+    expected = retrieval_recall(
+        embed_images(model, images), embed_texts(model, tokenizer, texts)
+    )
+    assert scores == pytest.approx(expected, abs=0.051)  # ties may fall otherwise
+
+
+# === A run ===
+def test_a_run_goes_on_where_it_was_stopped(shards, tmp_path):
+    options = {"validation_data": shards, "evaluate_every": 4, "progress": False}
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train(CONFIG, shards, whole, save_every=1, **options)
+    rows = list(csv.DictReader((whole / "steps.csv").open()))
+    assert [row["image_size"] for row in rows] == ["16", "16", "24", "24"]
+    scores = list(csv.DictReader((whole / "scores.csv").open()))
+    assert [row["step"] for row in scores] == ["4"]
+    assert "text_to_image_recall_at_1" in scores[0]
+
+    # As after a power cut within the second stage.
+    shutil.copytree(whole, stopped)
+    shutil.rmtree(stopped / "checkpoints" / "step_000000004")
+    again = train(CONFIG, shards, stopped, resume=True, **options)
+    resumed = list(csv.DictReader((stopped / "steps.csv").open()))
+    for name in ("step", "loss", "mask_loss", "gradient_norm"):
+        for row, other in zip(rows, resumed, strict=True):
+            assert float(row[name]) == pytest.approx(float(other[name]), rel=1e-6)
+    assert np.isfinite(keras.ops.convert_to_numpy(again.logit_scale))
+
+    fewer = shards.replace("002", "001")
+    with pytest.raises(ValueError, match="another configuration; different: data"):
+        train(CONFIG, fewer, stopped, resume=True, **options)
+
+
+@quick
+def test_a_configuration_names_the_data_wherever_they_lie(shards, tmp_path):
+    elsewhere = shutil.copytree(Path(shards).parent, tmp_path / "elsewhere")
+    said = describe_data(CONFIG, shards)
+    assert said == {
+        "data": {"shards": ["shard-000.tar", "shard-002.tar", 3], "pairs": 20}
+    }
+    assert describe_data(CONFIG, str(elsewhere / "shard-*.tar")) == said
+    assert describe_data(CONFIGS["emoji"], "anywhere") == {}
+
+
+# === Validation of the data ===
+def write_results(kind, shards):
+    """Puts TFDV's results beside the shards, as results of exactly these."""
+    folder = Path(shards).parent / "validation"
+    shutil.copytree(VALIDATION_RESULTS / kind, folder)
+    data = json.loads((folder / "data.json").read_text())
+    data["shards"] = [
+        {"name": Path(path).name, "bytes": Path(path).stat().st_size}
+        for path in TarShards(shards).paths
+    ]
+    (folder / "data.json").write_text(json.dumps(data))
+
+
+@quick
+def test_without_results_training_goes_on_and_says_so_once(shards, caplog):
+    check_validation(shards)
+    assert len(caplog.messages) == 1
+    assert f"validate_data.py '{shards}' --output" in caplog.messages[0]
+    with pytest.raises(DataValidationError, match="has not run"):
+        check_validation(shards, results=str(Path(shards).parent / "named"))
+
+
+@quick
+def test_sound_data_pass_and_others_are_refused(shards, caplog):
+    pytest.importorskip("tensorflow_metadata", reason="part of keras-pe[train]")
+    write_results("clean", shards)
+    with caplog.at_level(logging.INFO):
+        check_validation(shards)
+    assert "The data passed validation" in caplog.messages[0]
+    Image.new("RGB", (9, 9)).save(Path(shards).parent / "shard-003.tar", "PNG")
+    with pytest.raises(DataValidationError, match="1 never validated: shard-003"):
+        check_validation(shards.replace("002", "003"))
+
+
+@quick
+def test_anomalies_stop_the_run_unless_they_are_allowed(shards, caplog):
+    pytest.importorskip("tensorflow_metadata", reason="part of keras-pe[train]")
+    write_results("damaged", shards)
+    with pytest.raises(DataValidationError, match="caption_missing"):
+        check_validation(shards)
+    with pytest.raises(DataValidationError, match="picture_size"):
+        check_validation(shards, allow_anomalies=["caption_missing"])
+    check_validation(shards, allow_anomalies=True)
+    assert any("caption_missing" in message for message in caplog.messages)
