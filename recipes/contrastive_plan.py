@@ -1,0 +1,180 @@
+"""What a run of `recipes.contrastive` needs, before any hardware is rented.
+
+Run:      python -m recipes.contrastive --config paper-g14 --plan --devices 256
+Expect:   parameters, operations, memory of a device, steps and the layout of weights
+          within seconds, on any backend and with nothing allocated. On JAX, for a run
+          whose weights are cut in pieces, minutes later also what XLA says of the
+          training step, compiled for virtual devices of this machine.
+"""
+
+import dataclasses
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+
+from keras_pe.training.contrastive import ContrastiveTrainer
+from keras_pe.training.plan import TrainingPlan, plan_training
+from keras_pe.training.unallocated import without_allocation
+from recipes.contrastive import build_model, build_trainer
+from recipes.contrastive_configs import Config, read_config
+
+# Operations a second in bfloat16, dense, as their makers publish them.
+PEAK_FLOPS = {"H100 SXM": 989e12, "TPU v5p": 459e12}
+# A share of the peak that large transformers reach (Chowdhery et al. 2022, table 3).
+UTILIZATION = 0.4
+VIRTUAL_DEVICES = 8
+
+
+def make_plan(
+    config: Config, devices: int, fused_attention: bool = True
+) -> TrainingPlan:
+    """Returns the plan of a configuration on so many devices."""
+    return plan_training(
+        config.vision,
+        config.text,
+        stages=config.stages,
+        batch_size=config.batch_size,
+        num_devices=devices,
+        precision=config.precision,
+        sharding=config.sharding,
+        remat=config.remat,
+        image_chunk_size=config.image_chunk_size,
+        text_chunk_size=config.text_chunk_size,
+        loss_chunk_size=config.loss_chunk_size,
+        mask_every=config.mask_every if config.mask_weight else None,
+        keep_patches=config.keep_patches,
+        fused_attention=fused_attention,
+    )
+
+
+def print_plan(
+    name: str, config: Config, devices: int, compile_step: bool | None = None
+) -> None:
+    """Prints what a run needs; allocates nothing.
+
+    Args:
+        name: of the configuration, for the heading.
+        config: the run.
+        devices: how many devices share it.
+        compile_step: whether the training step is also compiled for virtual devices.
+            None does so on JAX where the weights are cut in pieces.
+
+    Raises:
+        RuntimeError: if a step is to be compiled on another backend than JAX.
+    """
+    plan = make_plan(config, devices)
+    print(f"{name}\n\n{plan}\n")
+    times = ", ".join(
+        f"{plan.device_days(peak, UTILIZATION):,.4g} {device}"
+        for device, peak in PEAK_FLOPS.items()
+    )
+    print(f"device days at {UTILIZATION:.0%} of the peak: {times}", flush=True)
+    on_jax = keras.backend.backend() == "jax"
+    if compile_step is None:
+        compile_step = on_jax and config.sharding == "parameters"
+    if compile_step and not on_jax:
+        raise RuntimeError(
+            f"A step for many devices is compiled by JAX, got the "
+            f"{keras.backend.backend()} backend. Set KERAS_BACKEND=jax."
+        )
+    if compile_step:
+        compile_aside(config, devices)
+
+
+# === The compiled step ===
+def compile_aside(config: Config, devices: int) -> None:
+    """Compiles in a process of its own: JAX can show a CPU as many devices only
+    before it first uses it."""
+    small = small_step(config, min(devices, VIRTUAL_DEVICES))
+    rows = f"a batch of {small.batch_size:,} in place of {config.batch_size:,}"
+    print(
+        f"\nCompiling the training step for {min(devices, VIRTUAL_DEVICES)} virtual "
+        f"devices, with {rows} and no chunks ...",
+        flush=True,
+    )
+    order = {"config": dataclasses.asdict(small), "devices": devices}
+    done = subprocess.run(
+        [sys.executable, "-m", "recipes.contrastive_plan"],
+        input=json.dumps(order),
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(
+            f"Compiling the training step failed (exit status {done.returncode}); what "
+            f"went wrong stands above."
+        )
+
+
+def small_step(config: Config, devices: int) -> Config:
+    """Returns a configuration with the fewest rows that all devices take part in.
+
+    Weights, optimizer and layout are the run's own; activations are those of a batch
+    of one masked picture a device.
+    """
+    each = config.mask_every if config.mask_weight else 1
+    return dataclasses.replace(
+        config,
+        batch_size=devices * each,
+        image_chunk_size=None,
+        text_chunk_size=None,
+        loss_chunk_size=None,
+    )
+
+
+def unallocated_trainer(config: Config) -> ContrastiveTrainer:
+    """Returns a compiled trainer whose model has no values."""
+    with without_allocation():
+        model = build_model(config)
+    return build_trainer(config, model)
+
+
+def compile_here(config: Config, devices: int) -> None:
+    """Compiles the step of the largest pictures and prints what it takes."""
+    from keras_pe.training.sharded_step import (
+        compile_step,
+        step_inputs,
+        use_virtual_devices,
+    )
+    from keras_pe.training.sharding import data_parallel, sharded_parameters
+
+    use_virtual_devices(devices)
+    trainer = unallocated_trainer(config)
+    inputs = step_inputs(
+        config.vision,
+        config.text,
+        config.batch_size,
+        max(stage.image_size for stage in config.stages),
+        mask_every=config.mask_every if config.mask_weight else None,
+        keep_patches=config.keep_patches,
+    )
+    if config.sharding == "parameters":
+        distribution = sharded_parameters(trainer.model.variables)
+    else:
+        distribution = data_parallel()
+    step = compile_step(trainer, inputs, distribution)
+    print(step)
+    stages = make_plan(config, devices, fused_attention=False).stages
+    estimate = max(stage.memory.total for stage in stages)
+    print(
+        f"the plan's estimate for the same, unfused: {estimate / 1e9:.2f} GB a device"
+    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(f"the compiler itself took {peak / 1e9:.1f} GB")
+
+
+def main() -> None:
+    """Compiles what another process asks for on its standard input."""
+    order = json.load(sys.stdin)
+    config = read_config(order["config"])
+    compile_here(config, min(order["devices"], VIRTUAL_DEVICES))
+
+
+if __name__ == "__main__":
+    main()
