@@ -159,8 +159,8 @@ def train(
     return student
 
 
-def main() -> None:
-    """Reads the command line and distils."""
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -176,7 +176,12 @@ def main() -> None:
     parser.add_argument("--save-every", type=int, default=100)
     parser.add_argument("--evaluate-every", type=int, default=250)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    options = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Distils."""
+    options = parse()
     config = CONFIGS[options.config]
     if options.teacher:
         config = dataclasses.replace(config, teacher=options.teacher)

@@ -3,6 +3,10 @@
 import csv
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PANELS = (
     ("loss", "loss"),
@@ -29,9 +33,16 @@ def draw_curves(directory: Path | str, path: Path | str | None = None) -> Path:
     Example:
         >>> draw_curves("runs/emoji")                                # doctest: +SKIP
     """
+    figure = curve_figure(Path(directory))
+    path = Path(path) if path is not None else Path(directory) / "curves.png"
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def curve_figure(directory: Path) -> "Figure":
+    """Returns the drawing itself."""
     from matplotlib.figure import Figure  # no display is needed
 
-    directory = Path(directory)
     steps = read_columns(directory / "steps.csv")
     if not steps:
         raise FileNotFoundError(f"{directory / 'steps.csv'} holds no steps yet.")
@@ -65,9 +76,7 @@ def draw_curves(directory: Path | str, path: Path | str | None = None) -> Path:
         axis.grid(alpha=0.3)
         for change in changes:  # where the resolution grows
             axis.axvline(change, color="grey", linewidth=0.8, linestyle="--")
-    path = Path(path) if path is not None else directory / "curves.png"
-    figure.savefig(path, dpi=110)
-    return path
+    return figure
 
 
 def filled(column: list[float | None]) -> list[float]:

@@ -1,0 +1,262 @@
+"""A run: stops of all kinds, and what is left to go on from.
+
+One run is left alone; its twin is stopped twice, by an error while data is read and by
+a NaN in a picture, and resumed each time by a new trainer with other initial weights.
+"""
+
+import csv
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_pe
+from keras_pe.training.contrastive import ContrastiveTrainer
+from keras_pe.training.curves import draw_curves
+from keras_pe.training.gradient_watch import WatchedLamb
+from keras_pe.training.guards import NonFiniteError
+from keras_pe.training.resolution import ResolutionStage, plan_stages
+from keras_pe.training.run import TrainingRun
+from keras_pe.training.run_checkpoint import RunCheckpoints
+from keras_pe.training.schedules import WarmupCosine
+from tests.small_models import text_encoder, token_ids, vision_encoder
+
+BATCH, STEPS = 8, 10
+STAGES = plan_stages(
+    [ResolutionStage(16, 6 * BATCH), ResolutionStage(32, 4 * BATCH)], 8
+)
+CONFIGURATION = {"seed": 1, "sizes": (16, 32)}
+ERROR_AT, NAN_AT = 3, 5  # batches, counted from 0
+
+
+class Recorder(ContrastiveTrainer):
+    """Notes the picture size whenever its code runs: once a compilation."""
+
+    def call(self, inputs, training=None):
+        self.sizes = [*getattr(self, "sizes", []), inputs["images"].shape[1]]
+        return super().call(inputs, training)
+
+
+def trainer(seed=0):
+    keras.utils.set_random_seed(seed)
+    model = keras_pe.PECore(
+        vision_encoder(num_layers=1, drop_path=0.2), text_encoder(num_layers=1)
+    )
+    found = Recorder(model)
+    found.compile(WatchedLamb(WarmupCosine(1e-2, 2, STEPS), global_clipnorm=1.0))
+    return found
+
+
+@dataclasses.dataclass
+class Batches:
+    """Batches of a stage, each a function of its number; starts anew each time."""
+
+    side: int
+    numbers: range
+    error_at: int | None
+    nan_at: int | None
+
+    def __iter__(self):
+        for number in self.numbers:
+            if number == self.error_at:
+                raise OSError("the disk is gone")
+            yield (self.batch(number),)
+
+    def batch(self, number):
+        rng = np.random.default_rng(number)
+        images = rng.uniform(-1, 1, (BATCH, self.side, self.side, 3)).astype("float32")
+        if number == self.nan_at:
+            images[0, 0, 0, 0] = np.nan
+        ids = token_ids(BATCH)
+        ids[:, 1] = rng.integers(1, 598, BATCH)
+        return {"images": images, "token_ids": ids}
+
+
+def batches(error_at=None, nan_at=None):
+    """Returns what makes the batches of a stage."""
+
+    def make(stage, first, count):
+        numbers = range(first, first + count)
+        return Batches(stage.image_size, numbers, error_at, nan_at)
+
+    return make
+
+
+def training_run(directory, data, of=None, **options):
+    options = {"configuration": CONFIGURATION, "save_every": 1, **options}
+    return TrainingRun(
+        of or trainer(), directory, STAGES, BATCH, data, progress=False, **options
+    )
+
+
+def rows(directory, name="steps.csv"):
+    with (directory / name).open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def without_clock(table):
+    clock = ("seconds", "samples_per_second")
+    return [{k: v for k, v in row.items() if k not in clock} for row in table]
+
+
+def arrays(directory):
+    found, _ = RunCheckpoints(directory / "checkpoints").load()
+    return {k: v for k, v in found.items() if not k.startswith("metrics/")}
+
+
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory):
+    """Lets the later trainers of this file load what JAX compiled for the first."""
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    options = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0.2,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in options}
+    compilation_cache.reset_cache()
+    for name, value in options.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, compiled_once):
+    """Trains both; returns what is needed to look at them."""
+    whole = tmp_path_factory.mktemp("whole")
+    calls = []
+
+    def evaluate():
+        calls.append(float(ops.convert_to_numpy(undisturbed.trainer.model.logit_scale)))
+        return {"scale": calls[-1]}
+
+    undisturbed = training_run(whole, batches(), evaluate=evaluate, evaluate_every=4)
+    undisturbed.train()
+
+    stopped = tmp_path_factory.mktemp("stopped")
+    with pytest.raises(Exception, match="the disk is gone"):
+        training_run(stopped, batches(error_at=ERROR_AT)).train()
+    after_error = RunCheckpoints(stopped / "checkpoints").latest().name
+    rows_after_error = rows(stopped)
+    with (stopped / "steps.csv").open("a") as stream:
+        stream.write("4,32,16,1.0,9.9")  # half a row of a step that was not saved
+    with pytest.raises(NonFiniteError) as stop:
+        training_run(stopped, batches(nan_at=NAN_AT), trainer(1)).train(resume=True)
+    after_nan = RunCheckpoints(stopped / "checkpoints").latest().name
+    training_run(stopped, batches(), trainer(2)).train(resume=True)
+    return SimpleNamespace(
+        whole=whole,
+        trainer=undisturbed.trainer,
+        calls=calls,
+        stopped=stopped,
+        after_error=after_error,
+        rows_after_error=rows_after_error,
+        nan_message=str(stop.value),
+        after_nan=after_nan,
+    )
+
+
+def test_a_stopped_run_ends_as_one_that_was_left_alone(runs):
+    ours, theirs = arrays(runs.stopped), arrays(runs.whole)
+    assert ours.keys() == theirs.keys()
+    assert any("seed" in name for name in ours)
+    for name, value in theirs.items():
+        if keras.backend.backend() == "tensorflow":
+            np.testing.assert_allclose(ours[name], value, rtol=1e-5, atol=1e-7)
+        else:
+            np.testing.assert_array_equal(ours[name], value, err_msg=name)
+
+
+def test_the_log_holds_every_step_once(runs):
+    ours, theirs = rows(runs.stopped), rows(runs.whole)
+    assert [int(row["step"]) for row in ours] == list(range(1, STEPS + 1))
+    assert [int(row["samples"]) for row in ours] == [
+        BATCH * step for step in range(1, STEPS + 1)
+    ]
+    empty = {name for row in ours for name, value in row.items() if not value}
+    assert empty == {"mask_loss"}
+    if keras.backend.backend() != "tensorflow":
+        assert without_clock(ours) == without_clock(theirs)
+    for our_row, their_row in zip(ours, theirs, strict=True):
+        for name in ("contrastive_loss", "logit_scale", "gradient_norm"):
+            expected = float(their_row[name])
+            assert float(our_row[name]) == pytest.approx(expected, rel=1e-5)
+    seconds = [float(row["seconds"]) for row in ours]
+    assert seconds == sorted(seconds)
+
+
+def test_an_error_leaves_the_checkpoints_before_it(runs):
+    # JAX and TensorFlow read batches ahead, so the error comes a few steps early.
+    step = int(runs.after_error.removeprefix("step_"))
+    assert 1 <= step <= ERROR_AT
+    assert len(runs.rows_after_error) == step
+
+
+def test_a_nan_stops_the_run_and_spares_the_checkpoint(runs):
+    assert f"Step {NAN_AT + 1}: the gradient of " in runs.nan_message
+    path = runs.nan_message.split("the gradient of ")[1].split(" ")[0]
+    assert path in runs.trainer.optimizer.watched_paths
+    assert "The update was not applied" in runs.nan_message
+    assert "Weights that are not finite" not in runs.nan_message
+    assert runs.after_nan == f"step_{NAN_AT:09d}"
+
+
+def test_each_stage_has_its_size_and_is_compiled_once(runs):
+    assert [int(row["image_size"]) for row in rows(runs.whole)] == [16] * 6 + [32] * 4
+    if keras.backend.backend() == "torch":  # which compiles nothing
+        assert runs.trainer.sizes == [16] * 6 + [32] * 4
+    else:
+        assert runs.trainer.sizes == [16, 32]
+
+
+def test_scores_are_of_the_weights_of_their_step(runs):
+    table = rows(runs.whole, "scores.csv")
+    assert [int(row["step"]) for row in table] == [4, 8, 10]
+    assert [float(row["scale"]) for row in table] == [round(x, 5) for x in runs.calls]
+    assert len(set(runs.calls)) == 3
+    logged = [np.log(float(row["logit_scale"])) for row in rows(runs.whole)]
+    # A row has the scale that the step began with.
+    assert runs.calls[0] == pytest.approx(logged[4], rel=1e-5)
+
+
+def test_what_else_a_run_leaves(runs):
+    assert json.loads((runs.whole / "config.json").read_text()) == {
+        "seed": 1,
+        "sizes": [16, 32],
+    }
+    assert len(list((runs.whole / "tensorboard").iterdir())) == 1
+    assert len(list((runs.stopped / "tensorboard").iterdir())) == 3
+    assert draw_curves(runs.whole).read_bytes().startswith(b"\x89PNG")
+    assert len(list((runs.whole / "checkpoints").glob("step_*"))) == 3
+
+
+def test_a_used_directory_is_refused(runs):
+    before = (runs.whole / "config.json").read_bytes()
+    with pytest.raises(
+        ValueError, match=r"already holds a run.*step_000000010.*resume"
+    ):
+        training_run(runs.whole, batches(), runs.trainer).train()
+    changed = {"seed": 2, "a": 3}
+    other = training_run(runs.whole, batches(), runs.trainer, configuration=changed)
+    with pytest.raises(ValueError, match="different: a, seed, sizes"):
+        other.train(resume=True)
+    assert (runs.whole / "config.json").read_bytes() == before
+    assert len(rows(runs.whole)) == STEPS
+
+
+def test_a_finished_run_has_nothing_left_to_do(runs):
+    before = without_clock(rows(runs.stopped))
+    training_run(runs.stopped, batches(error_at=0), runs.trainer).train(resume=True)
+    assert without_clock(rows(runs.stopped)) == before
