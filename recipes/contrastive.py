@@ -24,12 +24,13 @@ from keras_pe import PECore, PETextEncoder, PETokenizer, PEVisionEncoder
 from keras_pe.training.contrastive import ContrastiveTrainer
 from keras_pe.training.curves import draw_curves
 from keras_pe.training.gradient_watch import WatchedAdamW, WatchedLamb
-from keras_pe.training.resolution import plan_stages
+from keras_pe.training.resolution import plan_stages, rescaled
 from keras_pe.training.run import TrainingRun
 from keras_pe.training.schedules import WarmupCosine, WarmupLinear
 from recipes.contrastive_configs import CONFIGS, Config
 from recipes.contrastive_data import describe_data, make_batches, validation_scores
 from recipes.data_check import check_validation
+from recipes.initial_weights import load_initial_weights
 from recipes.many_devices import (
     add_device_arguments,
     all_devices,
@@ -107,7 +108,7 @@ def train(
     resume: bool = False,
     validation_data: str | None = None,
     leave_out: tuple[str, ...] = (),
-    initial_weights: Path | None = None,
+    initial_weights: str | None = None,
     workers: int = 0,
     save_every: int = 100,
     evaluate_every: int = 250,
@@ -122,7 +123,7 @@ def train(
         resume: go on from the newest checkpoint in `output`.
         validation_data: shards to measure retrieval on; emoji have a split of theirs.
         leave_out: emoji vendors to train without.
-        initial_weights: weights to start from; None starts from scratch.
+        initial_weights: file or preset to start from; None starts from scratch.
         workers: processes that prepare batches; 0 prepares them in threads.
         save_every: steps between checkpoints.
         evaluate_every: steps between evaluations.
@@ -135,7 +136,7 @@ def train(
         keras.utils.set_random_seed(config.seed)
         model = build_model(config)
         if initial_weights is not None:
-            model.load_weights(initial_weights)
+            load_initial_weights(model, initial_weights)
         trainer = build_trainer(config, model)
         check_layout(trainer)
         tokenizer = build_tokenizer(config)
@@ -189,7 +190,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--leave-out", nargs="*", default=[], metavar="VENDOR")
-    parser.add_argument("--initial-weights", type=Path)
+    parser.add_argument(
+        "--initial-weights",
+        metavar="SOURCE",
+        help="fine-tune: .weights.h5 file, published checkpoint, or preset",
+    )
+    parser.add_argument("--samples", type=int, help="pairs of the run, over all stages")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--save-every", type=int, default=100)
     parser.add_argument("--evaluate-every", type=int, default=250)
@@ -206,6 +212,7 @@ OVERRIDES: dict[str, Callable[[str], Any]] = {
     "seed": int,
     "batch_size": int,
     "learning_rate": float,
+    "warmup_steps": int,
     "image_chunk_size": int,
     "text_chunk_size": int,
     "loss_chunk_size": int,
@@ -222,6 +229,9 @@ def main() -> None:
         if getattr(options, name) is not None
     }
     config = dataclasses.replace(CONFIGS[options.config], **changes)
+    if options.samples is not None:
+        stages = tuple(rescaled(config.stages, options.samples))
+        config = dataclasses.replace(config, stages=stages)
     if options.plan:
         from recipes.contrastive_plan import print_plan
 

@@ -27,6 +27,7 @@ from keras_pe.training.run import TrainingRun
 from recipes.contrastive import build_model, build_optimizer, build_tokenizer
 from recipes.contrastive_configs import Config, paper, small_towers, stages_of
 from recipes.contrastive_data import make_batches, validation_scores
+from recipes.initial_weights import load_initial_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +109,7 @@ def train(
     resume: bool = False,
     validation_data: str | None = None,
     leave_out: tuple[str, ...] = (),
-    initial_weights: Path | None = None,
+    initial_weights: str | None = None,
     workers: int = 0,
     save_every: int = 100,
     evaluate_every: int = 250,
@@ -121,7 +122,7 @@ def train(
     teacher = PECore.from_preset(config.teacher, dtype=student_config.precision)
     student = build_model(student_config)
     if initial_weights is not None:
-        student.load_weights(initial_weights)
+        load_initial_weights(student, initial_weights)
     trainer = DistillationTrainer(
         student,
         teacher,
@@ -171,7 +172,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--leave-out", nargs="*", default=[], metavar="VENDOR")
-    parser.add_argument("--initial-weights", type=Path)
+    parser.add_argument("--initial-weights", metavar="SOURCE", help="file or preset")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--save-every", type=int, default=100)
     parser.add_argument("--evaluate-every", type=int, default=250)
