@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_pe.losses.contrastive import with_matching
+from keras_pe.losses.contrastive import row_losses
 from keras_pe.losses.pairs import (
     Duplicates,
     Gather,
@@ -75,7 +75,8 @@ def chunked_softmax_contrastive_loss(
         # So far over this device's pictures only.
         each_device = ops.reshape(gather(to_image), (-1, *all_matching.shape))
         to_image = ops.logsumexp(each_device, axis=0)
-    if ids is not None:
-        to_text = with_matching(to_text, matching)
-        to_image = with_matching(to_image, all_matching)
-    return 0.5 * (ops.mean(to_text - matching) + ops.mean(to_image - all_matching))
+    left_out = ids is not None
+    return 0.5 * (
+        ops.mean(row_losses(to_text, matching, left_out))
+        + ops.mean(row_losses(to_image, all_matching, left_out))
+    )

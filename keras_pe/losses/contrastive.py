@@ -74,22 +74,21 @@ def softmax_contrastive_loss(
     else:
         to_image = pair_logits(texts, gather(images), scale, all_ids, ids)
     directions = [
-        ops.mean(_log_sum(logits, matching, ids is not None) - matching)
+        ops.mean(row_losses(ops.logsumexp(logits, axis=1), matching, ids is not None))
         for logits in (to_text, to_image)  # (local_batch, global_batch)
     ]
     return 0.5 * (directions[0] + directions[1])
 
 
-def _log_sum(logits: Any, matching: Any, matching_left_out: bool) -> Any:  # (rows,)
-    """Returns the logarithm of the softmax's denominator, `(rows,)`."""
-    log_sum = ops.logsumexp(logits, axis=1)
-    return with_matching(log_sum, matching) if matching_left_out else log_sum
+def row_losses(log_sum: Any, matching: Any, matching_left_out: bool) -> Any:  # (rows,)
+    """Returns -log of the matching pair's probability, `(rows,)`.
 
-
-def with_matching(log_sum: Any, matching: Any) -> Any:  # both (rows,)
-    """Adds the matching pair's term to a log-sum-exp that left it out.
-
-    A pair matches itself in its caption, so leaving out equal captions takes it too.
+    Args:
+        log_sum: `(rows,)`: log-sum-exp of a row's logits.
+        matching: `(rows,)`: logit of the matching pair.
+        matching_left_out: whether the sum lacks that pair. A pair matches itself in
+            its caption, so leaving out equal captions takes it too.
     """
-    # Not ops.logaddexp: where both are equal, its gradient on TensorFlow is (1, 0).
-    return ops.logsumexp(ops.stack([log_sum, matching]), axis=0)
+    below = log_sum - matching
+    # log(exp(log_sum) + exp(matching)) - matching
+    return ops.softplus(below) if matching_left_out else below

@@ -127,7 +127,7 @@ def chunked_kl_distillation_loss(
     to_text, to_image = _streaming_divergence(student, teacher, chunk_size)
     if gather is not None:
         # So far over this device's pictures only.
-        shape = (-1, ops.shape(to_image)[0], 3)
+        shape = (-1, ops.shape(to_image)[0], 5)
         to_image = _combined(ops.reshape(gather(to_image), shape))
     return 0.5 * (ops.mean(_divergence(to_text)) + ops.mean(_divergence(to_image)))
 
@@ -147,19 +147,29 @@ def _prepared(student: Any, teacher: Any) -> tuple[Any, Any]:
     return prepared[0], tuple(ops.stop_gradient(x) for x in prepared[1])
 
 
-# A divergence is kept as three numbers, which chunks and devices can combine: the
-# teacher's mean of (teacher logit - student logit), and both log-sum-exps.
-def _divergence(parts: Any) -> Any:  # (rows, 3)
+# === Parts of a divergence ===
+# Chunks and devices each see some of a row's logits. What they keep of it, so that it
+# can be combined, are five numbers:
+#   0  the teacher's mean of (teacher logit - its maximum) - (student logit - its own)
+#   1  log of the teacher's sum of exp(logit - maximum), and 2 the student's
+#   3  the teacher's maximum, and 4 the student's: constants
+# Nothing here is as large as a logit, and differences of logits lose no digits.
+def _divergence(parts: Any) -> Any:  # (rows, 5)
     """Returns the divergences, `(rows,)`."""
     return parts[:, 0] - parts[:, 1] + parts[:, 2]
 
 
-def _combined(parts: Any) -> Any:  # (devices, rows, 3)
-    """Returns the parts over all devices, `(rows, 3)`."""
-    log_sums = ops.logsumexp(parts[:, :, 1:], axis=0)  # (rows, 2)
-    share = ops.exp(parts[:, :, 1] - log_sums[:, 0])  # of the teacher's probability
-    mean = ops.sum(share * parts[:, :, 0], axis=0)
-    return ops.concatenate([mean[:, None], log_sums], axis=1)
+def _combined(parts: Any) -> Any:  # (devices, rows, 5)
+    """Returns the parts over all devices, `(rows, 5)`."""
+    maxima = ops.stop_gradient(parts[:, :, 3:])  # (devices, rows, 2)
+    highest = ops.max(maxima, axis=0)  # (rows, 2)
+    below = maxima - highest
+    log_sums = parts[:, :, 1:3] + below
+    totals = ops.logsumexp(log_sums, axis=0)  # (rows, 2)
+    share = ops.exp(log_sums[:, :, 0] - totals[:, 0])  # of the teacher's probability
+    means = parts[:, :, 0] + below[:, :, 0] - below[:, :, 1]
+    mean = ops.sum(share * means, axis=0)
+    return ops.concatenate([mean[:, None], totals, highest], axis=1)
 
 
 def _streaming_divergence(
@@ -167,99 +177,133 @@ def _streaming_divergence(
     teacher: Any,
     chunk_size: int,
 ) -> tuple[Any, Any]:
-    """Returns the parts of the divergences along both axes, (rows, 3) and (keys, 3)."""
+    """Returns the parts of the divergences along both axes, (rows, 5) and (keys, 5)."""
 
-    def forward(images: Any, texts: Any, scale: Any) -> Any:
-        row, column = _parts((images, texts, scale), teacher, chunk_size)
-        return ops.concatenate([row, column]), (row, column)
+    def forward(*inputs: Any) -> Any:
+        row, column = _maxima_and_sums(inputs[:3], inputs[3:], chunk_size)
+        return ops.concatenate([_parts(row), _parts(column)]), (row, column)
 
-    def backward(upstream: Any, saved: Any, *student: Any) -> Any:
-        return _parts_gradients(upstream, saved, student, teacher, chunk_size)
+    def backward(upstream: Any, saved: Any, *inputs: Any) -> Any:
+        row, column = saved
+        return _gradients(upstream, row, column, inputs[:3], inputs[3:], chunk_size)
 
-    joined = with_gradient(forward, backward)(*student)
+    joined = with_gradient(forward, backward)(*student, *teacher)
     num_rows = ops.shape(student[0])[0]
     return joined[:num_rows], joined[num_rows:]
 
 
-def _parts(student: Any, teacher: Any, chunk_size: int) -> tuple[Any, Any]:
+def _parts(totals: Any) -> Any:  # five of (rows,)
+    """Returns the parts `(rows, 5)` of running maxima and sums."""
+    weighted, teacher_sum, student_sum, teacher_max, student_max = totals
+    parts = [
+        weighted / teacher_sum,
+        ops.log(teacher_sum),
+        ops.log(student_sum),
+        teacher_max,
+        student_max,
+    ]
+    return ops.stack(parts, axis=1)
+
+
+def _maxima_and_sums(
+    student: Any, teacher: Any, chunk_size: int
+) -> tuple[list[Any], list[Any]]:
+    """Returns running maxima and sums along both axes, five of (rows,) and (keys,)."""
     student_images, student_texts, student_scale = student
     teacher_images, teacher_texts, teacher_scale = teacher
 
     def step(totals: Any, chunk: Any) -> Any:
         of_student = pair_logits(chunk[0], student_texts, student_scale)
         of_teacher = pair_logits(chunk[1], teacher_texts, teacher_scale)
-        row = _add_parts(_no_parts(of_teacher[:, 0]), of_teacher, of_student, axis=1)
-        return _add_parts(totals, of_teacher, of_student, axis=0), [_finished(row)]
+        row = _add_logits(_nothing(of_teacher[:, 0]), of_teacher, of_student, axis=1)
+        return _add_logits(totals, of_teacher, of_student, axis=0), list(row)
 
     rows = [student_images, teacher_images]
-    start = _no_parts(student_texts[:, 0])
-    totals, (row,) = fold_row_chunks(step, start, rows, chunk_size, [(3,)])
-    return row, _finished(totals)
+    start = _nothing(student_texts[:, 0])
+    column, row = fold_row_chunks(step, start, rows, chunk_size, [()] * 5)
+    return row, list(column)
 
 
-def _no_parts(like: Any) -> tuple[Any, ...]:  # (rows,)
+def _nothing(like: Any) -> tuple[Any, ...]:  # (rows,)
     lowest, zero = ops.full_like(like, -1e38), ops.zeros_like(like)
-    return lowest, zero, zero, lowest, zero
+    return zero, zero, zero, lowest, lowest
 
 
-def _add_parts(totals: Any, teacher: Any, student: Any, axis: int) -> tuple[Any, ...]:
+def _add_logits(totals: Any, teacher: Any, student: Any, axis: int) -> tuple[Any, ...]:
     """Adds logits `(rows, keys)` to running maxima and sums along an axis."""
-    teacher_max, teacher_sum, weighted, student_max, student_sum = totals
-    highest = ops.maximum(teacher_max, ops.max(teacher, axis=axis))
-    factor = ops.exp(teacher_max - highest)
-    weights = ops.exp(teacher - ops.expand_dims(highest, axis))
-    teacher_sum = teacher_sum * factor + ops.sum(weights, axis=axis)
-    weights *= teacher - student
-    weighted = weighted * factor + ops.sum(weights, axis=axis)
+    weighted, teacher_sum, student_sum, teacher_max, student_max = totals
+    teacher_highest = ops.maximum(teacher_max, ops.max(teacher, axis=axis))
     student_highest = ops.maximum(student_max, ops.max(student, axis=axis))
-    factor = ops.exp(student_max - student_highest)
-    weights = ops.exp(student - ops.expand_dims(student_highest, axis))
-    student_sum = student_sum * factor + ops.sum(weights, axis=axis)
-    return highest, teacher_sum, weighted, student_highest, student_sum
+    teacher_fall = teacher_max - teacher_highest
+    student_fall = student_max - student_highest
+    # The sums so far were taken over differences to the earlier maxima.
+    weighted = weighted + teacher_sum * (teacher_fall - student_fall)
+    factor = ops.exp(teacher_fall)
+    teacher = teacher - ops.expand_dims(teacher_highest, axis)
+    student = student - ops.expand_dims(student_highest, axis)
+    weights = ops.exp(teacher)
+    teacher_sum = teacher_sum * factor + ops.sum(weights, axis=axis)
+    teacher -= student
+    weights *= teacher
+    weighted = weighted * factor + ops.sum(weights, axis=axis)
+    student_sum = student_sum * ops.exp(student_fall)
+    student_sum = student_sum + ops.sum(ops.exp(student), axis=axis)
+    return weighted, teacher_sum, student_sum, teacher_highest, student_highest
 
 
-def _finished(totals: Any) -> Any:
-    """Returns the parts `(rows, 3)` of running maxima and sums."""
-    teacher_max, teacher_sum, weighted, student_max, student_sum = totals
-    parts = [
-        weighted / teacher_sum,
-        teacher_max + ops.log(teacher_sum),
-        student_max + ops.log(student_sum),
-    ]
-    return ops.stack(parts, axis=1)
-
-
-def _parts_gradients(
-    upstream: Any,  # (rows + keys, 3)
-    saved: tuple[Any, Any],  # (rows, 3), (keys, 3)
+def _gradients(
+    upstream: Any,  # (rows + keys, 5)
+    row: Any,  # maxima and sums, five of (rows,)
+    column: Any,  # five of (keys,)
     student: Any,
     teacher: Any,
     chunk_size: int,
 ) -> tuple[Any, Any, Any]:
     images, texts, scale = student
     teacher_images, teacher_texts, teacher_scale = teacher
-    row_parts, column_parts = saved
     num_rows = ops.shape(images)[0]
-    column_upstream = upstream[num_rows:]
+
+    def weights(upstream: Any, totals: Any) -> list[Any]:
+        """Returns maxima and factors of the student's and the teacher's exponentials.
+
+        The mean has minus the teacher's probabilities as its gradient, the student's
+        log-sum the student's.
+        """
+        _, teacher_sum, student_sum, teacher_max, student_max = totals
+        of_student, of_teacher = upstream[:, 2] / student_sum, upstream[:, 0]
+        return [student_max, of_student, teacher_max, -of_teacher / teacher_sum]
+
+    column_weights = weights(upstream[num_rows:], column)
+    row_weights = weights(upstream[:num_rows], row)
 
     def step(totals: Any, chunk: Any) -> Any:
-        images, teacher_images, parts, upstream = chunk
+        images, teacher_images, *by_row = chunk
+        by_row = [x[:, None] for x in by_row]
         logits = pair_logits(images, texts, scale)
-        gradient = ops.exp(logits - parts[:, 2:]) * upstream[:, 2:]
-        logits -= column_parts[:, 2]
-        gradient += ops.exp(logits) * column_upstream[:, 2]
+        gradient = _weighted_exp(logits, by_row[:2], column_weights[:2])
         logits = pair_logits(teacher_images, teacher_texts, teacher_scale)
-        gradient -= ops.exp(logits - parts[:, 1:2]) * upstream[:, :1]
-        logits -= column_parts[:, 1]
-        gradient -= ops.exp(logits) * column_upstream[:, 0]
+        gradient += _weighted_exp(logits, by_row[2:], column_weights[2:])
         image_gradient, *totals = product_gradients(
             gradient, images, texts, scale, *totals
         )
         return tuple(totals), [image_gradient]
 
-    rows = [images, teacher_images, row_parts, upstream[:num_rows]]
+    rows = [images, teacher_images, *row_weights]
     start = (ops.zeros_like(texts), ops.zeros_like(scale))
     (text_gradient, scale_gradient), (image_gradient,) = fold_row_chunks(
         step, start, rows, chunk_size, [tuple(images.shape[1:])]
     )
     return image_gradient, text_gradient, scale_gradient
+
+
+def _weighted_exp(logits: Any, row: Any, column: Any) -> Any:  # (rows, keys)
+    """Returns exp(logits - maximum) * weight of the rows plus that of the columns."""
+    row_max, row_weight = row  # (rows, 1)
+    column_max, column_weight = column  # (keys,)
+    found = ops.exp(logits - row_max)
+    found *= row_weight
+    logits -= column_max
+    logits = ops.exp(logits)
+    logits *= column_weight
+    found += logits
+    return found

@@ -163,25 +163,31 @@ def _streaming_softplus(
     text_ids: Any,  # (keys,) or None
 ) -> Any:
     """Returns the sum of softplus(logit) over the texts, `(rows,)`."""
-    ids = [] if image_ids is None else [image_ids]
 
-    def forward(images: Any, texts: Any, scale: Any, bias: Any) -> Any:
+    def forward(images: Any, texts: Any, scale: Any, bias: Any, *ids: Any) -> Any:
         def step(totals: Any, chunk: Any) -> Any:
-            images, *ids = chunk
-            logits = pair_logits(images, texts, scale, text_ids, *ids)
+            images, *image_ids = chunk
+            logits = pair_logits(images, texts, scale, *ids[1:], *image_ids)
             logits += bias
             return totals, [ops.sum(ops.softplus(logits), axis=1)]
 
-        _, (sums,) = fold_row_chunks(step, (), [images, *ids], chunk_size, [()])
+        rows = [images, *ids[:1]]
+        _, (sums,) = fold_row_chunks(step, (), rows, chunk_size, [()])
         return sums, None
 
     def backward(
-        upstream: Any, _: None, images: Any, texts: Any, scale: Any, bias: Any
+        upstream: Any,
+        _: None,
+        images: Any,
+        texts: Any,
+        scale: Any,
+        bias: Any,
+        *ids: Any,
     ) -> Any:
         def step(totals: Any, chunk: Any) -> Any:
             text_total, scale_total, bias_total = totals
-            images, upstream, *ids = chunk
-            logits = pair_logits(images, texts, scale, text_ids, *ids)
+            images, upstream, *image_ids = chunk
+            logits = pair_logits(images, texts, scale, *ids[1:], *image_ids)
             logits += bias
             gradient = ops.sigmoid(logits)
             gradient *= upstream[:, None]
@@ -195,11 +201,13 @@ def _streaming_softplus(
         totals, (image_gradient,) = fold_row_chunks(
             step,
             start,
-            [images, upstream, *ids],
+            [images, upstream, *ids[:1]],
             chunk_size,
             [tuple(images.shape[1:])],
         )
         return image_gradient, *totals
 
     inputs = [ops.convert_to_tensor(x) for x in (images, texts, scale, bias)]
+    if image_ids is not None:
+        inputs += [image_ids, text_ids]
     return with_gradient(forward, backward)(*inputs)

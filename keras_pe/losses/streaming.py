@@ -19,11 +19,16 @@ from keras_pe.losses.row_chunks import fold_row_chunks
 def with_gradient(forward: Callable[..., Any], backward: Callable[..., Any]) -> Any:
     """Returns a function of tensors that has the gradient it is given.
 
+    Every tensor that `forward` and `backward` compute with has to be an input, those
+    without a gradient too: where JAX differentiates a function that is already
+    compiled, a tensor they merely know of is gone.
+
     Args:
         forward: `(*inputs) -> (output, saved)`, one float32 output tensor: on PyTorch
             Keras passes on the gradient of the first output only.
-        backward: `(upstream, saved, *inputs) -> gradients`, one for each input.
-            `saved` must not hold the output itself, or PyTorch never frees either.
+        backward: `(upstream, saved, *inputs) -> gradients`: those of the first inputs;
+            the others have none. `saved` must not hold the output itself, or PyTorch
+            never frees either.
     """
 
     @ops.custom_gradient
@@ -33,7 +38,8 @@ def with_gradient(forward: Callable[..., Any], backward: Callable[..., Any]) -> 
         def gradient(*arguments: Any, upstream: Any = None) -> Any:
             # PyTorch passes the inputs, and the upstream gradient by its name.
             upstream = arguments[0] if upstream is None else upstream
-            return backward(upstream, saved, *inputs)
+            gradients = backward(upstream, saved, *inputs)
+            return (*gradients, *[None] * (len(inputs) - len(gradients)))
 
         return output, gradient
 
@@ -100,23 +106,34 @@ def streaming_logsumexp(
         True
     """
 
-    def forward(queries: Any, keys: Any, scale: Any) -> Any:
-        row, column = _logsumexp(queries, keys, scale, chunk_size, query_ids, key_ids)
-        return ops.concatenate([row, column]), (row, column)
+    inputs = [ops.convert_to_tensor(x, "float32") for x in (queries, keys, scale)]
+    if query_ids is not None:
+        inputs += [query_ids, key_ids]
+
+    def forward(*inputs: Any) -> Any:
+        row, column = _maxima_and_sums(*inputs, chunk_size=chunk_size)
+        log_sums = [highest + ops.log(total) for highest, total in (row, column)]
+        return ops.concatenate(log_sums), (row, column)
 
     def backward(upstream: Any, saved: Any, *inputs: Any) -> Any:
-        return _logsumexp_gradients(upstream, saved, inputs, ids, key_ids, chunk_size)
+        return _logsumexp_gradients(upstream, *saved, *inputs, chunk_size=chunk_size)
 
-    ids = [] if query_ids is None else [query_ids]
-    inputs = [ops.convert_to_tensor(x, "float32") for x in (queries, keys, scale)]
     joined = with_gradient(forward, backward)(*inputs)
     num_rows = ops.shape(inputs[0])[0]
     return joined[:num_rows], joined[num_rows:]
 
 
-def _logsumexp(
-    queries: Any, keys: Any, scale: Any, chunk_size: int, query_ids: Any, key_ids: Any
+def _maxima_and_sums(
+    queries: Any,
+    keys: Any,
+    scale: Any,
+    query_ids: Any = None,
+    key_ids: Any = None,
+    *,
+    chunk_size: int,
 ) -> tuple[Any, Any]:
+    """Returns the largest logit and the sum of exp(logit - largest) along both axes."""
+
     def step(totals: Any, chunk: Any) -> Any:
         column_max, column_sum = totals  # (keys,)
         queries, *ids = chunk
@@ -127,42 +144,50 @@ def _logsumexp(
         logits -= highest
         column_sum = column_sum * ops.exp(column_max - highest)
         column_sum = column_sum + ops.sum(ops.exp(logits), axis=0)
-        return (highest, column_sum), [row_max + ops.log(row_sum)]
+        return (highest, column_sum), [row_max, row_sum]
 
     start = (ops.full_like(keys[:, 0], -1e38), ops.zeros_like(keys[:, 0]))
     rows = [queries] if query_ids is None else [queries, query_ids]
-    totals, (row,) = fold_row_chunks(step, start, rows, chunk_size, [()])
-    return row, totals[0] + ops.log(totals[1])
+    column, row = fold_row_chunks(step, start, rows, chunk_size, [(), ()])
+    return tuple(row), column
 
 
 def _logsumexp_gradients(
     upstream: Any,  # (rows + keys,)
-    saved: tuple[Any, Any],
-    inputs: Any,
-    ids: list[Any],
-    key_ids: Any,
+    row: tuple[Any, Any],  # maxima and sums, (rows,)
+    column: tuple[Any, Any],  # (keys,)
+    queries: Any,
+    keys: Any,
+    scale: Any,
+    query_ids: Any = None,
+    key_ids: Any = None,
+    *,
     chunk_size: int,
 ) -> tuple[Any, Any, Any]:
-    queries, keys, scale = inputs
-    log_sums, column_log_sum = saved
+    # Not exp(logit - log-sum-exp): the log-sum-exp of large logits is rounded by more
+    # than the probabilities should be.
     num_rows = ops.shape(queries)[0]
-    column_upstream = upstream[num_rows:]
+    (row_max, row_sum), (column_max, column_sum) = row, column
+    row_weight = upstream[:num_rows] / row_sum
+    column_weight = upstream[num_rows:] / column_sum
 
     def step(totals: Any, chunk: Any) -> Any:
-        queries, log_sum, upstream, *ids = chunk
+        queries, row_max, row_weight, *ids = chunk
         logits = pair_logits(queries, keys, scale, key_ids, *ids)
-        gradient = ops.exp(logits - log_sum[:, None])
-        gradient *= upstream[:, None]
-        logits -= column_log_sum
+        gradient = ops.exp(logits - row_max[:, None])
+        gradient *= row_weight[:, None]
+        logits -= column_max
         logits = ops.exp(logits)
-        logits *= column_upstream
+        logits *= column_weight
         gradient += logits
         query_gradient, *totals = product_gradients(
             gradient, queries, keys, scale, *totals
         )
         return tuple(totals), [query_gradient]
 
-    rows = [queries, log_sums, upstream[:num_rows], *ids]
+    rows = [queries, row_max, row_weight]
+    if query_ids is not None:
+        rows.append(query_ids)
     start = (ops.zeros_like(keys), ops.zeros_like(scale))
     (key_gradient, scale_gradient), (query_gradient,) = fold_row_chunks(
         step, start, rows, chunk_size, [tuple(queries.shape[1:])]

@@ -1,18 +1,32 @@
-"""The losses and their gradients written out in float64 NumPy.
+"""The losses and their gradients written out in float64 NumPy."""
 
-Each returns the value, and the gradients of images, texts and scale (and bias).
-"""
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import log_softmax
 
 
-def _logit_gradients(x, y, scale, gradient):  # gradient: (batch, batch), of the logits
-    return [
-        scale * gradient @ y,
-        scale * gradient.T @ x,
-        np.sum(gradient * (x @ y.T)),
-    ]
+class Expected(NamedTuple):
+    """What a loss should give, and by what its errors are measured."""
+
+    value: float
+    gradients: list[Any]  # of pictures, texts, scale and, if there is one, bias
+    sizes: list[float]  # of the value and of each gradient
+
+
+def _expected(x, y, scale, value, gradient, biased=False):
+    """Takes a gradient of the logits, `(batch, batch)`, to the inputs.
+
+    A gradient of embeddings is measured by its largest entry. Those of scale and bias
+    are sums of positive and negative terms that nearly cancel: float32 knows them to
+    1e-7 of the sum of the terms' absolute values.
+    """
+    gradients = [scale * gradient @ y, scale * gradient.T @ x]
+    sizes = [value, *(np.abs(g).max() for g in gradients)]
+    for terms in (gradient * (x @ y.T), gradient)[: 1 + biased]:
+        gradients.append(np.sum(terms))
+        sizes.append(np.sum(np.abs(terms)))
+    return Expected(value, gradients, sizes)
 
 
 def softmax_contrastive(x, y, scale, left_out=None):
@@ -23,7 +37,7 @@ def softmax_contrastive(x, y, scale, left_out=None):
     row, column = log_softmax(logits, axis=1), log_softmax(logits, axis=0)
     value = -0.5 * (np.mean(np.diag(row)) + np.mean(np.diag(column)))
     gradient = (np.exp(row) + np.exp(column) - 2 * np.eye(len(x))) / (2 * len(x))
-    return value, _logit_gradients(x, y, scale, gradient)
+    return _expected(x, y, scale, value, gradient)
 
 
 def sigmoid_contrastive(x, y, scale, bias, left_out=None):
@@ -33,7 +47,7 @@ def sigmoid_contrastive(x, y, scale, bias, left_out=None):
     kept = 1.0 if left_out is None else ~left_out
     value = np.sum(kept * np.logaddexp(0, -signs * logits)) / len(x)
     gradient = -signs * kept / (1 + np.exp(signs * logits)) / len(x)
-    return value, [*_logit_gradients(x, y, scale, gradient), np.sum(gradient)]
+    return _expected(x, y, scale, value, gradient, biased=True)
 
 
 def kl_distillation(x, y, scale, teacher_x, teacher_y, teacher_scale):
@@ -45,4 +59,4 @@ def kl_distillation(x, y, scale, teacher_x, teacher_y, teacher_scale):
         log_s, log_t = log_softmax(logits, axis), log_softmax(teacher, axis)
         value += np.sum(np.exp(log_t) * (log_t - log_s)) / (2 * len(x))
         gradient = gradient + (np.exp(log_s) - np.exp(log_t)) / (2 * len(x))
-    return value, _logit_gradients(x, y, scale, gradient)
+    return _expected(x, y, scale, value, gradient)

@@ -1,11 +1,14 @@
 """Value and gradients of a function of arrays, on whichever backend runs."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from tests.losses.float64 import Expected
 
 
 def value_and_gradients(
@@ -15,10 +18,7 @@ def value_and_gradients(
     tensors = [ops.convert_to_tensor(array) for array in arrays]
     backend = keras.backend.backend()
     if backend == "jax":
-        import jax
-
-        positions = tuple(range(len(tensors)))
-        value, gradients = jax.value_and_grad(function, positions)(*tensors)
+        value, gradients = _compiled_on_jax(function, len(tensors))(*tensors)
     elif backend == "torch":
         import torch
 
@@ -43,15 +43,33 @@ def value_and_gradients(
     ]
 
 
-def relative_difference(found: Any, expected: Any) -> float:
-    """Returns the L2 norm of the difference over that of what was expected."""
-    found, expected = np.asarray(found, float), np.asarray(expected, float)
-    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+@functools.cache
+def _compiled_on_jax(function: Callable[..., Any], num_arrays: int) -> Any:
+    # One by one, each operation would be compiled by itself.
+    import jax
+
+    return jax.jit(jax.value_and_grad(function, tuple(range(num_arrays))))
 
 
-def largest_difference(found: Any, expected: Any) -> float:
-    """Returns the largest relative difference of two `value_and_gradients`."""
-    differences = [relative_difference(found[0], expected[0])]
-    for pair in zip(found[1], expected[1], strict=True):
-        differences.append(relative_difference(*pair))
-    return max(differences)
+def value_of(function: Callable[..., Any], *arrays: Any) -> float:
+    """Returns a scalar function's value alone; checks that it is float32."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        function = jax.jit(function)
+    value = function(*arrays)
+    assert keras.backend.standardize_dtype(value.dtype) == "float32"
+    return float(ops.convert_to_numpy(value))
+
+
+def largest_difference(found: Any, other: Any, expected: Expected) -> float:
+    """Returns the largest difference of two `value_and_gradients`.
+
+    Of each tensor it is the largest entry's, as a share of the size that `expected`
+    knows of it.
+    """
+    tensors = [zip([x[0], *x[1]], expected.sizes, strict=True) for x in (found, other)]
+    return max(
+        float(np.abs(np.asarray(a) - np.asarray(b)).max() / size)
+        for (a, size), (b, _) in zip(*tensors, strict=True)
+    )

@@ -1,4 +1,4 @@
-"""Chunked losses inside compiled steps, as `fit` runs them."""
+"""Chunked losses inside compiled steps, as `fit` runs them, and what they hold."""
 
 import keras
 import numpy as np
@@ -6,12 +6,13 @@ import pytest
 from keras import ops
 
 from keras_pe.losses import chunked_softmax_contrastive_loss
+from tests.losses import float64
+from tests.losses.cases import IDS, SAME_CAPTION, X, Y, case
 from tests.losses.embeddings import unit
-from tests.losses.gradients import largest_difference, value_and_gradients
-from tests.losses.test_contrastive import IDS
+from tests.losses.gradients import largest_difference
 
 BACKEND = keras.backend.backend()
-SCALE = np.float32(14.3)
+SCALE = np.float32(16)
 
 
 def loss(x, y, scale, ids):
@@ -24,22 +25,20 @@ def as_numpy(value, gradients):
     return float(value), [np.asarray(g, "float64") for g in gradients]
 
 
-def eager(x, y, ids):
-    return value_and_gradients(lambda *inputs: loss(*inputs, ids), x, y, SCALE)
-
-
 @pytest.mark.skipif(BACKEND != "jax", reason="jit is JAX's")
-@pytest.mark.parametrize("outermost", ["jit", "grad"])
-def test_jax_jit(outermost):
+@pytest.mark.parametrize("name", ["softmax, ignore", "sigmoid, ignore", "distillation"])
+def test_jax_differentiates_what_is_compiled(name):
     import jax
 
-    x, y = unit(0), unit(1)
-    if outermost == "jit":
-        step = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))
-    else:
-        step = jax.value_and_grad(jax.jit(loss), (0, 1, 2))
-    found = as_numpy(*step(x, y, SCALE, IDS))
-    assert largest_difference(found, eager(x, y, IDS)) < 1e-6
+    it = case(name, 16.0)
+
+    @jax.jit
+    def compiled(inputs, rows):
+        return it.chunked(*inputs, **rows, **it.options, chunk_size=7)
+
+    rows = {key: ops.convert_to_tensor(value) for key, value in it.rows.items()}
+    found = as_numpy(*jax.value_and_grad(compiled)(it.inputs, rows))
+    assert largest_difference(found, it.expected, it.expected) < 1e-6
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="jit is JAX's")
@@ -66,7 +65,7 @@ def test_jax_keeps_the_loop_and_never_holds_the_matrix():
 def test_tensorflow_function(rows, jit_compile):
     import tensorflow as tf
 
-    matrix = tf.TensorSpec((rows, 32), "float32")
+    matrix = tf.TensorSpec((rows, 16), "float32")
     signature = [matrix, matrix, tf.TensorSpec((), "float32")]
     signature.append(tf.TensorSpec((rows,), "int32"))
 
@@ -78,9 +77,11 @@ def test_tensorflow_function(rows, jit_compile):
         return value, tape.gradient(value, [x, y, scale])
 
     for count in (24,) if rows else (24, 21, 5):
-        x, y, ids = unit(0, count), unit(1, count), IDS[:count]
+        x, y, ids = X[:count], Y[:count], IDS[:count]
         found = as_numpy(*step(x, y, SCALE, ids))
-        assert largest_difference(found, eager(x, y, ids)) < 1e-6
+        left_out = SAME_CAPTION[:count, :count]
+        expected = float64.softmax_contrastive(x, y, float(SCALE), left_out)
+        assert largest_difference(found, expected, expected) < 1e-6
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="only PyTorch counts references")
