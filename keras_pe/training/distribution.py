@@ -231,7 +231,8 @@ def static_batches(batches: Iterable[Any], strategy: Any = None) -> Any:
     `fit` splits the batches of arrays, `tf.data`, `PyDataset` and grain datasets over
     the replicas by itself; this is for other iterables. A plain generator loses a batch
     there (Keras 3.15), for `fit` builds the model with it. The result also has static
-    shapes, which chunked towers and mask regularisation need.
+    shapes, which chunked towers and mask regularisation need. On several replicas,
+    where `fit` averages the first batch over them, bool arrays become int32.
 
     Args:
         batches: gives the same batches whenever it is iterated over: whole batches,
@@ -264,14 +265,19 @@ def static_batches(batches: Iterable[Any], strategy: Any = None) -> Any:
         raise ValueError("batches is empty: there is nothing to train on.")
     replicas = (strategy or tf.distribute.get_strategy()).num_replicas_in_sync
 
-    def spec(x: Any) -> Any:
+    def numbers(x: Any) -> Any:  # TensorFlow has no mean of bool
         x = np.asarray(x)
+        return x.astype("int32") if x.dtype == bool and replicas > 1 else x
+
+    def spec(x: Any) -> Any:
+        x = numbers(x)
         _divided(x.shape[0], replicas, "replicas")
         return tf.TensorSpec(x.shape, x.dtype)
 
     signature = tree.map_structure(spec, first)
     dataset = tf.data.Dataset.from_generator(
-        lambda: iter(batches), output_signature=signature
+        lambda: (tree.map_structure(numbers, batch) for batch in batches),
+        output_signature=signature,
     )
     try:
         count = len(batches)  # type: ignore[arg-type]
