@@ -1,7 +1,7 @@
 """A run: stops of all kinds, and what is left to go on from.
 
 One run is left alone; its twin is stopped twice, by an error while data is read and by
-a NaN in a picture, and resumed each time by a new trainer with other initial weights.
+a NaN in a picture, and resumed, in the end by a trainer with other initial weights.
 """
 
 import csv
@@ -146,16 +146,17 @@ def runs(tmp_path_factory, compiled_once):
     undisturbed.train()
 
     stopped = tmp_path_factory.mktemp("stopped")
+    first = trainer()
     with pytest.raises(Exception, match="the disk is gone"):
-        training_run(stopped, batches(error_at=ERROR_AT)).train()
+        training_run(stopped, batches(error_at=ERROR_AT), first).train()
     after_error = RunCheckpoints(stopped / "checkpoints").latest().name
     rows_after_error = rows(stopped)
     with (stopped / "steps.csv").open("a") as stream:
         stream.write("4,32,16,1.0,9.9")  # half a row of a step that was not saved
     with pytest.raises(NonFiniteError) as stop:
-        training_run(stopped, batches(nan_at=NAN_AT), trainer(1)).train(resume=True)
+        training_run(stopped, batches(nan_at=NAN_AT), first).train(resume=True)
     after_nan = RunCheckpoints(stopped / "checkpoints").latest().name
-    training_run(stopped, batches(), trainer(2)).train(resume=True)
+    training_run(stopped, batches(), trainer(1)).train(resume=True)
     return SimpleNamespace(
         whole=whole,
         trainer=undisturbed.trainer,
