@@ -13,6 +13,9 @@ SIGKILL at a random instant, and the next one goes on. When a run is complete, i
 compared with one that was not killed: steps 1 to N must each stand in the log once and
 in order, with the same loss to the last digit (a batch that was left out, repeated or
 changed gives another), and the tensors of the last checkpoint must be the same.
+
+The number of threads is fixed: libraries split sums by it, so that the last digits
+depend on it.
 """
 
 import argparse
@@ -41,9 +44,16 @@ LEFT_BY_A_SAVE = (".saving_", ".replaced_", ".deleting_")
 
 
 # === One run in a process of its own ===
-def prepare(backend: str, cache: Path) -> None:
+def prepare(backend: str, threads: int, cache: Path) -> None:
     """Imports what a run needs, and starts nothing that a fork would break."""
     os.environ["KERAS_BACKEND"] = backend
+    for name in (
+        "OMP_NUM_THREADS",
+        "NPROC",  # XLA's pool
+        "TF_NUM_INTRAOP_THREADS",
+        "TF_NUM_INTEROP_THREADS",
+    ):
+        os.environ[name] = str(threads)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
     import matplotlib.figure  # noqa: F401
@@ -57,9 +67,9 @@ def prepare(backend: str, cache: Path) -> None:
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    threads = len(os.listdir("/proc/self/task"))
-    if threads > 1:
-        raise SystemExit(f"{threads} threads run before the first fork, expected 1.")
+    running = len(os.listdir("/proc/self/task"))
+    if running > 1:
+        raise SystemExit(f"{running} threads run before the first fork, expected 1.")
 
 
 def small_config(steps: int) -> Any:
@@ -239,11 +249,12 @@ def main() -> None:
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--steps", type=int, default=20, help="of each run")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        prepare(options.backend, directory / "compiled")
+        prepare(options.backend, options.threads, directory / "compiled")
         write_drawings(options.data, directory / "data")
         result = measure(options, directory)
     print(json.dumps(result))
@@ -298,6 +309,7 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
         )
     return {
         "date": datetime.date.today().isoformat(),
+        "threads": options.threads,
         "kills": killer.kills,
         "resumed": killer.kills,  # a run that can't go on ends this script
         "kills before the first step": killer.before_first_step,

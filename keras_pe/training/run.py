@@ -32,7 +32,7 @@ class TrainingRun:
     Batch i of the data depends on i alone, and a checkpoint holds every variable of
     model and optimizer, random states included: a run that was killed and resumed
     gives the weights of one that was not, to the bit where the backend's arithmetic
-    is deterministic (JAX and PyTorch on CPU).
+    is deterministic (JAX and PyTorch on CPU, with as many threads as before).
 
     Args:
         trainer: a compiled stage, such as `ContrastiveTrainer`.
