@@ -42,7 +42,7 @@ def batches(
     num_workers: int = 0,
     num_threads: int = 1,
     prefetch: int = 2,
-    stall_timeout: float = 60.0,
+    stall_timeout: float = 55.0,
     skip_report: SkippedSamples | None = None,
     image_dtype: str = "float32",
 ) -> BatchIterator:

@@ -1,5 +1,6 @@
 """The iterator of training, in threads: order, errors, stalls and fit."""
 
+import inspect
 import threading
 import weakref
 
@@ -16,6 +17,7 @@ from keras_pe.data import (
     fit_batches,
 )
 from keras_pe.data.augmentation import to_unit_range
+from keras_pe.data.loader import _CHECK_EVERY
 from tests.data.shards import StuckSource, numbers, open_shards, small_dataset
 
 pytestmark = pytest.mark.quick
@@ -122,6 +124,11 @@ def test_a_stall_is_an_error_that_names_its_cause(tmp_path, num_threads):
         assert part in message
     assert next(loader, None) is None
     released.set()
+
+
+def test_by_default_a_stall_is_an_error_within_a_minute():
+    default = inspect.signature(batches).parameters["stall_timeout"].default
+    assert default + _CHECK_EVERY < 60
 
 
 def test_a_slow_batch_is_no_stall(tmp_path):
