@@ -7,6 +7,7 @@ hardware is rented.
 """
 
 import dataclasses
+import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -85,6 +86,9 @@ def use_virtual_devices(count: int) -> None:
     require_jax("use_virtual_devices()")
     import jax
 
+    # Each device may wait in several collectives at a time, and a waiting one keeps its
+    # thread: with one thread a device, as XLA has them, all can end up waiting.
+    os.environ.setdefault("PJRT_NPROC", str(16 * count))
     try:
         jax.config.update("jax_num_cpu_devices", count)
         jax.config.update("jax_platforms", "cpu")

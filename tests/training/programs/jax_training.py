@@ -1,4 +1,4 @@
-"""A small contrastive training under a `keras.distribution`, for other programs here."""
+"""A small contrastive training under a `keras.distribution`, for programs here."""
 
 from typing import Any
 
