@@ -353,14 +353,15 @@ def _every(
 
 def _finish(batch: Batch, image_dtype: str) -> Batch:
     """Makes plain arrays, and floats of images that travelled as bytes."""
-    finished = {
-        # What comes from a process is a view of shared memory, freed with the array.
-        name: np.asarray(value) if isinstance(value, np.ndarray) else value
-        for name, value in batch.items()
-    }
-    images = finished.get("images")
+    finished = dict(batch)
+    images = batch.get("images")
     if image_dtype == "float32" and images is not None and images.dtype == np.uint8:
-        finished["images"] = to_unit_range(images)
+        finished["images"] = to_unit_range(np.asarray(images))
+    for name, value in finished.items():
+        # Grain's arrays from processes are views of shared memory. There is little of
+        # it, and one that lives to the end of the program makes Python complain.
+        if isinstance(value, np.ndarray) and type(value) is not np.ndarray:
+            finished[name] = np.array(value)
     return finished
 
 

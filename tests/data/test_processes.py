@@ -61,7 +61,9 @@ def test_the_batches_do_not_depend_on_workers(tmp_path):
         expected = dataset[i]
         skipped += expected.pop("skipped")
         assert same_batch(batch, expected)
+        # No view of shared memory, which would live as long as the batch.
         assert all(type(array) is np.ndarray for array in batch.values())
+        assert all(array.base is None for array in batch.values())
     assert report.num_skipped == len(skipped) > 0
     assert report.named == list({bad.number: bad for bad in skipped}.values())
 
