@@ -29,15 +29,9 @@ from keras_pe.training.run import TrainingRun
 from keras_pe.training.schedules import WarmupCosine, WarmupLinear
 from recipes.contrastive_configs import CONFIGS, Config
 from recipes.contrastive_data import describe_data, make_batches, validation_scores
-from recipes.data_check import check_validation
 from recipes.initial_weights import load_initial_weights
-from recipes.many_devices import (
-    add_device_arguments,
-    all_devices,
-    check_layout,
-    is_first_process,
-    start_devices,
-)
+from recipes.many_devices import all_devices, check_layout, is_first_process
+from recipes.run_options import add_run_arguments, start_run
 
 
 def build_model(config: Config) -> PECore:
@@ -174,33 +168,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config", choices=list(CONFIGS), default="emoji")
     parser.add_argument("--plan", action="store_true", help="print what a run needs")
     parser.add_argument("--devices", type=int, default=8, help="for --plan")
-    parser.add_argument("--data", help="emoji directory, or pattern of tar shards")
-    parser.add_argument("--validation-data", help="pattern of tar shards")
-    parser.add_argument(
-        "--data-validation",
-        metavar="FOLDER",
-        help="output of validate_data.py; default: 'validation' beside the shards",
-    )
-    parser.add_argument(
-        "--allow-anomalies",
-        nargs="*",
-        metavar="FEATURE",
-        help="train on shards with anomalies, in all or in these features",
-    )
-    parser.add_argument("--output", type=Path)
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--leave-out", nargs="*", default=[], metavar="VENDOR")
-    parser.add_argument(
-        "--initial-weights",
-        metavar="SOURCE",
-        help="fine-tune: .weights.h5 file, published checkpoint, or preset",
-    )
     parser.add_argument("--samples", type=int, help="pairs of the run, over all stages")
-    parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--save-every", type=int, default=100)
-    parser.add_argument("--evaluate-every", type=int, default=250)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    add_device_arguments(parser)
+    add_run_arguments(parser)
     for name, kind in OVERRIDES.items():
         flag = "--" + name.replace("_", "-")
         parser.add_argument(flag, type=kind, help="instead of the configuration's")
@@ -237,28 +206,7 @@ def main() -> None:
 
         print_plan(options.config, config, options.devices)
         return
-    if options.data is None or options.output is None:
-        raise SystemExit("Training needs --data and --output (or --plan to look).")
-    start_devices(options)
-    if config.dataset == "shards":
-        allowed = options.allow_anomalies
-        # Without names: all of them.
-        check_validation(
-            options.data, options.data_validation, allowed or allowed is not None
-        )
-    train(
-        config,
-        options.data,
-        options.output,
-        resume=options.resume,
-        validation_data=options.validation_data,
-        leave_out=tuple(options.leave_out),
-        initial_weights=options.initial_weights,
-        workers=options.workers,
-        save_every=options.save_every,
-        evaluate_every=options.evaluate_every,
-        progress=not options.quiet,
-    )
+    train(config, **start_run(options, config.dataset))
 
 
 if __name__ == "__main__":

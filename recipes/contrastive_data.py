@@ -13,7 +13,7 @@ from keras_pe.training.distribution import host_position, local_rows
 from keras_pe.training.patch_sampling import kept_patches, masked_patches
 from keras_pe.training.resolution import PlannedStage
 from recipes.contrastive_configs import Config
-from recipes.emoji_pairs import Augmentation, Drawings, EmojiBatches
+from recipes.emoji_pairs import Augmentation, Drawings, EmojiBatches, Tokenize
 from recipes.emoji_scores import ValidationScores
 from recipes.retrieval_scores import RetrievalScores
 from recipes.shard_batches import describe_shards, shard_batches
@@ -61,7 +61,7 @@ class Batches:
 def make_batches(
     config: Config,
     data: str,
-    tokenizer: PETokenizer,
+    tokenizer: Tokenize,
     leave_out: tuple[str, ...] = (),
     workers: int = 0,
 ) -> Callable[[PlannedStage, int, int], Iterable[Any]]:

@@ -26,8 +26,14 @@ from keras_pe.training.resolution import plan_stages
 from keras_pe.training.run import TrainingRun
 from recipes.contrastive import build_model, build_optimizer, build_tokenizer
 from recipes.contrastive_configs import Config, paper, small_towers, stages_of
-from recipes.contrastive_data import make_batches, validation_scores
+from recipes.contrastive_data import (
+    describe_data,
+    make_batches,
+    validation_scores,
+)
 from recipes.initial_weights import load_initial_weights
+from recipes.many_devices import all_devices, is_first_process
+from recipes.run_options import add_run_arguments, start_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,48 +122,50 @@ def train(
     progress: bool = True,
 ) -> PECore:
     """Distils a student; arguments and output as in `recipes.contrastive.train`."""
-    student_config = config.student
-    keras.utils.set_random_seed(student_config.seed)
-    output.mkdir(parents=True, exist_ok=True)
-    teacher = PECore.from_preset(config.teacher, dtype=student_config.precision)
-    student = build_model(student_config)
-    if initial_weights is not None:
-        load_initial_weights(student, initial_weights)
-    trainer = DistillationTrainer(
-        student,
-        teacher,
-        teacher_logit_scale=config.teacher_logit_scale,
-        image_size=student.vision_encoder.image_size,
-        image_chunk_size=student_config.image_chunk_size,
-        text_chunk_size=student_config.text_chunk_size,
-        loss_chunk_size=student_config.loss_chunk_size,
-    )
-    trainer.compile(optimizer=build_optimizer(student_config))
-    tokenizer = build_tokenizer(student_config)
-    # Any: one array of token ids, or two by name.
-    tokenizers: Any = BothTokenizers(tokenizer, PETokenizer.from_preset(config.teacher))
-    stages = plan_stages(student_config.stages, student_config.batch_size)
-    settings = {**dataclasses.asdict(config), "leave_out": list(leave_out)}
-    run = TrainingRun(
-        trainer,
-        output,
-        stages,
-        student_config.batch_size,
-        make_batches(student_config, data, tokenizers, leave_out, workers),
-        configuration=settings,
-        save_every=save_every,
-        evaluate=validation_scores(
-            student_config, data, validation_data, student, tokenizer
-        ),
-        evaluate_every=evaluate_every,
-        progress=progress,
-    )
-    run.train(resume)
-    aside = output / "aside.weights.h5"
-    student.save_weights(aside)
-    aside.replace(output / "model.weights.h5")
-    draw_curves(output)
-    return student
+    of_student = config.student
+    with all_devices(of_student.sharding, lambda: build_model(of_student).variables):
+        keras.utils.set_random_seed(of_student.seed)
+        teacher = PECore.from_preset(config.teacher, dtype=of_student.precision)
+        student = build_model(of_student)
+        if initial_weights is not None:
+            load_initial_weights(student, initial_weights)
+        trainer = DistillationTrainer(
+            student,
+            teacher,
+            teacher_logit_scale=config.teacher_logit_scale,
+            image_size=student.vision_encoder.image_size,
+            image_chunk_size=of_student.image_chunk_size,
+            text_chunk_size=of_student.text_chunk_size,
+            loss_chunk_size=of_student.loss_chunk_size,
+        )
+        trainer.compile(optimizer=build_optimizer(of_student))
+        tokenizer = build_tokenizer(of_student)
+        both = BothTokenizers(tokenizer, PETokenizer.from_preset(config.teacher))
+        run = TrainingRun(
+            trainer,
+            output,
+            plan_stages(of_student.stages, of_student.batch_size),
+            of_student.batch_size,
+            make_batches(of_student, data, both, leave_out, workers),
+            configuration={
+                **dataclasses.asdict(config),
+                "leave_out": list(leave_out),
+                **describe_data(of_student, data),
+            },
+            save_every=save_every,
+            evaluate=validation_scores(
+                of_student, data, validation_data, student, tokenizer
+            ),
+            evaluate_every=evaluate_every,
+            progress=progress,
+        )
+        run.train(resume)
+        if is_first_process():
+            aside = output / "aside.weights.h5"
+            student.save_weights(aside)
+            aside.replace(output / "model.weights.h5")
+            draw_curves(output)
+        return student
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -167,16 +175,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--config", choices=list(CONFIGS), default="emoji")
     parser.add_argument("--teacher", help="instead of the configuration's")
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--validation-data")
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--leave-out", nargs="*", default=[], metavar="VENDOR")
-    parser.add_argument("--initial-weights", metavar="SOURCE", help="file or preset")
-    parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--save-every", type=int, default=100)
-    parser.add_argument("--evaluate-every", type=int, default=250)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_run_arguments(parser)
     return parser.parse_args(arguments)
 
 
@@ -186,19 +185,7 @@ def main() -> None:
     config = CONFIGS[options.config]
     if options.teacher:
         config = dataclasses.replace(config, teacher=options.teacher)
-    train(
-        config,
-        options.data,
-        options.output,
-        resume=options.resume,
-        validation_data=options.validation_data,
-        leave_out=tuple(options.leave_out),
-        initial_weights=options.initial_weights,
-        workers=options.workers,
-        save_every=options.save_every,
-        evaluate_every=options.evaluate_every,
-        progress=not options.quiet,
-    )
+    train(config, **start_run(options, config.student.dataset))
 
 
 if __name__ == "__main__":

@@ -33,24 +33,24 @@ def register_vision_tower(sizes: dict) -> None:
 
     def build(pretrained: bool = False, **kwargs: object) -> torch.nn.Module:
         grid = sizes["image_size"] // sizes["patch_size"]
-        options = dict(
-            img_size=sizes["image_size"],
-            patch_size=sizes["patch_size"],
-            embed_dim=sizes["vision_dim"],
-            depth=sizes["vision_layers"],
-            num_heads=sizes["vision_heads"],
-            mlp_ratio=4.0,
-            global_pool="map",
-            attn_type="rope",
-            use_pre_transformer_norm=True,
-            use_rot_pos_emb=True,
-            ref_feat_shape=(grid, grid),
-            rope_grid_offset=1.0,
-            rope_grid_indexing="xy",
-            attn_pool_num_heads=sizes["pooling_heads"],
-            attn_pool_mlp_ratio=4.0,
-            norm_layer=partial(timm.layers.LayerNorm, eps=1e-5),
-        )
+        options = {
+            "img_size": sizes["image_size"],
+            "patch_size": sizes["patch_size"],
+            "embed_dim": sizes["vision_dim"],
+            "depth": sizes["vision_layers"],
+            "num_heads": sizes["vision_heads"],
+            "mlp_ratio": 4.0,
+            "global_pool": "map",
+            "attn_type": "rope",
+            "use_pre_transformer_norm": True,
+            "use_rot_pos_emb": True,
+            "ref_feat_shape": (grid, grid),
+            "rope_grid_offset": 1.0,
+            "rope_grid_indexing": "xy",
+            "attn_pool_num_heads": sizes["pooling_heads"],
+            "attn_pool_mlp_ratio": 4.0,
+            "norm_layer": partial(timm.layers.LayerNorm, eps=1e-05),
+        }
         return _create_eva(
             "vit_pe_core_tiny_patch16_384", pretrained=False, **{**options, **kwargs}
         )
@@ -66,20 +66,20 @@ def build_model(sizes: dict, precision: str) -> torch.nn.Module:
     cast_dtype = open_clip.get_cast_dtype(precision)
     model = CustomTextCLIP(
         embed_dim=sizes["output_dim"],
-        vision_cfg=dict(
-            image_size=sizes["image_size"],
-            timm_model_name=VISION,
-            timm_model_pretrained=False,
-            timm_pool="map",
-            timm_proj=None,
-        ),
-        text_cfg=dict(
-            context_length=sizes["context_length"],
-            vocab_size=sizes["vocabulary_size"],
-            width=sizes["text_dim"],
-            heads=sizes["text_heads"],
-            layers=sizes["text_layers"],
-        ),
+        vision_cfg={
+            "image_size": sizes["image_size"],
+            "timm_model_name": VISION,
+            "timm_model_pretrained": False,
+            "timm_pool": "map",
+            "timm_proj": None,
+        },
+        text_cfg={
+            "context_length": sizes["context_length"],
+            "vocab_size": sizes["vocabulary_size"],
+            "width": sizes["text_dim"],
+            "heads": sizes["text_heads"],
+            "layers": sizes["text_layers"],
+        },
         cast_dtype=cast_dtype,
         output_dict=True,
     )
