@@ -27,6 +27,7 @@ from keras_pe.training.gradient_watch import WatchedAdamW, WatchedLamb
 from keras_pe.training.resolution import plan_stages, rescaled
 from keras_pe.training.run import TrainingRun
 from keras_pe.training.schedules import WarmupCosine, WarmupLinear
+from keras_pe.training.sharding import whole_values
 from recipes.contrastive_configs import CONFIGS, Config
 from recipes.contrastive_data import describe_data, make_batches, validation_scores
 from recipes.initial_weights import load_initial_weights
@@ -152,11 +153,12 @@ def train(
             progress=progress,
         )
         run.train(resume)
-        if is_first_process():
-            aside = output / "aside.weights.h5"
-            model.save_weights(aside)
-            aside.replace(output / "model.weights.h5")
-            draw_curves(output)
+        with whole_values(model.variables):
+            if is_first_process():
+                aside = output / "aside.weights.h5"
+                model.save_weights(aside)
+                aside.replace(output / "model.weights.h5")
+                draw_curves(output)
         return model
 
 

@@ -19,6 +19,7 @@ from keras_pe.training.live_state import sync_state
 from keras_pe.training.resolution import PlannedStage
 from keras_pe.training.run_checkpoint import RunCheckpoints
 from keras_pe.training.run_log import RunLog, Table, write_whole
+from keras_pe.training.sharding import whole_values
 from keras_pe.training.torch_loop import fit_distributed
 from keras_pe.training.trainer_state import collect, restore
 
@@ -96,7 +97,9 @@ class TrainingRun:
         step, seconds = self._start(resume)
         guard = StopOnNonFinite(step)
         if host_position()[0]:  # another process, or machine, writes
-            self._train(step, [guard])
+            follower = _Follower(self, step)
+            self._train(step, [guard, follower])
+            follower.finish()
             return
         self.directory.mkdir(parents=True, exist_ok=True)
         # Not earlier: a run that is refused leaves the other one's as it is.
@@ -212,9 +215,57 @@ class _Saver(keras.callbacks.Callback):
             "seconds": self.log.seconds,
             "configuration": self.run.configuration,
         }
-        self.run.checkpoints.save(self.log.step, collect(self.run.trainer), state)
+        with whole_values(_all_variables(self.run.trainer)):
+            arrays = collect(self.run.trainer)
+            self.run.checkpoints.save(self.log.step, arrays, state)
         self.saved = self.log.step
         self.log.skip_time()
+
+
+class _Follower(keras.callbacks.Callback):
+    """On the other hosts of JAX: gives its pieces of the weights to the first.
+
+    They are fetched when that one scores and saves, in the same order.
+    """
+
+    def __init__(self, run: TrainingRun, step: int) -> None:
+        super().__init__()
+        self.run, self.step = run, step
+        self.saved = self.scored = -1
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.step += 1
+        if self.step % self.run.evaluate_every == 0:
+            self.follow_scorer()
+        if self.step % self.run.save_every == 0:
+            self.follow_saver()
+
+    def finish(self) -> None:
+        """Does what the first host does after the last step."""
+        if self.saved != self.run.total_steps:
+            self.follow_saver()
+        if self.scored != self.run.total_steps:
+            self.follow_scorer()
+
+    def follow_saver(self) -> None:
+        sync_state(self.run.trainer)
+        with whole_values(_all_variables(self.run.trainer)):
+            self.saved = self.step
+
+    def follow_scorer(self) -> None:
+        if self.run.evaluate is None:
+            return
+        sync_state(self.run.trainer)
+        with whole_values(self.run.trainer.variables):
+            self.scored = self.step
+
+
+def _all_variables(trainer: keras.Model) -> list[Any]:
+    return [
+        *trainer.variables,
+        *trainer.optimizer.variables,
+        *trainer.metrics_variables,
+    ]
 
 
 class _Scorer(keras.callbacks.Callback):
@@ -236,7 +287,8 @@ class _Scorer(keras.callbacks.Callback):
         sync_state(self.run.trainer)
         assert self.run.evaluate is not None
         start = time.perf_counter()
-        scores = self.run.evaluate()
+        with whole_values(self.run.trainer.variables):
+            scores = self.run.evaluate()
         row = {
             "step": self.log.step,
             "samples": self.log.step * self.run.batch_size,

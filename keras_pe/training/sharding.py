@@ -33,16 +33,17 @@ before anything touches a device. From then on `sharded_parameters` and
 (`keras.utils.set_random_seed`), the same number of devices and of steps, and feeds its
 own rows of each batch, `batch_size / jax.process_count()` of them:
 `keras_pe.training.distribution.host_position` says which. A weight that is cut over
-several hosts can't be read on one: `jax.experimental.multihost_utils.process_allgather`
-fetches its value to all.
+several hosts can't be read on one, and a host can't compute with one alone: both go
+inside `whole_values`, which all hosts enter.
 
 Source: Rajbhandari et al. 2020, "ZeRO"; Xu et al. 2021, "GSPMD".
 """
 
+import contextlib
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -300,6 +301,47 @@ def check_sharded(
             f"optimizer are built, with the variables of a model of the same layer "
             f"names."
         )
+
+
+# === Many hosts ===
+@contextlib.contextmanager
+def whole_values(variables: Iterable[Any]) -> Iterator[None]:
+    """Makes each variable whole on this host, where JAX runs on several.
+
+    Inside, one host can save the variables or compute with them while the others do
+    something else. All must enter, with the same variables in the same order: values
+    that are cut over hosts are fetched, one after another, into the memory of each
+    host. Values that are copied to all of them cost nothing. With one host, and on the
+    other backends, it does nothing.
+
+    Args:
+        variables: Keras variables, of which nothing inside may change the values.
+
+    Example:
+        >>> with whole_values(model.variables):                      # doctest: +SKIP
+        ...     if jax.process_index() == 0:
+        ...         model.save_weights("model.weights.h5")
+    """
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    from jax.experimental.multihost_utils import process_allgather
+
+    before = []
+    try:
+        for variable in variables:
+            value = variable._value
+            if getattr(value, "is_fully_addressable", True):
+                continue
+            before.append((variable, value))
+            if value.is_fully_replicated:
+                variable._value = value.addressable_data(0)
+            else:
+                variable._value = process_allgather(value, tiled=True)
+        yield
+    finally:
+        for variable, value in before:
+            variable._value = value
 
 
 def require_jax(what: str) -> None:
