@@ -41,6 +41,15 @@ def found():
     return json_of(done.stdout)
 
 
+def assert_same_weights(found, sums):
+    """Compares sums of absolute values with those of training on one device."""
+    for path, expected in found["weights"]["one"].items():
+        # What is added to all keys changes no softmax. The gradient of their biases is
+        # rounding noise, of which the optimizer makes steps of full size.
+        if not path.endswith(("qkv/bias", "key_value/bias")):
+            assert sums[path] == pytest.approx(expected, rel=2e-5, abs=1e-5), path
+
+
 # === Layout, on every backend ===
 @pytest.mark.quick
 @pytest.mark.parametrize(
@@ -91,12 +100,9 @@ def test_losses_are_those_of_one_device(found, name):
     assert len(alone) == 4
     assert alone[0] - alone[-1] > 1.0
     np.testing.assert_allclose(many, alone, rtol=1e-6)
-    after = found["weights"]["pieces" if "pieces" in name else "copies"]
-    for path, expected in found["weights"]["one"].items():
-        # What is added to all keys changes no softmax. The gradient of their biases is
-        # rounding noise, of which the optimizer makes steps of full size.
-        if not path.endswith(("qkv/bias", "key_value/bias")):
-            assert after[path] == pytest.approx(expected, rel=2e-5, abs=1e-5), path
+    assert_same_weights(
+        found, found["weights"]["pieces" if "pieces" in name else "copies"]
+    )
 
 
 @on_jax
@@ -182,3 +188,4 @@ def test_two_processes_train_like_one(found):
         assert two["processes"] == 2
         np.testing.assert_allclose(two["losses"], alone, rtol=1e-6)
         assert two["piece"] == [32, 48]
+        assert_same_weights(found, two["whole"])

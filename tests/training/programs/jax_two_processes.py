@@ -9,7 +9,9 @@ import sys
 
 import jax
 import keras
+import numpy as np
 
+from keras_pe.training.sharding import whole_values
 from tests.training.programs.jax_training import sharded, train
 
 
@@ -17,7 +19,11 @@ def main(address: str, process: str) -> None:
     keras.distribution.initialize(address, num_processes=2, process_id=int(process))
     losses, trainer = train(sharded())
     kernel = trainer.model.vision_encoder.blocks[0].attention.qkv.kernel.value
+    variables = trainer.model.weights
+    with whole_values(variables):
+        whole = {v.path: float(np.abs(np.asarray(v.value)).sum()) for v in variables}
     found = {
+        "whole": whole,
         "processes": jax.process_count(),
         "losses": losses,
         "piece": list(kernel.addressable_shards[0].data.shape),
