@@ -134,7 +134,7 @@ def test_nothing_outlives_the_program(tmp_path, end):
         assert running
         if end != "error":
             program.send_signal(getattr(signal, end))
-        _, errors = program.communicate(timeout=30)
+        _, errors = program.communicate(timeout=120)
     finally:
         program.kill()
     _, alive = psutil.wait_procs(running, timeout=5)

@@ -21,7 +21,8 @@ CONFIG = Config(
     stages=(ResolutionStage(16, 5 * 8),),
     batch_size=8,
     dataset="emoji",
-    learning_rate=2e-3,
+    optimizer="adamw",
+    learning_rate=1e-3,
     warmup_steps=1,
     mask_every=4,
 )
@@ -60,7 +61,7 @@ def test_train_leaves_a_model_and_its_history(data, tmp_path):
 
     with pytest.raises(ValueError, match="already holds a run"):
         contrastive.train(CONFIG, str(data), output, progress=False)
-    other = dataclasses.replace(CONFIG, learning_rate=1e-3)
+    other = dataclasses.replace(CONFIG, learning_rate=5e-4)
     with pytest.raises(ValueError, match="different: learning_rate"):
         contrastive.train(other, str(data), output, resume=True, progress=False)
 

@@ -25,6 +25,11 @@ STUDENT = Config(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax",
+    reason="compiles for many seconds; trainer, run and data are tested on JAX by "
+    "themselves, and the recipe that puts them together knows no backend",
+)
 def test_train_and_go_on(tmp_path):
     data = write_small_emoji(tmp_path / "emoji")
     keras.utils.set_random_seed(5)

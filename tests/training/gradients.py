@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pe.training.lamb import dense
+
 
 class Recorder(keras.optimizers.Optimizer):
     """Keeps the gradients it is given and changes nothing."""
@@ -23,7 +25,8 @@ class Recorder(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         kept = self.kept[self._get_variable_index(variable)]
-        self.assign(kept, ops.cast(gradient, kept.dtype))
+        # The rows of a sparse gradient repeat, and assigning them keeps one of each.
+        self.assign(kept, ops.cast(dense(gradient), kept.dtype))
 
 
 def loss_and_gradients(

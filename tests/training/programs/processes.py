@@ -8,13 +8,18 @@ from typing import Any
 
 def environment() -> dict[str, str]:
     """Returns the environment of a program on JAX, CPU only."""
-    patience = "--xla_cpu_collective_call_terminate_timeout_seconds=300"
+    flags = [
+        os.environ.get("XLA_FLAGS", ""),
+        # Compiles in half the time.
+        "--xla_cpu_use_fusion_emitters=false",
+        # On a busy machine the virtual devices wait long for each other.
+        "--xla_cpu_collective_call_terminate_timeout_seconds=300",
+    ]
     return {
         **os.environ,
         "KERAS_BACKEND": "jax",
         "JAX_PLATFORMS": "cpu",
-        # On a busy machine the virtual devices wait long for each other.
-        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {patience}",
+        "XLA_FLAGS": " ".join(flags),
     }
 
 
