@@ -48,8 +48,9 @@ def trainer(seed=0):
     )
     found = Recorder(model)
     schedule = WarmupCosine(1e-2, 2, STEPS)
-    # Few operations a weight: three trainers are compiled here.
-    found.compile(watched(keras.optimizers.SGD)(schedule, momentum=0.9))
+    # Few operations a weight, and no XLA under TensorFlow: much is compiled here.
+    optimizer = watched(keras.optimizers.SGD)(schedule, momentum=0.9)
+    found.compile(optimizer, jit_compile=keras.backend.backend() == "jax")
     return found
 
 
