@@ -18,7 +18,7 @@ FLAG_SHARE = 0.25
 SYMBOL_SHARE = 0.6
 # Clip art and icons that are no emoji have numbers from here on, one a title.
 FIRST_EXTRA_CONCEPT = 100_000
-EXTRA_SHARE = 0.25
+EXTRA_SHARE = 0.1
 # A mirrored picture keeps its caption unless the caption tells left from right.
 DIRECTED_WORDS = ("left", "right", "clockwise", "arrow", "hand", "back", "forward")
 # The colours of a background that is neither white nor noise lie in this range.
