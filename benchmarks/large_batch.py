@@ -35,7 +35,9 @@ def measure(batch: int) -> dict[str, Any]:
     from recipes.contrastive import build_model, build_trainer
     from recipes.contrastive_configs import CONFIGS
 
-    config = dataclasses.replace(CONFIGS["emoji"], batch_size=batch, **CHUNKS)
+    config = dataclasses.replace(
+        CONFIGS["emoji"], batch_size=batch, warmup_steps=2, **CHUNKS
+    )
     trainer = build_trainer(config, build_model(config))
     rng = np.random.default_rng(0)
     size, text = config.vision["image_size"], config.text

@@ -136,6 +136,19 @@ CC-BY, CC-BY-SA and Apache licences: `recipes/emoji_data/ATTRIBUTION.md` names e
 """
 
 
+def extra_vendors(data: Path) -> str:
+    """Writes which further drawings were trained on, if there are any."""
+    path = data / "extra.json"
+    if not path.exists():
+        return ""
+    vendors = json.loads(path.read_text())["vendors"]
+    lines = [
+        f"- {name}, {vendor['samples']} drawings ({vendor['licence']})"
+        for name, vendor in sorted(vendors.items())
+    ]
+    return "\n\nFurther emoji, icons and clip art:\n" + "\n".join(lines)
+
+
 def card(model: Any, settings: dict[str, Any], data: Path, table: list[str]) -> str:
     """Returns the model card."""
     index = json.loads((data / "index.json").read_text())
@@ -157,7 +170,7 @@ def card(model: Any, settings: dict[str, Any], data: Path, table: list[str]) -> 
         for vendor, splits in sorted(index["samples_by_vendor"].items())
         if "train" in splits
     )
-    data_text = f"Training drawings: {counts}.\n\n{vendors}"
+    data_text = f"Training drawings: {counts}.\n\n{vendors}{extra_vendors(data)}"
     stages = "; ".join(
         f"{stage['samples']:,} samples at {stage['image_size']} px"
         for stage in settings["stages"]
@@ -201,6 +214,9 @@ def main() -> None:
     converter = PEImageConverter(side, background=WHITE)
     classes = plain_classes(options.data, TEST_VENDOR)
     test = evaluate(model, tokenizer, converter, options.data, "test", classes)
+    rendition = evaluate(
+        model, tokenizer, converter, options.data, "rendition", classes
+    )
     photographs = evaluate(
         model,
         tokenizer,
@@ -211,6 +227,7 @@ def main() -> None:
     )
     table = [
         *rows(test, "unseen vendor"),
+        *rows(rendition, "the same vendor's emoji in 3-D"),
         *rows(photographs, "photographs"),
         *floor_rows(options.data),
     ]
@@ -228,6 +245,9 @@ def main() -> None:
             },
             "scores": {
                 "unseen vendor": {k: dataclasses.asdict(v) for k, v in test.items()},
+                "3-D rendition": {
+                    k: dataclasses.asdict(v) for k, v in rendition.items()
+                },
                 "photographs": {
                     k: dataclasses.asdict(v) for k, v in photographs.items()
                 },

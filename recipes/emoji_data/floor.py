@@ -135,10 +135,17 @@ def _select(
 def measure(directory: Path, left_out: str | None = None) -> dict[str, Any]:
     """Measure the floors of the test vendor and of the photographs.
 
+    The gallery is all that may be trained on: ``train``, and ``extra_train`` if it
+    is there.
+
     With ``left_out``, that vendor's pictures leave the gallery and are scored
     as ``val_vendor``: the floor of the validation, to compare decisions with.
     """
-    gallery = load_arrays(directory, "train")
+    splits = ["train"]
+    if list(directory.glob("extra_train-[0-9]*.tar")):
+        splits.append("extra_train")
+    parts = [load_arrays(directory, split) for split in splits]
+    gallery = np.concatenate([p[0] for p in parts]), [r for p in parts for r in p[1]]
     queries = {"test": load_arrays(directory, "test")}
     if list(directory.glob("tuxpaint-[0-9]*.tar")):
         queries["photo"] = load_arrays(directory, "tuxpaint")
@@ -154,7 +161,7 @@ def measure(directory: Path, left_out: str | None = None) -> dict[str, Any]:
             "Held-out classes have no training picture: their accuracy is zero "
             "by construction."
         ),
-        "gallery": {"split": "train", "pictures": len(gallery[1])},
+        "gallery": {"split": "+".join(splits), "pictures": len(gallery[1])},
         "left_out_vendor": left_out,
         "floors": {name: list(floors(gallery, q)) for name, q in queries.items()},
     }
