@@ -22,7 +22,7 @@ EXTRA_SHARE = 0.1
 # A mirrored picture keeps its caption unless the caption tells left from right.
 DIRECTED_WORDS = ("left", "right", "clockwise", "arrow", "hand", "back", "forward")
 # The colours of a background that is neither white nor noise lie in this range.
-WHITE_SHARE, PLAIN_SHARE = 0.8, 0.12  # the rest is two-colour gradients
+WHITE_SHARE, PLAIN_SHARE = 0.95, 0.03  # the rest is two-colour gradients
 # From captions to `token_ids`, or to several such arrays by name.
 Tokenize = Callable[[list[str]], np.ndarray | Mapping[str, np.ndarray]]
 
@@ -38,9 +38,9 @@ class Augmentation:
         jitter: largest relative change of brightness, contrast and saturation.
     """
 
-    min_side: float = 0.75
-    max_side: float = 1.05
-    aspect: float = 1.25
+    min_side: float = 0.85
+    max_side: float = 1.0
+    aspect: float = 1.1
     jitter: float = 0.32
 
 
