@@ -138,6 +138,7 @@ def train(
         settings = {
             **dataclasses.asdict(config),
             "leave_out": list(leave_out),
+            "initial_weights": initial_weights,
             **describe_data(config, data),
         }
         run = TrainingRun(

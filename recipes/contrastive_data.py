@@ -13,7 +13,7 @@ from keras_pe.training.distribution import host_position, local_rows
 from keras_pe.training.patch_sampling import kept_patches, masked_patches
 from keras_pe.training.resolution import PlannedStage
 from recipes.contrastive_configs import Config
-from recipes.emoji_pairs import Augmentation, Drawings, EmojiBatches, Tokenize
+from recipes.emoji_pairs import AUGMENTATIONS, Drawings, EmojiBatches, Tokenize
 from recipes.emoji_scores import ValidationScores
 from recipes.retrieval_scores import RetrievalScores
 from recipes.shard_batches import describe_shards, shard_batches
@@ -79,7 +79,9 @@ def make_batches(
                 config.batch_size,
                 stage.image_size,
                 config.seed,
-                augmentation=Augmentation() if config.augment else None,
+                augmentation=AUGMENTATIONS[config.augmentation]
+                if config.augment
+                else None,
                 masks=extra_arrays(config, stage.image_size),
                 # Nothing is compiled for a shape under PyTorch.
                 fixed_length=keras.backend.backend() != "torch",

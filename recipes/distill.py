@@ -9,13 +9,13 @@ The student learns how the teacher ranks the pictures and texts of each batch: t
 divergence of two softmaxes, the teacher's with a fixed scale of 200. Any preset can
 teach: --teacher takes a name, a directory or a handle. The paper starts from a student
 that has been pretrained (--initial-weights) and so needs a learning rate of 1e-6 only;
-the emoji student starts from scratch.
+the emoji student starts as every other block of its teacher.
 """
 
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
@@ -31,7 +31,7 @@ from recipes.contrastive_data import (
     make_batches,
     validation_scores,
 )
-from recipes.initial_weights import load_initial_weights
+from recipes.initial_weights import copy_spaced_blocks, load_initial_weights
 from recipes.many_devices import all_devices, is_first_process
 from recipes.run_options import add_run_arguments, start_run
 
@@ -45,11 +45,14 @@ class DistillConfig:
             the teacher's; the student's own is that of its tower.
         teacher: preset name, directory or handle.
         teacher_logit_scale: factor of the teacher's cosines.
+        start: "scratch", or "blocks": weights of the teacher's blocks, at even
+            distances; the student is then as wide as the teacher.
     """
 
     student: Config
     teacher: str
     teacher_logit_scale: float = 200.0
+    start: Literal["scratch", "blocks"] = "scratch"
 
 
 def paper_student(name: str, teacher_size: int = 448) -> DistillConfig:
@@ -68,16 +71,21 @@ def paper_student(name: str, teacher_size: int = 448) -> DistillConfig:
 CONFIGS: dict[str, DistillConfig] = {
     "emoji": DistillConfig(
         Config(
-            **small_towers(64, width=128, layers=4, text_layers=3),
-            stages=stages_of(512_000, (64,), (1,)),
+            **small_towers(64, width=192, layers=3, text_layers=2),
+            stages=stages_of(76_800, (64,), (1,)),
             batch_size=256,
             dataset="emoji",
-            learning_rate=4e-3,
-            warmup_steps=100,
+            augmentation="strong",
+            optimizer="adamw",
+            learning_rate=1e-3,
+            beta_2=0.98,
+            schedule="linear",
+            warmup_steps=30,
             gradient_clip=1.0,
             mask_weight=0.0,
         ),
         teacher="pe_core_emoji_patch8_64",
+        start="blocks",
     ),
     "smoke": DistillConfig(
         Config(
@@ -129,6 +137,8 @@ def train(
         student = build_model(of_student)
         if initial_weights is not None:
             load_initial_weights(student, initial_weights)
+        elif config.start == "blocks":
+            copy_spaced_blocks(teacher, student)
         trainer = DistillationTrainer(
             student,
             teacher,
@@ -150,6 +160,7 @@ def train(
             configuration={
                 **dataclasses.asdict(config),
                 "leave_out": list(leave_out),
+                "initial_weights": initial_weights,
                 **describe_data(of_student, data),
             },
             save_every=save_every,

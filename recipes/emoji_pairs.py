@@ -21,8 +21,6 @@ FIRST_EXTRA_CONCEPT = 100_000
 EXTRA_SHARE = 0.1
 # A mirrored picture keeps its caption unless the caption tells left from right.
 DIRECTED_WORDS = ("left", "right", "clockwise", "arrow", "hand", "back", "forward")
-# The colours of a background that is neither white nor noise lie in this range.
-WHITE_SHARE, PLAIN_SHARE = 0.95, 0.03  # the rest is two-colour gradients
 # From captions to `token_ids`, or to several such arrays by name.
 Tokenize = Callable[[list[str]], np.ndarray | Mapping[str, np.ndarray]]
 
@@ -36,12 +34,24 @@ class Augmentation:
         max_side: most; above 1 the edges are cut.
         aspect: largest stretch, as a ratio.
         jitter: largest relative change of brightness, contrast and saturation.
+        white_share: share of pictures on white.
+        plain_share: share on one colour; the rest is on two-colour gradients.
     """
 
-    min_side: float = 0.85
-    max_side: float = 1.0
-    aspect: float = 1.1
+    min_side: float
+    max_side: float
+    aspect: float
     jitter: float = 0.32
+    white_share: float = 0.6
+    plain_share: float = 0.25
+
+
+# Short runs learn more from mild changes; long ones stop learning anything else than
+# their drawings by heart without strong ones.
+AUGMENTATIONS = {
+    "mild": Augmentation(0.85, 1.0, 1.1, white_share=0.95, plain_share=0.03),
+    "strong": Augmentation(0.65, 1.1, 1.33),
+}
 
 
 class EmojiBatches:
@@ -229,7 +239,7 @@ def augment(
     top = round(rng.uniform(*sorted((0, size - height))))
     if flip:
         drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    canvas = background(size, rng)
+    canvas = background(size, how, rng)
     picture = paste(drawing, size, (left, top, width, height), canvas)
     return jitter(picture, how.jitter, rng)
 
@@ -257,13 +267,13 @@ def paste(
     return canvas
 
 
-def background(size: int, rng: np.random.Generator) -> np.ndarray:
+def background(size: int, how: Augmentation, rng: np.random.Generator) -> np.ndarray:
     """Returns white, one colour, or a gradient, broadcastable to the canvas."""
     kind = rng.random()
-    if kind < WHITE_SHARE:
+    if kind < how.white_share:
         return np.full(3, 255.0, "float32")
     first, second = rng.uniform(0, 255, size=(2, 3)).astype("float32")
-    if kind < WHITE_SHARE + PLAIN_SHARE:
+    if kind < how.white_share + how.plain_share:
         return first
     ramp = np.linspace(0, 1, size, dtype="float32")
     ramp = ramp[:, None, None] if rng.random() < 0.5 else ramp[None, :, None]

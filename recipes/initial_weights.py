@@ -1,7 +1,9 @@
 """Where a run's weights come from: a file, a published checkpoint, or a preset."""
 
+import re
 from pathlib import Path
 
+import keras
 from keras import ops
 
 from keras_pe import PECore
@@ -12,7 +14,8 @@ def load_initial_weights(model: PECore, source: str) -> None:
     """Loads a model's first weights.
 
     Args:
-        model: a built model; its architecture must be that of the weights.
+        model: a built model; its architecture must be that of the weights. It may
+            read longer texts than a preset did: further positions stay as they are.
         source: a `.weights.h5` file of Keras, a checkpoint of upstream, timm or
             open_clip, or a preset: name, directory, `hf://` or `kaggle://` handle.
 
@@ -35,7 +38,7 @@ def copy_weights(given: PECore, model: PECore, name: str) -> None:
     """Copies all weights of one model into another of the same architecture."""
     pairs = list(zip(given.variables, model.variables, strict=False))
     for theirs, ours in pairs:
-        if tuple(theirs.shape) != tuple(ours.shape):
+        if tuple(theirs.shape) != tuple(ours.shape) and not is_longer(theirs, ours):
             raise ValueError(
                 f"{name} does not fit the configuration: {ours.path} has shape "
                 f"{tuple(ours.shape)}, the preset's has {tuple(theirs.shape)}. Choose "
@@ -48,4 +51,73 @@ def copy_weights(given: PECore, model: PECore, name: str) -> None:
             f"preset's architecture."
         )
     for theirs, ours in pairs:
-        ours.assign(ops.cast(theirs.value, ours.dtype))
+        value = ops.cast(theirs.value, ours.dtype)
+        if theirs.shape[:1] != ours.shape[:1]:
+            value = ops.concatenate([value, ours.value[theirs.shape[0] :]])
+        ours.assign(value)
+
+
+def is_longer(theirs: keras.Variable, ours: keras.Variable) -> bool:
+    """Returns whether these are text positions, of a longer context than theirs."""
+    return (
+        ours.path.endswith("text_encoder/position_embedding")
+        and tuple(theirs.shape[1:]) == tuple(ours.shape[1:])
+        and theirs.shape[0] < ours.shape[0]
+    )
+
+
+# === A student made of its teacher's blocks ===
+BLOCK = re.compile(r"(?P<tower>.*)/block_(?P<number>\d+)/")
+
+
+def copy_spaced_blocks(given: PECore, model: PECore) -> None:
+    """Copies weights into a model that has fewer blocks and is else the same.
+
+    Blocks are taken at even distances, the last one always: of six to three, the
+    second, fourth and sixth. Such a student starts with much of what the whole model
+    knows (Sanh et al. 2019, DistilBERT).
+
+    Args:
+        given: the deeper model.
+        model: a built model; changed.
+
+    Raises:
+        ValueError: if a tensor has another shape, or blocks are missing; nothing is
+            changed.
+    """
+    theirs = {variable.path: variable for variable in given.variables}
+    depths = (block_counts(given), block_counts(model))
+    pairs = []
+    for ours in model.variables:
+        path = spaced_path(ours.path, *depths)
+        if path not in theirs or theirs[path].shape != ours.shape:
+            found = theirs[path].shape if path in theirs else "missing"
+            raise ValueError(
+                f"A student takes blocks of a teacher that is as wide: {ours.path} has "
+                f"shape {tuple(ours.shape)}, the teacher's {path} is {found}. Give it "
+                f"the teacher's sizes, or start it from scratch."
+            )
+        pairs.append((theirs[path], ours))
+    for variable, ours in pairs:
+        ours.assign(ops.cast(variable.value, ours.dtype))
+
+
+def block_counts(model: PECore) -> dict[str, int]:
+    """Returns the number of blocks of each tower, by the path of the tower."""
+    found: dict[str, int] = {}
+    for variable in model.variables:
+        match = BLOCK.match(variable.path)
+        if match:
+            tower = match["tower"]
+            found[tower] = max(found.get(tower, 0), int(match["number"]))
+    return found
+
+
+def spaced_path(path: str, given: dict[str, int], ours: dict[str, int]) -> str:
+    """Returns which of the deeper model's tensors one of ours comes from."""
+    match = BLOCK.match(path)
+    if match is None or match["tower"] not in given:
+        return path
+    tower, number = match["tower"], int(match["number"])
+    source = round(number * given[tower] / ours[tower])
+    return f"{tower}/block_{source}/{path[match.end() :]}"

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from keras_pe.training.freed_memory import release_freed_memory
+
 
 def split_rows(x: Any, num_chunks: int) -> Any:  # (batch, ...)
     """Returns `(num_chunks, batch / num_chunks, ...)`: chunk k holds rows k, k + n, ...
@@ -70,7 +72,10 @@ def map_chunks(
     chunks = tuple(split_rows(rows[name], num_chunks) for name in names)
     if keras.backend.backend() == "jax":  # a loop in the graph: compiled once
         return ops.map(lambda chunk: recomputed(*chunk), chunks)
-    results = [recomputed(*(x[number] for x in chunks)) for number in range(num_chunks)]
+    results = []
+    for number in range(num_chunks):
+        results.append(recomputed(*(x[number] for x in chunks)))
+        release_freed_memory(results[-1])
     return tree.map_structure(lambda *parts: ops.stack(parts), *results)
 
 

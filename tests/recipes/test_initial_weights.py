@@ -9,7 +9,7 @@ from keras import ops
 from keras_pe.training.resolution import ResolutionStage
 from recipes.contrastive import build_model
 from recipes.contrastive_configs import Config, small_towers
-from recipes.initial_weights import load_initial_weights
+from recipes.initial_weights import copy_spaced_blocks, load_initial_weights
 
 pytestmark = pytest.mark.quick
 CONFIG = Config(
@@ -48,4 +48,54 @@ def test_a_preset_of_another_architecture_changes_nothing(change, message, tmp_p
     with pytest.raises(ValueError, match=message):
         load_initial_weights(model, str(tmp_path / "preset"))
     for value, variable in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(value, ops.convert_to_numpy(variable))
+
+
+def test_a_preset_of_shorter_texts_leaves_further_positions(tmp_path):
+    longer = dataclasses.replace(CONFIG, text={**CONFIG.text, "context_length": 24})
+    given, model = build_model(CONFIG), build_model(longer)
+    given.save_to_preset(tmp_path / "preset")
+    before = ops.convert_to_numpy(model.text_encoder.position_embedding).copy()
+    load_initial_weights(model, str(tmp_path / "preset"))
+    after = ops.convert_to_numpy(model.text_encoder.position_embedding)
+    theirs = ops.convert_to_numpy(given.text_encoder.position_embedding)
+    np.testing.assert_array_equal(after[:20], theirs)
+    np.testing.assert_array_equal(after[20:], before[20:])
+    # The other way round nothing is cut off in silence.
+    model.save_to_preset(tmp_path / "longer")
+    with pytest.raises(ValueError, match="has shape"):
+        load_initial_weights(given, str(tmp_path / "longer"))
+
+
+def test_a_student_takes_every_other_block():
+    sizes = {"width": 16, "layers": 5, "text_layers": 4}
+    deep = build_model(dataclasses.replace(CONFIG, **small_towers(16, **sizes)))
+    sizes = {"width": 16, "layers": 2, "text_layers": 2}
+    student = build_model(dataclasses.replace(CONFIG, **small_towers(16, **sizes)))
+    copy_spaced_blocks(deep, student)
+    values = {v.path: ops.convert_to_numpy(v) for v in deep.variables}
+    sources = {
+        "pe_vision_encoder/block_1/": "pe_vision_encoder/block_2/",
+        "pe_vision_encoder/block_2/": "pe_vision_encoder/block_5/",
+        "pe_text_encoder/block_1/": "pe_text_encoder/block_2/",
+        "pe_text_encoder/block_2/": "pe_text_encoder/block_4/",
+    }
+    for variable in student.variables:
+        path = variable.path
+        for ours, theirs in sources.items():
+            if ours in path:
+                path = path.replace(ours, theirs)
+                break
+        np.testing.assert_array_equal(ops.convert_to_numpy(variable), values[path])
+
+
+@pytest.mark.parametrize("change", [{"width": 32}, {"layers": 3}])
+def test_a_student_that_does_not_fit_its_teacher_stays_as_it_is(change):
+    teacher = build_model(dataclasses.replace(CONFIG))
+    sizes = {"width": 16, "layers": 1, "text_layers": 1, **change}
+    student = build_model(dataclasses.replace(CONFIG, **small_towers(16, **sizes)))
+    before = [ops.convert_to_numpy(v).copy() for v in student.variables]
+    with pytest.raises(ValueError, match="as wide"):
+        copy_spaced_blocks(teacher, student)
+    for value, variable in zip(before, student.variables, strict=True):
         np.testing.assert_array_equal(value, ops.convert_to_numpy(variable))

@@ -1,0 +1,47 @@
+"""Gives memory that PyTorch has freed on a CPU back to the system."""
+
+import ctypes
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import tree
+
+
+def release_freed_memory(results: Any) -> None:
+    """Returns freed memory to the system after a chunk, forward and backward.
+
+    glibc serves tensors of up to 32 MB from its heap. What a chunk leaves behind, a few
+    small results, lies above all that it freed, and the next chunk's tensors seldom fit
+    into the holes: sixteen chunks of 256 pictures grew to 14 GB, where one takes 1.5
+    (2026-11). Trimming the heap takes about a hundredth of a chunk's time.
+
+    Args:
+        results: what the chunk returned. Elsewhere than on PyTorch's CPU tensors, or
+            without glibc, there is nothing to do.
+    """
+    if keras.backend.backend() != "torch":
+        return
+    import torch
+
+    tensors = [x for x in tree.flatten(results) if isinstance(x, torch.Tensor)]
+    trim = malloc_trim()
+    on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
+    if trim is None or not on_cpu or torch.compiler.is_compiling():
+        return
+    trim(0)
+    # Gradients reach a chunk when the one after it is done.
+    for tensor in tensors:
+        if tensor.requires_grad:
+            tensor.register_hook(lambda gradient: trim(0) and None)
+            break
+
+
+@functools.cache
+def malloc_trim() -> Callable[[int], int] | None:
+    """Returns glibc's function of that name, or None on other systems."""
+    try:
+        return ctypes.CDLL("libc.so.6").malloc_trim
+    except (OSError, AttributeError):
+        return None
