@@ -1,12 +1,14 @@
 """Peak memory of training steps of batch 4,096, in chunks, on each backend.
 
 Run:      python -m benchmarks.large_batch
+          python -m benchmarks.large_batch --equality
 Expect:   a line a backend and results/large_batch.json; some minutes a backend.
 
 A fresh process builds the trainer of the `emoji` configuration (mask regularisation
 included), gives it a batch of noise at 64 px and takes two steps: the first compiles
 and makes the optimizer's state. What is reported is the largest resident memory that
-process ever had, libraries and batch included.
+process ever had, libraries and batch included. With `--equality` a batch of 256 is
+computed at once and in chunks of 32, and the gradients are compared.
 """
 
 import argparse
@@ -25,33 +27,72 @@ BATCH = 4096
 CHUNKS = {"image_chunk_size": 256, "text_chunk_size": 256, "loss_chunk_size": 512}
 
 
-def measure(batch: int) -> dict[str, Any]:
-    """Returns peak memory and the CPU time of the second step."""
+def emoji_trainer(batch: int, chunks: dict[str, int]) -> Any:
+    """Returns the trainer of the `emoji` configuration, always of the same weights."""
     import dataclasses
 
-    import numpy as np
+    import keras
 
-    from keras_pe.training.patch_sampling import masked_patches
     from recipes.contrastive import build_model, build_trainer
     from recipes.contrastive_configs import CONFIGS
 
+    keras.utils.set_random_seed(0)
     config = dataclasses.replace(
-        CONFIGS["emoji"], batch_size=batch, warmup_steps=2, **CHUNKS
+        CONFIGS["emoji"], batch_size=batch, warmup_steps=2, **chunks
     )
-    trainer = build_trainer(config, build_model(config))
+    return build_trainer(config, build_model(config))
+
+
+def noise(batch: int) -> dict[str, Any]:
+    """Returns a batch of the emoji configuration's shapes."""
+    import numpy as np
+
+    from keras_pe.training.patch_sampling import masked_patches
+    from recipes.contrastive_configs import CONFIGS
+
+    config = CONFIGS["emoji"]
     rng = np.random.default_rng(0)
     size, text = config.vision["image_size"], config.text
     side = size // config.vision["patch_size"]
     images = rng.random((batch, size, size, 3), dtype="float32")
     ids = rng.integers(1, text["vocabulary_size"] - 2, (batch, text["context_length"]))
     ids[:, -1] = text["vocabulary_size"] - 1  # the end of every text
-    rows = {
+    return {
         "images": images,
         "token_ids": ids.astype("int32"),
         "masked_patches": masked_patches(
             batch // config.mask_every, (side, side), config.mask_ratio, rng
         ),
     }
+
+
+def compare(batch: int = 256) -> dict[str, Any]:
+    """Returns how far gradients in chunks are from those of the whole batch."""
+    import numpy as np
+
+    from tests.training.gradients import loss_and_gradients
+
+    chunks = {"image_chunk_size": 32, "text_chunk_size": 32, "loss_chunk_size": 64}
+    loss, whole = loss_and_gradients(emoji_trainer(batch, {}), noise(batch))
+    chunked_loss, chunked = loss_and_gradients(
+        emoji_trainer(batch, chunks), noise(batch)
+    )
+    size = sum(float(np.sum(g.astype("float64") ** 2)) for g in whole.values())
+    error = sum(
+        float(np.sum((chunked[path] - g).astype("float64") ** 2))
+        for path, g in whole.items()
+    )
+    return {
+        "relative difference of the gradient": float(f"{(error / size) ** 0.5:.2e}"),
+        "of the loss": float(f"{abs(chunked_loss - loss) / loss:.2e}"),
+    }
+
+
+def measure(batch: int) -> dict[str, Any]:
+    """Returns peak memory and the CPU time of the second step."""
+    import numpy as np
+
+    trainer, rows = emoji_trainer(batch, CHUNKS), noise(batch)
     for _ in range(2):
         start = time.process_time()
         logs = trainer.train_on_batch(rows, return_dict=True)
@@ -66,16 +107,20 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--backends", nargs="*", default=["torch", "jax", "tensorflow"])
     parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--equality", action="store_true")
     parser.add_argument("--measure", action="store_true", help="in this process")
     options = parser.parse_args()
     if options.measure:
-        print(json.dumps(measure(options.batch)))
+        print(json.dumps(compare() if options.equality else measure(options.batch)))
         return
     result = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": {}}
+    what = "in chunks, against at once" if options.equality else "rows"
     result["date"] = datetime.date.today().isoformat()
-    result["what"] = f"emoji configuration, 64 px, batch {options.batch}, {CHUNKS}"
+    if not options.equality:
+        result["what"] = f"emoji configuration, 64 px, batch {options.batch}, {CHUNKS}"
     for backend in options.backends:
         command = [sys.executable, "-m", "benchmarks.large_batch", "--measure"]
+        command += ["--equality"] if options.equality else []
         done = subprocess.run(
             [*command, "--batch", str(options.batch)],
             env={
@@ -89,8 +134,9 @@ def main() -> None:
         )
         if done.returncode:
             raise SystemExit(done.stderr)
-        result["rows"][backend] = json.loads(done.stdout.splitlines()[-1])
-        print(f"{backend:12s} {result['rows'][backend]}", flush=True)
+        found = result.setdefault(what, {})
+        found[backend] = json.loads(done.stdout.splitlines()[-1])
+        print(f"{backend:12s} {found[backend]}", flush=True)
         RESULTS.write_text(json.dumps(result, indent=2) + "\n")
 
 

@@ -35,6 +35,7 @@ OPTIMIZER = {
 }
 PEER = Path(__file__).parent / "peers" / "open_clip_training.py"
 REFERENCE = "open_clip fp32"
+HOPELESS = 3.0  # sides slower than the reference by this have one turn of one step
 
 
 # === Our side, in a process of its own ===
@@ -152,6 +153,16 @@ class Side:
         answer = self._answer()
         return {kind: seconds / steps for kind, seconds in answer.items()}
 
+    def record(self, steps: int) -> None:
+        """Runs some steps and keeps their seconds."""
+        seconds = self.run(steps)
+        self.cpu.append(seconds["cpu"])
+        self.wall.append(seconds["wall"])
+
+    def forget(self) -> None:
+        """Drops what was recorded."""
+        self.cpu, self.wall = [], []
+
     def close(self) -> None:
         """Ends the process."""
         assert self.process.stdin is not None
@@ -207,25 +218,29 @@ def meet(
     for name in names:
         try:
             side = Side(name, *sides[name])
+            side.run(1)  # compiles
+            side.record(1)
             running.append(side)
-            side.run(2)  # compiles
         except RuntimeError as error:
-            running = [s for s in running if s.name != name]
             failed[name] = {"failed": str(error)}
+    first = running[0]
+    hopeless = [side for side in running if side.cpu[0] > HOPELESS * first.cpu[0]]
+    for side in running:
+        if side not in hopeless:
+            side.forget()
     for _ in range(rounds):
         for side in running:
-            seconds = side.run(steps)
-            side.cpu.append(seconds["cpu"])
-            side.wall.append(seconds["wall"])
+            if side not in hopeless:
+                side.record(steps)
     for side in running:
         side.close()
-    first = running[0]
     found = {}
     for side in running:
-        ratios = [a / b for a, b in zip(first.cpu, side.cpu, strict=True)]
-        walls = [a / b for a, b in zip(first.wall, side.wall, strict=True)]
+        ratios = [a / b for a, b in zip(first.cpu, side.cpu, strict=False)]
+        walls = [a / b for a, b in zip(first.wall, side.wall, strict=False)]
         found[side.name] = {
             "parameters": side.parameters,
+            "turns": len(side.cpu),
             "pairs a CPU second": round(BATCH_SIZE / statistics.median(side.cpu), 1),
             "times as fast": round(statistics.median(ratios), 3),
             "least": round(min(ratios), 3),
@@ -247,6 +262,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="of a turn")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", nargs="*", help="words that a side's name must have")
+    parser.add_argument("--without", nargs="*", default=[], help="words it must not")
     options = parser.parse_args()
     if options.worker:
         work(json.loads(options.worker))
@@ -255,6 +271,7 @@ def main() -> None:
     others = [name for name in sides if name != REFERENCE]
     if options.only:
         others = [n for n in others if any(word in n for word in options.only)]
+    others = [n for n in others if not any(word in n for word in options.without)]
     rows: dict[str, dict[str, Any]] = {}
     for start in range(0, len(others), 3):  # few at a time fit into the memory
         group = [REFERENCE, *others[start : start + 3]]
@@ -269,16 +286,13 @@ def main() -> None:
     }
     print("The fastest of each side:")
     duel = meet(list(fastest.values()), sides, 2 * options.rounds, options.steps)
-    if options.only:
-        return
-    result = {
-        "date": datetime.date.today().isoformat(),
-        "hardware": f"{options.threads} thread(s), {cpu_name()}",
-        "model": f"emoji towers, {IMAGE_SIZE} px, batch {BATCH_SIZE}, AdamW",
-        f"against {REFERENCE}": rows,
-        f"against {fastest['open_clip']}": duel,
-    }
     output = Path(__file__).parent / "results" / "train_cpu.json"
+    result = json.loads(output.read_text()) if output.exists() else {}
+    here = result.setdefault(f"{options.threads} thread(s), {cpu_name()}", {})
+    here["date"] = datetime.date.today().isoformat()
+    here["model"] = f"emoji towers, {IMAGE_SIZE} px, batch {BATCH_SIZE}, AdamW"
+    here.setdefault(f"against {REFERENCE}", {}).update(rows)
+    here[f"against {fastest['open_clip']}"] = duel
     output.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -22,16 +22,15 @@ import keras
 
 from keras_pe import PECore, PETextEncoder, PETokenizer, PEVisionEncoder
 from keras_pe.training.contrastive import ContrastiveTrainer
-from keras_pe.training.curves import draw_curves
 from keras_pe.training.gradient_watch import WatchedAdamW, WatchedLamb
 from keras_pe.training.resolution import plan_stages, rescaled
 from keras_pe.training.run import TrainingRun
 from keras_pe.training.schedules import WarmupCosine, WarmupLinear
-from keras_pe.training.sharding import whole_values
 from recipes.contrastive_configs import CONFIGS, Config
 from recipes.contrastive_data import describe_data, make_batches, validation_scores
+from recipes.finished_run import finish_run
 from recipes.initial_weights import load_initial_weights
-from recipes.many_devices import all_devices, check_layout, is_first_process
+from recipes.many_devices import all_devices, check_layout
 from recipes.run_options import add_run_arguments, start_run
 
 
@@ -154,12 +153,7 @@ def train(
             progress=progress,
         )
         run.train(resume)
-        with whole_values(model.variables):
-            if is_first_process():
-                aside = output / "aside.weights.h5"
-                model.save_weights(aside)
-                aside.replace(output / "model.weights.h5")
-                draw_curves(output)
+        finish_run(model, output)
         return model
 
 

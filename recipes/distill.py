@@ -20,7 +20,6 @@ from typing import Any, Literal
 import keras
 
 from keras_pe import PECore, PETokenizer
-from keras_pe.training.curves import draw_curves
 from keras_pe.training.distillation import DistillationTrainer
 from keras_pe.training.resolution import plan_stages
 from keras_pe.training.run import TrainingRun
@@ -31,8 +30,9 @@ from recipes.contrastive_data import (
     make_batches,
     validation_scores,
 )
+from recipes.finished_run import finish_run
 from recipes.initial_weights import copy_spaced_blocks, load_initial_weights
-from recipes.many_devices import all_devices, is_first_process
+from recipes.many_devices import all_devices
 from recipes.run_options import add_run_arguments, start_run
 
 
@@ -171,11 +171,7 @@ def train(
             progress=progress,
         )
         run.train(resume)
-        if is_first_process():
-            aside = output / "aside.weights.h5"
-            student.save_weights(aside)
-            aside.replace(output / "model.weights.h5")
-            draw_curves(output)
+        finish_run(student, output)
         return student
 
 

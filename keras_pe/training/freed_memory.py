@@ -31,10 +31,13 @@ def release_freed_memory(results: Any) -> None:
     if trim is None or not on_cpu or torch.compiler.is_compiling():
         return
     trim(0)
-    # Gradients reach a chunk when the one after it is done.
+
+    def trim_again(gradient: Any) -> None:  # gradients come when the next chunk is done
+        trim(0)
+
     for tensor in tensors:
         if tensor.requires_grad:
-            tensor.register_hook(lambda gradient: trim(0) and None)
+            tensor.register_hook(trim_again)
             break
 
 
