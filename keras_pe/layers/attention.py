@@ -53,18 +53,26 @@ class SelfAttention(keras.layers.Layer):
         self.output_projection.build((None, None, self.hidden_dim))
 
     def call(  # x: (batch, tokens, hidden_dim)
-        self, x: Any, rotary: RotaryTable | None = None
+        self,
+        x: Any,
+        rotary: RotaryTable | None = None,
+        only: Any = None,  # (batch, 1, 1) int32: the one token that goes on
     ) -> Any:
         tokens = x.shape[1]
         qkv = ops.reshape(self.qkv(x), (-1, tokens, 3, self.num_heads, self.head_dim))
-        query, key, value = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        query, key, value = ops.unstack(qkv, 3, axis=2)
         if rotary is not None:
             query, key = rotate(query, rotary), rotate(key, rotary)
         x = ops.dot_product_attention(query, key, value, is_causal=self.causal)
-        return self.output_projection(ops.reshape(x, (-1, tokens, self.hidden_dim)))
+        x = ops.reshape(x, (-1, tokens, self.hidden_dim))
+        if only is not None:
+            x = ops.take_along_axis(x, only, axis=1)  # (batch, 1, hidden_dim)
+        return self.output_projection(x)
 
-    def compute_output_shape(self, x_shape: Any, rotary_shape: Any = None) -> Any:
-        return x_shape
+    def compute_output_shape(self, x_shape: Any, **shapes: Any) -> Any:
+        if shapes.get("only_shape") is None:
+            return x_shape
+        return (x_shape[0], 1, x_shape[2])
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -91,6 +91,7 @@ def rotate(x: Any, table: RotaryTable) -> Any:  # x: (batch, tokens, heads, head
     _, tokens, heads, head_dim = x.shape
     # -1 for the batch alone: every other size is known when the graph is traced.
     pairs = ops.reshape(ops.cast(x, "float32"), (-1, tokens, heads, head_dim // 2, 2))
-    even, odd = pairs[..., 0], pairs[..., 1]
+    # Not pairs[..., 0]: PyTorch fills a whole zero tensor for each gradient of those.
+    even, odd = ops.unstack(pairs, 2, axis=-1)
     turned = ops.stack([even * cos - odd * sin, odd * cos + even * sin], axis=-1)
     return ops.cast(ops.reshape(turned, (-1, tokens, heads, head_dim)), x.dtype)

@@ -185,8 +185,11 @@ class TransformerBlock(keras.layers.Layer):
         x: Any,
         rotary: RotaryTable | None = None,
         drop_path: Any = None,  # (2, batch, 1, 1), from drop_path_factors
+        only: Any = None,  # (batch, 1, 1) int32: the one token that goes on
     ) -> Any:
-        branch = self.attention(self.attention_norm(x), rotary=rotary)
+        branch = self.attention(self.attention_norm(x), rotary=rotary, only=only)
+        if only is not None:
+            x = ops.take_along_axis(x, only, axis=1)  # (batch, 1, hidden_dim)
         if self.attention_scale is not None:
             branch = self.attention_scale(branch)
         if drop_path is not None:
@@ -200,7 +203,9 @@ class TransformerBlock(keras.layers.Layer):
         return x + branch
 
     def compute_output_shape(self, x_shape: Any, **shapes: Any) -> Any:
-        return x_shape
+        if shapes.get("only_shape") is None:
+            return x_shape
+        return (x_shape[0], 1, x_shape[2])
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -120,11 +120,11 @@ class PETextEncoder(Tower):
         x = self.token_embedding(token_ids)  # (batch, tokens, hidden_dim)
         x = x + ops.cast(self.position_embedding[:tokens], x.dtype)
         last = self.num_layers
-        x = self.run_blocks(x, (last,), None, training, drop_path_factors)[last]
-        end = ops.argmax(token_ids, axis=-1)[:, None, None]
-        pooled = ops.take_along_axis(x, end, axis=1)  # (batch, 1, hidden_dim)
-        # The norm works token by token: only the pooled one needs it.
-        return self.projection(ops.squeeze(self.norm(pooled), 1))
+        end = ops.argmax(token_ids, axis=-1)[:, None, None]  # the token that is pooled
+        x = self.run_blocks(x, (last,), None, training, drop_path_factors, only=end)[
+            last
+        ]  # (batch, 1, hidden_dim)
+        return self.projection(ops.squeeze(self.norm(x), 1))
 
     def _check_length(self, shape: Any) -> int:
         if len(shape) != 2 or shape[1] is None or shape[1] > self.context_length:

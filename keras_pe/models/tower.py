@@ -91,14 +91,24 @@ class Tower(keras.Model):
         rotary: RotaryTable | None,
         training: bool | None,
         factors: Any = None,  # from draw_drop_path; None draws them here
+        only: Any = None,  # (batch, 1, 1) int32
     ) -> dict[int, Any]:
-        """Runs the blocks up to the last layer asked for; returns those layers."""
+        """Runs the blocks up to the last layer asked for; returns those layers.
+
+        With `only`, the last of them is `(batch, 1, hidden_dim)`: the output of that
+        token. A tower that pools one token needs no more of its last block than keys,
+        values and this token's way through the rest: a quarter of the arithmetic.
+        """
         if factors is None and training:
             factors = self.draw_drop_path(ops.shape(x)[0])
         found = {0: x} if 0 in layers else {}
         for index, block in enumerate(self.blocks[: max(layers)]):
             drop_path = None if factors is None else factors[index]
-            x = self._run_block(block, x, rotary, drop_path)
+            if only is not None and index + 1 == max(layers):
+                # The backward pass begins here: keeping it costs less than a rerun.
+                x = block(x, rotary=rotary, drop_path=drop_path, only=only)
+            else:
+                x = self._run_block(block, x, rotary, drop_path)
             if index + 1 in layers:
                 found[index + 1] = x
         return found

@@ -106,13 +106,16 @@ def text_flops(config: Mapping[str, Any], tokens: int | None = None) -> TowerFlo
     Example:
         >>> from keras_pe.models.variants import text_config
         >>> round(text_flops(text_config("PE-Core-B16-224")).forward / 2e9, 1)
-        9.7
+        9.4
     """
     length = config["context_length"] if tokens is None else tokens
     hidden = config["hidden_dim"]
     block = block_flops(length, hidden, config["intermediate_dim"])
-    rest = 2 * hidden * config["output_dim"]
-    return TowerFlops(config["num_layers"] * block, rest, length)
+    # Of the last block the pooled token alone goes through all, and it is never rerun.
+    last = 2 * length * 3 * hidden**2 + 2 * 2 * length**2 * hidden
+    last += 2 * (hidden**2 + 2 * hidden * config["intermediate_dim"])
+    rest = last + 2 * hidden * config["output_dim"]
+    return TowerFlops((config["num_layers"] - 1) * block, rest, length)
 
 
 def loss_flops(batch_size: int, output_dim: int) -> int:
