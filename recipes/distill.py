@@ -72,7 +72,7 @@ CONFIGS: dict[str, DistillConfig] = {
     "emoji": DistillConfig(
         Config(
             **small_towers(64, width=192, layers=3, text_layers=2),
-            stages=stages_of(76_800, (64,), (1,)),
+            stages=stages_of(51_200, (64,), (1,)),
             batch_size=256,
             dataset="emoji",
             augmentation="strong",

@@ -1,8 +1,8 @@
 """Name a few pictures that the bundled model has never seen.
 
-The model was trained from scratch by this project on the drawings of four emoji
-vendors. The pictures come from a fifth, and the classes are all 1,364 of its emoji
-that are neither flags nor symbols.
+The model was trained by this project on the drawings of several emoji vendors. The
+pictures come from another one, and the classes are all 1,364 of its emoji that are
+neither flags nor symbols.
 """
 
 import argparse
