@@ -42,6 +42,7 @@ def draw_curves(directory: Path | str, path: Path | str | None = None) -> Path:
 def curve_figure(directory: Path) -> "Figure":
     """Returns the drawing itself."""
     from matplotlib.figure import Figure  # no display is needed
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     steps = read_columns(directory / "steps.csv")
     if not steps:
@@ -73,6 +74,8 @@ def curve_figure(directory: Path) -> "Figure":
     ]
     for axis in figure.axes:
         axis.set_xlabel("samples")
+        axis.xaxis.set_major_locator(MaxNLocator(6))
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 50k, 2M, 10G
         axis.grid(alpha=0.3)
         for change in changes:  # where the resolution grows
             axis.axvline(change, color="grey", linewidth=0.8, linestyle="--")
