@@ -72,7 +72,7 @@ CONFIGS: dict[str, DistillConfig] = {
     "emoji": DistillConfig(
         Config(
             **small_towers(64, width=192, layers=3, text_layers=2),
-            stages=stages_of(51_200, (64,), (1,)),
+            stages=stages_of(512_000, (64,), (1,)),
             batch_size=256,
             dataset="emoji",
             augmentation="strong",
@@ -80,7 +80,7 @@ CONFIGS: dict[str, DistillConfig] = {
             learning_rate=1e-3,
             beta_2=0.98,
             schedule="linear",
-            warmup_steps=30,
+            warmup_steps=100,
             gradient_clip=1.0,
             mask_weight=0.0,
         ),

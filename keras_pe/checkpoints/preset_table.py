@@ -262,11 +262,6 @@ _ROWS = (
         "PECore",
         "Tiny dual encoder trained on pictures of emoji; works offline.",
     ),
-    Preset(
-        "pe_core_emoji_small_patch8_64",
-        "PECore",
-        "Half of the blocks of pe_core_emoji_patch8_64, distilled from it.",
-    ),
     # === Lang: vision encoders for language models ===
     _lang(
         "pe_lang_large_patch14_448",
