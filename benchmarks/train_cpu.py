@@ -276,7 +276,13 @@ def main() -> None:
     for start in range(0, len(others), 3):  # few at a time fit into the memory
         group = [REFERENCE, *others[start : start + 3]]
         rows.update(meet(group, sides, options.rounds, options.steps))
-    ran = {name: row for name, row in rows.items() if "failed" not in row}
+    output = Path(__file__).parent / "results" / "train_cpu.json"
+    result = json.loads(output.read_text()) if output.exists() else {}
+    here = result.setdefault(f"{options.threads} thread(s), {cpu_name()}", {})
+    table = here.setdefault(f"against {REFERENCE}", {})
+    table.update(rows)
+    # Of the whole table, of which this run may have measured a part.
+    ran = {name: row for name, row in table.items() if "failed" not in row}
     fastest = {
         kind: max(
             (name for name in ran if name.startswith(kind)),
@@ -286,12 +292,8 @@ def main() -> None:
     }
     print("The fastest of each side:")
     duel = meet(list(fastest.values()), sides, 2 * options.rounds, options.steps)
-    output = Path(__file__).parent / "results" / "train_cpu.json"
-    result = json.loads(output.read_text()) if output.exists() else {}
-    here = result.setdefault(f"{options.threads} thread(s), {cpu_name()}", {})
     here["date"] = datetime.date.today().isoformat()
     here["model"] = f"emoji towers, {IMAGE_SIZE} px, batch {BATCH_SIZE}, AdamW"
-    here.setdefault(f"against {REFERENCE}", {}).update(rows)
     here[f"against {fastest['open_clip']}"] = duel
     output.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -52,7 +52,7 @@ def copy_weights(given: PECore, model: PECore, name: str) -> None:
         )
     for theirs, ours in pairs:
         value = ops.cast(theirs.value, ours.dtype)
-        if theirs.shape[:1] != ours.shape[:1]:
+        if is_longer(theirs, ours):
             value = ops.concatenate([value, ours.value[theirs.shape[0] :]])
         ours.assign(value)
 
@@ -74,8 +74,7 @@ def copy_spaced_blocks(given: PECore, model: PECore) -> None:
     """Copies weights into a model that has fewer blocks and is else the same.
 
     Blocks are taken at even distances, the last one always: of six to three, the
-    second, fourth and sixth. Such a student starts with much of what the whole model
-    knows (Sanh et al. 2019, DistilBERT).
+    second, fourth and sixth.
 
     Args:
         given: the deeper model.
@@ -84,6 +83,8 @@ def copy_spaced_blocks(given: PECore, model: PECore) -> None:
     Raises:
         ValueError: if a tensor has another shape, or blocks are missing; nothing is
             changed.
+
+    Source: Sanh et al. 2019, "DistilBERT".
     """
     theirs = {variable.path: variable for variable in given.variables}
     depths = (block_counts(given), block_counts(model))
@@ -103,14 +104,9 @@ def copy_spaced_blocks(given: PECore, model: PECore) -> None:
 
 
 def block_counts(model: PECore) -> dict[str, int]:
-    """Returns the number of blocks of each tower, by the path of the tower."""
-    found: dict[str, int] = {}
-    for variable in model.variables:
-        match = BLOCK.match(variable.path)
-        if match:
-            tower = match["tower"]
-            found[tower] = max(found.get(tower, 0), int(match["number"]))
-    return found
+    """Returns the number of blocks of each tower, by its name, which starts a path."""
+    towers = (model.vision_encoder, model.text_encoder)
+    return {tower.name: tower.num_layers for tower in towers}
 
 
 def spaced_path(path: str, given: dict[str, int], ours: dict[str, int]) -> str:

@@ -121,10 +121,9 @@ class PETextEncoder(Tower):
         x = x + ops.cast(self.position_embedding[:tokens], x.dtype)
         last = self.num_layers
         end = ops.argmax(token_ids, axis=-1)[:, None, None]  # the token that is pooled
-        x = self.run_blocks(x, (last,), None, training, drop_path_factors, only=end)[
-            last
-        ]  # (batch, 1, hidden_dim)
-        return self.projection(ops.squeeze(self.norm(x), 1))
+        found = self.run_blocks(x, (last,), None, training, drop_path_factors, only=end)
+        pooled = found[last]  # (batch, 1, hidden_dim)
+        return self.projection(ops.squeeze(self.norm(pooled), 1))
 
     def _check_length(self, shape: Any) -> int:
         if len(shape) != 2 or shape[1] is None or shape[1] > self.context_length:

@@ -96,8 +96,8 @@ class Tower(keras.Model):
         """Runs the blocks up to the last layer asked for; returns those layers.
 
         With `only`, the last of them is `(batch, 1, hidden_dim)`: the output of that
-        token. A tower that pools one token needs no more of its last block than keys,
-        values and this token's way through the rest: a quarter of the arithmetic.
+        token. Behind the attention a tower that pools one token needs that one alone,
+        which leaves a quarter of the block's arithmetic.
         """
         if factors is None and training:
             factors = self.draw_drop_path(ops.shape(x)[0])

@@ -39,14 +39,18 @@ class TowerFlops:
         return 3 * self.forward + again
 
 
-def block_flops(tokens: int, hidden_dim: int, intermediate_dim: int) -> int:
+def block_flops(
+    tokens: int, hidden_dim: int, intermediate_dim: int, outputs: int | None = None
+) -> int:
     """Returns the forward operations of one transformer block on one sample.
 
     Causal attention counts in full: whether the masked half is skipped depends on the
-    kernel.
+    kernel. `outputs` tokens, all by default, go on from the attention.
     """
-    projections = 4 * hidden_dim**2 + 2 * hidden_dim * intermediate_dim
-    return 2 * tokens * projections + 2 * 2 * tokens**2 * hidden_dim
+    outputs = tokens if outputs is None else outputs
+    products = 3 * tokens * hidden_dim**2
+    products += outputs * (hidden_dim**2 + 2 * hidden_dim * intermediate_dim)
+    return 2 * products + 2 * 2 * tokens**2 * hidden_dim
 
 
 def vision_flops(
@@ -111,10 +115,9 @@ def text_flops(config: Mapping[str, Any], tokens: int | None = None) -> TowerFlo
     length = config["context_length"] if tokens is None else tokens
     hidden = config["hidden_dim"]
     block = block_flops(length, hidden, config["intermediate_dim"])
-    # Of the last block the pooled token alone goes through all, and it is never rerun.
-    last = 2 * length * 3 * hidden**2 + 2 * 2 * length**2 * hidden
-    last += 2 * (hidden**2 + 2 * hidden * config["intermediate_dim"])
-    rest = last + 2 * hidden * config["output_dim"]
+    # In the last block the pooled token alone goes on, and it is never run again.
+    rest = block_flops(length, hidden, config["intermediate_dim"], outputs=1)
+    rest += 2 * hidden * config["output_dim"]
     return TowerFlops((config["num_layers"] - 1) * block, rest, length)
 
 

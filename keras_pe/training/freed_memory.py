@@ -25,10 +25,11 @@ def release_freed_memory(results: Any) -> None:
         return
     import torch
 
-    tensors = [x for x in tree.flatten(results) if isinstance(x, torch.Tensor)]
+    if torch.compiler.is_compiling():  # nothing here can be traced
+        return
+    tensors = tree.flatten(results)
     trim = malloc_trim()
-    on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
-    if trim is None or not on_cpu or torch.compiler.is_compiling():
+    if trim is None or any(tensor.device.type != "cpu" for tensor in tensors):
         return
     trim(0)
 
