@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import keras
 from keras import ops
@@ -51,10 +52,19 @@ def copy_weights(given: PECore, model: PECore, name: str) -> None:
             f"preset's architecture."
         )
     for theirs, ours in pairs:
-        value = ops.cast(theirs.value, ours.dtype)
+        value = copy_of(theirs, ours)
         if is_longer(theirs, ours):
             value = ops.concatenate([value, ours.value[theirs.shape[0] :]])
         ours.assign(value)
+
+
+def copy_of(theirs: keras.Variable, ours: keras.Variable) -> Any:
+    """Returns a value in memory of its own, of our dtype.
+
+    JAX arrays are shared by assignment, and a training step that gives away the memory
+    of both teacher and student then fails.
+    """
+    return ops.copy(ops.cast(theirs.value, ours.dtype))
 
 
 def is_longer(theirs: keras.Variable, ours: keras.Variable) -> bool:
@@ -100,7 +110,7 @@ def copy_spaced_blocks(given: PECore, model: PECore) -> None:
             )
         pairs.append((theirs[path], ours))
     for variable, ours in pairs:
-        ours.assign(ops.cast(variable.value, ours.dtype))
+        ours.assign(copy_of(variable, ours))
 
 
 def block_counts(model: PECore) -> dict[str, int]:
