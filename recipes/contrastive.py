@@ -14,7 +14,6 @@ The fastest backend on a CPU is PyTorch in float32: KERAS_BACKEND=torch.
 
 import argparse
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ import keras
 from keras_pe import PECore, PETextEncoder, PETokenizer, PEVisionEncoder
 from keras_pe.training.contrastive import ContrastiveTrainer
 from keras_pe.training.gradient_watch import WatchedAdamW, WatchedLamb
-from keras_pe.training.resolution import plan_stages, rescaled
+from keras_pe.training.resolution import plan_stages
 from keras_pe.training.run import TrainingRun
 from keras_pe.training.schedules import WarmupCosine, WarmupLinear
 from recipes.contrastive_configs import CONFIGS, Config
@@ -31,7 +30,12 @@ from recipes.contrastive_data import describe_data, make_batches, validation_sco
 from recipes.finished_run import finish_run
 from recipes.initial_weights import load_initial_weights
 from recipes.many_devices import all_devices, check_layout
-from recipes.run_options import add_run_arguments, start_run
+from recipes.run_options import (
+    add_overrides,
+    add_run_arguments,
+    start_run,
+    with_overrides,
+)
 
 
 def build_model(config: Config) -> PECore:
@@ -165,39 +169,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config", choices=list(CONFIGS), default="emoji")
     parser.add_argument("--plan", action="store_true", help="print what a run needs")
     parser.add_argument("--devices", type=int, default=8, help="for --plan")
-    parser.add_argument("--samples", type=int, help="pairs of the run, over all stages")
     add_run_arguments(parser)
-    for name, kind in OVERRIDES.items():
-        flag = "--" + name.replace("_", "-")
-        parser.add_argument(flag, type=kind, help="instead of the configuration's")
+    add_overrides(parser)
     return parser.parse_args(arguments)
-
-
-# What a user may change without writing a configuration.
-OVERRIDES: dict[str, Callable[[str], Any]] = {
-    "seed": int,
-    "batch_size": int,
-    "learning_rate": float,
-    "warmup_steps": int,
-    "image_chunk_size": int,
-    "text_chunk_size": int,
-    "loss_chunk_size": int,
-    "precision": str,
-}
 
 
 def main() -> None:
     """Plans or trains."""
     options = parse()
-    changes = {
-        name: getattr(options, name)
-        for name in OVERRIDES
-        if getattr(options, name) is not None
-    }
-    config = dataclasses.replace(CONFIGS[options.config], **changes)
-    if options.samples is not None:
-        stages = tuple(rescaled(config.stages, options.samples))
-        config = dataclasses.replace(config, stages=stages)
+    config = with_overrides(CONFIGS[options.config], options)
     if options.plan:
         from recipes.contrastive_plan import print_plan
 

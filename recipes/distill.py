@@ -9,7 +9,8 @@ The student learns how the teacher ranks the pictures and texts of each batch: t
 divergence of two softmaxes, the teacher's with a fixed scale of 200. Any preset can
 teach: --teacher takes a name, a directory or a handle. The paper starts from a student
 that has been pretrained (--initial-weights) and so needs a learning rate of 1e-6 only;
-the emoji student starts as every other block of its teacher.
+the emoji student starts as every other vision block of its teacher, with the whole
+text tower.
 """
 
 import argparse
@@ -33,7 +34,12 @@ from recipes.contrastive_data import (
 from recipes.finished_run import finish_run
 from recipes.initial_weights import copy_spaced_blocks, load_initial_weights
 from recipes.many_devices import all_devices
-from recipes.run_options import add_run_arguments, start_run
+from recipes.run_options import (
+    add_overrides,
+    add_run_arguments,
+    start_run,
+    with_overrides,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +77,7 @@ def paper_student(name: str, teacher_size: int = 448) -> DistillConfig:
 CONFIGS: dict[str, DistillConfig] = {
     "emoji": DistillConfig(
         Config(
-            **small_towers(64, width=192, layers=3, text_layers=2),
+            **small_towers(64, width=192, layers=3, text_layers=4),
             stages=stages_of(512_000, (64,), (1,)),
             batch_size=256,
             dataset="emoji",
@@ -183,6 +189,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config", choices=list(CONFIGS), default="emoji")
     parser.add_argument("--teacher", help="instead of the configuration's")
     add_run_arguments(parser)
+    add_overrides(parser)
     return parser.parse_args(arguments)
 
 
@@ -190,8 +197,11 @@ def main() -> None:
     """Distils."""
     options = parse()
     config = CONFIGS[options.config]
-    if options.teacher:
-        config = dataclasses.replace(config, teacher=options.teacher)
+    config = dataclasses.replace(
+        config,
+        student=with_overrides(config.student, options),
+        teacher=options.teacher or config.teacher,
+    )
     train(config, **start_run(options, config.student.dataset))
 
 

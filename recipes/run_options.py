@@ -1,9 +1,13 @@
 """The command-line options that all training recipes share."""
 
 import argparse
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from keras_pe.training.resolution import rescaled
+from recipes.contrastive_configs import Config
 from recipes.data_check import check_validation
 from recipes.many_devices import add_device_arguments, start_devices
 
@@ -73,3 +77,35 @@ def start_run(options: argparse.Namespace, dataset: str) -> dict[str, Any]:
         "evaluate_every": options.evaluate_every,
         "progress": not options.quiet,
     }
+
+
+# === Changes of a configuration ===
+OVERRIDES: dict[str, Callable[[str], Any]] = {
+    "seed": int,
+    "batch_size": int,
+    "learning_rate": float,
+    "warmup_steps": int,
+    "image_chunk_size": int,
+    "text_chunk_size": int,
+    "loss_chunk_size": int,
+    "precision": str,
+}
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Adds what a user may change without writing a configuration."""
+    parser.add_argument("--samples", type=int, help="pairs of the run, over all stages")
+    for name, kind in OVERRIDES.items():
+        flag = "--" + name.replace("_", "-")
+        parser.add_argument(flag, type=kind, help="instead of the configuration's")
+
+
+def with_overrides(config: Config, options: argparse.Namespace) -> Config:
+    """Returns a configuration with what the command line changes."""
+    given = {name: getattr(options, name) for name in OVERRIDES}
+    changes = {name: value for name, value in given.items() if value is not None}
+    config = dataclasses.replace(config, **changes)
+    if options.samples is not None:
+        stages = tuple(rescaled(config.stages, options.samples))
+        config = dataclasses.replace(config, stages=stages)
+    return config

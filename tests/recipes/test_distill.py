@@ -12,6 +12,7 @@ from keras_pe import PECore
 from keras_pe.training.resolution import ResolutionStage
 from recipes import contrastive, distill
 from recipes.contrastive_configs import Config, small_towers
+from recipes.run_options import with_overrides
 from tests.recipes.small_emoji import write_small_emoji
 
 STUDENT = Config(
@@ -73,3 +74,14 @@ def test_configurations_of_the_paper():
     assert student.learning_rate == 1e-6
     assert student.stages[0].image_size == 448
     assert not student.augment
+
+
+@pytest.mark.quick
+def test_the_command_line_changes_the_student():
+    options = distill.parse(
+        ["--config", "smoke", "--samples", "640", "--precision", "mixed_bfloat16"]
+    )
+    base = distill.CONFIGS["smoke"].student
+    student = with_overrides(base, options)
+    assert (student.samples, student.precision) == (640, "mixed_bfloat16")
+    assert student.learning_rate == base.learning_rate
