@@ -173,7 +173,7 @@ def training(settings: dict[str, Any]) -> str:
         f"{loss}, batches of {run['batch_size']} distinct concepts, {stages}. "
         f"{optimizer}, peak learning rate {run['learning_rate']}, "
         f"{run['warmup_steps']} steps of warm-up, then {run['schedule']} to zero; "
-        f"weight decay {run['weight_decay']}; seed {run['seed']}. "
+        f"weight decay {run['weight_decay']}; seed {run['seed']}; {run['precision']}. "
         f"{masks if run['mask_weight'] else ''}Random size, place, stretch, "
         f"mirroring, colour jitter and background."
     )

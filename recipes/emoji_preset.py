@@ -66,7 +66,8 @@ def main() -> None:
     options = parser.parse_args()
     settings = json.loads((options.run / "config.json").read_text())
     config = read_config(settings.get("student", settings))
-    model = build_model(config)
+    # Scored, and written, as it is used: whatever it was trained in.
+    model = build_model(dataclasses.replace(config, precision="float32"))
     model.load_weights(options.run / "model.weights.h5")
     tokenizer = PETokenizer(  # a user is warned of texts that are cut
         context_length=config.text["context_length"],

@@ -262,6 +262,11 @@ _ROWS = (
         "PECore",
         "Tiny dual encoder trained on pictures of emoji; works offline.",
     ),
+    Preset(
+        "pe_core_emoji_small_patch8_64",
+        "PECore",
+        "Half of its vision blocks, distilled from it; works offline.",
+    ),
     # === Lang: vision encoders for language models ===
     _lang(
         "pe_lang_large_patch14_448",
