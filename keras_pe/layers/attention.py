@@ -57,13 +57,16 @@ class SelfAttention(keras.layers.Layer):
         x: Any,
         rotary: RotaryTable | None = None,
         only: Any = None,  # (batch, 1, 1) int32: the one token that goes on
+        attention_mask: Any = None,  # bool (batch, 1, 1, tokens): false is not seen
     ) -> Any:
         tokens = x.shape[1]
         qkv = ops.reshape(self.qkv(x), (-1, tokens, 3, self.num_heads, self.head_dim))
         query, key, value = ops.unstack(qkv, 3, axis=2)
         if rotary is not None:
             query, key = rotate(query, rotary), rotate(key, rotary)
-        x = ops.dot_product_attention(query, key, value, is_causal=self.causal)
+        x = ops.dot_product_attention(
+            query, key, value, mask=attention_mask, is_causal=self.causal
+        )
         x = ops.reshape(x, (-1, tokens, self.hidden_dim))
         if only is not None:
             x = ops.take_along_axis(x, only, axis=1)  # (batch, 1, hidden_dim)

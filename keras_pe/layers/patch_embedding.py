@@ -58,6 +58,29 @@ def resample_positions(  # positions: (native_rows * native_columns, hidden_dim)
     return ops.reshape(table, (grid[0] * grid[1], hidden_dim))
 
 
+def tile_positions(  # positions: (native_rows * native_columns, hidden_dim)
+    positions: Any, native_grid: tuple[int, int], grid: tuple[int, int]
+) -> Any:
+    """Repeats a grid of position embeddings from the top left, cut off at the edges.
+
+    Args:
+        positions: `(rows * columns, hidden_dim)` on the native grid, no class token.
+        native_grid: (rows, columns) that `positions` was made for.
+        grid: (rows, columns) wanted.
+
+    Returns:
+        `(grid_rows * grid_columns, hidden_dim)`.
+
+    Source: Bolya et al. 2023, "Window Attention is Bugged" ("absolute win"); upstream
+    `detectron2_pe/modeling/backbone/pev1_det.py`, `get_abs_pos`.
+    """
+    hidden_dim = positions.shape[-1]
+    times = [-(-size // native) for size, native in zip(grid, native_grid, strict=True)]
+    table = ops.reshape(positions, (*native_grid, hidden_dim))
+    table = ops.tile(table, (*times, 1))[: grid[0], : grid[1]]
+    return ops.reshape(table, (grid[0] * grid[1], hidden_dim))
+
+
 @keras.saving.register_keras_serializable("keras_pe")
 class PatchEmbedding(keras.layers.Layer):
     """Cuts pictures into patches, projects them, adds class token and positions.
@@ -70,6 +93,8 @@ class PatchEmbedding(keras.layers.Layer):
         hidden_dim: channels of a token.
         native_grid: (rows, columns) of the learned position embedding.
         class_token: whether a learned token is put before the patches.
+        tiled_positions: whether other grids than the native one repeat the position
+            embedding, as windows need it, instead of resampling it.
 
     Example:
         >>> layer = PatchEmbedding(8, 32, native_grid=(4, 4), class_token=True)
@@ -83,6 +108,7 @@ class PatchEmbedding(keras.layers.Layer):
         hidden_dim: int,
         native_grid: tuple[int, int],
         class_token: bool = True,
+        tiled_positions: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
@@ -90,6 +116,7 @@ class PatchEmbedding(keras.layers.Layer):
         self.hidden_dim = hidden_dim
         self.native_grid = (int(native_grid[0]), int(native_grid[1]))
         self.class_token = class_token
+        self.tiled_positions = tiled_positions
         self.projection = keras.layers.Dense(
             hidden_dim, use_bias=False, dtype=self.dtype_policy, name="projection"
         )
@@ -149,7 +176,8 @@ class PatchEmbedding(keras.layers.Layer):
         if grid == self.native_grid:
             return table
         first = int(self.class_token)
-        patches = resample_positions(table[first:], self.native_grid, grid)
+        fit = tile_positions if self.tiled_positions else resample_positions
+        patches = fit(table[first:], self.native_grid, grid)
         return ops.concatenate([table[:first], patches]) if first else patches
 
     def call(  # images: (batch, height, width, 3)
@@ -195,4 +223,5 @@ class PatchEmbedding(keras.layers.Layer):
             "hidden_dim": self.hidden_dim,
             "native_grid": self.native_grid,
             "class_token": self.class_token,
+            "tiled_positions": self.tiled_positions,
         }

@@ -186,8 +186,14 @@ class TransformerBlock(keras.layers.Layer):
         rotary: RotaryTable | None = None,
         drop_path: Any = None,  # (2, batch, 1, 1), from drop_path_factors
         only: Any = None,  # (batch, 1, 1) int32: the one token that goes on
+        attention_mask: Any = None,  # bool (batch, 1, 1, tokens): false is not seen
     ) -> Any:
-        branch = self.attention(self.attention_norm(x), rotary=rotary, only=only)
+        branch = self.attention(
+            self.attention_norm(x),
+            rotary=rotary,
+            only=only,
+            attention_mask=attention_mask,
+        )
         if only is not None:
             x = ops.take_along_axis(x, only, axis=1)  # (batch, 1, hidden_dim)
         if self.attention_scale is not None:

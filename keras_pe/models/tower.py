@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_pe.layers.rope import RotaryTable
 from keras_pe.layers.transformer import TransformerBlock, drop_path_factors
+from keras_pe.layers.windows import WindowedBlocks
 
 
 class Tower(keras.Model):
@@ -92,25 +93,39 @@ class Tower(keras.Model):
         training: bool | None,
         factors: Any = None,  # from draw_drop_path; None draws them here
         only: Any = None,  # (batch, 1, 1) int32
+        windowed: WindowedBlocks | None = None,
     ) -> dict[int, Any]:
         """Runs the blocks up to the last layer asked for; returns those layers.
 
         With `only`, the last of them is `(batch, 1, hidden_dim)`: the output of that
         token. Behind the attention a tower that pools one token needs that one alone,
         which leaves a quarter of the block's arithmetic.
+
+        With `windowed`, the blocks that it numbers attend within windows; tokens stay
+        cut into windows from one such block to the next.
         """
         if factors is None and training:
             factors = self.draw_drop_path(ops.shape(x)[0])
         found = {0: x} if 0 in layers else {}
+        cut, mask = None, None  # the windows that the tokens lie in at present
         for index, block in enumerate(self.blocks[: max(layers)]):
+            number, table = index + 1, rotary
             drop_path = None if factors is None else factors[index]
-            if only is not None and index + 1 == max(layers):
+            if windowed is not None and number in windowed.numbers:
+                if cut is None:
+                    cut = windowed.windows
+                    x = cut.partition(x)
+                    mask = cut.padding_mask(x)
+                table, drop_path = windowed.rotary, cut.repeat(drop_path)
+            elif cut is not None:
+                x, cut, mask = cut.merge(x), None, None
+            if only is not None and number == max(layers):
                 # The backward pass begins here: keeping it costs less than a rerun.
-                x = block(x, rotary=rotary, drop_path=drop_path, only=only)
+                x = block(x, rotary=table, drop_path=drop_path, only=only)
             else:
-                x = self._run_block(block, x, rotary, drop_path)
-            if index + 1 in layers:
-                found[index + 1] = x
+                x = self._run_block(block, x, table, drop_path, mask)
+            if number in layers:
+                found[number] = cut.merge(x) if cut else x
         return found
 
     def _run_block(
@@ -119,15 +134,15 @@ class Tower(keras.Model):
         x: Any,
         rotary: RotaryTable | None,
         drop_path: Any,
+        mask: Any,
     ) -> Any:
+        fixed = {"rotary": rotary, "attention_mask": mask}
         if not self.remat:
-            return block(x, rotary=rotary, drop_path=drop_path)
+            return block(x, drop_path=drop_path, **fixed)
         # Only arrays may cross the boundary of keras.remat, and none may be None.
         if drop_path is None:
-            return keras.remat(lambda z: block(z, rotary=rotary))(x)
-        return keras.remat(lambda z, d: block(z, rotary=rotary, drop_path=d))(
-            x, drop_path
-        )
+            return keras.remat(lambda z: block(z, **fixed))(x)
+        return keras.remat(lambda z, d: block(z, drop_path=d, **fixed))(x, drop_path)
 
     def enable_lora(self, rank: int, alpha: float | None = None) -> None:
         """Adds trainable low-rank updates to every block's `Dense`; freezes the rest.

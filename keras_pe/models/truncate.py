@@ -29,6 +29,8 @@ def truncated(
         final_norm=norm,
         drop_path=rates[number - 1],
     )
+    if encoder.window_size is not None:
+        config["global_blocks"] = [b for b in encoder.global_blocks if b <= number]
     small = PEVisionEncoder.from_config(config)
     pairs = [
         (encoder.patch_embedding, small.patch_embedding),

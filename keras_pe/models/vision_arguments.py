@@ -1,6 +1,12 @@
-"""Checks that the arguments of a vision encoder fit together."""
+"""Checks what a vision encoder is built from, called with and asked for."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from keras_pe.models.features import resolve_layers
 
 Pooling = Literal["attention", "token", "average"] | None
 
@@ -34,3 +40,82 @@ def check_vision_arguments(
             f"2D RoPE needs hidden_dim / num_heads to be a multiple of 4, got "
             f"{hidden_dim} / {num_heads} = {hidden_dim / num_heads:g}."
         )
+
+
+def check_windows(
+    window_size: int | None,
+    global_blocks: Sequence[int],
+    tiled_positions: bool,
+    num_layers: int,
+    native_side: int,
+) -> tuple[int, ...]:
+    """Returns the global blocks counted from 1, in order.
+
+    Args:
+        window_size: side of a window in patches, or None.
+        global_blocks: blocks that are not windowed; negatives count from the end.
+        tiled_positions: whether the position embedding is repeated over the windows.
+        num_layers: blocks of the encoder.
+        native_side: side in patches of the position embedding.
+
+    Raises:
+        ValueError: if they do not fit together, or a block does not exist.
+    """
+    if window_size is None:
+        if global_blocks or tiled_positions:
+            raise ValueError(
+                f"global_blocks and tiled_positions need a window_size, got "
+                f"global_blocks={tuple(global_blocks)}, tiled_positions="
+                f"{tiled_positions} and window_size=None. Without windows every block "
+                f"is global."
+            )
+        return ()
+    if window_size < 1:
+        raise ValueError(
+            f"window_size is the side of a window in patches, at least 1, got "
+            f"{window_size}. Use None for no windows."
+        )
+    if tiled_positions and window_size != native_side:
+        raise ValueError(
+            f"tiled_positions=True puts the position embedding of {native_side}x"
+            f"{native_side} patches on every window, so window_size must be "
+            f"{native_side}, got {window_size}. Use that, or "
+            f"convert(image_size=window_size * patch_size) first."
+        )
+    blocks = resolve_layers(tuple(global_blocks), num_layers)
+    if 0 in blocks:
+        raise ValueError(
+            f"global_blocks are numbered from 1 to {num_layers}, got 0. Upstream's "
+            f"detection code counts from 0: add 1 to its numbers."
+        )
+    return tuple(sorted(set(blocks)))
+
+
+def check_parts(encoder: Any, norm: bool, class_token: bool) -> None:
+    """Raises ValueError if features are asked for that an encoder does not have."""
+    if norm and encoder.norm is None:
+        raise ValueError(
+            "norm=True was asked of an encoder without a final norm "
+            "(final_norm=False; no PE lang or PE spatial model has one). "
+            "Ask for norm=False."
+        )
+    if class_token and not encoder.class_token:
+        raise ValueError(
+            "class_token=True was asked of an encoder without a class token "
+            "(the published G models have none). Ask for class_token=False."
+        )
+
+
+def float_images(images: Any) -> Any:
+    """Returns pictures as a float tensor, or says what is wrong with them."""
+    dtype = keras.backend.standardize_dtype(getattr(images, "dtype", "float32"))
+    if not dtype.startswith(("float", "bfloat")):
+        raise ValueError(
+            f"Images must be floating point in [-1, 1], got {dtype}. "
+            f"PEImageConverter makes them from files, PIL images or uint8 arrays."
+        )
+    if isinstance(images, keras.KerasTensor):
+        return images
+    if dtype == "float64":
+        dtype = "float32"
+    return ops.convert_to_tensor(images, dtype=dtype)

@@ -1,25 +1,29 @@
 """The vision tower of Perception Encoder."""
 
-import functools
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any, Self, Unpack
 
 import keras
 from keras import ops
 
 from keras_pe.layers.attention_pooling import AttentionPooling
 from keras_pe.layers.patch_embedding import PatchEmbedding
-from keras_pe.layers.rope import rotary_table
+from keras_pe.layers.rope import RotaryTable, rotary_table
 from keras_pe.layers.transformer import NORM_EPSILON
-from keras_pe.models.compiled import run_compiled
-from keras_pe.models.features import Features, resolve_layers
+from keras_pe.layers.windows import WindowedBlocks, Windows
+from keras_pe.models.convert import Changes, KernelResize, converted
 from keras_pe.models.presets_property import PresetsProperty
-from keras_pe.models.tower import Tower
 from keras_pe.models.truncate import truncated
-from keras_pe.models.vision_arguments import Pooling, check_vision_arguments
+from keras_pe.models.vision_arguments import (
+    Pooling,
+    check_vision_arguments,
+    check_windows,
+)
+from keras_pe.models.vision_features import VisionFeatures
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class PEVisionEncoder(Tower):
+class PEVisionEncoder(VisionFeatures):
     """Perception Encoder's vision transformer: 2D RoPE, pre-norm, attention pooling.
 
     Called on pictures it returns what the published tower returns: the pooled and
@@ -51,6 +55,13 @@ class PEVisionEncoder(Tower):
             instead scales positions to the model's native grid, a side in patches:
             the same at the native size, not at others.
         remat: whether blocks are recomputed in the backward pass to save memory.
+        window_size: side in patches of the windows that blocks attend in, for pictures
+            larger than a window; None, as in pretraining: the whole picture. See
+            `keras_pe.layers.windows`.
+        global_blocks: blocks that see the whole picture in spite of windows, counted
+            from 1 (negatives from the end).
+        tiled_positions: whether windows, of the native size, each get the position
+            embedding as it is, instead of the picture one resampled to its size.
         name: name of the model.
         dtype: dtype or dtype policy of all layers.
 
@@ -90,6 +101,9 @@ class PEVisionEncoder(Tower):
         rope: bool = True,
         rope_reference_grid: int | None = None,
         remat: bool = False,
+        window_size: int | None = None,
+        global_blocks: Sequence[int] = (),
+        tiled_positions: bool = False,
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
@@ -110,6 +124,12 @@ class PEVisionEncoder(Tower):
         )
         if output_bias and output_dim is None:
             raise ValueError("output_bias=True needs an output_dim, got None.")
+        side = image_size // patch_size
+        self.window_size = window_size
+        self.global_blocks = check_windows(
+            window_size, global_blocks, tiled_positions, num_layers, side
+        )
+        self.tiled_positions = tiled_positions
         self.image_size = image_size
         self.patch_size = patch_size
         self.output_dim = output_dim
@@ -123,12 +143,12 @@ class PEVisionEncoder(Tower):
 
         # === Layers ===
         policy = self.dtype_policy
-        side = image_size // patch_size
         self.patch_embedding = PatchEmbedding(
             patch_size,
             hidden_dim,
             native_grid=(side, side),
             class_token=class_token,
+            tiled_positions=tiled_positions,
             dtype=policy,
             name="patch_embedding",
         )
@@ -247,21 +267,48 @@ class PEVisionEncoder(Tower):
         x = self.patch_embedding(  # (batch, tokens, hidden_dim)
             images, masked_patches=masked_patches, mask_embedding=mask_embedding
         )
-        rotary = None
-        if self.rope:
-            tables = rotary_table(
-                grid,
-                self.head_dim,
-                class_token=self.class_token,
-                reference_grid=self.rope_reference_grid,
-            )
-            rotary = tuple(ops.convert_to_tensor(table) for table in tables)
+        rotary = self._rotary(grid)
         if kept_patches is not None:
             x, rotary = self._keep(x, rotary, kept_patches)
         x = self.pre_norm(x)
-        return self.run_blocks(x, layers, rotary, training, drop_path_factors)
+        return self.run_blocks(
+            x,
+            layers,
+            rotary,
+            training,
+            drop_path_factors,
+            windowed=self._windowed_blocks(grid),
+        )
+
+    def _rotary(self, grid: tuple[int, int]) -> RotaryTable | None:
+        if not self.rope:
+            return None
+        cos, sin = rotary_table(
+            grid,
+            self.head_dim,
+            class_token=self.class_token,
+            reference_grid=self.rope_reference_grid,
+        )
+        return ops.convert_to_tensor(cos), ops.convert_to_tensor(sin)
+
+    def _windowed_blocks(self, grid: tuple[int, int]) -> WindowedBlocks | None:
+        if self.window_size is None:
+            return None
+        windows = Windows.over(grid, self.window_size, self.class_token)
+        if windows is None:  # one covers the picture
+            return None
+        numbers = set(range(1, self.num_layers + 1)) - set(self.global_blocks)
+        # Positions start anew in each window: it looks like a picture of its size.
+        rotary = self._rotary(windows.window)
+        return WindowedBlocks(windows, frozenset(numbers), rotary)
 
     def _keep(self, x: Any, rotary: Any, kept_patches: Any) -> tuple[Any, Any]:
+        if self.window_size is not None:
+            raise ValueError(
+                f"kept_patches leaves no grid to cut into windows: it needs an encoder "
+                f"without windows, got window_size={self.window_size}. Pass "
+                f"kept_patches=None, or encoder.convert(window_size=None)."
+            )
         kept = ops.cast(kept_patches, "int32")
         if self.class_token:
             kept = ops.pad(kept + 1, ((0, 0), (1, 0)))  # token 0 always stays
@@ -277,92 +324,7 @@ class PEVisionEncoder(Tower):
             return (*tokens[:2], channels)
         return (tokens[0], channels)
 
-    # === Looking inside ===
-    def features(
-        self,
-        images: Any,
-        layers: int | list[int] | tuple[int, ...] = -1,
-        norm: bool = False,
-        class_token: bool = False,
-    ) -> Features | list[Features]:
-        """Returns the tokens of one layer or of several, from one forward pass.
-
-        Args:
-            images: `(batch, height, width, 3)` in [-1, 1].
-            layers: layer k is the output of block k, 0 the input of the first block,
-                negatives count from the end. No block past the last one asked for is
-                run.
-            norm: whether the encoder's final norm is applied to each.
-            class_token: whether the class token is kept, first.
-
-        Returns:
-            One `Features` for a number, a list of them, in the order asked, for a
-            list.
-
-        Raises:
-            ValueError: if a layer does not exist, or `norm` or `class_token` is asked
-                of an encoder without one, or the size is not in whole patches.
-
-        Example:
-            >>> f = encoder.features(images, layers=[-4, -1])  # doctest: +SKIP
-            >>> f[0].values, f[0].layer, f[0].grid             # doctest: +SKIP
-        """
-        numbers = resolve_layers(layers, self.num_layers)
-        if norm and self.norm is None:
-            raise ValueError(
-                "norm=True was asked of an encoder without a final norm "
-                "(final_norm=False; no PE lang or PE spatial model has one). "
-                "Ask for norm=False."
-            )
-        if class_token and not self.class_token:
-            raise ValueError(
-                "class_token=True was asked of an encoder without a class token "
-                "(the published G models have none). Ask for class_token=False."
-            )
-        images = self.checked_images(images)
-        grid = self.patch_embedding.grid(images.shape)
-        method = functools.partial(
-            self._feature_values, layers=numbers, norm=norm, class_token=class_token
-        )
-        key = ("features", numbers, norm, class_token)
-        values = run_compiled(self, key, method, images)
-        found = [
-            Features(value, layer, norm, grid, class_token)
-            for value, layer in zip(values, numbers, strict=True)
-        ]
-        return found[0] if isinstance(layers, int) else found
-
-    def _feature_values(
-        self, images: Any, layers: tuple[int, ...], norm: bool, class_token: bool
-    ) -> list[Any]:
-        tokens = self._tokens(images, tuple(sorted(set(layers))))
-        if norm and self.norm is not None:
-            tokens = {layer: self.norm(x) for layer, x in tokens.items()}
-        if self.class_token and not class_token:
-            tokens = {layer: x[:, 1:] for layer, x in tokens.items()}
-        return [tokens[layer] for layer in layers]
-
-    def encode(self, images: Any) -> Any:
-        """Returns the tower's output, compiled: the inference twin of calling it."""
-        return run_compiled(self, "encode", self._encode, self.checked_images(images))
-
-    def _encode(self, images: Any) -> Any:
-        return self(images, training=False)
-
-    def checked_images(self, images: Any) -> Any:
-        """Returns pictures as a float tensor, or says what is wrong with them."""
-        dtype = keras.backend.standardize_dtype(getattr(images, "dtype", "float32"))
-        if not dtype.startswith(("float", "bfloat")):
-            raise ValueError(
-                f"Images must be floating point in [-1, 1], got {dtype}. "
-                f"PEImageConverter makes them from files, PIL images or uint8 arrays."
-            )
-        if isinstance(images, keras.KerasTensor):
-            return images
-        if dtype == "float64":
-            dtype = "float32"
-        return ops.convert_to_tensor(images, dtype=dtype)
-
+    # === Other encoders from this one ===
     def truncate(self, layer: int, norm: bool = False) -> "PEVisionEncoder":
         """Returns a new encoder that keeps the blocks 1 to `layer`, weights copied.
 
@@ -380,8 +342,42 @@ class PEVisionEncoder(Tower):
         """
         return truncated(self, layer, norm)
 
+    def convert(
+        self,
+        patch_size: int | None = None,
+        image_size: int | None = None,
+        kernel_resize: KernelResize = "bilinear",
+        **changes: Unpack[Changes],
+    ) -> Self:
+        """Returns a new encoder for another patch or picture size, weights copied.
+
+        Args:
+            patch_size: side of a patch, pixels; None keeps it.
+            image_size: side that the position embedding is resampled for; None keeps
+                its grid, so that 448 pixels in patches of 14 become 512 in 16.
+            kernel_resize: "bilinear" for pictures with detail for the new size,
+                "pseudo_inverse" for enlarged ones; see `keras_pe.models.convert`.
+            changes: constructor arguments to set along: `window_size`,
+                `global_blocks`, `tiled_positions`, `rope_reference_grid`, `drop_path`
+                and `remat`. Those left out stay as they are.
+
+        Returns:
+            An encoder of the same class.
+
+        Raises:
+            ValueError: if the sizes do not fit, or the encoder has LoRA or is
+                quantised.
+            TypeError: if there is no such change.
+        """
+        return converted(self, patch_size, image_size, kernel_resize, **changes)
+
     # === Config ===
     def get_config(self) -> dict[str, Any]:
+        windows = {
+            "window_size": self.window_size,
+            "global_blocks": list(self.global_blocks),
+            "tiled_positions": self.tiled_positions,
+        }
         return {
             **self.tower_config(),
             "image_size": self.image_size,
@@ -394,6 +390,8 @@ class PEVisionEncoder(Tower):
             "output_bias": self.output_bias,
             "rope": self.rope,
             "rope_reference_grid": self.rope_reference_grid,
+            # Without windows a preset stays readable to versions that know of none.
+            **(windows if self.window_size is not None else {}),
         }
 
     @classmethod

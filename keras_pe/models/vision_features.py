@@ -1,0 +1,122 @@
+"""What a vision encoder shows of its layers."""
+
+import functools
+from typing import Any
+
+from keras import ops
+
+from keras_pe.models.compiled import run_compiled
+from keras_pe.models.features import Features, resolve_layers
+from keras_pe.models.tower import Tower
+from keras_pe.models.vision_arguments import check_parts, float_images
+
+
+class VisionFeatures(Tower):
+    """The part of `PEVisionEncoder` that looks inside, and runs it compiled."""
+
+    patch_embedding: Any
+    norm: Any
+    class_token: bool
+
+    def _tokens(
+        self, images: Any, layers: tuple[int, ...], *, training: bool | None = None
+    ) -> dict[int, Any]:
+        raise NotImplementedError  # the encoder's own
+
+    def features(
+        self,
+        images: Any,
+        layers: int | list[int] | tuple[int, ...] = -1,
+        norm: bool = False,
+        class_token: bool = False,
+    ) -> Features | list[Features]:
+        """Returns the tokens of one layer or of several, from one forward pass.
+
+        Args:
+            images: `(batch, height, width, 3)` in [-1, 1].
+            layers: layer k is the output of block k, 0 the input of the first block,
+                negatives count from the end. No block past the last one asked for is
+                run.
+            norm: whether the encoder's final norm is applied to each.
+            class_token: whether the class token is kept, first.
+
+        Returns:
+            One `Features` for a number, a list of them, in the order asked, for a
+            list.
+
+        Raises:
+            ValueError: if a layer does not exist, or `norm` or `class_token` is asked
+                of an encoder without one, or the size is not in whole patches.
+
+        Example:
+            >>> f = encoder.features(images, layers=[-4, -1])  # doctest: +SKIP
+            >>> f[0].values, f[0].layer, f[0].grid             # doctest: +SKIP
+        """
+        numbers = resolve_layers(layers, self.num_layers)
+        check_parts(self, norm, class_token)
+        images = self.checked_images(images)
+        grid = self.patch_embedding.grid(images.shape)
+        method = functools.partial(
+            self._feature_values, layers=numbers, norm=norm, class_token=class_token
+        )
+        key = ("features", numbers, norm, class_token)
+        values = run_compiled(self, key, method, images)
+        found = [
+            Features(value, layer, norm, grid, class_token)
+            for value, layer in zip(values, numbers, strict=True)
+        ]
+        return found[0] if isinstance(layers, int) else found
+
+    def _feature_values(
+        self, images: Any, layers: tuple[int, ...], norm: bool, class_token: bool
+    ) -> list[Any]:
+        tokens = self._tokens(images, tuple(sorted(set(layers))))
+        if norm and self.norm is not None:
+            tokens = {layer: self.norm(x) for layer, x in tokens.items()}
+        if self.class_token and not class_token:
+            tokens = {layer: x[:, 1:] for layer, x in tokens.items()}
+        return [tokens[layer] for layer in layers]
+
+    def feature_map(
+        self,
+        images: Any,
+        layer: int = -1,
+        norm: bool = False,
+        training: bool | None = None,
+    ) -> Any:
+        """Returns one layer's patches as a map, for a head that trains on it.
+
+        Unlike `features` it is part of the step that calls it: gradients flow, and
+        stochastic depth is active in training.
+
+        Args:
+            images: `(batch, height, width, 3)` in [-1, 1].
+            layer: as in `features`.
+            norm: whether the final norm is applied.
+            training: whether stochastic depth is active.
+
+        Returns:
+            `(batch, rows, columns, hidden_dim)`.
+
+        Raises:
+            ValueError: as `features`.
+        """
+        (number,) = resolve_layers(layer, self.num_layers)
+        check_parts(self, norm, class_token=False)
+        grid = self.patch_embedding.grid(images.shape)
+        x = self._tokens(images, (number,), training=training)[number]
+        if norm and self.norm is not None:
+            x = self.norm(x)
+        x = x[:, 1:] if self.class_token else x
+        return ops.reshape(x, (-1, *grid, self.hidden_dim))
+
+    def encode(self, images: Any) -> Any:
+        """Returns the tower's output, compiled: the inference twin of calling it."""
+        return run_compiled(self, "encode", self._encode, self.checked_images(images))
+
+    def _encode(self, images: Any) -> Any:
+        return self(images, training=False)
+
+    def checked_images(self, images: Any) -> Any:
+        """Returns pictures as a float tensor, or says what is wrong with them."""
+        return float_images(images)
