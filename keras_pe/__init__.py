@@ -12,6 +12,7 @@ from keras_pe.models.text_encoder import PETextEncoder  # noqa: E402
 from keras_pe.models.vision_encoder import PEVisionEncoder  # noqa: E402
 from keras_pe.preprocessing.image import PEImageConverter  # noqa: E402
 from keras_pe.preprocessing.tokenizer import PETokenizer  # noqa: E402
+from keras_pe.preprocessing.video import PEVideoConverter  # noqa: E402
 
 __all__ = [
     "PECore",
@@ -20,6 +21,7 @@ __all__ = [
     "PESpatial",
     "PETextEncoder",
     "PETokenizer",
+    "PEVideoConverter",
     "PEVisionEncoder",
     "ZeroShotClassifier",
 ]

@@ -9,7 +9,16 @@ import keras
 import pytest
 
 pytestmark = pytest.mark.quick
-HEAVY = ("tensorflow", "torch", "jax", "keras_hub", "matplotlib", "grain", "pandas")
+HEAVY = (
+    "tensorflow",
+    "torch",
+    "jax",
+    "keras_hub",
+    "matplotlib",
+    "grain",
+    "pandas",
+    "av",
+)
 
 
 def modules_after(statement):

@@ -1,5 +1,25 @@
-"""Evaluation protocols."""
+"""Evaluation protocols: zero-shot classification and retrieval, reproducibly."""
 
+from keras_pe.evaluation.accuracy import evaluate_zero_shot
+from keras_pe.evaluation.hashes import data_hash, weights_hash
+from keras_pe.evaluation.intervals import Score
+from keras_pe.evaluation.result import EvaluationResult
+from keras_pe.evaluation.retrieval import evaluate_retrieval, retrieval_recall
+from keras_pe.evaluation.samples import VideoProtocol
+from keras_pe.evaluation.templates import TEMPLATES, read_templates
 from keras_pe.evaluation.zero_shot import Prediction, ZeroShotClassifier
 
-__all__ = ["Prediction", "ZeroShotClassifier"]
+__all__ = [
+    "TEMPLATES",
+    "EvaluationResult",
+    "Prediction",
+    "Score",
+    "VideoProtocol",
+    "ZeroShotClassifier",
+    "data_hash",
+    "evaluate_retrieval",
+    "evaluate_zero_shot",
+    "read_templates",
+    "retrieval_recall",
+    "weights_hash",
+]

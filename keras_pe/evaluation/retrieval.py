@@ -1,16 +1,32 @@
-"""Image-text retrieval: recall at k in both directions."""
+"""Image-text and video-text retrieval: recall at k in both directions."""
 
+from __future__ import annotations
+
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from keras_pe.evaluation.hashes import data_hash, weights_hash
+from keras_pe.evaluation.intervals import NUM_RESAMPLES, Score, mean_score
+from keras_pe.evaluation.ranks import CHUNK_SIZE, Matches, match_ranks
+from keras_pe.evaluation.result import EvaluationResult, package_versions
+from keras_pe.evaluation.samples import SampleEmbedder, VideoProtocol, check_modes
+from keras_pe.evaluation.zero_shot import embed_texts
+from keras_pe.models.core import PECore
+from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.preprocessing.tokenizer import PETokenizer
+
+KS = (1, 5, 10)
 
 
 def retrieval_recall(  # both (pairs, channels), unit length
     image_embeddings: np.ndarray,
     text_embeddings: np.ndarray,
     captions: Sequence[object] | None = None,
-    ks: Sequence[int] = (1, 5, 10),
-    chunk_size: int = 1024,
+    ks: Sequence[int] = KS,
+    chunk_size: int = CHUNK_SIZE,
 ) -> dict[str, float]:
     """Returns how often a match is among the k nearest, both ways.
 
@@ -44,22 +60,213 @@ def retrieval_recall(  # both (pairs, channels), unit length
     pairs = len(image_embeddings)
     if captions is not None and len(captions) != pairs:
         raise ValueError(f"Expected {pairs} captions, one a pair, got {len(captions)}.")
-    numbers: dict[object, int] = {}
-    keys = range(pairs) if captions is None else captions
-    groups = np.array([numbers.setdefault(key, len(numbers)) for key in keys])
-    found = {}
-    for name, queries, targets in (
-        ("image_to_text", image_embeddings, text_embeddings),
-        ("text_to_image", text_embeddings, image_embeddings),
-    ):
-        ranks = np.empty(pairs, np.int64)
-        for start in range(0, pairs, chunk_size):
-            rows = slice(start, start + chunk_size)
-            similarities = queries[rows] @ targets.T  # (chunk, pairs)
-            match = groups[rows, None] == groups[None, :]
-            best = np.where(match, similarities, -np.inf).max(axis=1, keepdims=True)
-            # Non-matches that tie come first: a constant model scores nothing.
-            ranks[rows] = ((similarities >= best) & ~match).sum(axis=1)
-        for k in ks:
-            found[f"{name}_recall_at_{k}"] = float((ranks < k).mean())
-    return found
+    matches = Matches(pairs, np.arange(pairs), captions)
+    ranks = both_ranks(image_embeddings, text_embeddings, matches, chunk_size)
+    return {
+        f"{name}_recall_at_{k}": float((found < k).mean())
+        for name, found in ranks.items()
+        for k in ks
+    }
+
+
+def both_ranks(  # (pictures, channels), (texts, channels)
+    image_embeddings: np.ndarray,
+    text_embeddings: np.ndarray,
+    matches: Matches,
+    chunk_size: int = CHUNK_SIZE,
+    dsl_scale: float | None = None,
+) -> dict[str, np.ndarray]:
+    """Ranks the best match of each picture and each text; see `match_ranks`.
+
+    Args:
+        image_embeddings: `(pictures, channels)`.
+        text_embeddings: `(texts, channels)`.
+        matches: which belong together.
+        chunk_size: rows of the similarity matrix held at once.
+        dsl_scale: of the re-weighting, over the queries of each direction. None: none.
+
+    Returns:
+        "image_to_text": int64 `(pictures,)`; "text_to_image": int64 `(texts,)`.
+    """
+    options = chunk_size, dsl_scale
+    return {
+        "image_to_text": match_ranks(
+            image_embeddings, text_embeddings, matches.of_pictures, *options
+        ),
+        "text_to_image": match_ranks(
+            text_embeddings, image_embeddings, matches.of_texts, *options
+        ),
+    }
+
+
+def evaluate_retrieval(
+    model: PECore,
+    tokenizer: PETokenizer,
+    pictures: Sequence[Any],
+    texts: Sequence[str | Sequence[str]],
+    pictures_of_text: Sequence[int | Sequence[int]] | None = None,
+    dsl_scale: float | None = None,
+    ks: Sequence[int] = KS,
+    resize_modes: Sequence[str] = ("squash", "center_crop"),
+    image_converter: PEImageConverter | None = None,
+    video: VideoProtocol | None = None,
+    batch_size: int = 32,
+    chunk_size: int = CHUNK_SIZE,
+    seed: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
+    max_skipped_share: float = 0.01,
+    hash_contents: bool = True,
+    progress: bool = False,
+) -> EvaluationResult:
+    """Evaluates retrieval of texts by pictures and of pictures by texts.
+
+    A query counts as found if any of its matches is among the first k. Equal texts
+    share their pictures. Texts are used as they are, without prompts.
+
+    Args:
+        model: a `PECore`.
+        tokenizer: the model's `PETokenizer`.
+        pictures: paths or whatever `PEImageConverter` takes; videos with `video`.
+        texts: without `pictures_of_text`: for each picture its caption, or a list of
+            them. With it: all texts.
+        pictures_of_text: for each text the place of its picture, or of several.
+        dsl_scale: scale of the re-weighting `scores * softmax(scale * scores)` over
+            the queries. Upstream does it by default, with 1.0. None: plain cosines.
+        ks: the numbers of neighbours.
+        resize_modes: "squash", "center_crop" or both.
+        image_converter: how pictures are prepared, but for the resize mode; None makes
+            one of the model's size.
+        video: how videos are embedded; None: these are pictures.
+        batch_size: pictures, frames or texts a forward pass.
+        chunk_size: rows of the similarity matrix held at once.
+        seed: of the bootstrap. Pictures are drawn with all of their texts.
+        num_resamples: number of draws.
+        max_skipped_share: share of unreadable pictures that stops the run. Texts that
+            belong to skipped pictures alone are left out with them.
+        hash_contents: whether `data_hash` reads all files, or names and sizes.
+        progress: whether a progress bar is shown.
+
+    Returns:
+        An `EvaluationResult` with `image_to_text_recall_at_1` and so on.
+
+    Raises:
+        ValueError: if arguments do not fit together.
+        PictureError: if too many pictures can't be read.
+
+    Source: Perception Encoder, section 2.2 and appendix B.1.2; upstream
+    `zeroshot_retrieval.py`.
+
+    Example:
+        >>> texts = [["a cat", "a pet"], ["a dog"]]             # doctest: +SKIP
+        >>> print(evaluate_retrieval(model, tokenizer, ["cat.jpg", "dog.jpg"], texts))
+        ... # doctest: +SKIP
+    """
+    modes = check_modes(resize_modes)
+    flat, places = _flat_texts(texts, pictures_of_text, len(pictures))
+    Matches(len(pictures), places, flat)  # complains before hours of work
+    _check_options(ks, chunk_size, dsl_scale)
+    video = video and video.for_task(average="normalized", unit_length=False)
+    embedder = SampleEmbedder(
+        model, image_converter, video, batch_size, max_skipped_share, progress
+    )
+    kept, embeddings, report = embedder.embed_modes(pictures, modes)
+    kept_texts, kept_places = _without_skipped(places, kept)
+    kept_flat = [flat[i] for i in kept_texts]
+    text_embeddings = embed_texts(
+        model, tokenizer, kept_flat, min(batch_size, max(1, len(kept_flat)))
+    )
+    matches = Matches(len(kept), kept_places, kept_flat)
+    owners = {
+        "image_to_text": np.arange(len(kept)),
+        "text_to_image": np.array([several[0] for several in kept_places]),
+    }
+    scores: dict[str, dict[str, Score]] = {}
+    for mode in modes:
+        ranks = both_ranks(
+            embeddings[mode], text_embeddings, matches, chunk_size, dsl_scale
+        )
+        scores[mode] = {
+            f"{name}_recall_at_{k}": mean_score(
+                found < k, owners[name], seed, num_resamples
+            )
+            for name, found in ranks.items()
+            for k in ks
+        }
+    truncation = getattr(tokenizer, "last_report", None)
+    return EvaluationResult(
+        task="video-text retrieval" if video else "image-text retrieval",
+        protocol={
+            "resize_modes": list(modes),
+            "converter": embedder.settings,
+            "video": dataclasses.asdict(video) if video else None,
+            "dsl_scale": None if dsl_scale is None else float(dsl_scale),
+            "num_texts": len(flat),
+            "scored_texts": len(kept_flat),
+            "truncated_texts": truncation.num_truncated if truncation else 0,
+            "context_length": tokenizer.context_length,
+            "num_pictures": len(pictures),
+            "dtype": model.vision_encoder.dtype_policy.name,
+            "batch_size": int(batch_size),
+            "num_resamples": int(num_resamples),
+            "max_skipped_share": float(max_skipped_share),
+            "data_hash_of": "contents" if hash_contents else "names and sizes",
+        },
+        scores=scores,
+        chosen_by=f"text_to_image_recall_at_{min(ks)}",
+        weights_hash=weights_hash(model),
+        data_hash=data_hash(pictures, [flat, places], hash_contents),
+        seed=int(seed),
+        num_samples=len(kept),
+        skipped=tuple(report.skipped),
+        versions=package_versions(),
+    )
+
+
+def _flat_texts(
+    texts: Sequence[str | Sequence[str]],
+    pictures_of_text: Sequence[int | Sequence[int]] | None,
+    num_pictures: int,
+) -> tuple[list[str], list[list[int]]]:
+    """Returns all texts, and for each the places of its pictures."""
+    flat: list[str] = []
+    places: list[list[int]] = []
+    if pictures_of_text is None:
+        if len(texts) != num_pictures:
+            raise ValueError(
+                f"Expected the captions of each of {num_pictures} pictures, got "
+                f"{len(texts)}. For a flat list of texts give pictures_of_text."
+            )
+        for picture, captions in enumerate(texts):
+            several = [captions] if isinstance(captions, str) else list(captions)
+            flat += several
+            places += [[picture]] * len(several)
+    else:
+        flat = list(texts)  # type: ignore[arg-type]
+        places = [np.atleast_1d(several).tolist() for several in pictures_of_text]
+    wrong = [text for text in flat if not isinstance(text, str)]
+    if wrong or not flat:
+        raise ValueError(
+            f"Expected at least one text, and texts only, got {wrong[:1] or 'none'}."
+        )
+    return flat, places
+
+
+def _without_skipped(
+    places: list[list[int]], kept: np.ndarray
+) -> tuple[list[int], list[list[int]]]:
+    """Returns the texts that are left, and their pictures, counted anew."""
+    new_place = {int(old): new for new, old in enumerate(kept)}
+    texts, renumbered = [], []
+    for text, several in enumerate(places):
+        left = [new_place[picture] for picture in several if picture in new_place]
+        if left:
+            texts.append(text)
+            renumbered.append(left)
+    return texts, renumbered
+
+
+def _check_options(ks: Sequence[int], chunk_size: int, dsl_scale: float | None) -> None:
+    if not ks or min(ks) < 1:
+        raise ValueError(f"ks={ks!r}: expected numbers of at least 1.")
+    one = np.ones((1, 1), "float32")
+    match_ranks(one, one, Matches(1, [0]).of_texts, chunk_size, dsl_scale)

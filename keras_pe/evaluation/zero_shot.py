@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_pe.evaluation.templates import TEMPLATES, fill
 from keras_pe.models.compiled import no_gradient
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.batches import PictureBatches, load_batches
@@ -14,13 +15,9 @@ from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.tokenizer import PETokenizer
 
 # A short, general set; a data set of its own deserves templates of its own.
-DEFAULT_TEMPLATES = (
-    "{}",
-    "a photo of a {}.",
-    "a picture of a {}.",
-    "an image of a {}.",
-    "a drawing of a {}.",
-)
+DEFAULT_TEMPLATES = TEMPLATES["general"]
+# Prompts whose embeddings are held at once; ImageNet has 80,000.
+MAX_PROMPTS = 8192
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,15 +104,11 @@ class ZeroShotClassifier:
             image_size=model.vision_encoder.image_size
         )
         self.batch_size = batch_size
-        self.class_matrix = self._class_matrix()  # (classes, output_dim), unit length
+        # (classes, output_dim), unit length
+        self.class_matrix, _ = class_vectors(
+            model, tokenizer, names, templates, batch_size
+        )
         self.logit_scale = float(np.exp(ops.convert_to_numpy(model.logit_scale)))
-
-    def _class_matrix(self) -> np.ndarray:
-        prompts = [t.format(name) for name in self.class_names for t in self.templates]
-        embeddings = embed_texts(self.model, self.tokenizer, prompts, self.batch_size)
-        shape = (len(self.class_names), len(self.templates), -1)
-        mean = embeddings.reshape(shape).mean(axis=1)
-        return mean / np.linalg.norm(mean, axis=1, keepdims=True)
 
     def similarities(self, images: Any) -> np.ndarray:
         """Returns the cosines of prepared pictures with all classes.
@@ -188,23 +181,57 @@ class ZeroShotClassifier:
         ]
 
 
+def class_vectors(
+    model: PECore,
+    tokenizer: PETokenizer,
+    class_names: Sequence[str],
+    templates: Sequence[str],
+    batch_size: int = 32,
+) -> tuple[np.ndarray, int]:
+    """Embeds classes: the mean of their prompts' unit embeddings, of unit length.
+
+    Args:
+        model: a `PECore`.
+        tokenizer: the model's `PETokenizer`.
+        class_names: names of the classes.
+        templates: prompts with one `{}` (or `{c}`) for the class name.
+        batch_size: texts a forward pass.
+
+    Returns:
+        float32 `(classes, output_dim)`, and how many prompts were too long for the
+        model and lost their ends.
+    """
+    vectors, truncated = [], 0
+    step = max(1, MAX_PROMPTS // len(templates))
+    for start in range(0, len(class_names), step):
+        names = class_names[start : start + step]
+        prompts = [fill(template, name) for name in names for template in templates]
+        embeddings = embed_texts(model, tokenizer, prompts, batch_size)
+        mean = embeddings.reshape((len(names), len(templates), -1)).mean(axis=1)
+        vectors.append(mean / np.linalg.norm(mean, axis=1, keepdims=True))
+        report = getattr(tokenizer, "last_report", None)
+        truncated += report.num_truncated if report is not None else 0
+    return np.concatenate(vectors), truncated
+
+
 def embed_texts(
     model: PECore, tokenizer: PETokenizer, texts: Sequence[str], batch_size: int = 32
 ) -> np.ndarray:
     """Returns unit-length embeddings of texts, `(count, output_dim)` float32."""
     token_ids = tokenizer(list(texts))
-    return _in_batches(model.encode_text, token_ids, batch_size, model.output_dim)
+    return embed_in_batches(model.encode_text, token_ids, batch_size, model.output_dim)
 
 
 def embed_images(model: PECore, images: Any, batch_size: int = 32) -> np.ndarray:
     """Returns unit-length embeddings of prepared pictures, float32."""
     images = np.asarray(images, dtype="float32")
-    return _in_batches(model.encode_image, images, batch_size, model.output_dim)
+    return embed_in_batches(model.encode_image, images, batch_size, model.output_dim)
 
 
-def _in_batches(
+def embed_in_batches(
     encode: Any, inputs: np.ndarray, batch_size: int, output_dim: int
 ) -> np.ndarray:
+    """Returns `encode` of inputs, batch by batch, `(count, output_dim)` float32."""
     embeddings = np.empty((len(inputs), output_dim), "float32")
     with no_gradient():
         for start in range(0, len(inputs), batch_size):

@@ -5,14 +5,19 @@ from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.image_file import PictureError
 from keras_pe.preprocessing.skip_report import SkippedPicture, SkipReport
 from keras_pe.preprocessing.tokenizer import PETokenizer, TruncationReport
+from keras_pe.preprocessing.video import PEVideoConverter, frame_indices
+from keras_pe.preprocessing.video_file import VideoError
 
 __all__ = [
     "PEImageConverter",
     "PETokenizer",
+    "PEVideoConverter",
     "PictureBatches",
     "PictureError",
     "SkipReport",
     "SkippedPicture",
     "TruncationReport",
+    "VideoError",
+    "frame_indices",
     "load_batches",
 ]

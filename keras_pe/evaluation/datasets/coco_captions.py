@@ -1,0 +1,59 @@
+"""COCO captions: one JSON file for all pictures of a split."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from keras_pe.evaluation.datasets.files import check_there, folder, read_json
+from keras_pe.evaluation.datasets.types import Captioned
+
+
+def read_coco_captions(
+    annotations: str | os.PathLike[str],
+    images: str | os.PathLike[str],
+    max_captions: int | None = None,
+) -> Captioned:
+    """Reads pictures and captions in COCO's layout.
+
+    Args:
+        annotations: such as `annotations/captions_val2014.json`, with `"images"`
+            (`id`, `file_name`) and `"annotations"` (`image_id`, `caption`).
+        images: folder of the pictures.
+        max_captions: captions to take of each picture, the first ones. Five is usual
+            in retrieval, some pictures have six or seven. None: all.
+
+    Returns:
+        `Captioned`, in the order of `"images"`; pictures without captions left out.
+
+    Raises:
+        FileNotFoundError: naming pictures that are missing.
+        ValueError: if it is no such file.
+
+    Source: https://cocodataset.org/#format-data, "Image Captioning".
+
+    Example:
+        >>> coco = read_coco_captions("captions_val2014.json", "val2014", 5)
+        ... # doctest: +SKIP
+    """
+    directory = folder(images, "the pictures")
+    content = read_json(annotations)
+    try:
+        files = {entry["id"]: str(entry["file_name"]) for entry in content["images"]}
+        captions: dict[int, list[str]] = {number: [] for number in files}
+        for entry in content["annotations"]:
+            captions[entry["image_id"]].append(entry["caption"].strip())
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{annotations} has not the layout of COCO captions "
+            f"({type(error).__name__}: {error}): expected images with id and file_name "
+            "and annotations with image_id and caption."
+        ) from error
+    described = {number: texts for number, texts in captions.items() if texts}
+    paths: tuple[Path, ...] = tuple(directory / files[number] for number in described)
+    if not paths:
+        raise ValueError(f"{annotations} holds no captions.")
+    check_there(paths, "pictures")
+    return Captioned(
+        paths, tuple(tuple(texts[:max_captions]) for texts in described.values())
+    )

@@ -1,0 +1,61 @@
+"""Looking for files, and saying clearly which are not there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".webp")
+
+
+def folder(path: str | os.PathLike[str], what: str) -> Path:
+    """Returns a folder.
+
+    Raises:
+        FileNotFoundError: if it is none, saying what was expected there.
+    """
+    found = Path(path)
+    if not found.is_dir():
+        raise FileNotFoundError(f"No folder {found}: expected {what}.")
+    return found
+
+
+def listed(directory: Path, suffixes: Collection[str]) -> list[Path]:
+    """Returns the files of a folder with these suffixes, sorted by name."""
+    return sorted(
+        path
+        for path in directory.iterdir()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    )
+
+
+def check_there(paths: Iterable[Path], what: str) -> None:
+    """Raises FileNotFoundError naming the first files that are missing."""
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        more = f", and {len(missing) - 3} more" if len(missing) > 3 else ""
+        names = ", ".join(map(str, missing[:3]))
+        raise FileNotFoundError(f"Missing {what}: {names}{more}.")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Returns the content of a JSON file.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+        ValueError: if it is damaged.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON file: {error}.") from error
+
+
+def read_lines(path: str | os.PathLike[str]) -> list[str]:
+    """Returns the lines of a text file that are not empty."""
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip()]

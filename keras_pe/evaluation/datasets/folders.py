@@ -1,0 +1,108 @@
+"""One folder a class: ImageNet and its relatives, Kinetics, UCF101, your own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from keras_pe.evaluation.datasets.files import (
+    PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    folder,
+    listed,
+    read_json,
+    read_lines,
+)
+from keras_pe.evaluation.datasets.types import Labelled
+
+FilePath = str | os.PathLike[str]
+
+
+def read_image_folder(root: FilePath, names: FilePath | None = None) -> Labelled:
+    """Reads pictures in folders of their class.
+
+    Args:
+        root: such as ImageNet's `val`, with `n01440764/*.JPEG` and so on.
+        names: None takes the folders' names, with spaces for underscores. A `.json`
+            file says what the classes of the folders are called, and which there are:
+            `{"n01440764": "tench", ...}`, or `{"0": ["n01440764", "tench"], ...}`
+            (Keras' `imagenet_class_index.json`), or a list of names in the order of
+            the sorted folders. A `.txt` file is such a list, one a line.
+
+    Returns:
+        `Labelled`; classes without pictures of their own still compete.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no picture in it.
+        ValueError: if names and folders do not fit together.
+
+    Example:
+        >>> val = read_image_folder("imagenet/val", "class_index.json")
+        ... # doctest: +SKIP
+        >>> val.class_names[0]                                  # doctest: +SKIP
+        'tench'
+    """
+    return _read(root, names, PICTURE_SUFFIXES)
+
+
+def read_video_folder(root: FilePath, names: FilePath | None = None) -> Labelled:
+    """Reads videos in folders of their class; see `read_image_folder`."""
+    return _read(root, names, VIDEO_SUFFIXES)
+
+
+def _read(
+    root: FilePath, names: FilePath | None, suffixes: Collection[str]
+) -> Labelled:
+    directory = folder(root, "one folder for each class")
+    folders = sorted(
+        path
+        for path in directory.iterdir()
+        if path.is_dir() and not path.name.startswith(".")
+    )
+    name_of = _names([path.name for path in folders], names)
+    places = {name: place for place, name in enumerate(name_of)}
+    unknown = [path.name for path in folders if path.name not in places]
+    if unknown:
+        raise ValueError(
+            f"{names} has no name for {len(unknown)} folders of {directory}, such as "
+            f"{unknown[0]!r}. Add them, or move them elsewhere."
+        )
+    samples: list[Path] = []
+    labels: list[int] = []
+    for path in folders:
+        found = listed(path, suffixes)
+        samples += found
+        labels += [places[path.name]] * len(found)
+    if not samples:
+        raise FileNotFoundError(
+            f"No file in the folders of {directory}: looked for CLASS/*"
+            f"{{{','.join(sorted(suffixes))}}} in {len(folders)} folders."
+        )
+    return Labelled(tuple(samples), tuple(labels), tuple(name_of.values()))
+
+
+def _names(folders: list[str], names: FilePath | None) -> dict[str, str]:
+    """Returns the class name of each folder, in the order of the classes."""
+    if names is None:
+        return {name: name.replace("_", " ") for name in folders}
+    content = read_lines(names) if Path(names).suffix == ".txt" else read_json(names)
+    if isinstance(content, list):
+        if len(content) != len(folders):
+            raise ValueError(
+                f"{names} lists {len(content)} names for {len(folders)} folders; a "
+                "list has to fit the sorted folders one to one."
+            )
+        content = dict(zip(folders, content, strict=True))
+    elif isinstance(content, dict) and all(
+        isinstance(value, list) and len(value) == 2 for value in content.values()
+    ):
+        content = dict(content[key] for key in sorted(content, key=int))
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) for name in content.values()
+    ):
+        raise ValueError(
+            f"{names} holds no class names: expected a list of them, a mapping from "
+            'folder to name, or {"0": [folder, name], ...}.'
+        )
+    return content

@@ -1,0 +1,64 @@
+"""The splits of Karpathy and Fei-Fei, in which Flickr30k and COCO are compared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+
+from keras_pe.evaluation.datasets.files import check_there, folder, read_json
+from keras_pe.evaluation.datasets.types import Captioned
+
+
+def read_karpathy_captions(
+    path: str | os.PathLike[str],
+    images: str | os.PathLike[str],
+    splits: str | Collection[str] = "test",
+    max_captions: int | None = 5,
+) -> Captioned:
+    """Reads pictures and captions of `dataset_flickr30k.json` or `dataset_coco.json`.
+
+    Args:
+        path: the JSON file, with `"images"` (`filename`, perhaps `filepath`, `split`,
+            `sentences` with `raw`).
+        images: folder of the pictures, or with the folders that `filepath` names.
+        splits: "test", "val", "train", "restval", or several.
+        max_captions: captions to take of each picture; None: all.
+
+    Returns:
+        `Captioned`.
+
+    Raises:
+        FileNotFoundError: naming pictures that are missing.
+        ValueError: if it is no such file, or has no such split.
+
+    Source: Karpathy and Fei-Fei, "Deep Visual-Semantic Alignments", data page.
+
+    Example:
+        >>> flickr = read_karpathy_captions("dataset_flickr30k.json", "images")
+        ... # doctest: +SKIP
+        >>> len(flickr)                                         # doctest: +SKIP
+        1000
+    """
+    directory = folder(images, "the pictures")
+    wanted = {splits} if isinstance(splits, str) else set(splits)
+    content = read_json(path)
+    try:
+        there = {entry["split"] for entry in content["images"]}
+        chosen = [entry for entry in content["images"] if entry["split"] in wanted]
+        paths = tuple(
+            directory / entry.get("filepath", "") / entry["filename"]
+            for entry in chosen
+        )
+        texts = tuple(
+            tuple(sentence["raw"].strip() for sentence in entry["sentences"])
+            for entry in chosen
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} has not the layout of Karpathy's splits ({type(error).__name__}: "
+            f"{error}): expected images with filename, split and sentences."
+        ) from error
+    if not paths:
+        raise ValueError(f"{path} has splits {sorted(there)}, got {sorted(wanted)}.")
+    check_there(paths, "pictures")
+    return Captioned(paths, tuple(several[:max_captions] for several in texts))

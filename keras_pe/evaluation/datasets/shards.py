@@ -1,0 +1,149 @@
+"""WebDataset tar shards, as CLIP Benchmark publishes its data sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from keras_pe.evaluation.datasets.types import Captioned, Labelled
+
+PICTURES = ("jpg", "jpeg", "png", "webp")
+VIDEOS = ("mp4", "webm", "mkv", "mov", "avi")
+
+
+class ShardPicture:
+    """A picture or video in a tar shard, read when it is used.
+
+    Args:
+        shards: the `TarShards`.
+        number: of the sample.
+    """
+
+    def __init__(self, shards: Any, number: int) -> None:
+        self.shards = shards
+        self.number = number
+
+    @property
+    def filename(self) -> str:
+        """Key and shard, for messages."""
+        return str(self.shards.describe(self.number))
+
+    def read(self) -> bytes:
+        """Returns the bytes of the file.
+
+        Raises:
+            PictureError: if the sample has none.
+        """
+        from keras_pe.preprocessing.image_file import MISSING, PictureError
+
+        sample = self.shards[self.number]
+        for extension in (*PICTURES, *VIDEOS):
+            if extension in sample:
+                return bytes(sample[extension])
+        raise PictureError(
+            self.filename,
+            MISSING,
+            f"Its files are {sorted(x for x in sample if x[:2] != '__')}; expected one "
+            f"of {PICTURES + VIDEOS}.",
+        )
+
+
+def read_labelled_shards(
+    paths: str | Sequence[str], class_names: Sequence[str]
+) -> Labelled:
+    """Reads samples of `<key>.webp` (or another picture or video) and `<key>.cls`.
+
+    Args:
+        paths: shards, such as `"test/{0..3}.tar"`; see `keras_pe.data.TarShards`.
+        class_names: names of the classes that the numbers in `.cls` count.
+
+    Returns:
+        `Labelled`, with `ShardPicture`s.
+
+    Raises:
+        FileNotFoundError: if a shard is missing.
+        TarShardError: if a shard is damaged.
+        ValueError: naming a sample without a good label.
+
+    Source: https://github.com/LAION-AI/CLIP_benchmark, "webdataset_builder.py".
+
+    Example:
+        >>> names = open("classnames.txt").read().splitlines()  # doctest: +SKIP
+        >>> read_labelled_shards("test/{0..3}.tar", names)      # doctest: +SKIP
+    """
+    shards, targets = _open(paths, ("cls",))
+    labels = []
+    for number in range(len(targets)):
+        text = bytes(targets[number].get("cls", b"")).strip()
+        if not text.isdigit() or int(text) >= len(class_names):
+            raise ValueError(
+                f"{targets.describe(number)} has label {text[:20]!r}; expected a .cls "
+                f"file with a number from 0 to {len(class_names) - 1}."
+            )
+        labels.append(int(text))
+    samples = tuple(ShardPicture(shards, number) for number in range(len(shards)))
+    return Labelled(samples, tuple(labels), tuple(class_names))
+
+
+def read_captioned_shards(paths: str | Sequence[str]) -> Captioned:
+    """Reads samples of a picture or video and `<key>.txt` or `<key>.json`.
+
+    Args:
+        paths: shards; see `keras_pe.data.TarShards`. A `.txt` file holds a caption a
+            line, a `.json` file `"caption"` or `"captions"`.
+
+    Returns:
+        `Captioned`, with `ShardPicture`s.
+
+    Raises:
+        FileNotFoundError: if a shard is missing.
+        TarShardError: if a shard is damaged.
+        ValueError: naming a sample without captions.
+
+    Example:
+        >>> read_captioned_shards("flickr30k/{0..3}.tar")       # doctest: +SKIP
+    """
+    shards, targets = _open(paths, ("txt", "json"))
+    texts = []
+    for number in range(len(targets)):
+        found = _captions(targets[number])
+        if not found:
+            raise ValueError(
+                f"{targets.describe(number)} has no caption; expected a .txt file, or "
+                'a .json file with "caption" or "captions".'
+            )
+        texts.append(found)
+    samples = tuple(ShardPicture(shards, number) for number in range(len(shards)))
+    return Captioned(samples, tuple(texts))
+
+
+def _open(paths: str | Sequence[str], targets: tuple[str, ...]) -> tuple[Any, Any]:
+    """Opens shards twice: for everything, and for the small files alone."""
+    from keras_pe.data.tar_shards import TarShards
+
+    shards = TarShards(paths)
+    for target in targets[:-1]:
+        try:
+            return shards, TarShards(paths, extensions=(target,))
+        except ValueError:  # no sample has it
+            continue
+    return shards, TarShards(paths, extensions=targets[-1:])
+
+
+def _captions(sample: dict[str, Any]) -> tuple[str, ...]:
+    found: Any = []
+    if "txt" in sample:
+        found = bytes(sample["txt"]).decode("utf-8", "replace").splitlines()
+    elif "json" in sample:
+        try:
+            record = json.loads(bytes(sample["json"]))
+        except (ValueError, RecursionError):
+            record = {}
+        if isinstance(record, dict):
+            found = record.get("captions", record.get("caption"))
+    several = [found] if isinstance(found, str) else found
+    if not isinstance(several, list):
+        return ()
+    texts = (text.strip() for text in several if isinstance(text, str))
+    return tuple(text for text in texts if text)

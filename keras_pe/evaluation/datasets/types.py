@@ -1,0 +1,83 @@
+"""What the readers return: where samples are, and what is right for them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """Pictures or videos, each of one class; for `evaluate_zero_shot`.
+
+    Attributes:
+        samples: paths, or `ShardPicture`s.
+        labels: for each the place of its class in `class_names`.
+        class_names: names of the classes, as they go into prompts.
+    """
+
+    samples: tuple[Any, ...]
+    labels: tuple[int, ...]
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+@dataclasses.dataclass(frozen=True)
+class Captioned:
+    """Pictures or videos with their captions; for `evaluate_retrieval`.
+
+    Attributes:
+        samples: paths, or `ShardPicture`s.
+        texts: for each all of its captions.
+    """
+
+    samples: tuple[Any, ...]
+    texts: tuple[tuple[str, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmented:
+    """Pictures, each with a class for every pixel.
+
+    Attributes:
+        pictures: paths.
+        masks: for each the path of its mask, to be opened with the reader of masks
+            beside the reader of the data set.
+        class_names: names of the classes, by number; None if the data set brings none.
+        num_classes: how many classes there are.
+        ignore_index: value in an opened mask of pixels that do not count.
+    """
+
+    pictures: tuple[Path, ...]
+    masks: tuple[Path, ...]
+    class_names: tuple[str, ...] | None
+    num_classes: int
+    ignore_index: int
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoObjects:
+    """One video with the masks of its objects.
+
+    Attributes:
+        name: of the video.
+        frames: paths of all frames, in order.
+        masks: for each frame the path of its mask, or None where there is none; the
+            first frame always has one.
+    """
+
+    name: str
+    frames: tuple[Path, ...]
+    masks: tuple[Path | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.frames)

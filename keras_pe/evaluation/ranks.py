@@ -1,0 +1,163 @@
+"""The rank of the best match of each query, without the whole similarity matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+CHUNK_SIZE = 1024
+
+
+class Matches:
+    """Which texts belong to which pictures. Equal texts share their pictures.
+
+    Args:
+        num_pictures: how many pictures there are.
+        pictures_of_text: for each text the place of its picture, or of several.
+        texts: one hashable a text; equal ones match the pictures of both, as in
+            upstream `zeroshot_retrieval.py`. None: all texts differ.
+
+    Raises:
+        ValueError: if places or lengths do not fit, or something has no match.
+
+    Example:
+        >>> matches = Matches(2, [0, 1, 1], ["a cat", "a cat", "a dog"])
+        >>> matches.of_texts(slice(0, 3)).astype(int)
+        array([[1, 1],
+               [1, 1],
+               [0, 1]])
+    """
+
+    def __init__(
+        self,
+        num_pictures: int,
+        pictures_of_text: Sequence[int | Sequence[int]] | np.ndarray,
+        texts: Sequence[object] | None = None,
+    ) -> None:
+        num_texts = len(pictures_of_text)
+        keys = range(num_texts) if texts is None else texts
+        if len(keys) != num_texts:
+            raise ValueError(
+                f"Expected {num_texts} texts, one for each entry of pictures_of_text, "
+                f"got {len(keys)}."
+            )
+        numbers: dict[object, int] = {}
+        self.group_of_text = np.array(
+            [numbers.setdefault(key, len(numbers)) for key in keys], "int64"
+        )
+        self.pictures_of_group: list[set[int]] = [set() for _ in numbers]
+        self.groups_of_picture: list[set[int]] = [set() for _ in range(num_pictures)]
+        for text, pictures in enumerate(pictures_of_text):
+            several = np.atleast_1d(np.asarray(pictures))
+            if several.size and several.dtype.kind not in "iu":
+                raise ValueError(f"Text {text} has pictures {pictures!r}: no places.")
+            group = int(self.group_of_text[text])
+            for picture in several.tolist():
+                if not 0 <= picture < num_pictures:
+                    raise ValueError(
+                        f"Text {text} belongs to picture {picture}: expected 0 to "
+                        f"{num_pictures - 1}."
+                    )
+                self.pictures_of_group[group].add(picture)
+                self.groups_of_picture[picture].add(group)
+        for kind, found in (
+            ("Text", [self.pictures_of_group[g] for g in self.group_of_text]),
+            ("Picture", self.groups_of_picture),
+        ):
+            lonely = [place for place, other in enumerate(found) if not other]
+            if lonely:
+                raise ValueError(
+                    f"{kind} {lonely[0]} has no match ({len(lonely)} of them): leave "
+                    "it out, no rank is right for it."
+                )
+
+    def of_texts(self, rows: slice) -> np.ndarray:
+        """Returns which pictures match some texts, bool `(rows, pictures)`."""
+        groups = self.group_of_text[rows]
+        match = np.zeros((len(groups), len(self.groups_of_picture)), bool)
+        for row, group in enumerate(groups):
+            match[row, list(self.pictures_of_group[group])] = True
+        return match
+
+    def of_pictures(self, rows: slice) -> np.ndarray:
+        """Returns which texts match some pictures, bool `(rows, texts)`."""
+        found = self.groups_of_picture[rows]
+        match = np.zeros((len(found), len(self.pictures_of_group)), bool)
+        for row, groups in enumerate(found):
+            match[row, list(groups)] = True
+        return match[:, self.group_of_text]
+
+
+def match_ranks(
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    matches: Callable[[slice], np.ndarray],
+    chunk_size: int = CHUNK_SIZE,
+    dsl_scale: float | None = None,
+) -> np.ndarray:
+    """Ranks the best match of each query among all of the gallery.
+
+    Args:
+        queries: `(queries, channels)`.
+        gallery: `(gallery, channels)`, of the same dtype.
+        matches: gives, for rows of the queries, bool `(rows, gallery)`.
+        chunk_size: rows of the similarity matrix held at once.
+        dsl_scale: s of the re-weighting `scores * softmax(s * scores, axis=0)` over
+            the queries, which makes a gallery entry choose among queries (dual
+            softmax). It looks at all queries together, which a search engine cannot
+            do. None: plain scores.
+
+    Returns:
+        int64 `(queries,)`; 0 is the first. Non-matches that tie come first, so a
+        constant model finds nothing.
+
+    Raises:
+        ValueError: for a `chunk_size` below 1 or a scale not above 0.
+
+    Source: upstream `zeroshot_retrieval.py` (`reweight_retrieval`).
+
+    Example:
+        >>> same = Matches(3, [0, 1, 2])
+        >>> match_ranks(np.eye(3), np.eye(3), same.of_texts)
+        array([0, 0, 0])
+    """
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, got {chunk_size}.")
+    if dsl_scale is not None and not 0 < dsl_scale < np.inf:
+        raise ValueError(
+            f"dsl_scale must be a number above 0, or None, got {dsl_scale}."
+        )
+    total = None
+    if dsl_scale is not None:
+        total = _log_sum_exp(queries, gallery, chunk_size, dsl_scale)  # (gallery,)
+    ranks = np.empty(len(queries), np.int64)
+    for rows, scores in _score_chunks(queries, gallery, chunk_size):
+        if total is not None:
+            scores = scores * np.exp(dsl_scale * scores - total)
+        match = matches(rows)
+        best = np.where(match, scores, -np.inf).max(axis=1, keepdims=True)
+        ranks[rows] = ((scores >= best) & ~match).sum(axis=1)
+    return ranks
+
+
+def _score_chunks(
+    queries: np.ndarray, gallery: np.ndarray, chunk_size: int
+) -> Iterator[tuple[slice, np.ndarray]]:
+    for start in range(0, len(queries), chunk_size):
+        rows = slice(start, start + chunk_size)
+        yield rows, queries[rows] @ gallery.T  # (chunk, gallery)
+
+
+def _log_sum_exp(
+    queries: np.ndarray, gallery: np.ndarray, chunk_size: int, scale: float
+) -> np.ndarray:
+    """Sums over the queries in one pass: the maximum so far, and the sum beside it."""
+    highest = np.full(len(gallery), -np.inf)
+    total = np.zeros(len(gallery))
+    for _, scores in _score_chunks(queries, gallery, chunk_size):
+        scaled = scale * scores
+        before, highest = highest, np.maximum(highest, scaled.max(axis=0))
+        total = total * np.exp(before - highest)
+        total += np.exp(scaled - highest).sum(axis=0)
+    return np.asarray(highest + np.log(total), queries.dtype)

@@ -1,0 +1,106 @@
+"""Prompt templates: lists that ship with the package, and files of your own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+# Places for the class name: ours and CLIP Benchmark's.
+PLACES = ("{}", "{c}")
+
+_KINDS = ("photo", "video", "example", "demonstration")
+_VERBS = ("using", "doing", "during", "performing", "practicing")
+_PEOPLE = ("", "a person ", *(f"a person {verb} " for verb in _VERBS))
+
+# "general" is what `ZeroShotClassifier` uses; "kinetics" are the 28 of the paper's
+# video benchmarks: each kind, of the action, of a person, of a person doing it, ...
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "plain": ("{}",),
+    "general": (
+        "{}",
+        "a photo of a {}.",
+        "a picture of a {}.",
+        "an image of a {}.",
+        "a drawing of a {}.",
+    ),
+    "kinetics": tuple(
+        f"a {kind} of {person}{{}}." for person in _PEOPLE for kind in _KINDS
+    ),
+}
+
+
+def read_templates(
+    path: str | os.PathLike[str], dataset: str | None = None
+) -> tuple[str, ...]:
+    """Reads templates from a JSON file, in the layout of CLIP Benchmark.
+
+    Args:
+        path: a list of templates, or `{"data set": [templates], ...}` as upstream's
+            `en_zeroshot_classification_templates.json`.
+        dataset: which of several lists.
+
+    Returns:
+        The templates, with `{}` or `{c}` for the class name.
+
+    Raises:
+        ValueError: if it is no such file, or `dataset` is needed and not in it.
+
+    Example:
+        >>> read_templates("templates.json", "imagenet1k")[0]   # doctest: +SKIP
+        'a bad photo of a {c}.'
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON file: {error}.") from error
+    if isinstance(content, dict):
+        if dataset is None and len(content) == 1:
+            (dataset,) = content
+        if dataset not in content:
+            raise ValueError(
+                f"{path} has templates for {', '.join(map(str, content)) or 'nothing'};"
+                f" expected one of these as data set, got {dataset!r}."
+            )
+        content = content[dataset]
+    if not isinstance(content, list):
+        raise ValueError(
+            f"{path} holds a {type(content).__name__} for {dataset!r}; expected a list "
+            'of templates, such as ["a photo of a {c}."].'
+        )
+    return check_templates(content)
+
+
+def check_templates(templates: Sequence[Any]) -> tuple[str, ...]:
+    """Returns templates as a tuple.
+
+    Raises:
+        ValueError: if there are none, or one has no single place for the class name.
+    """
+    if isinstance(templates, str) or not templates:
+        raise ValueError(
+            f'templates={templates!r}: expected a list of at least one, such as ["{{}}"'
+            f", ...], or one of {tuple(TEMPLATES)}."
+        )
+    for template in templates:
+        places = [
+            place for place in PLACES if isinstance(template, str) and place in template
+        ]
+        if len(places) != 1 or template.count(places[0]) != 1:
+            raise ValueError(
+                f"A template needs exactly one {{}} or {{c}} for the class name, got "
+                f'{template!r}. For example "a photo of a {{}}.".'
+            )
+    return tuple(templates)
+
+
+def fill(template: str, class_name: str) -> str:
+    """Puts a class name into a template.
+
+    Example:
+        >>> fill("a photo of a {c}.", "cat")
+        'a photo of a cat.'
+    """
+    return template.replace("{c}", "{}").replace("{}", class_name)

@@ -1,0 +1,275 @@
+"""Videos to the arrays that the vision tower reads: a few frames of each."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from PIL import Image
+
+from keras_pe.preprocessing import image_file
+from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.preprocessing.image_file import PictureError
+from keras_pe.preprocessing.skip_report import SkipReport
+from keras_pe.preprocessing.video_file import (
+    DAMAGED,
+    DEFAULT_MAX_FRAMES,
+    VideoError,
+    open_frames,
+)
+
+FRAME_RULES = ("benchmark", "notebook")
+
+
+def frame_indices(
+    num_frames_of_video: int, num_frames: int, rule: str = "benchmark"
+) -> list[int]:
+    """Choose frames spread evenly over a video.
+
+    Args:
+        num_frames_of_video: frames that there are, T.
+        num_frames: frames to take, n; some come twice if there are fewer.
+        rule: `"benchmark"` is `int(i * (T - 1) / (n - 1))`, first and last frame
+            included (of one frame, the middle one), what published numbers use;
+            `"notebook"` is `int(i * T / n)`, the starts of n equal parts.
+
+    Returns:
+        `num_frames` positions, ascending.
+
+    Raises:
+        ValueError: for no frames or another rule.
+
+    Source: `video_retrieval_dataset.py` and `pe_demo.ipynb` of
+    https://github.com/facebookresearch/perception_models.
+
+    Example:
+        >>> frame_indices(100, 4), frame_indices(100, 4, rule="notebook")
+        ([0, 33, 66, 99], [0, 25, 50, 75])
+    """
+    if rule not in FRAME_RULES:
+        raise ValueError(f"rule={rule!r}: expected one of {FRAME_RULES}.")
+    total, count = int(num_frames_of_video), int(num_frames)
+    if total < 1 or count < 1:
+        raise ValueError(
+            f"{num_frames} of {num_frames_of_video} frames: expected at least one each."
+        )
+    if rule == "notebook":
+        return [i * total // count for i in range(count)]
+    if count == 1:
+        return [total // 2]
+    return [i * (total - 1) // (count - 1) for i in range(count)]
+
+
+@keras.saving.register_keras_serializable("keras_pe")
+class PEVideoConverter:
+    """Turn videos of any kind into float32 arrays in [-1, 1].
+
+    A video is the path or bytes of a video file (read with PyAV: `pip install
+    "keras-pe[video]"`) or of an animated GIF, WebP or PNG; a folder of frame
+    pictures, taken in the order of the numbers in their names; an array (frames,
+    height, width, 3) of uint8, or floats in [0, 1]; or a list of frames, each
+    anything a `PEImageConverter` takes. Only the frames that are needed are kept,
+    and sizes are checked before anything is decoded.
+
+    Args:
+        image_size: side of the output in pixels, or (height, width).
+        num_frames: frames to take of each video. Perception Encoder uses 8.
+        frame_rule: which frames: `"benchmark"` or `"notebook"`, see
+            `frame_indices`.
+        resize_mode: `"squash"` or `"center_crop"`.
+        interpolation: as of `PEImageConverter`.
+        mean: subtracted per RGB channel, after scaling pixels to [0, 1].
+        std: divided by, per RGB channel. The defaults give [-1, 1].
+        max_pixels: width times height of a frame above which a video is refused.
+        formats: Pillow's names of the formats of frame pictures and animations.
+        background: RGB colour (0-255) to lay transparent frames on. `None` drops the
+            alpha channel.
+        max_frames: frames above which a video is refused before it is decoded.
+        on_error: `"raise"` stops at the first bad video, `"skip"` leaves it out of
+            the result, with a warning; `last_report` says which.
+
+    Example:
+        >>> clip = np.zeros((30, 48, 64, 3), "uint8")
+        >>> PEVideoConverter(image_size=32, num_frames=8)(clip).shape
+        (1, 8, 32, 32, 3)
+    """
+
+    def __init__(
+        self,
+        image_size: int | Sequence[int] = 224,
+        num_frames: int = 8,
+        frame_rule: str = "benchmark",
+        resize_mode: str = "squash",
+        interpolation: str = "bilinear",
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.5, 0.5, 0.5),
+        max_pixels: int = image_file.DEFAULT_MAX_PIXELS,
+        formats: Collection[str] = image_file.DEFAULT_FORMATS,
+        background: Sequence[int] | None = None,
+        max_frames: int = DEFAULT_MAX_FRAMES,
+        on_error: str = "raise",
+    ) -> None:
+        self.image_converter = PEImageConverter(
+            image_size=image_size,
+            resize_mode=resize_mode,
+            interpolation=interpolation,
+            mean=mean,
+            std=std,
+            max_pixels=max_pixels,
+            formats=formats,
+            background=background,
+            on_error=on_error,
+        )
+        for argument, value in (("num_frames", num_frames), ("max_frames", max_frames)):
+            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+            if not whole or value < 1:
+                raise ValueError(f"{argument}={value!r}: expected a positive integer.")
+        if frame_rule not in FRAME_RULES:
+            raise ValueError(
+                f"frame_rule={frame_rule!r}: expected one of {FRAME_RULES}."
+            )
+        self.num_frames = int(num_frames)
+        self.max_frames = int(max_frames)
+        self.frame_rule = frame_rule
+        self.on_error = on_error
+        self.last_report = SkipReport()
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the output, in pixels."""
+        return self.image_converter.image_size
+
+    def __call__(self, videos: Any) -> np.ndarray:
+        """Convert one video or many.
+
+        Args:
+            videos: one video or a sequence of them. A list of PIL images or of
+                arrays (height, width, channels) is one video; a list of paths, of
+                lists or of arrays with a frame axis is several.
+
+        Returns:
+            float32 array (videos, num_frames, height, width, 3).
+
+        Raises:
+            PictureError: naming the first video that cannot be used (a
+                `VideoError`) or its bad frame, if `on_error="raise"`.
+            ImportError: if a video file needs PyAV, which is not installed.
+
+        Example:
+            >>> frames = [Image.new("L", (8, 8), i) for i in range(4)]
+            >>> PEVideoConverter(8, num_frames=2)([frames, frames]).shape
+            (2, 2, 8, 8, 3)
+        """
+        report = SkipReport()
+        rows = []
+        for index, video in enumerate(_as_videos(videos)):
+            report.num_pictures += 1
+            try:
+                rows.append(self.convert(video, _video_name(video, index)))
+            except PictureError as error:
+                if self.on_error == "raise":
+                    raise
+                report.add(index, error)
+        self.last_report = report
+        if report.skipped:
+            warnings.warn(f"{report}. `last_report` has the details.", stacklevel=2)
+        if not rows:
+            return np.zeros((0, self.num_frames, *self.image_size, 3), "float32")
+        return np.stack(rows)
+
+    def convert(self, video: Any, name: str | None = None) -> np.ndarray:
+        """Convert exactly one video.
+
+        Args:
+            video: see the class.
+            name: what to call it in an error; by default its path or kind.
+
+        Returns:
+            float32 array (num_frames, height, width, 3).
+
+        Raises:
+            PictureError: if it cannot be used, whatever `on_error` says.
+            ImportError: if a video file needs PyAV, which is not installed.
+        """
+        name = _video_name(video) if name is None else name
+        pictures = self.image_converter
+        frames = open_frames(
+            video, name, pictures.max_pixels, self.max_frames, pictures.formats
+        )
+        for _ in range(2):  # again if the file holds fewer frames than it declares
+            if frames.count < 1:
+                break
+            numbers = frame_indices(frames.count, self.num_frames, self.frame_rule)
+            found = {
+                number: pictures.convert(frame, f"{name}, frame {number}")
+                for number, frame in frames.read(sorted(set(numbers)))
+            }
+            if all(number in found for number in numbers):
+                return np.stack([found[number] for number in numbers])
+        raise VideoError(name, DAMAGED, "It ends early; copy it again or re-encode it.")
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, ready for JSON."""
+        return {
+            **self.image_converter.get_config(),
+            "num_frames": self.num_frames,
+            "frame_rule": self.frame_rule,
+            "max_frames": self.max_frames,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> PEVideoConverter:
+        """Build a converter from what `get_config` returned."""
+        return cls(**config)
+
+    @classmethod
+    def from_preset(cls, preset: str, **changes: Any) -> PEVideoConverter:
+        """Build a converter that prepares frames as a preset prepares pictures.
+
+        Args:
+            preset: name, alias, directory, `hf://owner/repo[@revision]` or
+                `kaggle://...`.
+            changes: arguments of this class that are to differ.
+
+        Returns:
+            The converter, for the preset's image size.
+
+        Raises:
+            CheckpointError: if there is no such preset, or it has no converter.
+
+        Example:
+            >>> PEVideoConverter.from_preset("PE-Core-L14-336").image_size
+            (336, 336)
+        """
+        config = PEImageConverter.from_preset(preset).get_config()
+        return cls(**{**config, **changes})
+
+
+def _as_videos(videos: Any) -> Sequence[Any]:
+    """List the videos of a call: one video becomes a list of one."""
+    if isinstance(videos, str | os.PathLike | bytes | bytearray | memoryview):
+        return [videos]
+    if hasattr(videos, "__array__") and not isinstance(videos, Image.Image):
+        array = np.asarray(videos)
+        if array.dtype.kind in "UO":  # an array of paths
+            return array.ravel().tolist()
+        return list(array) if array.ndim == 5 else [array]
+    if isinstance(videos, Iterable) and not isinstance(videos, dict | Image.Image):
+        items = videos if isinstance(videos, list | tuple) else list(videos)
+        return [items] if items and all(map(_is_frame, items)) else items
+    return [videos]  # which `convert` refuses, saying what it is
+
+
+def _is_frame(item: Any) -> bool:
+    return isinstance(item, Image.Image) or 2 <= getattr(item, "ndim", 0) <= 3
+
+
+def _video_name(video: Any, index: int | None = None) -> str:
+    if isinstance(video, str | os.PathLike):
+        return os.fsdecode(video)
+    place = "video" if index is None else f"videos[{index}]"
+    return f"{place} ({type(video).__name__})"

@@ -1,0 +1,124 @@
+"""Recall with several matches and dual-softmax, against NumPy on whole matrices."""
+
+import numpy as np
+import pytest
+
+from keras_pe.evaluation.ranks import Matches, match_ranks
+from keras_pe.evaluation.retrieval import both_ranks
+
+pytestmark = pytest.mark.quick
+NUM_PICTURES, NUM_TEXTS = 23, 60
+
+
+def softmax(x, axis):
+    weights = np.exp(x - x.max(axis=axis, keepdims=True))
+    return weights / weights.sum(axis=axis, keepdims=True)
+
+
+def direct_recall(images, texts, pictures_of_text, captions, k, dsl_scale):
+    """Upstream's steps, one by one, on whole matrices."""
+    scores = texts @ images.T
+    scores_t = scores.T
+    if dsl_scale is not None:
+        scores = scores * softmax(dsl_scale * scores, axis=0)
+        scores_t = scores_t * softmax(dsl_scale * scores_t, axis=0)
+    positive = np.zeros(scores.shape, bool)
+    for text, pictures in enumerate(pictures_of_text):
+        positive[text, pictures] = True
+    for caption in set(captions):
+        same = [i for i, other in enumerate(captions) if other == caption]
+        positive[same] = positive[same].any(axis=0)
+
+    def recall(matrix, matches):
+        nearest = np.argsort(-matrix, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(matches, nearest, axis=1).any(axis=1).mean()
+
+    return {
+        "text_to_image": recall(scores, positive),
+        "image_to_text": recall(scores_t, positive.T),
+    }
+
+
+def data(dtype="float64"):
+    """Several captions a picture, pictures that share a text, texts that come twice."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(NUM_PICTURES, 8))
+    pictures_of_text = [[i % NUM_PICTURES] for i in range(NUM_TEXTS)]
+    pictures_of_text[5] = [5, 7, 9]
+    captions = [f"caption {i}" for i in range(NUM_TEXTS)]
+    for copy, original in ((30, 3), (41, 3), (59, 12)):
+        captions[copy] = captions[original]
+    texts = images[[pictures[0] for pictures in pictures_of_text]]
+    texts = texts + 1.2 * rng.normal(size=texts.shape)
+    for i, caption in enumerate(captions):  # equal texts have equal embeddings
+        texts[i] = texts[captions.index(caption)]
+    images, texts = (
+        x / np.linalg.norm(x, axis=1, keepdims=True) for x in (images, texts)
+    )
+    return images.astype(dtype), texts.astype(dtype), pictures_of_text, captions
+
+
+@pytest.mark.parametrize("dsl_scale", [None, 1.0, 10.0, 100.0])
+@pytest.mark.parametrize("chunk_size", [1, 7, 23, 1000])
+def test_against_whole_matrices(chunk_size, dsl_scale):
+    images, texts, pictures_of_text, captions = data()
+    matches = Matches(NUM_PICTURES, pictures_of_text, captions)
+    ranks = both_ranks(images, texts, matches, chunk_size, dsl_scale)
+    for k in range(1, NUM_PICTURES):
+        expected = direct_recall(
+            images, texts, pictures_of_text, captions, k, dsl_scale
+        )
+        for direction, recall in expected.items():
+            assert (ranks[direction] < k).mean() == pytest.approx(recall), direction
+    assert 0.3 < (ranks["text_to_image"] < 1).mean() < 0.95
+
+
+def test_float32_and_reweighting_that_matters():
+    *embeddings, pictures_of_text, captions = data("float32")
+    matches = Matches(NUM_PICTURES, pictures_of_text, captions)
+    plain = both_ranks(*embeddings, matches, 7)
+    reweighted = both_ranks(*embeddings, matches, 7, 20.0)
+    expected = direct_recall(*embeddings, pictures_of_text, captions, 1, 20.0)
+    for direction, recall in expected.items():
+        assert (reweighted[direction] < 1).mean() == pytest.approx(recall)
+        assert (reweighted[direction] != plain[direction]).any()
+
+
+def test_the_masks_are_each_others_transpose():
+    _, _, pictures_of_text, captions = data()
+    matches = Matches(NUM_PICTURES, pictures_of_text, captions)
+    of_texts = matches.of_texts(slice(0, NUM_TEXTS))
+    of_pictures = matches.of_pictures(slice(0, NUM_PICTURES))
+    np.testing.assert_array_equal(of_texts, of_pictures.T)
+    assert of_texts[30, 3]  # the copy of text 3 matches its picture
+    assert of_texts[5].sum() == 3
+
+
+def test_ties_count_against_the_model():
+    same = np.ones((4, 3))
+    ranks = match_ranks(same, same, Matches(4, [0, 1, 2, 3]).of_texts, 2, 1.0)
+    assert ranks.tolist() == [3, 3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((2, [0, 2]), "expected 0 to 1"),
+        ((2, [0, 0]), "Picture 1 has no match"),
+        ((2, [0, 1, []]), "Text 2 has no match"),
+        ((2, [0, 1], ["a"]), "Expected 2 texts"),
+        ((2, [0, 1.5]), "no places"),
+    ],
+)
+def test_matches_that_do_not_fit(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Matches(*arguments)
+
+
+def test_bad_options():
+    one = np.ones((1, 1))
+    of_texts = Matches(1, [0]).of_texts
+    with pytest.raises(ValueError, match="chunk_size"):
+        match_ranks(one, one, of_texts, 0)
+    with pytest.raises(ValueError, match="dsl_scale"):
+        match_ranks(one, one, of_texts, 1, 0.0)
