@@ -1,0 +1,254 @@
+"""Draw what the model sees in pictures.
+
+--kind says what is drawn:
+
+  pca         patches in the colours of their three main directions; the default
+  text        where each --text is
+  attention   where each head looks: those of the attention pooling, or with --layer
+              those of a block (from its class token, or from the patch at --point)
+  similarity  which patches resemble the one at --point, of the first picture
+  layers      pca, or with --point similarity, through the layers
+"""
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from keras_pe.cli.common import add_preset, load
+from keras_pe.models.vision_encoder import PEVisionEncoder
+from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.visualization.patch_embeddings import PatchMethod
+from keras_pe.visualization.text_scores import Contrast
+
+HELP = "draw what the model sees in pictures"
+EPILOG = """examples:
+  keras-pe visualize photo.png
+  keras-pe visualize photo.png --kind text --text "a cat" "a dog" --output cats.png
+  keras-pe visualize photo.png --kind similarity --point 3,4 --layer -2
+  keras-pe visualize photo.png --kind layers --image-size 448
+
+--image-size takes any size in whole patches: larger pictures give finer maps. Two
+numbers (336x448, height first) keep the shape of a picture that is not square.
+"""
+MOST_LAYERS = 12  # drawn by --kind layers
+# What each kind may be told, beside the preset, the size and the output.
+KINDS = {
+    "pca": ("layer",),
+    "text": ("text", "method", "contrast"),
+    "attention": ("layer", "point"),
+    "similarity": ("layer", "point"),
+    "layers": ("point",),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this command."""
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="file or folder")
+    parser.add_argument("--kind", choices=tuple(KINDS), default="pca")
+    parser.add_argument("--text", nargs="+", metavar="TEXT", help="for --kind text")
+    parser.add_argument(
+        "--layer",
+        type=int,
+        metavar="N",
+        help="layer, from 0 (input of the first block); negatives count from the end "
+        "(default: the last)",
+    )
+    parser.add_argument(
+        "--point",
+        type=point,
+        metavar="ROW,COLUMN",
+        help="patch, counted from 0,0 at the top left",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=image_size,
+        metavar="N",
+        help="side in pixels, or HEIGHTxWIDTH (default: the preset's own)",
+    )
+    parser.add_argument(
+        "--method",
+        choices=get_args(PatchMethod),
+        help="how patches are compared with texts (default: contribution)",
+    )
+    parser.add_argument(
+        "--contrast",
+        choices=get_args(Contrast),
+        help="whether texts compete: mean shows what speaks for one rather than for "
+        "the others, softmax which of them fits best (default: none)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="picture file to write (default: PICTURE_KIND.png, here)",
+    )
+    add_preset(parser)
+
+
+def point(text: str) -> tuple[int, int]:
+    """Parses `row,column`."""
+    found = re.fullmatch(r"(\d+),(\d+)", text.strip())
+    if found is None:
+        raise argparse.ArgumentTypeError(f"expected ROW,COLUMN such as 3,4; got {text}")
+    return int(found[1]), int(found[2])
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Parses `side` or `heightxwidth`."""
+    found = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
+    if found is None:
+        raise argparse.ArgumentTypeError(f"expected 448 or 336x448; got {text}")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draws and writes; returns the exit code."""
+    from keras_pe.search.picture_index import find_pictures
+
+    check(options)
+    paths = [p for given in options.pictures for p in find_pictures(given)]
+    output = options.output or Path(f"{paths[0].stem}_{options.kind}.png")
+    draw = {
+        "pca": draw_pca,
+        "text": draw_texts,
+        "attention": draw_attention,
+        "similarity": draw_similarity,
+        "layers": draw_layers,
+    }[options.kind]
+    draw(options, paths, output)
+    print(f"Picture: {output}")
+    return 0
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises ValueError for options that do not go together."""
+    for name in ("layer", "point", "text", "method", "contrast"):
+        if getattr(options, name) is not None and name not in KINDS[options.kind]:
+            kinds = [kind for kind, names in KINDS.items() if name in names]
+            raise ValueError(
+                f"--{name} has no meaning with --kind {options.kind}: it goes with "
+                f"--kind {' or '.join(kinds)}."
+            )
+    if options.kind == "text" and not options.text:
+        raise ValueError('--kind text needs texts: --text "a cat" "a dog".')
+    if options.kind == "similarity" and options.point is None:
+        raise ValueError("--kind similarity needs a patch to compare with: --point.")
+
+
+def prepare(
+    converter: PEImageConverter, options: argparse.Namespace, paths: list[Path]
+) -> np.ndarray:
+    """Returns the pictures as model input of the size asked for."""
+    if options.image_size is not None:
+        config = {**converter.get_config(), "image_size": options.image_size}
+        converter = PEImageConverter.from_config(config)
+    return converter(paths)
+
+
+def load_vision(
+    options: argparse.Namespace, paths: list[Path]
+) -> tuple[PEVisionEncoder, np.ndarray]:
+    """Returns the vision encoder of any preset, and its input."""
+    encoder = PEVisionEncoder.from_preset(options.preset)
+    converter = PEImageConverter.from_preset(options.preset)
+    return encoder, prepare(converter, options, paths)
+
+
+def layer_of(options: argparse.Namespace) -> int:
+    """Returns the layer asked for, by default the last."""
+    return -1 if options.layer is None else options.layer
+
+
+def draw_texts(options: argparse.Namespace, paths: list[Path], output: Path) -> None:
+    """Draws where each text is."""
+    from keras_pe.evaluation.zero_shot import embed_texts
+    from keras_pe.visualization import text_score_figure, text_score_maps
+
+    model, tokenizer, converter, _ = load(options.preset)
+    images = prepare(converter, options, paths)
+    texts = embed_texts(model, tokenizer, options.text, len(options.text))
+    maps = text_score_maps(
+        model,
+        images,
+        texts,
+        options.method or "contribution",
+        options.contrast or "none",
+    )
+    shared_scale = options.contrast == "softmax"  # probabilities
+    text_score_figure(images, maps, options.text, shared_scale, output)
+
+
+def draw_pca(options: argparse.Namespace, paths: list[Path], output: Path) -> None:
+    """Draws the main components of one layer, the same for all pictures."""
+    from keras_pe.visualization import pca_figure, pca_map
+
+    encoder, images = load_vision(options, paths)
+    colours = pca_map(encoder.features(images, layer_of(options)))
+    pca_figure(images, colours, [path.stem for path in paths], output)
+
+
+def draw_similarity(
+    options: argparse.Namespace, paths: list[Path], output: Path
+) -> None:
+    """Draws what resembles a patch; with several pictures, one of the first."""
+    from keras_pe.visualization import similarity_figure, similarity_map
+
+    encoder, images = load_vision(options, paths)
+    features = encoder.features(images, layer_of(options))
+    row, column = options.point
+    maps = similarity_map(features, row, column, picture=0)
+    similarity_figure(images, maps, options.point, 0, output)
+
+
+def draw_attention(
+    options: argparse.Namespace, paths: list[Path], output: Path
+) -> None:
+    """Draws where the heads of the pooling or of a block look."""
+    from keras_pe.visualization import (
+        attention_figure,
+        attention_maps,
+        pooling_attention,
+    )
+
+    encoder, images = load_vision(options, paths)
+    asked = options.layer is not None or options.point is not None
+    if encoder.attention_pooling is not None and not asked:
+        attention_figure(
+            images, pooling_attention(encoder, images).patches, path=output
+        )
+        return
+    rows, columns = encoder.patch_embedding.grid(images.shape)
+    first = int(encoder.class_token)
+    query = 0
+    if options.point is not None:
+        row, column = options.point
+        if row >= rows or column >= columns:
+            raise ValueError(
+                f"--point {row},{column} is outside the {rows} rows and {columns} "
+                f"columns of patches, counted from 0."
+            )
+        query = first + row * columns + column
+    elif not first:
+        raise ValueError("This encoder has no class token: say which patch, --point.")
+    weights = attention_maps(encoder, images, layer_of(options))[:, :, query, first:]
+    weights = weights.reshape(*weights.shape[:2], rows, columns)
+    attention_figure(images, weights, options.point, output)
+
+
+def draw_layers(options: argparse.Namespace, paths: list[Path], output: Path) -> None:
+    """Draws components or similarity through the layers."""
+    from keras_pe.visualization import layer_figure, pca_map, similarity_map
+
+    encoder, images = load_vision(options, paths)
+    count = min(encoder.num_layers + 1, MOST_LAYERS)
+    layers = np.linspace(0, encoder.num_layers, count).round().astype(int).tolist()
+    found: Any = encoder.features(images, layers)
+    if options.point is None:
+        maps = [pca_map(features) for features in found]
+    else:
+        row, column = options.point
+        maps = [similarity_map(features, row, column) for features in found]
+    layer_figure(images, maps, layers, options.point, output)

@@ -1,0 +1,341 @@
+"""Ready-made figures: pictures beside maps of them.
+
+Each function takes arrays, returns a Matplotlib `Figure` and, given a `path`, writes it
+there, in the format of its suffix. Pictures are `(batch, height, width, 3)`, the
+model's input in [-1, 1] or uint8.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_pe.visualization.panels import (
+    Interpolation,
+    Panel,
+    displayable,
+    draw_panels,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FilePath = str | os.PathLike[str]
+MAX_COLUMNS = 9
+Limits = tuple[float, float]
+
+
+def overlay_figure(
+    images: Any,
+    maps: Any,
+    titles: Sequence[str] | None = None,
+    limits: Limits | None = None,
+    path: FilePath | None = None,
+    interpolation: Interpolation = "bilinear",
+    opacity: float = 0.65,
+) -> "Figure":
+    """Draws pictures and, beside each, its map laid over it.
+
+    Args:
+        images: `(batch, height, width, 3)`.
+        maps: `(batch, rows, columns)`.
+        titles: one a picture.
+        limits: the scores at both ends of the colours; None takes those of each map.
+        path: file to write.
+        interpolation: how maps are enlarged, "bilinear" or "nearest".
+        opacity: of the maps, from 0 to 1.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: if the arguments do not fit together.
+
+    Example:
+        >>> figure = overlay_figure(np.zeros((1, 32, 32, 3)), np.zeros((1, 4, 4)))
+        >>> len(figure.axes)
+        2
+    """
+    pictures = displayable(images)
+    maps = _maps(maps, "maps", (len(pictures), None, None))
+    names = _titles(titles, len(pictures))
+    pairs = [
+        [Panel(picture, title=name), Panel(picture, heat, limits)]
+        for picture, heat, name in zip(pictures, maps, names, strict=True)
+    ]
+    return _draw_pairs(pairs, path, interpolation, opacity)
+
+
+def pca_figure(
+    images: Any,
+    colours: Any,
+    titles: Sequence[str] | None = None,
+    path: FilePath | None = None,
+    interpolation: Interpolation = "nearest",
+) -> "Figure":
+    """Draws pictures and, beside each, its patches in the colours of `pca_map`.
+
+    Args:
+        images: `(batch, height, width, 3)`.
+        colours: `(batch, rows, columns, 3)` from 0 to 1.
+        titles: one a picture.
+        path: file to write.
+        interpolation: "nearest" shows the patches as they are; or "bilinear".
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: if the arguments do not fit together.
+
+    Example:
+        >>> features = encoder.features(images, layers=-1)       # doctest: +SKIP
+        >>> pca_figure(images, pca_map(features), path="pca.png")  # doctest: +SKIP
+    """
+    pictures = displayable(images)
+    colours = _maps(colours, "colours", (len(pictures), None, None, 3))
+    names = _titles(titles, len(pictures))
+    pairs = [
+        [Panel(picture, title=name), Panel(heat=patches)]
+        for picture, patches, name in zip(pictures, colours, names, strict=True)
+    ]
+    return _draw_pairs(pairs, path, interpolation)
+
+
+def attention_figure(
+    images: Any,
+    weights: Any,
+    point: tuple[int, int] | None = None,
+    path: FilePath | None = None,
+    interpolation: Interpolation = "bilinear",
+    opacity: float = 0.75,
+) -> "Figure":
+    """Draws where each head looks: a picture, the mean of its heads, each head.
+
+    Args:
+        images: `(batch, height, width, 3)`.
+        weights: `(batch, heads, rows, columns)`: `pooling_attention(...).patches`, or
+            one row of `attention_maps` on its grid.
+        point: (row, column) of the patch that looks, to be marked.
+        path: file to write.
+        interpolation: how maps are enlarged, "bilinear" or "nearest".
+        opacity: of the maps, from 0 to 1.
+
+    Returns:
+        The figure. The brightest patch of each panel has its largest weight, which
+        the title gives in percent.
+
+    Raises:
+        ValueError: if the arguments do not fit together.
+
+    Example:
+        >>> found = pooling_attention(encoder, images)            # doctest: +SKIP
+        >>> attention_figure(images, found.patches, path="a.png")  # doctest: +SKIP
+    """
+    pictures = displayable(images)
+    weights = _maps(weights, "weights", (len(pictures), None, None, None))
+    grid = weights.shape[2:]
+    groups = []
+    for picture, heads in zip(pictures, weights, strict=True):
+        group = [Panel(picture, point=point, grid=grid)]
+        for name, heat in [
+            ("all heads", heads.mean(axis=0)),
+            *((f"head {number}", heat) for number, heat in enumerate(heads, 1)),
+        ]:
+            title = f"{name}, max {heat.max():.0%}"
+            limits = (0.0, float(heat.max()) or 1.0)
+            group.append(Panel(picture, heat, limits, point, grid, title))
+        groups.append(group)
+    return _draw_rows(groups, path, interpolation, opacity, colours="magma")
+
+
+def text_score_figure(
+    images: Any,
+    maps: Any,
+    texts: Sequence[str],
+    shared_scale: bool = False,
+    path: FilePath | None = None,
+    interpolation: Interpolation = "bilinear",
+    opacity: float = 0.65,
+) -> "Figure":
+    """Draws each picture and, beside it, one map a text.
+
+    Args:
+        images: `(batch, height, width, 3)`.
+        maps: `(batch, texts, rows, columns)` from `text_score_maps`.
+        texts: their titles.
+        shared_scale: whether a colour means the same score for all texts of a
+            picture. Else each map has the whole range of colours.
+        path: file to write.
+        interpolation: how maps are enlarged, "bilinear" or "nearest".
+        opacity: of the maps, from 0 to 1.
+
+    Returns:
+        The figure. The darkest colour is a score of 0 or below, what does not speak
+        for the text; the lightest is the highest score.
+
+    Raises:
+        ValueError: if the arguments do not fit together.
+
+    Example:
+        >>> maps = text_score_maps(model, images, text_embeddings)  # doctest: +SKIP
+        >>> text_score_figure(images, maps, texts, path="t.png")    # doctest: +SKIP
+    """
+    pictures = displayable(images)
+    texts = list(texts) if not isinstance(texts, str) else [texts]
+    maps = _maps(maps, "maps", (len(pictures), len(texts), None, None))
+    groups = []
+    for picture, heats in zip(pictures, maps, strict=True):
+        tops = [heats.max()] * len(texts) if shared_scale else heats.max(axis=(1, 2))
+        group = [Panel(picture)]
+        for heat, top, text in zip(heats, tops, texts, strict=True):
+            limits = (0.0, float(top) if top > 0 else 1.0)
+            group.append(Panel(picture, heat, limits, title=text))
+        groups.append(group)
+    return _draw_rows(groups, path, interpolation, opacity)
+
+
+def similarity_figure(
+    images: Any,
+    maps: Any,
+    point: tuple[int, int],
+    picture: int | None = None,
+    path: FilePath | None = None,
+    interpolation: Interpolation = "bilinear",
+    opacity: float = 0.65,
+) -> "Figure":
+    """Draws pictures with the chosen patch and, beside each, what resembles it.
+
+    Args:
+        images: `(batch, height, width, 3)`.
+        maps: `(batch, rows, columns)` from `similarity_map`.
+        point: (row, column) that was chosen, from 0.
+        picture: the picture that it lies in; None for every picture.
+        path: file to write.
+        interpolation: how maps are enlarged, "bilinear" or "nearest".
+        opacity: of the maps, from 0 to 1.
+
+    Returns:
+        The figure. All maps share their colours, from the lowest cosine to 1.
+
+    Raises:
+        ValueError: if the arguments do not fit together.
+
+    Example:
+        >>> maps = similarity_map(features, row=3, column=4)       # doctest: +SKIP
+        >>> similarity_figure(images, maps, (3, 4), path="s.png")  # doctest: +SKIP
+    """
+    pictures = displayable(images)
+    maps = _maps(maps, "maps", (len(pictures), None, None))
+    grid = maps.shape[1:]
+    limits = (min(float(maps.min()), 0.999), 1.0)
+    marked = range(len(pictures)) if picture is None else [picture % len(pictures)]
+    pairs = [
+        [
+            Panel(image, None, None, point if place in marked else None, grid),
+            Panel(image, heat, limits, point if place in marked else None, grid),
+        ]
+        for place, (image, heat) in enumerate(zip(pictures, maps, strict=True))
+    ]
+    return _draw_pairs(pairs, path, interpolation, opacity)
+
+
+def layer_figure(
+    images: Any,
+    maps: Sequence[Any],
+    layers: Sequence[int],
+    point: tuple[int, int] | None = None,
+    path: FilePath | None = None,
+    interpolation: Interpolation = "nearest",
+    opacity: float = 0.65,
+) -> "Figure":
+    """Draws each picture and, beside it, its map at each of several layers.
+
+    Args:
+        images: `(batch, height, width, 3)`.
+        maps: one array a layer: `(batch, rows, columns, 3)` from `pca_map`, or
+            `(batch, rows, columns)` from `similarity_map`.
+        layers: their numbers, for the titles.
+        point: (row, column) of the patch of the similarity maps, to be marked.
+        path: file to write.
+        interpolation: "nearest" shows the patches as they are; or "bilinear".
+        opacity: of similarity maps, from 0 to 1.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: if the arguments do not fit together.
+
+    Example:
+        >>> found = encoder.features(images, layers=[0, 3, 6])      # doctest: +SKIP
+        >>> layer_figure(images, [pca_map(f) for f in found], [0, 3, 6])
+        ... # doctest: +SKIP
+    """
+    pictures = displayable(images)
+    if len(maps) != len(layers) or not len(layers):
+        raise ValueError(
+            f"Expected one map a layer, got {len(maps)} maps for {len(layers)} layers."
+        )
+    ends: tuple[int | None, ...] = (3,) if np.ndim(maps[0]) == 4 else ()
+    arrays = [_maps(m, "maps", (len(pictures), None, None, *ends)) for m in maps]
+    groups = []
+    for place, picture in enumerate(pictures):
+        grid = arrays[0].shape[1:3]
+        group = [Panel(picture, None, None, point, grid)]
+        for layer, array in zip(layers, arrays, strict=True):
+            title = f"layer {layer}"
+            if ends:
+                group.append(Panel(heat=array[place], title=title))
+            else:
+                heat = array[place]
+                limits = (min(float(heat.min()), 0.999), 1.0)
+                group.append(Panel(picture, heat, limits, point, grid, title))
+        groups.append(group)
+    return _draw_rows(groups, path, interpolation, opacity)
+
+
+def _draw_pairs(
+    pairs: list[list[Panel]],
+    path: FilePath | None,
+    interpolation: Interpolation,
+    opacity: float = 1.0,
+) -> "Figure":
+    panels = [panel for pair in pairs for panel in pair]
+    columns = 2 * min(len(pairs), MAX_COLUMNS // 2)
+    return draw_panels(panels, columns, path, interpolation, opacity)
+
+
+def _draw_rows(
+    groups: list[list[Panel]],
+    path: FilePath | None,
+    interpolation: Interpolation,
+    opacity: float,
+    colours: str = "viridis",
+) -> "Figure":
+    """Draws each picture's panels from a new row on."""
+    rows = -(-len(groups[0]) // MAX_COLUMNS)
+    columns = -(-len(groups[0]) // rows)
+    panels: list[Panel | None] = []
+    for group in groups:
+        panels += [*group, *[None] * (rows * columns - len(group))]
+    return draw_panels(panels, columns, path, interpolation, opacity, colours)
+
+
+def _maps(values: Any, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    array = np.asarray(values, "float32")
+    fits = len(array.shape) == len(shape) and all(
+        wanted in (None, size) for wanted, size in zip(shape, array.shape, strict=True)
+    )
+    if not fits or 0 in array.shape:
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"Expected {name} of shape ({wanted}), got {array.shape}.")
+    return array
+
+
+def _titles(titles: Sequence[str] | None, count: int) -> list[str]:
+    found = [""] * count if titles is None else list(titles)
+    if isinstance(titles, str) or len(found) != count:
+        raise ValueError(f"Expected {count} titles, one a picture, got {titles!r}.")
+    return found

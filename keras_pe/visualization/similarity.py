@@ -1,0 +1,50 @@
+"""How much each patch resembles a chosen one."""
+
+from typing import Any
+
+import numpy as np
+
+from keras_pe.models.features import Features
+from keras_pe.visualization.feature_maps import as_feature_map
+
+
+def similarity_map(
+    features: Features | Any, row: int, column: int, picture: int | None = None
+) -> np.ndarray:
+    """Returns the cosine between a chosen patch and all patches.
+
+    Args:
+        features: `Features` of one layer, or `(batch, rows, columns, channels)`.
+        row: row of the chosen patch, from 0 at the top; negatives count from the end.
+        column: its column, from 0 at the left; negatives count from the end.
+        picture: the picture whose patch all pictures are compared with, which shows
+            correspondences. None compares each picture with its own patch.
+
+    Returns:
+        float32 `(batch, rows, columns)`, from -1 to 1.
+
+    Raises:
+        ValueError: if there is no such patch or picture.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> found = similarity_map(rng.normal(size=(1, 4, 6, 32)), row=3, column=5)
+        >>> round(float(found[0, 3, 5]), 4)
+        1.0
+    """
+    values = as_feature_map(features)
+    pictures, rows, columns, _ = values.shape
+    for name, place, size in (
+        ("row", row, rows),
+        ("column", column, columns),
+        ("picture", 0 if picture is None else picture, pictures),
+    ):
+        if not -size <= place < size:
+            raise ValueError(
+                f"{name}={place} is outside the features: {pictures} pictures of "
+                f"{rows} rows and {columns} columns of patches, counted from 0."
+            )
+    lengths = np.linalg.norm(values, axis=-1, keepdims=True)
+    unit = values / np.maximum(lengths, 1e-12)
+    chosen = unit[:, row, column] if picture is None else unit[[picture], row, column]
+    return (unit * chosen[:, None, None]).sum(axis=-1).astype("float32")

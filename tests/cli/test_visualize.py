@@ -1,0 +1,88 @@
+"""`keras-pe visualize`, run on the preset inside the package."""
+
+import argparse
+
+import pytest
+from PIL import Image
+
+from keras_pe.cli import demo, visualize
+
+ROCKET = str(demo.PICTURES / "rocket.png")
+
+
+def parsed(*arguments):
+    """Returns a command line as the command gets it."""
+    parser = argparse.ArgumentParser()
+    visualize.add_arguments(parser)
+    return parser.parse_args([str(argument) for argument in arguments])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "panels"),
+    [
+        (("--kind", "pca", "--layer", 3, "--image-size", 32), (2, 1)),
+        (
+            ("--kind", "text", "--text", "a rocket", "a cat", "--method", "value"),
+            (3, 1),
+        ),
+        (("--kind", "attention", "--image-size", "16x32"), (6, 0.5)),
+        (("--kind", "attention", "--layer", 1, "--point", "1,2"), (6, 1)),
+        (("--kind", "similarity", "--point", "3,4", "--layer", -6), (2, 1)),
+        (("--kind", "layers", "--image-size", 16), (8, 1)),
+    ],
+)
+def test_each_kind_is_drawn(tmp_path, capsys, arguments, panels):
+    output = tmp_path / "seen.png"
+    assert visualize.run(parsed(ROCKET, *arguments, "--output", output)) == 0
+    assert str(output) in capsys.readouterr().out
+    columns, height = panels  # of a panel, in its width
+    with Image.open(output) as picture:
+        assert picture.size[0] == pytest.approx((1.96 * columns + 0.06) * 150, abs=2)
+        assert picture.size[1] > 1.9 * height * 150
+
+
+@pytest.mark.slow
+def test_several_pictures_and_a_name_for_the_figure(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    other = str(demo.PICTURES / "pizza.png")
+    assert visualize.run(parsed(ROCKET, other, "--layer", 1)) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["rocket_pca.png"]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--kind", "text"), '--text "a cat"'),
+        (("--text", "a cat"), "--text has no meaning with --kind pca"),
+        (("--kind", "similarity"), "needs a patch"),
+        (("--kind", "layers", "--layer", 2), "--kind pca or attention or similarity"),
+        (("--kind", "pca", "--contrast", "mean"), "--contrast has no meaning"),
+    ],
+)
+def test_options_that_do_not_go_together(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        visualize.run(parsed(ROCKET, *arguments))
+
+
+@pytest.mark.quick
+def test_numbers_are_parsed():
+    options = parsed(ROCKET, "--point", "3,4", "--image-size", "336x448")
+    assert options.point == (3, 4)
+    assert options.image_size == (336, 448)
+    assert parsed(ROCKET, "--image-size", "64").image_size == (64, 64)
+    for wrong in (("--point", "3"), ("--image-size", "big")):
+        with pytest.raises(SystemExit):
+            parsed(ROCKET, *wrong)
+
+
+@pytest.mark.slow
+def test_sizes_and_points_that_do_not_fit(tmp_path):
+    output = ("--output", tmp_path / "none.png")
+    with pytest.raises(ValueError, match="multiples of the patch size 8"):
+        visualize.run(parsed(ROCKET, "--image-size", 60, *output))
+    options = parsed(ROCKET, "--kind", "attention", "--point", "8,0", *output)
+    with pytest.raises(ValueError, match="outside the 8 rows and 8 columns"):
+        visualize.run(options)
+    assert not (tmp_path / "none.png").exists()

@@ -1,0 +1,132 @@
+"""Figures: which panels, in which colours, in which file."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_pe.visualization import (
+    attention_figure,
+    layer_figure,
+    overlay_figure,
+    pca_figure,
+    similarity_figure,
+    text_score_figure,
+)
+
+pytestmark = [
+    pytest.mark.quick,
+    pytest.mark.skipif(
+        keras.backend.backend() != "torch",
+        reason="draws arrays, with no backend: run once, beside PyTorch",
+    ),
+]
+RNG = np.random.default_rng(0)
+IMAGES = RNG.uniform(-1, 1, (2, 16, 24, 3)).astype("float32")
+MAPS = RNG.normal(size=(2, 2, 3)).astype("float32")
+
+
+def titles(figure):
+    return [axes.get_title() for axes in figure.axes]
+
+
+def layers_of(axes):
+    """Returns the arrays drawn in a panel, the lowest first."""
+    return [np.asarray(image.get_array()) for image in axes.images]
+
+
+def test_a_map_lies_over_the_whole_picture_in_grey():
+    figure = overlay_figure(IMAGES, MAPS, ["one", "two"], opacity=0.5)
+    assert titles(figure) == ["one", "", "two", ""]
+    picture, overlay = figure.axes[0], figure.axes[1]
+    (shown,) = layers_of(picture)
+    np.testing.assert_allclose(shown, IMAGES[0] / 2 + 0.5, atol=1e-6)
+    grey, heat = layers_of(overlay)
+    assert grey.shape == (16, 24)
+    np.testing.assert_array_equal(heat, MAPS[0])
+    assert overlay.images[1].get_alpha() == 0.5
+    assert overlay.images[1].get_clim() == (MAPS[0].min(), MAPS[0].max())
+    assert overlay.images[0].get_extent() == overlay.images[1].get_extent()
+
+
+def test_panels_keep_the_shape_of_the_picture():
+    figure = overlay_figure(IMAGES, MAPS)
+    width, height = figure.get_size_inches()
+    for axes in figure.axes:
+        box = axes.get_position()
+        assert box.width * width / (box.height * height) == pytest.approx(1.5)
+        assert not axes.axison
+
+
+def test_components_are_drawn_as_they_are():
+    colours = RNG.uniform(size=(2, 2, 3, 3)).astype("float32")
+    figure = pca_figure(IMAGES, colours)
+    np.testing.assert_array_equal(layers_of(figure.axes[3])[0], colours[1])
+    assert figure.axes[3].images[0].get_interpolation() == "nearest"
+
+
+def test_heads_have_a_panel_each_and_pictures_a_row():
+    weights = RNG.dirichlet(np.ones(6), (2, 9)).reshape(2, 9, 2, 3)
+    figure = attention_figure(IMAGES, weights, point=(1, 2))
+    assert len(figure.axes) == 2 * 11
+    assert titles(figure)[1].startswith("all heads, max ")
+    assert titles(figure)[3] == f"head 2, max {weights[0, 1].max():.0%}"
+    rows = {round(axes.get_position().y0, 3) for axes in figure.axes}
+    assert len(rows) == 4  # 11 panels a picture take two rows
+    x, y = figure.axes[0].lines[0].get_xydata()[0]
+    assert (x, y) == (20.0, 12.0)  # the middle of the last patch, in pixels
+
+
+@pytest.mark.parametrize("shared_scale", [True, False])
+def test_texts_are_drawn_from_zero(shared_scale):
+    maps = np.stack([MAPS, 3 * MAPS, -np.abs(MAPS)], axis=1)
+    figure = text_score_figure(IMAGES, maps, ["a", "b", "$c$"], shared_scale)
+    assert titles(figure)[:4] == ["", "a", "b", "$c$"]
+    limits = [axes.images[1].get_clim() for axes in figure.axes[1:4]]
+    top = float(MAPS[0].max())
+    expected = [3 * top] * 3 if shared_scale else [top, 3 * top, 1.0]
+    assert [low for low, _ in limits] == [0.0] * 3
+    assert [high for _, high in limits] == pytest.approx(expected)
+
+
+def test_only_the_picture_of_the_point_is_marked():
+    figure = similarity_figure(IMAGES, MAPS, (0, 0), picture=-1)
+    assert [len(axes.lines) for axes in figure.axes] == [0, 0, 2, 2]
+    figure = similarity_figure(IMAGES, MAPS, (0, 0))
+    assert [len(axes.lines) for axes in figure.axes] == [2, 2, 2, 2]
+
+
+def test_layers_side_by_side():
+    figure = layer_figure(IMAGES, [MAPS, MAPS + 1], [0, 3], point=(0, 1))
+    assert titles(figure) == ["", "layer 0", "layer 3"] * 2
+    colours = [np.zeros((2, 2, 3, 3))] * 2
+    figure = layer_figure(IMAGES, colours, [0, 3])
+    assert layers_of(figure.axes[1])[0].shape == (2, 3, 3)
+
+
+def test_the_figure_is_written(tmp_path):
+    pictures = np.zeros((1, 16, 16, 3), "uint8")
+    maps = np.zeros((1, 2, 2))
+    figure = overlay_figure(pictures, maps, ["a " * 40], path=tmp_path / "map.png")
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+    assert titles(figure)[0].endswith("…")
+    overlay_figure(pictures, maps, path=str(tmp_path / "map.svg"))
+    assert (tmp_path / "map.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda: overlay_figure(IMAGES, MAPS[0]), r"maps of shape \(2, any, any\)"),
+        (lambda: overlay_figure(IMAGES[0], MAPS), "images.None"),
+        (lambda: overlay_figure(IMAGES.astype(int), MAPS), "floats in"),
+        (lambda: overlay_figure(IMAGES, MAPS, ["one"]), "2 titles"),
+        (lambda: overlay_figure(IMAGES, MAPS, opacity=2.0), "opacity"),
+        (lambda: overlay_figure(IMAGES, MAPS, interpolation="cubic"), "bilinear"),
+        (lambda: text_score_figure(IMAGES, MAPS, ["a"]), r"\(2, 1, any, any\)"),
+        (lambda: pca_figure(IMAGES, MAPS), r"\(2, any, any, 3\)"),
+        (lambda: layer_figure(IMAGES, [MAPS], [0, 1]), "one map a layer"),
+    ],
+)
+def test_arrays_that_do_not_fit(draw, message):
+    with pytest.raises(ValueError, match=message):
+        draw()
