@@ -5,7 +5,18 @@ import os
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("demo", "classify", "embed", "index", "search", "presets", "inspect")
+COMMANDS = (
+    "demo",
+    "classify",
+    "embed",
+    "index",
+    "search",
+    "probe",
+    "evaluate",
+    "visualize",
+    "presets",
+    "inspect",
+)
 
 EPILOG = """examples:
   keras-pe demo

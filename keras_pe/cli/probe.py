@@ -1,0 +1,104 @@
+"""Find the layer that a task needs: score every layer of an encoder on a folder."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from keras_pe.cli.common import add_batch_size, add_preset, show_progress
+
+HELP = "score every layer of an encoder on your own pictures"
+EPILOG = """examples:
+  keras-pe probe flowers                       (one folder a class)
+  keras-pe probe flowers/train --test flowers/test --probe logistic
+  keras-pe probe ade20k --task segmentation --plot layers.png --csv layers.csv
+  keras-pe probe davis --task tracking --layers 10 20 30
+
+A folder of classes is flowers/rose/1.jpg, flowers/tulip/2.jpg and so on; ADE20K and
+DAVIS are read as they are published.
+"""
+PROBES = ("knn", "ridge", "logistic", "attentive")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this command."""
+    parser.add_argument("data", type=Path, metavar="FOLDER")
+    parser.add_argument("--test", type=Path, metavar="FOLDER", help="test pictures")
+    parser.add_argument(
+        "--task",
+        help="default: classification",
+        choices=("classification", "segmentation", "tracking"),
+        default="classification",
+    )
+    parser.add_argument("--probe", choices=PROBES, default="ridge")
+    parser.add_argument(
+        "--layers", type=int, nargs="+", metavar="N", help="default: all of them"
+    )
+    parser.add_argument("--norm", action="store_true", help="apply the final norm")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N")
+    parser.add_argument("--image-size", type=int, metavar="PIXELS")
+    parser.add_argument("--limit", type=int, metavar="N", help="at most N samples")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="JSON of it all")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="one line a layer")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="picture of the curve"
+    )
+    add_preset(parser)
+    add_batch_size(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Sweeps the layers, prints the answer and writes the files asked for."""
+    from keras_pe.models.vision_encoder import PEVisionEncoder
+    from keras_pe.preprocessing.image import PEImageConverter
+    from keras_pe.probing import sweep
+    from keras_pe.probing.folder_data import folder_items, folder_samples
+
+    encoder = PEVisionEncoder.from_preset(options.preset)
+    converter = PEImageConverter.from_preset(options.preset)
+    if options.image_size is not None:
+        encoder.patch_embedding.grid((1, options.image_size, options.image_size, 3))
+        config = {**converter.get_config(), "image_size": options.image_size}
+        converter = PEImageConverter.from_config(config)
+    data: Any
+    test: Any = None
+    if options.task == "tracking":
+        if options.test is not None:
+            raise ValueError("Tracking trains nothing: leave out --test.")
+        data = folder_items(options.data, converter, options.limit)
+        probe = "tracking"
+    else:
+        probe = options.probe if options.task == "classification" else options.task
+        data = folder_samples(
+            options.data, options.task, converter, "training", options.limit
+        )
+        if options.test is not None or options.task == "segmentation":
+            test = folder_samples(
+                options.test or options.data,
+                options.task,
+                converter,
+                "validation",
+                options.limit,
+            )
+    result = sweep(
+        encoder,
+        data,
+        test,
+        probe=probe,
+        layers=options.layers or "all",
+        norm=options.norm,
+        seeds=options.seeds,
+        batch_size=options.batch_size,
+        image_converter=converter,
+        progress=show_progress(),
+    )
+    print(result)
+    for path, write in (
+        (options.output, result.to_json),
+        (options.csv, result.to_csv),
+        (options.plot, result.plot),
+    ):
+        if path is not None:
+            write(path)
+            print(f"wrote {path}", file=sys.stderr)
+    return 0

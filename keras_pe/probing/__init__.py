@@ -1,0 +1,39 @@
+"""Layer probing: which layer of an encoder a task needs."""
+
+from keras_pe.probing.attentive import Attentive
+from keras_pe.probing.correspondence import Correspondence, PointPairs
+from keras_pe.probing.curves import plot_sweeps
+from keras_pe.probing.depth import Depth, DPTDepth
+from keras_pe.probing.layer_outputs import intermediate_model
+from keras_pe.probing.logistic import Logistic
+from keras_pe.probing.nearest_neighbours import NearestNeighbours
+from keras_pe.probing.probe import FittedProbe, Probe
+from keras_pe.probing.result import LayerScore, SweepResult
+from keras_pe.probing.ridge import Ridge, RidgeRegression
+from keras_pe.probing.segmentation import Segmentation
+from keras_pe.probing.sweep import sweep
+from keras_pe.probing.tracking import Clip, Tracking
+from keras_pe.probing.training_free import TrainingFreeProbe
+
+__all__ = [
+    "Attentive",
+    "Clip",
+    "Correspondence",
+    "DPTDepth",
+    "Depth",
+    "FittedProbe",
+    "LayerScore",
+    "Logistic",
+    "NearestNeighbours",
+    "PointPairs",
+    "Probe",
+    "Ridge",
+    "RidgeRegression",
+    "Segmentation",
+    "SweepResult",
+    "Tracking",
+    "TrainingFreeProbe",
+    "intermediate_model",
+    "plot_sweeps",
+    "sweep",
+]

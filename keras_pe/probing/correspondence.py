@@ -1,0 +1,92 @@
+"""Correspondence probe: where does a patch of one picture lie in another?"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import numpy as np
+
+from keras_pe.probing.nearest_neighbours import unit
+from keras_pe.probing.training_free import Maps, TrainingFreeProbe
+
+
+@dataclasses.dataclass(frozen=True)
+class PointPairs:
+    """Two pictures and the points that match in them.
+
+    Attributes:
+        images: `(2, height, width, 3)`, prepared: float in [-1, 1].
+        points: `(points, 2, 2)`, pixels: in the first and the second picture, each
+            (row, column).
+        name: of the pair.
+    """
+
+    images: np.ndarray
+    points: np.ndarray
+    name: str = ""
+
+
+class Correspondence(TrainingFreeProbe):
+    """Finds each point by the most similar patch; scored by the share found.
+
+    A point of the first picture is given by the patch that holds it; the answer is the
+    centre of the second picture's patch of highest cosine. It is right within
+    `tolerance` of the larger side: PCK.
+
+    Args:
+        tolerance: of the larger side of the picture.
+    """
+
+    name: ClassVar[str] = "correspondence"
+    metric: ClassVar[str] = "PCK"
+
+    def __init__(self, tolerance: float = 0.1) -> None:
+        if not 0 < tolerance <= 1:
+            raise ValueError(f"tolerance={tolerance}: expected above 0, at most 1.")
+        self.tolerance = tolerance
+
+    def measure(self, item: Any, maps: Maps) -> list[np.ndarray]:
+        pair = checked_pair(item)
+        found = []
+        for first, second in maps(np.asarray(pair.images, "float32")):
+            rows, columns = first.shape[:2]
+            height, width = pair.images.shape[1:3]
+            size = np.array([height / rows, width / columns])  # of a patch, pixels
+            places = np.floor(pair.points[:, 0] / size).astype(int)
+            places = np.clip(places, 0, [rows - 1, columns - 1])
+            queries = unit(first[places[:, 0], places[:, 1]])  # (points, channels)
+            keys = unit(second.reshape(rows * columns, -1))
+            best = np.divmod((queries @ keys.T).argmax(axis=1), columns)
+            centres = (np.stack(best, axis=1) + 0.5) * size
+            found.append(self._hits(centres, pair))
+        return found
+
+    def baseline(self, item: Any) -> np.ndarray:
+        """Returns the hits of points that stay where they are."""
+        pair = checked_pair(item)
+        return self._hits(pair.points[:, 0], pair)
+
+    def _hits(self, answers: np.ndarray, pair: PointPairs) -> np.ndarray:
+        """Returns the points found, and all points."""
+        distances = np.linalg.norm(answers - pair.points[:, 1], axis=1)
+        limit = self.tolerance * max(pair.images.shape[1:3])
+        return np.array([(distances <= limit).sum(), len(distances)], "float64")
+
+    def score(self, means: np.ndarray) -> np.ndarray:
+        return np.asarray(means[..., 0] / np.maximum(means[..., 1], 1e-300))
+
+
+def checked_pair(item: Any) -> PointPairs:
+    """Returns a pair, or says what it lacks."""
+    if not isinstance(item, PointPairs):
+        raise ValueError(
+            f"Correspondence needs PointPairs objects, got {type(item).__name__}."
+        )
+    images, points = item.images, item.points
+    if images.ndim != 4 or len(images) != 2 or points.shape[1:] != (2, 2):
+        raise ValueError(
+            f"Pair {item.name!r}: expected images (2, height, width, 3) and points "
+            f"(points, 2, 2); got {images.shape} and {points.shape}."
+        )
+    if not len(points):
+        raise ValueError(f"Pair {item.name!r} has no points.")
+    return item

@@ -1,0 +1,113 @@
+"""k-nearest-neighbour probe: no training, only votes."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from keras_pe.probing.feature_store import Samples
+from keras_pe.probing.probe import ClassificationProbe, FittedClassifier, count_labels
+
+TEMPERATURE = 0.07  # DINO's
+
+
+class NearestNeighbours(ClassificationProbe):
+    """Classifies by the votes of the k training pictures of highest cosine.
+
+    Args:
+        ks: numbers of neighbours to choose from, on the validation pictures. Numbers
+            above the count of training pictures are left out.
+        temperature: a neighbour's vote weighs exp(cosine / temperature); None for
+            equal votes.
+        chunk_size: training pictures compared at once.
+
+    Source: Perception Encoder, table 8 ("as in DINOv2"); DINO, `eval_knn.py`.
+    """
+
+    name: ClassVar[str] = "knn"
+
+    def __init__(
+        self,
+        ks: Sequence[int] = (1, 5, 10, 20, 50),
+        temperature: float | None = TEMPERATURE,
+        chunk_size: int = 8192,
+    ) -> None:
+        if not ks or min(ks) < 1:
+            raise ValueError(f"ks={ks!r}: expected at least one number from 1.")
+        self.ks = tuple(sorted(set(ks)))
+        self.temperature = temperature
+        self.chunk_size = chunk_size
+
+    def fit(self, train: Samples, validation: Samples, seed: int) -> "FittedNeighbours":
+        ks = [k for k in self.ks if k <= len(train)] or [len(train)]
+        num_classes = count_labels(train).num_classes
+        fitted = FittedNeighbours(self, train, num_classes, ks[-1])
+        if len(ks) > 1 and len(validation):
+            correct = np.zeros(len(ks))
+            for features, targets in validation.chunks():
+                votes = fitted.neighbours(features)
+                correct += [(fitted.vote(*votes, k) == targets).sum() for k in ks]
+            fitted.k = ks[int(correct.argmax())]
+        else:
+            fitted.k = ks[0]
+        fitted.setting = {"k": fitted.k}
+        return fitted
+
+
+class FittedNeighbours(FittedClassifier):
+    """The training pictures, to be asked."""
+
+    setting: dict[str, Any]
+
+    def __init__(
+        self, probe: NearestNeighbours, train: Samples, num_classes: int, most: int
+    ) -> None:
+        self.probe, self.train = probe, train
+        self.num_classes, self.k = num_classes, most
+        self.most = most
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        return self.vote(*self.neighbours(features), self.k)
+
+    def neighbours(  # features: (samples, channels)
+        self, features: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns cosines and labels of the nearest, `(samples, most)` each.
+
+        Nearest first; of equal cosines the earlier training picture.
+        """
+        queries = unit(features)
+        cosines = np.zeros((len(queries), 0), "float32")
+        labels = np.zeros((len(queries), 0), "int64")
+        for chunk, targets in self.train.chunks(self.probe.chunk_size):
+            similarity = queries @ unit(chunk).T  # (samples, chunk)
+            cosines = np.concatenate([cosines, similarity], axis=1)
+            repeated = np.broadcast_to(targets, similarity.shape)
+            labels = np.concatenate([labels, repeated], axis=1)
+            # Only the best of the chunks so far are kept, and only these are sorted.
+            if cosines.shape[1] > self.most:
+                best = np.argpartition(-cosines, self.most - 1, axis=1)
+                best = np.sort(best[:, : self.most], axis=1)
+                cosines = np.take_along_axis(cosines, best, axis=1)
+                labels = np.take_along_axis(labels, best, axis=1)
+        order = np.argsort(-cosines, axis=1, kind="stable")
+        return (
+            np.take_along_axis(cosines, order, axis=1),
+            np.take_along_axis(labels, order, axis=1),
+        )
+
+    def vote(self, cosines: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+        """Returns the class with most votes among the k nearest."""
+        weights = np.ones_like(cosines[:, :k])
+        if self.probe.temperature is not None:
+            weights = np.exp((cosines[:, :k] - 1.0) / self.probe.temperature)
+        votes = np.zeros((len(cosines), self.num_classes))
+        rows = np.arange(len(cosines))[:, None]
+        np.add.at(votes, (rows, labels[:, :k]), weights)
+        return np.asarray(votes.argmax(axis=1))
+
+
+def unit(features: np.ndarray) -> np.ndarray:  # (samples, channels)
+    """Returns rows of unit length; zeros stay zero."""
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features / np.maximum(lengths, 1e-12))

@@ -1,0 +1,131 @@
+"""What a probe is: a small head on frozen features, and its score."""
+
+import abc
+import dataclasses
+from typing import Any, ClassVar
+
+import numpy as np
+
+from keras_pe.probing.feature_store import Samples
+from keras_pe.probing.layer_outputs import Reading
+
+
+class FittedProbe(abc.ABC):
+    """A probe that has seen its training samples.
+
+    Attributes:
+        setting: what was chosen on the validation samples.
+    """
+
+    setting: dict[str, Any]
+
+    @abc.abstractmethod
+    def statistics(self, samples: Samples) -> np.ndarray:
+        """Returns float64 `(samples, statistics)`: what the score is made of."""
+
+
+class Probe(abc.ABC):
+    """Fits a head to the features of one layer.
+
+    Attributes:
+        name: of the probe.
+        metric: what its score is called.
+        higher_is_better: whether a larger score is a better one.
+        readings: what it can read of a layer, its default first.
+    """
+
+    name: ClassVar[str]
+    metric: ClassVar[str]
+    higher_is_better: ClassVar[bool] = True
+    readings: ClassVar[tuple[Reading, ...]]
+
+    @abc.abstractmethod
+    def fit(self, train: Samples, validation: Samples, seed: int) -> FittedProbe:
+        """Fits to the training samples; settings are chosen on the others."""
+
+    @abc.abstractmethod
+    def baseline(self, train: Samples, test: Samples) -> np.ndarray:
+        """Returns the statistics of a guess that never looks at a picture."""
+
+    @abc.abstractmethod
+    def score(self, means: np.ndarray) -> np.ndarray:  # (..., statistics) -> (...)
+        """Returns the score of the statistics' means over samples."""
+
+    def gain(self, ours: Any, theirs: Any) -> Any:
+        """Returns by how much one score is better than another."""
+        return ours - theirs if self.higher_is_better else theirs - ours
+
+
+# === Classification ===
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """The classes of a classification task.
+
+    Attributes:
+        counts: pictures of each class, int64 `(classes,)`.
+    """
+
+    counts: np.ndarray
+
+    @property
+    def num_classes(self) -> int:
+        """Largest label plus one."""
+        return len(self.counts)
+
+
+def count_labels(samples: Samples) -> Labels:
+    """Counts the labels of the training samples.
+
+    Raises:
+        ValueError: if they are no class numbers.
+    """
+    counts = np.zeros(0, "int64")
+    for targets in samples.targets():
+        if targets.ndim != 1 or targets.dtype.kind not in "iu":
+            raise ValueError(
+                f"Classification needs one whole number a picture as its target, got "
+                f"{targets.dtype} {targets.shape[1:]} each."
+            )
+        if targets.min() < 0:
+            raise ValueError(f"Labels count from 0, got {targets.min()}.")
+        found = np.bincount(targets)
+        size = max(len(found), len(counts))
+        counts = np.pad(counts, (0, size - len(counts)))
+        counts += np.pad(found, (0, size - len(found)))
+    return Labels(counts)
+
+
+class ClassificationProbe(Probe):
+    """A probe whose score is the share of pictures it names rightly."""
+
+    metric = "accuracy"
+    readings: ClassVar[tuple[Reading, ...]] = (
+        "average",
+        "class_token",
+        "average_and_class_token",
+    )
+
+    def baseline(self, train: Samples, test: Samples) -> np.ndarray:
+        most_frequent = int(count_labels(train).counts.argmax())
+        return np.concatenate(
+            [(t == most_frequent).astype("float64")[:, None] for t in test.targets()]
+        )
+
+    def score(self, means: np.ndarray) -> np.ndarray:
+        return np.asarray(means[..., 0])
+
+
+class FittedClassifier(FittedProbe):
+    """A classifier of feature vectors."""
+
+    @abc.abstractmethod
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Returns int64 `(samples,)` classes of float32 `(samples, channels)`."""
+
+    def statistics(self, samples: Samples) -> np.ndarray:
+        return np.concatenate(
+            [
+                (self.predict(features) == targets).astype("float64")[:, None]
+                for features, targets in samples.chunks()
+            ]
+        )

@@ -1,0 +1,217 @@
+"""The answer of a layer sweep."""
+
+import csv
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_pe.models.vision_encoder import PEVisionEncoder
+from keras_pe.probing.layer_outputs import LayerName, output_names
+from keras_pe.probing.write_text import write_text
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerScore:
+    """The score of one layer.
+
+    Attributes:
+        layer: number of the layer: k is the output of block k, 0 the input of block 1.
+        score: on the test samples, mean over seeds.
+        low: lower end of its 95 % interval.
+        high: upper end.
+        validation_score: on the validation samples, mean over seeds.
+        seed_scores: test score of each seed.
+        settings: what each seed's validation chose.
+    """
+
+    layer: LayerName
+    score: float
+    low: float
+    high: float
+    validation_score: float
+    seed_scores: tuple[float, ...]
+    settings: tuple[dict[str, Any], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepResult:
+    """Scores of all layers, the best one, and how sure that is.
+
+    Attributes:
+        probe: name of the probe.
+        metric: what the scores are.
+        higher_is_better: whether larger is better.
+        layers: one `LayerScore` a layer, in order.
+        candidate: layer of the best validation score, whatever its worth.
+        baseline: score of a guess that never looks at a picture: a constant one, or
+            the probe's own answers to other pictures, whichever is better.
+        gain_over_baseline: 95 % interval of the candidate's gain over that guess, on
+            test samples, paired.
+        gain_over_last: the same over the last layer.
+        protocol: every setting of the sweep.
+        encoder: the encoder that was swept; None if the result was read from a file.
+    """
+
+    probe: str
+    metric: str
+    higher_is_better: bool
+    layers: tuple[LayerScore, ...]
+    candidate: LayerName
+    baseline: float
+    gain_over_baseline: tuple[float, float]
+    gain_over_last: tuple[float, float]
+    protocol: dict[str, Any]
+    encoder: keras.Model | None = dataclasses.field(
+        default=None, repr=False, compare=False
+    )
+
+    # === What it says ===
+    @property
+    def best_layer(self) -> LayerName | None:
+        """The layer to use; None if even the best one may be no more than a guess."""
+        return self.candidate if self.gain_over_baseline[0] > 0 else None
+
+    @property
+    def last_layer(self) -> LayerName:
+        """The last layer that was swept."""
+        return self.layers[-1].layer
+
+    @property
+    def differs_from_last(self) -> bool:
+        """Whether the best layer's gain over the last is more than chance."""
+        return self.best_layer is not None and self.gain_over_last[0] > 0
+
+    def __getitem__(self, layer: LayerName) -> LayerScore:
+        """Returns the score of a layer."""
+        for row in self.layers:
+            if row.layer == layer:
+                return row
+        raise KeyError(
+            f"Layer {layer!r} was not swept: {[row.layer for row in self.layers]}."
+        )
+
+    def __str__(self) -> str:
+        lines = [f"{self.probe}, {self.metric} of {self.protocol['test']} test samples"]
+        for row in self.layers:
+            mark = " <- best" if row.layer == self.best_layer else ""
+            lines.append(
+                f"layer {row.layer!s:>3}  {row.score:.4f}  "
+                f"[{row.low:.4f}, {row.high:.4f}]{mark}"
+            )
+        lines.append(f"guess      {self.baseline:.4f}")
+        return "\n".join([*lines, self.summary()])
+
+    def summary(self) -> str:
+        """Returns the answer in a sentence."""
+        if self.best_layer is None:
+            return (
+                f"No layer is called best: even layer {self.candidate} may be no "
+                f"better than a guess that never looks at the picture."
+            )
+        best, last = self[self.best_layer], self[self.last_layer]
+        sentence = f"Best layer: {best.layer}, {self.metric} {best.score:.4f}"
+        if best.layer == last.layer:
+            return f"{sentence}, the last one."
+        low, high = self.gain_over_last
+        verdict = "more than chance" if low > 0 else "which may be chance"
+        return (
+            f"{sentence}; the last layer, {last.layer}, has {last.score:.4f}. The gain "
+            f"is {low:+.4f} to {high:+.4f} (95 %): {verdict}."
+        )
+
+    # === The encoder ===
+    def encoder_at_best(self) -> keras.Model:
+        """Returns the encoder cut off at the best layer, weights copied.
+
+        A PE encoder is truncated, with the norm that the sweep used; of another model
+        with named or numbered outputs a model of that one output is made.
+
+        Raises:
+            ValueError: if no layer is called best, or it is layer 0.
+        """
+        if self.best_layer is None:
+            raise ValueError(f"{self.summary()} Use more data, or name a layer.")
+        if self.encoder is None:
+            raise ValueError(
+                f"This result was read from a file, without its encoder. Load it, and "
+                f"call truncate({self.best_layer}, norm={self.protocol['norm']})."
+            )
+        if isinstance(self.encoder, PEVisionEncoder):
+            if self.best_layer == 0:
+                raise ValueError(
+                    "The best layer is 0, the input of the first block: no encoder "
+                    "is needed. Use the patches themselves."
+                )
+            assert isinstance(self.best_layer, int)
+            return self.encoder.truncate(self.best_layer, norm=self.protocol["norm"])
+        outputs = self.encoder.output
+        names = output_names(self.encoder)
+        place = names.index(self.best_layer)
+        kept = list(outputs.values() if isinstance(outputs, dict) else outputs)[place]
+        return keras.Model(self.encoder.inputs, kept)
+
+    # === Files ===
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything but the encoder, ready for JSON."""
+        plain = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("encoder", "layers")
+        }
+        return {
+            **plain,
+            "best_layer": self.best_layer,
+            "differs_from_last": self.differs_from_last,
+            "layers": [dataclasses.asdict(row) for row in self.layers],
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "SweepResult":
+        """Returns a result read back from `to_json`, without its encoder."""
+        fields = {field.name for field in dataclasses.fields(cls)} - {"encoder"}
+        values = {name: content[name] for name in fields}
+        values["layers"] = tuple(
+            LayerScore(
+                **{
+                    **row,
+                    "seed_scores": tuple(row["seed_scores"]),
+                    "settings": tuple(row["settings"]),
+                }
+            )
+            for row in content["layers"]
+        )
+        for name in ("gain_over_baseline", "gain_over_last"):
+            values[name] = tuple(values[name])
+        return cls(**values)
+
+    def to_json(self, path: str | Path) -> None:
+        """Writes `to_dict` to a file, whole or not at all."""
+        write_text(path, json.dumps(self.to_dict(), indent=2) + "\n")
+
+    def to_csv(self, path: str | Path) -> None:
+        """Writes one line a layer, whole or not at all."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["layer", "score", "low", "high", "validation_score"])
+        for row in self.layers:
+            writer.writerow(
+                [row.layer, row.score, row.low, row.high, row.validation_score]
+            )
+        write_text(path, stream.getvalue())
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Draws the curve of scores over layers.
+
+        Args:
+            path: where the picture is saved; None saves none.
+
+        Returns:
+            The Matplotlib figure.
+        """
+        from keras_pe.probing.curves import plot_sweeps
+
+        return plot_sweeps({self.probe: self}, path)

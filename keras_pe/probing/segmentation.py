@@ -1,0 +1,188 @@
+"""Segmentation probe: batch norm and a linear layer on every patch."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_pe.probing.feature_store import Samples
+from keras_pe.probing.head_training import HeadTrainer, TrainedHead
+from keras_pe.probing.layer_outputs import Reading
+from keras_pe.probing.probe import FittedProbe, Probe
+
+IGNORE = 255
+
+
+class Segmentation(Probe):
+    """Names the class of every pixel from its patch; scored by the mean IoU.
+
+    Targets are masks, uint8 `(samples, height, width)`; 255 is left out of loss and
+    score. The logits of the patches are resized to the masks, bilinearly.
+
+    Args:
+        learning_rates: peaks to choose from, on the validation pictures.
+        epochs: most passes over the training pictures; their number is chosen too.
+        batch_size: pictures in a step.
+        weight_decay: of AdamW.
+
+    Source: Perception Encoder, section 5 and NeurIPS appendix ("batch norm + linear" on
+    a single layer, AdamW 1e-3; iterations and batch size are not given).
+    """
+
+    name: ClassVar[str] = "segmentation"
+    metric: ClassVar[str] = "mIoU"
+    readings: ClassVar[tuple[Reading, ...]] = ("map",)
+
+    def __init__(
+        self,
+        learning_rates: Sequence[float] = (1e-3,),
+        epochs: int = 20,
+        batch_size: int = 16,
+        weight_decay: float = 1e-4,
+    ) -> None:
+        self.learning_rates = tuple(learning_rates)
+        self.settings = (epochs, batch_size, weight_decay)
+        self._trainers: dict[tuple[int, ...], HeadTrainer] = {}
+
+    def fit(
+        self, train: Samples, validation: Samples, seed: int
+    ) -> "FittedSegmentation":
+        num_classes, size = mask_classes(train)
+        trainer = self._trainers.setdefault(
+            (num_classes, *size),
+            HeadTrainer(
+                lambda shape: segmentation_head(shape, num_classes, size),
+                masked_cross_entropy,
+                lambda logits: ops.argmax(logits, axis=-1),
+                *self.settings,
+            ),
+        )
+        best = None
+        for rate in self.learning_rates:
+            found = trainer.fit(
+                train,
+                rate,
+                seed,
+                lambda head: float(
+                    self.score(
+                        FittedSegmentation(head, num_classes)
+                        .statistics(validation)
+                        .mean(axis=0)
+                    )
+                ),
+            )
+            if best is None or found[2] > best[1]:
+                setting = {"learning_rate": rate, "epochs": found[1]}
+                best = (FittedSegmentation(found[0], num_classes, setting), found[2])
+        assert best is not None
+        return best[0]
+
+    def baseline(self, train: Samples, test: Samples) -> np.ndarray:
+        """Returns the overlaps of the most frequent class, everywhere."""
+        num_classes, _ = mask_classes(train)
+        counts = sum(
+            np.bincount(mask.ravel(), minlength=256)[:num_classes]
+            for masks in train.targets(256)
+            for mask in masks
+        )
+        guess = int(np.argmax(counts))
+        return overlaps(
+            ((np.full_like(masks, guess), masks) for masks in test.targets(256)),
+            num_classes,
+        )
+
+    def score(self, means: np.ndarray) -> np.ndarray:
+        """Returns the mean IoU over the classes that are there or were named."""
+        intersection, union = np.split(means, 2, axis=-1)
+        seen = union > 0
+        iou = np.where(seen, intersection / np.where(seen, union, 1.0), 0.0)
+        return np.asarray(iou.sum(axis=-1) / np.maximum(seen.sum(axis=-1), 1))
+
+
+class FittedSegmentation(FittedProbe):
+    """A trained head and how it was trained."""
+
+    def __init__(
+        self,
+        head: TrainedHead,
+        num_classes: int,
+        setting: dict[str, Any] | None = None,
+    ) -> None:
+        self.head, self.num_classes = head, num_classes
+        self.setting = setting or {}
+
+    def statistics(self, samples: Samples) -> np.ndarray:
+        return overlaps(self.head.answers(samples), self.num_classes)
+
+
+def overlaps(  # pairs of (batch, height, width)
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]], num_classes: int
+) -> np.ndarray:
+    """Returns intersections and unions in pixels, `(samples, 2 x classes)`.
+
+    Args:
+        pairs: (predicted classes, masks), batch by batch.
+        num_classes: number of classes.
+    """
+    rows = []
+    for predicted, masks in pairs:
+        for guess, mask in zip(predicted, masks, strict=True):
+            inside = (mask != IGNORE) & (mask < num_classes)
+            codes = mask[inside].astype("int64") * num_classes + guess[inside]
+            confusion = np.bincount(codes, minlength=num_classes**2)
+            confusion = confusion.reshape(num_classes, num_classes)
+            hits = np.diag(confusion)
+            union = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
+            rows.append(np.concatenate([hits, union]))
+    return np.array(rows, "float64")
+
+
+def mask_classes(samples: Samples) -> tuple[int, tuple[int, int]]:
+    """Returns the number of classes of masks, and their height and width.
+
+    Raises:
+        ValueError: if the targets are no masks, or all pixels are to be ignored.
+    """
+    largest, size = -1, None
+    for masks in samples.targets(256):
+        if masks.dtype != np.uint8 or masks.ndim != 3:
+            raise ValueError(
+                f"Segmentation needs uint8 masks (height, width) as targets, 255 for "
+                f"pixels to ignore; got {masks.dtype} {masks.shape[1:]} each."
+            )
+        kept = masks[masks != IGNORE]
+        largest = max(largest, int(kept.max()) if len(kept) else -1)
+        size = masks.shape[1:3]
+    if largest < 0 or size is None:
+        raise ValueError("Every pixel of every mask is to be ignored (255).")
+    return largest + 1, (size[0], size[1])
+
+
+def segmentation_head(
+    shape: tuple[int, ...], num_classes: int, size: tuple[int, int]
+) -> keras.Model:
+    """Returns a head of maps `(rows, columns, channels)`, to logits of all pixels."""
+    features = keras.Input(shape)
+    # Few steps: the running moments must follow fast.
+    x = keras.layers.BatchNormalization(momentum=0.9)(features)
+    x = keras.layers.Dense(num_classes)(x)
+    x = keras.layers.Resizing(*size, interpolation="bilinear")(x)
+    return keras.Model(features, x)
+
+
+def masked_cross_entropy(masks: Any, logits: Any) -> Any:
+    """Returns the mean cross-entropy of the pixels that count.
+
+    Args:
+        masks: `(batch, height, width)` integers.
+        logits: `(batch, height, width, classes)` float32.
+    """
+    masks = ops.cast(masks, "int32")
+    counted = ops.cast(masks != IGNORE, "float32")
+    labels = ops.where(masks == IGNORE, 0, masks)
+    losses = keras.losses.sparse_categorical_crossentropy(
+        labels, logits, from_logits=True
+    )
+    return ops.sum(losses * counted) / ops.maximum(ops.sum(counted), 1.0)

@@ -1,0 +1,82 @@
+"""From the scores of layers to the answer of a sweep."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_pe.probing.bootstrap import bootstrap_scores, interval
+from keras_pe.probing.layer_outputs import LayerName
+from keras_pe.probing.probe import Probe
+from keras_pe.probing.result import LayerScore, SweepResult
+from keras_pe.probing.training_free import TrainingFreeProbe
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerOutcome:
+    """What the probe of one layer gave, averaged over seeds.
+
+    Attributes:
+        statistics: `(test samples, statistics)`.
+        validation_score: of the validation samples.
+        settings: chosen by each seed.
+        seed_scores: test score of each seed.
+    """
+
+    statistics: np.ndarray
+    validation_score: float
+    settings: list[dict[str, Any]]
+    seed_scores: list[float]
+
+
+def best_place(probe: Probe | TrainingFreeProbe, found: Sequence[LayerOutcome]) -> int:
+    """Returns the place of the layer that validation chooses; of equals the first."""
+    scores = np.array([outcome.validation_score for outcome in found])
+    return int(np.argmax(scores if probe.higher_is_better else -scores))
+
+
+def summarize(
+    probe: Probe | TrainingFreeProbe,
+    names: Sequence[LayerName],
+    found: Sequence[LayerOutcome],
+    baseline: np.ndarray,
+    repeats: int,
+    protocol: dict[str, Any],
+    encoder: keras.Model,
+) -> SweepResult:
+    """Returns the answer: intervals, the best layer, and how sure that is."""
+    # Equal seeds: the same resampled test sets for every layer.
+    resampled = [
+        bootstrap_scores(outcome.statistics, probe.score, repeats=repeats)
+        for outcome in found
+    ]
+    guess = bootstrap_scores(baseline, probe.score, repeats=repeats)
+    rows = []
+    for name, outcome, scores in zip(names, found, resampled, strict=True):
+        low, high = interval(scores)
+        rows.append(
+            LayerScore(
+                layer=name,
+                score=float(probe.score(outcome.statistics.mean(axis=0))),
+                low=low,
+                high=high,
+                validation_score=outcome.validation_score,
+                seed_scores=tuple(outcome.seed_scores),
+                settings=tuple(outcome.settings),
+            )
+        )
+    best = best_place(probe, found)
+    return SweepResult(
+        probe=probe.name,
+        metric=probe.metric,
+        higher_is_better=probe.higher_is_better,
+        layers=tuple(rows),
+        candidate=rows[best].layer,
+        baseline=float(probe.score(baseline.mean(axis=0))),
+        gain_over_baseline=interval(probe.gain(resampled[best], guess)),
+        gain_over_last=interval(probe.gain(resampled[best], resampled[-1])),
+        protocol=protocol,
+        encoder=encoder,
+    )

@@ -1,0 +1,77 @@
+"""The pictures and targets of a sweep, in batches of one shape."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_pe.preprocessing.batches import load_batches
+from keras_pe.preprocessing.image import PEImageConverter
+
+Batch = tuple[np.ndarray, np.ndarray]
+# (pictures, targets); or something that can be iterated over again and yields batches
+# of prepared pictures with their targets; or a function that returns such batches.
+# Training-free probes take clips or pairs in place of batches.
+SweepData = tuple[Any, Any] | Iterable[Any] | Callable[[], Iterable[Any]]
+
+
+def sweep_batches(
+    data: SweepData, batch_size: int, converter: PEImageConverter | None
+) -> Iterator[Batch]:
+    """Yields (images, targets) batches.
+
+    Args:
+        data: `(pictures, targets)`, where pictures are paths, PIL images or uint8
+            arrays, which the converter prepares, or one float array
+            `(samples, height, width, 3)` that is prepared already; targets are an
+            array, one row a picture. Or batches of prepared pictures and targets, for
+            data that never is in memory.
+        batch_size: pictures in a batch, where batches are made here.
+        converter: prepares pictures.
+
+    Raises:
+        ValueError: if pictures and targets do not match in number.
+        PictureError: if a picture can't be read: a probe leaves out none in silence.
+    """
+    if callable(data):
+        yield from data()
+        return
+    if not isinstance(data, tuple) or len(data) != 2:
+        yield from data
+        return
+    pictures, targets = data
+    targets = np.asarray(targets)
+    if len(pictures) != len(targets):
+        raise ValueError(
+            f"Got {len(pictures)} pictures and {len(targets)} targets. Each picture "
+            f"needs one target, in the same order."
+        )
+    if isinstance(pictures, np.ndarray) and pictures.dtype.kind == "f":
+        for start in range(0, len(pictures), batch_size):
+            rows = slice(start, start + batch_size)
+            yield np.asarray(pictures[rows], "float32"), targets[rows]
+        return
+    if converter is None:
+        raise ValueError(
+            "Pictures that are paths, PIL images or uint8 arrays need an "
+            "image_converter, such as keras_pe.PEImageConverter(224)."
+        )
+    for indices, images in load_batches(
+        pictures, converter, batch_size, on_error="raise"
+    ):
+        yield images, targets[indices]
+
+
+def count_samples(data: SweepData) -> int | None:
+    """Returns the number of samples, where that is known beforehand."""
+    if isinstance(data, tuple) and len(data) == 2:
+        return len(data[0])
+    return None
+
+
+def padded(images: np.ndarray, batch_size: int) -> np.ndarray:
+    """Repeats the last picture of a short batch: one shape, one compilation."""
+    missing = batch_size - len(images)
+    if missing <= 0:
+        return images
+    return np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])

@@ -1,0 +1,79 @@
+"""The sweep of probes that train nothing: clips and pairs, one after the other."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from keras_pe.probing.layer_outputs import LayerOutputs
+from keras_pe.probing.result import SweepResult
+from keras_pe.probing.summary import LayerOutcome, summarize
+from keras_pe.probing.training_free import TrainingFreeProbe
+
+
+def sweep_items(
+    outputs: LayerOutputs,
+    probe: TrainingFreeProbe,
+    items: Iterable[Any],
+    validation_share: float,
+    repeats: int,
+    progress: bool,
+) -> SweepResult:
+    """Scores every layer on items of several pictures, such as clips.
+
+    Every item goes through the encoder once and is then forgotten.
+
+    Args:
+        outputs: gives the layers.
+        probe: measures an item.
+        items: clips or pairs.
+        validation_share: share of the items that choose the best layer, every n-th.
+        repeats: resampled sets of items for the intervals.
+        progress: whether a progress bar is shown.
+
+    Raises:
+        ValueError: if there are fewer than two items.
+    """
+    from tqdm import tqdm
+
+    statistics, guesses = [], []
+    for item in tqdm(items, desc=probe.name, unit=" items", disable=not progress):
+        statistics.append(probe.measure(item, lambda images: outputs(images, "map")))
+        guesses.append(probe.baseline(item))
+    if len(statistics) < 2:
+        raise ValueError(
+            f"{probe.name} needs at least two items, one to choose the layer and one "
+            f"to test it; got {len(statistics)}."
+        )
+    every = max(2, round(1 / validation_share))
+    chosen = np.arange(len(statistics)) % every == 0
+    table = np.array(statistics)  # (items, layers, statistics)
+    found = []
+    for number in range(len(outputs.names)):
+        test = table[~chosen, number]
+        score = float(probe.score(test.mean(axis=0)))
+        validation = float(probe.score(table[chosen, number].mean(axis=0)))
+        found.append(LayerOutcome(test, validation, [{}], [score]))
+    return summarize(
+        probe,
+        outputs.names,
+        found,
+        np.array(guesses)[~chosen],
+        repeats=repeats,
+        protocol={
+            "encoder": outputs.encoder.name,
+            "reading": "map",
+            "norm": outputs.norm,
+            "probe": {k: v for k, v in vars(probe).items() if k[0] != "_"},
+            "validation": int(chosen.sum()),
+            "test": int((~chosen).sum()),
+            "validation_share": validation_share,
+            "bootstrap_repeats": repeats,
+        },
+        encoder=outputs.encoder,
+    )
+
+
+def list_of_items(data: Any) -> Iterable[Any]:
+    """Returns the items of a sweep's data: an iterable, or what a function returns."""
+    return data() if callable(data) else data

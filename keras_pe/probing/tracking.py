@@ -1,0 +1,240 @@
+"""Tracking probe: masks travel from frame to frame by the similarity of patches."""
+
+import dataclasses
+from collections import deque
+from typing import Any, ClassVar
+
+import numpy as np
+
+from keras_pe.probing.mask_scores import boundary_score, region_score
+from keras_pe.probing.nearest_neighbours import unit
+from keras_pe.probing.training_free import Maps, TrainingFreeProbe
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """A video with the masks of its objects.
+
+    Attributes:
+        frames: `(frames, height, width, 3)`, prepared: float in [-1, 1].
+        masks: uint8 `(frames, height, width)`: 0 is background, k the k-th object, 255
+            is ignored. The first one is given to the tracker, the others score it.
+        name: of the clip.
+    """
+
+    frames: np.ndarray
+    masks: np.ndarray
+    name: str = ""
+
+
+class Tracking(TrainingFreeProbe):
+    """Label propagation as on DAVIS: the score is the mean of J and F.
+
+    A patch takes the labels of the `top_k` most similar patches of the first frame and
+    of the last `context` frames, weighted by exp(cosine / temperature), out of a
+    neighbourhood. Nothing is trained.
+
+    Args:
+        context: earlier frames that are asked, besides the first.
+        top_k: patches that vote.
+        temperature: of the weights.
+        radius: of the neighbourhood, in patches; None asks whole frames.
+        frames_at_once: frames in a forward pass.
+
+    Source: Perception Encoder, section 3 (7 frames of context, after Jabri et al.);
+    the other defaults are those of DINO's `eval_video_segmentation.py`.
+    """
+
+    name: ClassVar[str] = "tracking"
+    metric: ClassVar[str] = "J&F"
+
+    def __init__(
+        self,
+        context: int = 7,
+        top_k: int = 5,
+        temperature: float = 0.1,
+        radius: int | None = 12,
+        frames_at_once: int = 8,
+    ) -> None:
+        if min(context, top_k, frames_at_once) < 1 or temperature <= 0:
+            raise ValueError(
+                f"context={context}, top_k={top_k}, temperature={temperature}: "
+                f"expected values above 0."
+            )
+        self.context, self.top_k, self.temperature = context, top_k, temperature
+        self.radius, self.frames_at_once = radius, frames_at_once
+
+    def measure(self, item: Any, maps: Maps) -> list[np.ndarray]:
+        clip = checked_clip(item)
+        objects, scored = objects_of(clip.masks[0]), scored_frames(len(clip.frames))
+        trackers: list[Tracker] = []
+        scores: list[list[np.ndarray]] = []
+        count = len(clip.frames)
+        for start in range(0, count, self.frames_at_once):
+            places = np.arange(start, start + self.frames_at_once)
+            frames = clip.frames[np.minimum(places, count - 1)]
+            layers = maps(np.asarray(frames, "float32"))
+            if not trackers:
+                trackers = [Tracker(self, clip.masks[0], m.shape[1:3]) for m in layers]
+                scores = [[] for _ in layers]
+            for layer, tracker, found in zip(layers, trackers, scores, strict=True):
+                for place in places[places < count]:
+                    mask = tracker.step(layer[place - start])
+                    if place in scored:
+                        found.append(frame_scores(mask, clip.masks[place], objects))
+        return [summed(found) for found in scores]
+
+    def baseline(self, item: Any) -> np.ndarray:
+        """Returns the score of masks that stay where they were in the first frame."""
+        clip = checked_clip(item)
+        first, objects = clip.masks[0], objects_of(clip.masks[0])
+        scored = scored_frames(len(clip.masks))
+        return summed([frame_scores(first, clip.masks[i], objects) for i in scored])
+
+    def score(self, means: np.ndarray) -> np.ndarray:
+        region, boundary, count = np.moveaxis(means, -1, 0)
+        return np.asarray((region + boundary) / 2 / np.maximum(count, 1e-300))
+
+
+class Tracker:
+    """Propagates the labels of a clip, for one layer.
+
+    Args:
+        probe: the settings.
+        mask: of the first frame, `(height, width)`.
+        grid: rows and columns of patches.
+    """
+
+    def __init__(
+        self, probe: Tracking, mask: np.ndarray, grid: tuple[int, ...]
+    ) -> None:
+        self.probe, self.size = probe, mask.shape
+        self.rows, self.columns = grid
+        known = np.where(mask == 255, 0, mask)
+        self.num_labels = int(known.max()) + 1
+        # Soft labels: which share of a patch each object covers.
+        self.first_labels = cover(np.eye(self.num_labels)[known], grid)
+        self.first: np.ndarray | None = None
+        self.recent: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=probe.context)
+        self.near = neighbourhood(self.rows, self.columns, probe.radius)
+
+    def step(self, features: np.ndarray) -> np.ndarray:  # (rows, columns, channels)
+        """Takes the next frame; returns its mask, uint8 `(height, width)`."""
+        queries = unit(features.reshape(-1, features.shape[-1]))
+        if self.first is None:
+            self.first = queries
+            labels = self.first_labels
+        else:
+            labels = self._propagate(queries)
+            self.recent.append((queries, labels))
+        maps = labels.reshape(self.rows, self.columns, self.num_labels)
+        return np.asarray(resized(maps, self.size).argmax(axis=-1).astype("uint8"))
+
+    def _propagate(self, queries: np.ndarray) -> np.ndarray:  # (patches, channels)
+        """Returns the labels `(patches, labels)` that the earlier frames vote for."""
+        assert self.first is not None
+        context = [(self.first, self.first_labels), *self.recent]
+        cosines = np.concatenate([queries @ keys.T for keys, _ in context], axis=1)
+        # (patches, frames x patches)
+        far = np.tile(~self.near, (1, len(context)))
+        cosines = np.where(far, -np.inf, cosines)
+        votes = np.concatenate([labels for _, labels in context])
+        count = min(self.probe.top_k, cosines.shape[1])
+        best = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+        chosen = np.take_along_axis(cosines, best, axis=1)
+        chosen = (chosen - chosen.max(axis=1, keepdims=True)) / self.probe.temperature
+        weights = np.exp(chosen)
+        weights /= weights.sum(axis=1, keepdims=True)
+        return np.asarray((weights[..., None] * votes[best]).sum(axis=1))
+
+
+# === Grids ===
+def neighbourhood(rows: int, columns: int, radius: int | None) -> np.ndarray:
+    """Returns which patches are near which, bool `(patches, patches)`."""
+    row, column = np.divmod(np.arange(rows * columns), columns)
+    if radius is None:
+        return np.ones((rows * columns,) * 2, bool)
+    near_rows = np.abs(row[:, None] - row) <= radius
+    return np.asarray(near_rows & (np.abs(column[:, None] - column) <= radius))
+
+
+def cover(labels: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
+    """Returns the mean of `(height, width, labels)` over each patch, flattened.
+
+    Raises:
+        ValueError: if patches do not divide the picture.
+    """
+    (height, width, count), (rows, columns) = labels.shape, grid
+    if height % rows or width % columns:
+        raise ValueError(
+            f"Masks of {height} x {width} pixels have no whole number of pixels for "
+            f"each of {rows} x {columns} patches. Give masks of the frames' size."
+        )
+    blocks = labels.reshape(rows, height // rows, columns, width // columns, count)
+    return np.asarray(blocks.mean(axis=(1, 3)).reshape(rows * columns, count))
+
+
+def resized(maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Returns maps `(rows, columns, labels)` at `size`, bilinearly."""
+    found = maps
+    for axis, target in enumerate(size):
+        source = found.shape[axis]
+        at = (np.arange(target) + 0.5) * source / target - 0.5
+        low = np.clip(np.floor(at).astype(int), 0, source - 1)
+        high = np.minimum(low + 1, source - 1)
+        shape = [1] * found.ndim
+        shape[axis] = target
+        share = np.clip(at - low, 0.0, 1.0).reshape(shape)
+        below, above = np.take(found, low, axis), np.take(found, high, axis)
+        found = below * (1 - share) + above * share
+    return np.asarray(found)
+
+
+# === Scores ===
+def objects_of(mask: np.ndarray) -> list[int]:
+    """Returns the numbers of the objects in a first mask."""
+    return [int(number) for number in np.unique(mask) if number not in (0, 255)]
+
+
+def scored_frames(count: int) -> range:
+    """Returns the frames that count: DAVIS leaves out the first and the last."""
+    return range(1, count - 1) if count > 2 else range(1, count)
+
+
+def frame_scores(
+    predicted: np.ndarray, mask: np.ndarray, objects: list[int]
+) -> np.ndarray:
+    """Returns J, F and the objects, summed over the objects of a frame.
+
+    An object that is out of sight must not be seen.
+    """
+    kept = mask != 255
+    found = np.zeros(3)
+    for number in objects:
+        ours, theirs = (predicted == number) & kept, mask == number
+        region = region_score(ours, theirs)
+        found += (region, boundary_score(ours, theirs), 1)
+    return found
+
+
+def summed(scores: list[np.ndarray]) -> np.ndarray:
+    """Returns the means over frames of J and F, summed over objects, and their number.
+
+    A clip counts as often as it has objects, whatever its length.
+    """
+    return np.asarray(np.mean(scores, axis=0))
+
+
+def checked_clip(item: Any) -> Clip:
+    """Returns a clip, or says what it lacks."""
+    if not isinstance(item, Clip):
+        raise ValueError(f"Tracking needs Clip objects, got {type(item).__name__}.")
+    frames, masks = item.frames, item.masks
+    if frames.ndim != 4 or masks.shape != frames.shape[:3] or len(frames) < 2:
+        raise ValueError(
+            f"Clip {item.name!r}: expected frames (frames, height, width, 3), at least "
+            f"two, with one mask each; got {frames.shape} and {masks.shape}."
+        )
+    if not objects_of(masks[0]):
+        raise ValueError(f"Clip {item.name!r}: the first mask holds no object.")
+    return item

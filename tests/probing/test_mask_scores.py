@@ -1,0 +1,199 @@
+"""J, F, mIoU, RMSE and PCK against independent code and cases done by hand."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import jaccard_score
+
+from keras_pe.probing import Correspondence, Depth, PointPairs, Segmentation
+from keras_pe.probing.depth import squared_errors
+from keras_pe.probing.mask_scores import boundary_score, contour, region_score
+from keras_pe.probing.segmentation import overlaps
+from keras_pe.probing.tracking import (
+    Clip,
+    Tracking,
+    cover,
+    frame_scores,
+    neighbourhood,
+    resized,
+)
+
+pytestmark = pytest.mark.quick
+
+
+def random_masks(seed, size=(23, 31)):
+    """Returns two blobs that overlap in part."""
+    rng = np.random.default_rng(seed)
+    row, column = np.mgrid[: size[0], : size[1]]
+    masks = []
+    for _ in range(2):
+        centre = rng.uniform(5, 18, 2)
+        distance = np.hypot(row - centre[0], column - centre[1])
+        masks.append(distance + rng.uniform(0, 2, size) < rng.uniform(4, 9))
+    return masks
+
+
+def slow_boundary_score(ours, theirs, radius):
+    """Compares all contour pixels with all others."""
+    places = [np.argwhere(contour(mask)) for mask in (ours, theirs)]
+    if not len(places[0]) and not len(places[1]):
+        return 1.0
+    if not len(places[0]) or not len(places[1]):
+        return 0.0
+    squares = np.square(places[0][:, None] - places[1][None]).sum(axis=-1)
+    near = squares <= radius**2
+    precision, recall = near.any(axis=1).mean(), near.any(axis=0).mean()
+    if precision + recall == 0:
+        return 0.0
+    return 2 * precision * recall / (precision + recall)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("tolerance", [0.008, 0.05])
+def test_region_and_boundary(seed, tolerance):
+    ours, theirs = random_masks(seed)
+    wanted = jaccard_score(theirs.ravel(), ours.ravel())
+    assert region_score(ours, theirs) == pytest.approx(wanted)
+    radius = int(np.ceil(tolerance * np.hypot(23, 31)))
+    assert boundary_score(ours, theirs, tolerance) == pytest.approx(
+        slow_boundary_score(ours, theirs, radius)
+    )
+
+
+def test_contour_by_hand():
+    mask = np.zeros((5, 5), bool)
+    mask[2, 2] = True
+    wanted = np.zeros((5, 5), bool)
+    wanted[1:3, 1:3] = True  # the pixel, and those whose right or lower one it is
+    np.testing.assert_array_equal(contour(mask), wanted)
+    assert not contour(np.ones((4, 4), bool)).any()
+
+
+def test_masks_that_are_not_there():
+    empty, full = np.zeros((8, 8), bool), np.zeros((8, 8), bool)
+    full[2:4, 2:4] = True
+    assert (region_score(empty, empty), boundary_score(empty, empty)) == (1.0, 1.0)
+    assert (region_score(full, empty), boundary_score(full, empty)) == (0.0, 0.0)
+    # An object that left the picture counts, and must not be seen.
+    gone = np.zeros((8, 8), "uint8")
+    np.testing.assert_array_equal(frame_scores(gone, gone, [1, 2]), [2, 2, 2])
+    seen = full.astype("uint8") * 2
+    np.testing.assert_array_equal(frame_scores(seen, gone, [1, 2]), [1, 1, 2])
+
+
+def test_mean_iou():
+    rng = np.random.default_rng(0)
+    masks = rng.integers(0, 4, (6, 8, 9)).astype("uint8")
+    guesses = np.where(rng.uniform(size=masks.shape) < 0.6, masks, 1)
+    masks[:, 0] = 255
+    found = overlaps([(guesses[:4], masks[:4]), (guesses[4:], masks[4:])], 5)
+    kept = masks != 255
+    wanted = jaccard_score(masks[kept], guesses[kept], average=None)
+    # Class 4 is neither there nor named: it has no part in the mean.
+    assert Segmentation().score(found.mean(axis=0)) == pytest.approx(wanted.mean())
+
+
+def test_root_mean_square_error():
+    rng = np.random.default_rng(0)
+    depths = rng.uniform(1, 9, (5, 6, 7))
+    depths[rng.uniform(size=depths.shape) < 0.2] = 0
+    guesses = depths + rng.normal(size=depths.shape)
+    known = depths > 0
+    wanted = np.sqrt(np.square(guesses[known] - depths[known]).mean())
+    found = squared_errors([(guesses, depths)]).mean(axis=0)
+    assert Depth().score(found) == pytest.approx(wanted)
+
+
+# === Tracking ===
+def test_grids_by_hand():
+    labels = np.zeros((4, 4, 2))
+    labels[:2, :3, 1] = 1
+    np.testing.assert_allclose(cover(labels, (2, 2))[:, 1], [1, 0.5, 0, 0])
+    with pytest.raises(ValueError, match="no whole number"):
+        cover(labels, (3, 2))
+    near = neighbourhood(2, 3, 1)
+    np.testing.assert_array_equal(near[0].reshape(2, 3), [[1, 1, 0], [1, 1, 0]])
+    assert neighbourhood(2, 3, None).all()
+    up = resized(np.array([[[0.0], [1.0]]]), (1, 4))[0, :, 0]
+    np.testing.assert_allclose(up, [0, 0.25, 0.75, 1])
+
+
+def slow_tracking(clip, features, probe):
+    """The same rule, patch by patch."""
+    rows, columns = features.shape[1:3]
+    unit = features / np.linalg.norm(features, axis=-1, keepdims=True)
+    count = int(clip.masks[0].max()) + 1
+    labels = [cover(np.eye(count)[clip.masks[0]], (rows, columns))]
+    for t in range(1, len(features)):
+        frames = [0, *range(max(1, t - probe.context), t)]
+        found = np.zeros((rows * columns, count))
+        for place in range(rows * columns):
+            r, c = divmod(place, columns)
+            votes = []
+            for frame in frames:
+                for other in range(rows * columns):
+                    r2, c2 = divmod(other, columns)
+                    if max(abs(r - r2), abs(c - c2)) <= probe.radius:
+                        cosine = unit[t, r, c] @ unit[frame, r2, c2]
+                        votes.append((cosine, labels[frame][other]))
+            votes = sorted(votes, key=lambda vote: -vote[0])[: probe.top_k]
+            weights = np.exp([cosine / probe.temperature for cosine, _ in votes])
+            found[place] = sum(
+                weight * label
+                for weight, (_, label) in zip(weights, votes, strict=True)
+            ) / sum(weights)
+        labels.append(found)
+    masks = [
+        resized(x.reshape(rows, columns, count), clip.masks.shape[1:]).argmax(-1)
+        for x in labels
+    ]
+    scored = [
+        frame_scores(m, t, [1, 2]) for m, t in zip(masks, clip.masks, strict=True)
+    ]
+    return np.mean(scored[1:-1], axis=0)
+
+
+def test_tracking_equals_the_slow_rule():
+    rng = np.random.default_rng(0)
+    frames = rng.normal(size=(6, 16, 16, 3)).astype("float32")
+    masks = rng.integers(0, 3, (6, 4, 4)).repeat(4, 1).repeat(4, 2).astype("uint8")
+    features = rng.normal(size=(6, 4, 4, 5)).astype("float32")
+    features[1:] = 0.6 * features[:1] + 0.4 * features[1:]
+    probe = Tracking(context=2, top_k=3, radius=2, frames_at_once=4)
+    calls = []
+
+    def maps(images):
+        calls.append(len(images))
+        start = 4 * (len(calls) - 1)
+        rows = np.minimum(np.arange(start, start + 4), 5)
+        return [features[rows]]
+
+    clip = Clip(frames, masks)
+    (found,) = probe.measure(clip, maps)
+    assert calls == [4, 4]
+    np.testing.assert_allclose(found, slow_tracking(clip, features, probe))
+
+
+def test_clips_that_make_no_sense_are_named():
+    frames, masks = np.zeros((2, 8, 8, 3), "float32"), np.zeros((2, 8, 8), "uint8")
+    probe = Tracking()
+    with pytest.raises(ValueError, match="'a': the first mask holds no object"):
+        probe.baseline(Clip(frames, masks, "a"))
+    with pytest.raises(ValueError, match="with one mask each"):
+        probe.baseline(Clip(frames, masks[:1], "a"))
+
+
+# === Correspondence ===
+def test_correspondence_by_hand():
+    images = np.zeros((2, 16, 16, 3), "float32")
+    first = np.eye(4).reshape(2, 2, 4)
+    second = first[::-1]  # upper and lower patches change places
+    points = np.array([[[1.0, 1.0], [12.0, 4.0]], [[9.0, 9.0], [9.0, 9.0]]])
+    probe = Correspondence(tolerance=0.1)
+    (found,) = probe.measure(
+        PointPairs(images, points), lambda _: [np.stack([first, second])]
+    )
+    # Patch (0, 0) is found at (1, 0), centre (12, 4): right. The other went up.
+    np.testing.assert_array_equal(found, [1, 2])
+    np.testing.assert_array_equal(probe.baseline(PointPairs(images, points)), [1, 2])
+    with pytest.raises(ValueError, match="has no points"):
+        probe.baseline(PointPairs(images, points[:0]))
