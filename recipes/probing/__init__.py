@@ -1,0 +1,1 @@
+"""Pictures with exact masks, composed from real artwork, to probe features with."""
