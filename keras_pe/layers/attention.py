@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_pe.layers.dot_product import attend
 from keras_pe.layers.rope import RotaryTable, rotate
 
 
@@ -64,9 +65,7 @@ class SelfAttention(keras.layers.Layer):
         query, key, value = ops.unstack(qkv, 3, axis=2)
         if rotary is not None:
             query, key = rotate(query, rotary), rotate(key, rotary)
-        x = ops.dot_product_attention(
-            query, key, value, mask=attention_mask, is_causal=self.causal
-        )
+        x = attend(query, key, value, mask=attention_mask, causal=self.causal)
         x = ops.reshape(x, (-1, tokens, self.hidden_dim))
         if only is not None:
             x = ops.take_along_axis(x, only, axis=1)  # (batch, 1, hidden_dim)

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_pe.layers.dot_product import attend
 from keras_pe.layers.transformer import NORM_EPSILON, FeedForward
 
 
@@ -80,9 +81,7 @@ class AttentionPooling(keras.layers.Layer):
         query = ops.reshape(self.query(self.probe[None, None]), (1, 1, heads, head_dim))
         query = ops.broadcast_to(query, (ops.shape(x)[0], 1, heads, head_dim))
         key_value = ops.reshape(self.key_value(x), (-1, tokens, 2, heads, head_dim))
-        pooled = ops.dot_product_attention(
-            query, key_value[:, :, 0], key_value[:, :, 1]
-        )
+        pooled = attend(query, key_value[:, :, 0], key_value[:, :, 1])
         pooled = ops.reshape(pooled, (-1, 1, self.hidden_dim))
         pooled = self.output_projection(pooled)
         pooled = pooled + self.feed_forward(self.norm(pooled))

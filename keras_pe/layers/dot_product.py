@@ -1,0 +1,67 @@
+"""Scaled dot-product attention: the backend's own, or written out where that pays."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+# Below so many tokens PyTorch's bfloat16 kernel for CPUs takes five times as long, in
+# the backward pass, as the products written out; at 200 they are even.
+FEW_TOKENS = 128
+
+
+def attend(  # query: (batch, queries, heads, head_dim)
+    query: Any, key: Any, value: Any, mask: Any = None, causal: bool = False
+) -> Any:
+    """Returns the values that each query asks for.
+
+    Args:
+        query: `(batch, queries, heads, head_dim)`.
+        key: `(batch, tokens, heads, head_dim)`.
+        value: `(batch, tokens, heads, head_dim)`.
+        mask: bool, broadcast to `(batch, heads, queries, tokens)`; false is not seen.
+        causal: whether a query sees only the tokens up to its own place.
+
+    Returns:
+        `(batch, queries, heads, head_dim)`.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.zeros((2, 5, 4, 8), "float32")
+        >>> tuple(attend(x, x, x).shape)
+        (2, 5, 4, 8)
+    """
+    if kernel_is_slow(query, key):
+        return attend_written_out(query, key, value, mask, causal)
+    return ops.dot_product_attention(query, key, value, mask=mask, is_causal=causal)
+
+
+def attend_written_out(
+    query: Any, key: Any, value: Any, mask: Any = None, causal: bool = False
+) -> Any:
+    """Returns what `attend` does, as two products and a softmax in float32."""
+    query, key, value = (ops.transpose(x, (0, 2, 1, 3)) for x in (query, key, value))
+    query = query * ops.cast(query.shape[-1] ** -0.5, query.dtype)
+    logits = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+    logits = ops.cast(logits, "float32")  # (batch, heads, queries, tokens)
+    if causal:
+        past = ops.tril(ops.ones(logits.shape[-2:], dtype="bool"))
+        mask = past if mask is None else ops.logical_and(mask, past)
+    if mask is not None:
+        logits = ops.where(mask, logits, -1e9)
+    weights = ops.cast(ops.softmax(logits, axis=-1), value.dtype)
+    return ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
+
+
+def kernel_is_slow(query: Any, key: Any) -> bool:
+    """Returns whether the backend's kernel would take longer, backward pass included.
+
+    Measured by `benchmarks/train_cpu.py`: PyTorch 2.13, CPU, bfloat16.
+    """
+    return (
+        keras.backend.backend() == "torch"
+        and keras.backend.standardize_dtype(query.dtype) == "bfloat16"
+        and key.shape[1] <= FEW_TOKENS
+        and bool(getattr(query, "is_cpu", False))
+        and bool(query.requires_grad or key.requires_grad)
+    )
