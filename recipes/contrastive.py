@@ -9,7 +9,8 @@ Expect:   checkpoints, steps.csv, scores.csv, TensorBoard events, curves.png and
 
 `python -m recipes.emoji_data.prepare --output data/emoji` makes the emoji data. Other
 configurations read tar shards of pictures and captions: --data 'data/{000..099}.tar'.
-The fastest backend on a CPU is PyTorch in float32: KERAS_BACKEND=torch.
+The fastest backend on a CPU is PyTorch: KERAS_BACKEND=torch, and where the CPU has AMX
+--precision mixed_bfloat16.
 """
 
 import argparse
