@@ -105,7 +105,7 @@ def test_embed_texts(capsys, tmp_path):
 def test_presets_are_listed(capsys):
     code, out, _ = run(capsys, "presets", "--json")
     assert code == 0
-    assert len(json.loads(out)) == 15
+    assert len(json.loads(out)) == 16
     code, out, _ = run(capsys, "presets")
     assert code == 0
     assert "PE-Spat" in out

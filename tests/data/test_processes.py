@@ -98,12 +98,14 @@ def test_a_process_that_is_killed_is_an_error(tmp_path):
 
 
 SCRIPT = """
-    import json, os, sys, time
+    import json, os, signal, sys, time
     import psutil
     from keras_pe.data import TarShards, batches
     from tests.data.shards import small_dataset
 
     if __name__ == "__main__":
+        # What a shell starts in the background ignores Ctrl-C, and passes that on.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         dataset = small_dataset(TarShards(sys.argv[1]))
         loader = batches(dataset, num_workers=1)
         next(loader)
