@@ -58,19 +58,13 @@ class Attentive(ClassificationProbe):
                 *self.settings,
             ),
         )
-        best = None
-        for rate in self.learning_rates:
-            found = trainer.fit(
-                train,
-                rate,
-                seed,
-                lambda head: FittedAttentive(head).statistics(validation).mean(),
-            )
-            if best is None or found[2] > best[1]:
-                setting = {"learning_rate": rate, "epochs": found[1]}
-                best = (FittedAttentive(found[0], setting), found[2])
-        assert best is not None
-        return best[0]
+        head, setting = trainer.choose(
+            train,
+            self.learning_rates,
+            seed,
+            lambda head: float(FittedAttentive(head).statistics(validation).mean()),
+        )
+        return FittedAttentive(head, setting)
 
 
 class FittedAttentive(FittedProbe):

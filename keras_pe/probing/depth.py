@@ -65,25 +65,13 @@ class Depth(Probe):
                 *self.settings,
             ),
         )
-        best = None
-        for rate in self.learning_rates:
-            found = trainer.fit(
-                train,
-                rate,
-                seed,
-                lambda head: (
-                    -float(
-                        self.score(
-                            FittedDepth(head).statistics(validation).mean(axis=0)
-                        )
-                    )
-                ),
-            )
-            if best is None or found[2] > best[1]:
-                setting = {"learning_rate": rate, "epochs": found[1]}
-                best = (FittedDepth(found[0], setting), found[2])
-        assert best is not None
-        return best[0]
+
+        def judge(head: TrainedHead) -> float:
+            found = FittedDepth(head).statistics(validation)
+            return -float(self.score(found.mean(axis=0)))
+
+        head, setting = trainer.choose(train, self.learning_rates, seed, judge)
+        return FittedDepth(head, setting)
 
     def _head(
         self,

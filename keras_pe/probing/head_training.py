@@ -2,7 +2,7 @@
 
 import math
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -79,6 +79,29 @@ class HeadTrainer:
         self.epochs, self.batch_size = epochs, batch_size
         self.weight_decay = weight_decay
         self._models: dict[tuple[Any, ...], tuple[HeadModel, list[np.ndarray]]] = {}
+
+    def choose(
+        self,
+        train: Samples,
+        learning_rates: Sequence[float],
+        seed: int,
+        judge: Callable[["TrainedHead"], float],
+    ) -> tuple["TrainedHead", dict[str, Any]]:
+        """Fits a head at each learning rate; returns the best, and how it was made.
+
+        Args:
+            train: the training samples.
+            learning_rates: peaks to choose from.
+            seed: of the first weights and the order of samples.
+            judge: what is better; asked after every epoch.
+        """
+        best: tuple[float, TrainedHead, dict[str, Any]] | None = None
+        for rate in learning_rates:
+            head, epoch, value = self.fit(train, rate, seed, judge)
+            if best is None or value > best[0]:
+                best = value, head, {"learning_rate": rate, "epochs": epoch}
+        assert best is not None
+        return best[1], best[2]
 
     def fit(
         self,

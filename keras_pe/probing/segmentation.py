@@ -59,25 +59,13 @@ class Segmentation(Probe):
                 *self.settings,
             ),
         )
-        best = None
-        for rate in self.learning_rates:
-            found = trainer.fit(
-                train,
-                rate,
-                seed,
-                lambda head: float(
-                    self.score(
-                        FittedSegmentation(head, num_classes)
-                        .statistics(validation)
-                        .mean(axis=0)
-                    )
-                ),
-            )
-            if best is None or found[2] > best[1]:
-                setting = {"learning_rate": rate, "epochs": found[1]}
-                best = (FittedSegmentation(found[0], num_classes, setting), found[2])
-        assert best is not None
-        return best[0]
+
+        def judge(head: TrainedHead) -> float:
+            found = FittedSegmentation(head, num_classes).statistics(validation)
+            return float(self.score(found.mean(axis=0)))
+
+        head, setting = trainer.choose(train, self.learning_rates, seed, judge)
+        return FittedSegmentation(head, num_classes, setting)
 
     def baseline(self, train: Samples, test: Samples) -> np.ndarray:
         """Returns the overlaps of the most frequent class, everywhere."""
