@@ -27,7 +27,7 @@ RESULTS = Path(__file__).parent / "results" / "layer_sweep.json"
 BACKENDS = ("jax", "torch", "tensorflow")
 BATCH, BATCHES, ROUNDS = 8, 4, 3
 READINGS = ("average", "tokens")
-SAMPLES = (1_000, 4_000)
+SAMPLES = (1_000, 4_000, 12_000)
 
 
 # === In a process of its own ===
