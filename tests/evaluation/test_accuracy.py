@@ -14,7 +14,7 @@ from keras_pe.preprocessing.image_file import PictureError
 from keras_pe.preprocessing.video import PEVideoConverter
 from tests.small_models import core, perturb
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.slow
 NAMES = ["cat", "dog", "red car", "tree", "house", "cup"]
 TEMPLATES = ["{}", "a {c}."]
 LABELS = np.array([0, 1, 2, 2, 4, 0, 5, 3, 3])

@@ -10,7 +10,7 @@ from keras_pe.evaluation.ranks import Matches
 from keras_pe.evaluation.retrieval import both_ranks
 from tests.small_models import core, perturb
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.slow
 TEXTS = [["a cat", "a pet"], ["a dog", "a pet"], ["a red car"], ["a tree", "green"]]
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from keras_pe.evaluation.hashes import data_hash, weights_hash
 from tests.small_models import core, perturb, vision_encoder
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.slow
 # Of `perturb(core())` on every backend. It changes with the format or with that model.
 EXPECTED = "62eb046cc68f6cc95b84b8a9f45299e78fe71a65eab5d17d8261889ea7835579"
 

@@ -11,7 +11,7 @@ from keras_pe.models.conversion_receipt import conversion_receipt
 from keras_pe.models.convert import resize_kernel, resize_matrix
 from tests.small_models import images, perturb, vision_encoder
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.slow
 
 
 def to_numpy(x):

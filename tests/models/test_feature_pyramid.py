@@ -11,7 +11,7 @@ from keras_pe.models.feature_pyramid import FeaturePyramid
 from tests.small_models import images, perturb, vision_encoder
 from tests.training.gradients import loss_and_gradients
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.slow
 
 
 def to_numpy(x):

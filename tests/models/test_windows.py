@@ -12,7 +12,7 @@ from keras_pe.layers.windows import Windows
 from tests.small_models import images, perturb, vision_encoder
 from tests.training.gradients import loss_and_gradients
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.slow
 WINDOWED = {"window_size": 4, "global_blocks": (2,)}
 
 

@@ -16,7 +16,7 @@ from keras_pe.preprocessing.image_file import PictureError
 from keras_pe.preprocessing.video import PEVideoConverter, frame_indices
 from keras_pe.preprocessing.video_file import VideoError, VideoFileFrames
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.slow
 LEVELS = [10 * i for i in range(20)]  # grey level of frame i
 
 

@@ -27,7 +27,7 @@ from recipes.probing.scene_classes import CLASS_NAMES, CLASSES, class_of
 from recipes.probing.scene_pictures import FULL_CLASS, Drawing, Picker
 from recipes.probing.segmentation_set import IGNORE, bounding_box, load, save
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.slow
 
 SIZE = 48
 KEPT_BACK = ("lemon", "pear", "owl", "duck", "axe")

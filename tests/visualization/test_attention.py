@@ -8,7 +8,7 @@ from keras_pe.layers.rope import rotary_table
 from keras_pe.visualization import attention_maps, pooling_attention
 from tests.small_models import images, perturb, vision_encoder
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.slow
 SIZE = (16, 24)  # 2 rows and 3 columns of patches
 
 

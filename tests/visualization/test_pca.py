@@ -9,7 +9,7 @@ from keras_pe.visualization import pca_map
 from keras_pe.visualization.colours import lch_to_rgb
 from keras_pe.visualization.pca import gaussian_blur, principal_components
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.slow
 
 
 def feature_map(batch=2, rows=4, columns=5, channels=7, seed=0):

@@ -5,7 +5,7 @@ import pytest
 
 from keras_pe.visualization import pointing_accuracy, similarity_map
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.slow
 
 
 def feature_map():

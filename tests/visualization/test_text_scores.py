@@ -14,7 +14,7 @@ from keras_pe.visualization import (
 )
 from tests.small_models import core, images, perturb, token_ids, vision_encoder
 
-pytestmark = pytest.mark.quick
+pytestmark = pytest.mark.slow
 SIZE = (16, 24)  # 2 rows and 3 columns of patches
 VARIANTS = [
     {},
