@@ -35,6 +35,7 @@ def modules_after(statement):
     return {name.split(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
 
 
+@pytest.mark.slow
 def test_nothing_heavy_beyond_keras_itself():
     added = modules_after("import keras_pe") - modules_after("import keras")
     assert not added & set(HEAVY), added

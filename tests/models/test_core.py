@@ -23,6 +23,7 @@ def to_numpy(x):
     return keras.ops.convert_to_numpy(keras.ops.cast(x, "float32"))
 
 
+@pytest.mark.slow
 def test_call_gives_unit_embeddings_and_the_scale():
     model = perturb(core())
     found = model({"images": images(3), "token_ids": token_ids(3)})

@@ -16,6 +16,7 @@ def to_numpy(x):
 
 @pytest.mark.parametrize("size", [(32, 32), (8, 8), (40, 16)])
 @pytest.mark.parametrize("class_token", [True, False])
+@pytest.mark.slow
 def test_any_size_in_whole_patches(size, class_token):
     encoder = vision_encoder(class_token=class_token)
     assert tuple(encoder(images(2, *size)).shape) == (2, 16)

@@ -162,6 +162,7 @@ def test_no_layer_is_best_for_tracking_noise():
 
 # === PE encoders ===
 @pytest.mark.quick
+@pytest.mark.slow
 def test_layers_of_an_encoder_and_its_truncation(tmp_path):
     encoder = perturb(vision_encoder())
     pictures = images(48)
@@ -196,6 +197,7 @@ def test_layers_of_an_encoder_and_its_truncation(tmp_path):
 
 
 @pytest.mark.quick
+@pytest.mark.slow
 def test_truncation_records_the_norm():
     encoder = vision_encoder()
     pictures = np.concatenate([images(30) * 0.1 - 0.8, images(30) * 0.1 + 0.8])
@@ -208,6 +210,7 @@ def test_truncation_records_the_norm():
 
 
 @pytest.mark.quick
+@pytest.mark.slow
 def test_a_dual_encoder_is_swept_by_its_vision_tower():
     pictures, labels = images(20), np.arange(20) % 2
     result = sweep(core(), (pictures, labels), layers=[3], **QUIET)
@@ -215,6 +218,7 @@ def test_a_dual_encoder_is_swept_by_its_vision_tower():
 
 
 @pytest.mark.quick
+@pytest.mark.slow
 def test_pictures_are_converted_and_batches_streamed():
     rng = np.random.default_rng(0)
     pictures = list(rng.integers(0, 256, (20, 40, 50, 3), dtype="uint8"))

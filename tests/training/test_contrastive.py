@@ -89,6 +89,7 @@ class OnlyMasks(ContrastiveTrainer):
 
 
 @pytest.mark.filterwarnings("ignore:Gradients do not exist")
+@pytest.mark.slow
 def test_mask_loss_and_contrastive_loss_are_disjoint():
     keras.utils.set_random_seed(0)
     model = OnlyMasks(perturb(core()), mask_weight=1.0)
@@ -127,6 +128,7 @@ def test_nothing_masked_of_a_picture_is_no_loss():
     assert np.abs(ops.convert_to_numpy(other) - ops.convert_to_numpy(whole)).max() > 0.1
 
 
+@pytest.mark.slow
 def test_patch_dropping_gives_the_kept_patches_alone():
     model = trainer()
     kept = kept_patches(BATCH, 16, 0.5, np.random.default_rng(0))
@@ -143,6 +145,7 @@ def test_patch_dropping_gives_the_kept_patches_alone():
     )
 
 
+@pytest.mark.slow
 def test_fit_reports_what_it_does():
     model = trainer(mask_weight=0.5)
     model.compile(keras.optimizers.SGD(0.01))
@@ -153,6 +156,7 @@ def test_fit_reports_what_it_does():
     assert float(logs["logit_scale"]) == pytest.approx(min(scale, 100.0), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_logit_scale_is_clamped():
     model = trainer(max_logit_scale=50.0)
     model.model.logit_scale.assign(10.0)
@@ -162,6 +166,7 @@ def test_logit_scale_is_clamped():
     assert gradients[scale] == 0.0
 
 
+@pytest.mark.slow
 def test_duplicates_can_be_ignored():
     inputs = batch()
     inputs["token_ids"][1] = inputs["token_ids"][0]

@@ -23,6 +23,7 @@ def batch():
 
 
 @pytest.mark.quick
+@pytest.mark.slow
 def test_loss_is_the_divergence_of_the_teachers_rankings():
     student, teacher = models()
     before = [ops.convert_to_numpy(w) for w in teacher.weights]
@@ -65,6 +66,7 @@ def test_the_student_learns_the_teachers_rankings():
 
 
 @pytest.mark.quick
+@pytest.mark.slow
 def test_the_student_may_see_smaller_pictures():
     student, teacher = models()
     trainer = DistillationTrainer(student, teacher, image_size=16)
