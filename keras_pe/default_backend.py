@@ -29,7 +29,7 @@ def choose_backend() -> None:
     Raises:
         ImportError: if no backend is installed at all.
     """
-    if "KERAS_BACKEND" in os.environ or "keras" in sys.modules:
+    if os.environ.get("KERAS_BACKEND") or "keras" in sys.modules:
         return
     configured = configured_backend()
     if configured not in BACKENDS or importlib.util.find_spec(configured):

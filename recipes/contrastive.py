@@ -18,9 +18,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+# Before Keras: takes a backend that is installed.
+from keras_pe import PECore, PETextEncoder, PETokenizer, PEVisionEncoder
+
+# isort: split
 import keras
 
-from keras_pe import PECore, PETextEncoder, PETokenizer, PEVisionEncoder
 from keras_pe.training.contrastive import ContrastiveTrainer
 from keras_pe.training.gradient_watch import WatchedAdamW, WatchedLamb
 from keras_pe.training.resolution import plan_stages

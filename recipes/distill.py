@@ -18,9 +18,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
+# Before Keras: takes a backend that is installed.
+from keras_pe import PECore, PETokenizer
+
+# isort: split
 import keras
 
-from keras_pe import PECore, PETokenizer
 from keras_pe.training.distillation import DistillationTrainer
 from keras_pe.training.resolution import plan_stages
 from keras_pe.training.run import TrainingRun

@@ -17,11 +17,14 @@ import argparse
 import math
 from typing import Any
 
+# Before Keras: takes a backend that is installed.
+from keras_pe import PEVisionEncoder
+
+# isort: split
 import keras
 import keras_hub
 import numpy as np
 
-from keras_pe import PEVisionEncoder
 from keras_pe.models.feature_pyramid import FeaturePyramid
 from recipes.detection.scenes import class_names, scenes
 
