@@ -6,28 +6,17 @@ import keras
 import numpy as np
 import pytest
 
-from keras_pe import PEImageConverter, PETokenizer
+from keras_pe import PEImageConverter
 from keras_pe.evaluation import VideoProtocol, evaluate_zero_shot, weights_hash
 from keras_pe.evaluation.accuracy import label_ranks
 from keras_pe.evaluation.samples import SampleEmbedder
 from keras_pe.preprocessing.image_file import PictureError
 from keras_pe.preprocessing.video import PEVideoConverter
-from tests.small_models import core, perturb
 
 pytestmark = pytest.mark.slow
 NAMES = ["cat", "dog", "red car", "tree", "house", "cup"]
 TEMPLATES = ["{}", "a {c}."]
 LABELS = np.array([0, 1, 2, 2, 4, 0, 5, 3, 3])
-
-
-@pytest.fixture(scope="module")
-def model():
-    return perturb(core())
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return PETokenizer(context_length=8, vocabulary_size=600, on_truncation="ignore")
 
 
 def pictures(count=9):

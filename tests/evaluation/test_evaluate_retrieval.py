@@ -4,24 +4,13 @@ import keras
 import numpy as np
 import pytest
 
-from keras_pe import PEImageConverter, PETokenizer
+from keras_pe import PEImageConverter
 from keras_pe.evaluation import VideoProtocol, evaluate_retrieval
 from keras_pe.evaluation.ranks import Matches
 from keras_pe.evaluation.retrieval import both_ranks
-from tests.small_models import core, perturb
 
 pytestmark = pytest.mark.slow
 TEXTS = [["a cat", "a pet"], ["a dog", "a pet"], ["a red car"], ["a tree", "green"]]
-
-
-@pytest.fixture(scope="module")
-def model():
-    return perturb(core())
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return PETokenizer(context_length=8, vocabulary_size=600, on_truncation="ignore")
 
 
 def pictures(count=4):

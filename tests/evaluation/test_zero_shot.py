@@ -4,24 +4,14 @@ import keras
 import numpy as np
 import pytest
 
-from keras_pe import PETokenizer, ZeroShotClassifier
+from keras_pe import ZeroShotClassifier
 from keras_pe.evaluation.zero_shot import embed_images, embed_texts
 from keras_pe.preprocessing.batches import load_batches
-from tests.small_models import core, images, perturb
+from tests.small_models import images
 
 pytestmark = pytest.mark.quick
 NAMES = ["cat", "dog", "red car"]
 TEMPLATES = ["{}", "a {}."]
-
-
-@pytest.fixture(scope="module")
-def model():
-    return perturb(core())
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return PETokenizer(context_length=8, vocabulary_size=600, on_truncation="ignore")
 
 
 def pictures(count=3):

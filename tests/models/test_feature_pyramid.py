@@ -8,6 +8,7 @@ import pytest
 from keras import ops
 
 from keras_pe.models.feature_pyramid import FeaturePyramid
+from tests.models.squared_output import SquaredOutput
 from tests.small_models import images, perturb, vision_encoder
 from tests.training.gradients import loss_and_gradients
 
@@ -109,28 +110,11 @@ def test_sizes_are_known_before_anything_runs():
     }
 
 
-class Squared(keras.Model):
-    """Trains a pyramid on its squared maps."""
-
-    def __init__(self, pyramid):
-        super().__init__()
-        self.pyramid = pyramid
-        self.built = True
-
-    def call(self, inputs, training=None):
-        return self.pyramid(inputs["images"], training=training)
-
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
-        return sum(ops.mean(ops.square(m)) for m in y_pred.values())
-
-
 @pytest.mark.slow
 def test_gradients_reach_the_encoder_unless_it_is_frozen():
     net = encoder(window_size=2, global_blocks=(2,), remat=True).truncate(2)
     pyramid = perturb(FeaturePyramid(net, scales=(2, 0.5), channels=4))
-    _, gradients = loss_and_gradients(Squared(pyramid), {"images": images(1)})
+    _, gradients = loss_and_gradients(SquaredOutput(pyramid), images(1))
     assert all(np.abs(gradient).max() > 0 for gradient in gradients.values())
     assert net.patch_embedding.projection.kernel.path in gradients
     frozen = FeaturePyramid(net, scales=(2, 0.5), channels=4)

@@ -4,32 +4,16 @@ import keras
 import numpy as np
 import pytest
 
+from tests.models.squared_output import SquaredOutput
 from tests.small_models import images, perturb, vision_encoder
 
 pytestmark = pytest.mark.quick
 
 
-class Trainer(keras.Model):
-    """One step of gradient descent on the squared output."""
-
-    def __init__(self, encoder):
-        super().__init__()
-        self.encoder = encoder
-        self.built = True
-
-    def call(self, x, training=None):
-        return self.encoder(x, training=training)
-
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
-        return keras.ops.mean(keras.ops.square(y_pred))
-
-
 def after_one_step(remat, drop_path):
     keras.utils.set_random_seed(0)
     encoder = perturb(vision_encoder(remat=remat, drop_path=drop_path))
-    trainer = Trainer(encoder)
+    trainer = SquaredOutput(encoder)
     trainer.compile(keras.optimizers.SGD(0.1))
     loss = trainer.train_on_batch(images(4))
     return float(loss), [keras.ops.convert_to_numpy(w) for w in encoder.weights]

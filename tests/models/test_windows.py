@@ -9,6 +9,7 @@ import keras_pe
 from keras_pe.layers.patch_embedding import PatchEmbedding, tile_positions
 from keras_pe.layers.rope import rotary_table
 from keras_pe.layers.windows import Windows
+from tests.models.squared_output import SquaredOutput
 from tests.small_models import images, perturb, vision_encoder
 from tests.training.gradients import loss_and_gradients
 
@@ -61,7 +62,7 @@ class SlowEncoder(keras_pe.PEVisionEncoder):
         for number, block in enumerate(self.blocks[: max(layers)], start=1):
             drop_path = None if factors is None else factors[number - 1]
             if number in self.global_blocks:
-                rotary = self._rotary((rows, columns))
+                rotary = self.rotary((rows, columns))
                 x = block(joined(), rotary=rotary, drop_path=drop_path)
                 patches = [ops.take(x, np.array(window), axis=1) for window in places]
                 tokens = [x[:, :first]] * len(places)
@@ -106,28 +107,18 @@ def test_equals_a_loop_over_windows(size, class_token):
         )
 
 
-class Squared(keras.Model):
+class Squared(SquaredOutput):
     """Trains an encoder on the squared output, with stochastic depth by hand."""
-
-    def __init__(self, encoder):
-        super().__init__()
-        self.encoder = encoder
-        self.built = True
 
     def call(self, inputs, training=None):
         factors = np.full((2, 2, 2, 1, 1), 2.0, "float32")
         factors[0, 0, 1] = factors[1, 1, 0] = 0.0
-        tokens = self.encoder.last_tokens(
+        tokens = self.model.last_tokens(
             inputs["images"],
             drop_path_factors=ops.convert_to_tensor(factors),
             training=training,
         )
-        return self.encoder.head(tokens)
-
-    def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
-        return ops.mean(ops.square(y_pred))
+        return self.model.head(tokens)
 
 
 @pytest.mark.slow
@@ -242,7 +233,7 @@ def test_global_blocks_scale_positions_to_the_reference_grid():
     windowed = encoder._windowed_blocks((8, 8))
     native = rotary_table((4, 4), encoder.head_dim, class_token=False)
     np.testing.assert_allclose(to_numpy(windowed.rotary[0]), native[0], atol=1e-6)
-    whole = to_numpy(encoder._rotary((8, 8))[0]).reshape(8, 8, -1)
+    whole = to_numpy(encoder.rotary((8, 8))[0]).reshape(8, 8, -1)
     np.testing.assert_allclose(whole[::2, ::2], native[0].reshape(4, 4, -1), atol=1e-6)
     assert windowed.numbers == {1, 3}
 

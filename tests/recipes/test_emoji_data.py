@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_pe.atomic_file import write_atomically
 from recipes.emoji_data.captions import captions, class_prompts, sample_caption
 from recipes.emoji_data.concepts import family_of, hexcode_of, normalise_hexcode
 from recipes.emoji_data.icons import IconSet, join, slug_of
@@ -29,7 +30,6 @@ from recipes.emoji_data.shards import (
     read_shards,
     shard_bytes,
     shard_paths,
-    write_atomically,
     write_shards,
 )
 
@@ -364,7 +364,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("recipes.emoji_data.shards.os.fsync", fail)
+    monkeypatch.setattr("keras_pe.atomic_file.os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"

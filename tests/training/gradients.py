@@ -30,7 +30,7 @@ class Recorder(keras.optimizers.Optimizer):
 
 
 def loss_and_gradients(
-    trainer: keras.Model, batch: dict[str, Any]
+    trainer: keras.Model, batch: Any
 ) -> tuple[float, dict[str, np.ndarray]]:
     """Returns a training step's loss and its gradients by variable path."""
     recorder = Recorder()
