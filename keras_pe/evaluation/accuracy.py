@@ -16,7 +16,12 @@ from keras_pe.evaluation.intervals import (
     mean_score,
 )
 from keras_pe.evaluation.result import EvaluationResult, package_versions
-from keras_pe.evaluation.samples import SampleEmbedder, VideoProtocol, check_modes
+from keras_pe.evaluation.samples import (
+    SampleEmbedder,
+    VideoProtocol,
+    check_modes,
+    shared_protocol,
+)
 from keras_pe.evaluation.templates import TEMPLATES, check_templates
 from keras_pe.evaluation.zero_shot import class_vectors
 from keras_pe.models.core import PECore
@@ -118,13 +123,15 @@ def evaluate_zero_shot(
             "templates": list(prompts),
             "class_names": names,
             "truncated_prompts": truncated,
-            "context_length": tokenizer.context_length,
-            "num_pictures": len(pictures),
-            "dtype": model.vision_encoder.dtype_policy.name,
-            "batch_size": int(batch_size),
-            "num_resamples": int(num_resamples),
-            "max_skipped_share": float(max_skipped_share),
-            "data_hash_of": "contents" if hash_contents else "names and sizes",
+            **shared_protocol(
+                model,
+                tokenizer,
+                len(pictures),
+                batch_size,
+                num_resamples,
+                max_skipped_share,
+                hash_contents,
+            ),
         },
         scores=scores,
         chosen_by="top1",

@@ -8,11 +8,11 @@ import json
 import os
 import platform
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
 
+from keras_pe.atomic_file import write_atomically
 from keras_pe.evaluation.intervals import Score
 from keras_pe.preprocessing.skip_report import SkippedPicture
 
@@ -117,16 +117,7 @@ class EvaluationResult:
             OSError: if it can't be written.
         """
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-        target = Path(path)
-        aside = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            with aside.open("w", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, target)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_atomically(path, text + "\n")
 
 
 def package_versions() -> dict[str, str]:

@@ -12,7 +12,12 @@ from keras_pe.evaluation.hashes import data_hash, weights_hash
 from keras_pe.evaluation.intervals import NUM_RESAMPLES, Score, mean_score
 from keras_pe.evaluation.ranks import CHUNK_SIZE, Matches, match_ranks
 from keras_pe.evaluation.result import EvaluationResult, package_versions
-from keras_pe.evaluation.samples import SampleEmbedder, VideoProtocol, check_modes
+from keras_pe.evaluation.samples import (
+    SampleEmbedder,
+    VideoProtocol,
+    check_modes,
+    shared_protocol,
+)
 from keras_pe.evaluation.zero_shot import embed_texts
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.image import PEImageConverter
@@ -203,13 +208,15 @@ def evaluate_retrieval(
             "num_texts": len(flat),
             "scored_texts": len(kept_flat),
             "truncated_texts": truncation.num_truncated if truncation else 0,
-            "context_length": tokenizer.context_length,
-            "num_pictures": len(pictures),
-            "dtype": model.vision_encoder.dtype_policy.name,
-            "batch_size": int(batch_size),
-            "num_resamples": int(num_resamples),
-            "max_skipped_share": float(max_skipped_share),
-            "data_hash_of": "contents" if hash_contents else "names and sizes",
+            **shared_protocol(
+                model,
+                tokenizer,
+                len(pictures),
+                batch_size,
+                num_resamples,
+                max_skipped_share,
+                hash_contents,
+            ),
         },
         scores=scores,
         chosen_by=f"text_to_image_recall_at_{min(ks)}",

@@ -14,6 +14,7 @@ from keras_pe.models.core import FrameAverage, PECore
 from keras_pe.preprocessing.batches import load_batches
 from keras_pe.preprocessing.image import RESIZE_MODES, PEImageConverter
 from keras_pe.preprocessing.skip_report import SkipReport
+from keras_pe.preprocessing.tokenizer import PETokenizer
 from keras_pe.preprocessing.video import PEVideoConverter, frame_indices
 
 
@@ -166,6 +167,27 @@ def check_modes(resize_modes: Sequence[str]) -> tuple[str, ...]:
             f"resize_modes={resize_modes!r}: expected one or both of {RESIZE_MODES}."
         )
     return modes
+
+
+def shared_protocol(
+    model: PECore,
+    tokenizer: PETokenizer,
+    num_pictures: int,
+    batch_size: int,
+    num_resamples: int,
+    max_skipped_share: float,
+    hash_contents: bool,
+) -> dict[str, Any]:
+    """Returns what the protocols of all evaluations say, as JSON values."""
+    return {
+        "context_length": tokenizer.context_length,
+        "num_pictures": num_pictures,
+        "dtype": model.vision_encoder.dtype_policy.name,
+        "batch_size": int(batch_size),
+        "num_resamples": int(num_resamples),
+        "max_skipped_share": float(max_skipped_share),
+        "data_hash_of": "contents" if hash_contents else "names and sizes",
+    }
 
 
 class _Reading:

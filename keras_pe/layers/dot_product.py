@@ -40,17 +40,28 @@ def attend_written_out(
     query: Any, key: Any, value: Any, mask: Any = None, causal: bool = False
 ) -> Any:
     """Returns what `attend` does, as two products and a softmax in float32."""
-    query, key, value = (ops.transpose(x, (0, 2, 1, 3)) for x in (query, key, value))
+    weights = ops.cast(attention_weights(query, key, mask, causal), value.dtype)
+    value = ops.transpose(value, (0, 2, 1, 3))  # (batch, heads, tokens, head_dim)
+    return ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
+
+
+def attention_weights(
+    query: Any, key: Any, mask: Any = None, causal: bool = False
+) -> Any:
+    """Returns how values are weighed: float32 `(batch, heads, queries, tokens)`.
+
+    The product is in the dtype of its factors, the softmax in float32.
+    """
+    query = ops.transpose(query, (0, 2, 1, 3))
     query = query * ops.cast(query.shape[-1] ** -0.5, query.dtype)
-    logits = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
-    logits = ops.cast(logits, "float32")  # (batch, heads, queries, tokens)
+    logits = ops.matmul(query, ops.transpose(key, (0, 2, 3, 1)))
+    logits = ops.cast(logits, "float32")
     if causal:
         past = ops.tril(ops.ones(logits.shape[-2:], dtype="bool"))
         mask = past if mask is None else ops.logical_and(mask, past)
     if mask is not None:
         logits = ops.where(mask, logits, -1e9)
-    weights = ops.cast(ops.softmax(logits, axis=-1), value.dtype)
-    return ops.transpose(ops.matmul(weights, value), (0, 2, 1, 3))
+    return ops.softmax(logits, axis=-1)
 
 
 def kernel_is_slow(query: Any, key: Any) -> bool:

@@ -267,7 +267,7 @@ class PEVisionEncoder(VisionFeatures):
         x = self.patch_embedding(  # (batch, tokens, hidden_dim)
             images, masked_patches=masked_patches, mask_embedding=mask_embedding
         )
-        rotary = self._rotary(grid)
+        rotary = self.rotary(grid)
         if kept_patches is not None:
             x, rotary = self._keep(x, rotary, kept_patches)
         x = self.pre_norm(x)
@@ -280,7 +280,8 @@ class PEVisionEncoder(VisionFeatures):
             windowed=self._windowed_blocks(grid),
         )
 
-    def _rotary(self, grid: tuple[int, int]) -> RotaryTable | None:
+    def rotary(self, grid: tuple[int, int]) -> RotaryTable | None:
+        """Returns the RoPE table of a grid of patches; None without RoPE."""
         if not self.rope:
             return None
         cos, sin = rotary_table(
@@ -299,7 +300,7 @@ class PEVisionEncoder(VisionFeatures):
             return None
         numbers = set(range(1, self.num_layers + 1)) - set(self.global_blocks)
         # Positions start anew in each window: it looks like a picture of its size.
-        rotary = self._rotary(windows.window)
+        rotary = self.rotary(windows.window)
         return WindowedBlocks(windows, frozenset(numbers), rotary)
 
     def _keep(self, x: Any, rotary: Any, kept_patches: Any) -> tuple[Any, Any]:

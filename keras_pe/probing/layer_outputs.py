@@ -12,6 +12,7 @@ from keras import ops
 from keras_pe.models.compiled import no_gradient, run_compiled
 from keras_pe.models.core import PECore
 from keras_pe.models.features import resolve_layers
+from keras_pe.models.vision_arguments import check_parts
 from keras_pe.models.vision_encoder import PEVisionEncoder
 
 # What is kept of a layer's tokens. "tokens" are those of the patches and the class
@@ -64,11 +65,7 @@ class LayerOutputs:
         if isinstance(layers, str) and layers != "all":
             raise ValueError(f'layers={layers!r}: expected "all" or a list of layers.')
         if isinstance(encoder, PEVisionEncoder):
-            if norm and encoder.norm is None:
-                raise ValueError(
-                    "norm=True was asked of an encoder without a final norm. Ask for "
-                    "norm=False."
-                )
+            check_parts(encoder, norm, class_token=False)
             every = range(encoder.num_layers + 1)
             chosen = every if layers == "all" else layers
             numbers = resolve_layers(list(chosen), encoder.num_layers)  # type: ignore[arg-type]

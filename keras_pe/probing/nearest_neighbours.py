@@ -50,6 +50,7 @@ class NearestNeighbours(ClassificationProbe):
             fitted.k = ks[int(correct.argmax())]
         else:
             fitted.k = ks[0]
+        fitted.most = fitted.k  # more need not be found from here on
         fitted.setting = {"k": fitted.k}
         return fitted
 

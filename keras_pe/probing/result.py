@@ -9,9 +9,9 @@ from typing import Any
 
 import keras
 
+from keras_pe.atomic_file import write_atomically
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.probing.layer_outputs import LayerName, output_names
-from keras_pe.probing.write_text import write_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +190,7 @@ class SweepResult:
 
     def to_json(self, path: str | Path) -> None:
         """Writes `to_dict` to a file, whole or not at all."""
-        write_text(path, json.dumps(self.to_dict(), indent=2) + "\n")
+        write_atomically(path, json.dumps(self.to_dict(), indent=2) + "\n")
 
     def to_csv(self, path: str | Path) -> None:
         """Writes one line a layer, whole or not at all."""
@@ -201,7 +201,7 @@ class SweepResult:
             writer.writerow(
                 [row.layer, row.score, row.low, row.high, row.validation_score]
             )
-        write_text(path, stream.getvalue())
+        write_atomically(path, stream.getvalue())
 
     def plot(self, path: str | Path | None = None) -> Any:
         """Draws the curve of scores over layers.

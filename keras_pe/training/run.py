@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from keras_pe.atomic_file import write_atomically
 from keras_pe.training.distribution import (
     host_position,
     one_replica,
@@ -18,7 +19,7 @@ from keras_pe.training.guards import StopOnNonFinite
 from keras_pe.training.live_state import sync_state
 from keras_pe.training.resolution import PlannedStage
 from keras_pe.training.run_checkpoint import RunCheckpoints
-from keras_pe.training.run_log import RunLog, Table, write_whole
+from keras_pe.training.run_log import RunLog, Table
 from keras_pe.training.sharding import whole_values
 from keras_pe.training.torch_loop import fit_distributed
 from keras_pe.training.trainer_state import collect, restore
@@ -104,7 +105,7 @@ class TrainingRun:
         self.directory.mkdir(parents=True, exist_ok=True)
         # Not earlier: a run that is refused leaves the other one's as it is.
         text = json.dumps(self.configuration, indent=2) + "\n"
-        write_whole(self.directory / "config.json", text)
+        write_atomically(self.directory / "config.json", text)
         log = RunLog(
             self.directory,
             self.batch_size,

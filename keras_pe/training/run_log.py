@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from keras_pe.atomic_file import write_atomically
 from keras_pe.training.live_state import optimizer_number
 from keras_pe.training.resolution import PlannedStage
 
@@ -145,7 +146,7 @@ class Table:
         writer = csv.DictWriter(text, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(kept)
-        write_whole(path, text.getvalue())
+        write_atomically(path, text.getvalue())
         self.stream = path.open("a", newline="")
         self.writer = csv.DictWriter(self.stream, columns, extrasaction="ignore")
 
@@ -161,16 +162,6 @@ class Table:
     def close(self) -> None:
         """Closes the file."""
         self.stream.close()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file aside and renames it: readers see the old one or the new one."""
-    aside = path.with_suffix(".part")
-    with aside.open("w", newline="", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(path)
 
 
 class EventFile:

@@ -12,7 +12,8 @@ import numpy as np
 from keras import ops
 
 from keras_pe.layers.attention_pooling import AttentionPooling
-from keras_pe.layers.rope import rotary_table, rotate
+from keras_pe.layers.dot_product import attention_weights
+from keras_pe.layers.rope import rotate
 from keras_pe.models.compiled import no_gradient, run_compiled
 from keras_pe.models.features import Features, resolve_layers
 from keras_pe.models.vision_encoder import PEVisionEncoder
@@ -95,28 +96,10 @@ def _block_attention(encoder: PEVisionEncoder, images: Any, layer: int) -> Any:
     x = block.attention_norm(features.values)  # (batch, tokens, hidden_dim)
     shape = (-1, x.shape[1], 3, attention.num_heads, attention.head_dim)
     query, key, _ = ops.unstack(ops.reshape(attention.qkv(x), shape), 3, axis=2)
-    if encoder.rope:
-        tables = rotary_table(
-            features.grid,
-            encoder.head_dim,
-            class_token=encoder.class_token,
-            reference_grid=encoder.rope_reference_grid,
-        )
-        rotary = (ops.convert_to_tensor(tables[0]), ops.convert_to_tensor(tables[1]))
+    rotary = encoder.rotary(features.grid)
+    if rotary is not None:
         query, key = rotate(query, rotary), rotate(key, rotary)
-    return attention_weights(query, key)
-
-
-def attention_weights(query: Any, key: Any) -> Any:
-    """Returns softmax weights, float32 `(batch, heads, queries, tokens)`.
-
-    Args:
-        query: `(batch, queries, heads, head_dim)`.
-        key: `(batch, tokens, heads, head_dim)`.
-    """
-    query = ops.transpose(ops.cast(query, "float32"), (0, 2, 1, 3))
-    key = ops.transpose(ops.cast(key, "float32"), (0, 2, 3, 1))
-    return ops.softmax(ops.matmul(query, key) * query.shape[-1] ** -0.5, axis=-1)
+    return attention_weights(ops.cast(query, "float32"), ops.cast(key, "float32"))
 
 
 def pooling_attention(encoder: PEVisionEncoder, images: Any) -> PoolingAttention:
@@ -195,5 +178,6 @@ def pooling_parts(pool: AttentionPooling, tokens: Any) -> tuple[Any, Any]:
     query = ops.reshape(pool.query(pool.probe[None, None]), (1, 1, heads, head_dim))
     shape = (-1, tokens.shape[1], 2, heads, head_dim)
     key, value = ops.unstack(ops.reshape(pool.key_value(tokens), shape), 2, axis=2)
+    query, key = ops.cast(query, "float32"), ops.cast(key, "float32")
     weights = attention_weights(query, key)  # the probe is one for all pictures
     return weights[:, :, 0], ops.cast(value, "float32")

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_pe.atomic_file import write_atomically
 from recipes.emoji_data.near_copies import LIMIT, ink, nearest_of_same_concept
 from recipes.emoji_data.shards import (
     Record,
     to_json_bytes,
-    write_atomically,
     write_shards,
 )
 from recipes.emoji_data.splits import unit_hash

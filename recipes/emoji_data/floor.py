@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from keras_pe.atomic_file import write_atomically
 from recipes.emoji_data.shards import (
     Record,
     load_arrays,
     to_json_bytes,
-    write_atomically,
 )
 
 Floats = npt.NDArray[np.float32]

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from keras_pe.atomic_file import write_atomically
 from recipes.emoji_data.icons import IconSet, join
 from recipes.emoji_data.packages import (
     Package,
@@ -24,7 +25,6 @@ from recipes.emoji_data.render import render_all
 from recipes.emoji_data.shards import (
     Record,
     to_json_bytes,
-    write_atomically,
     write_shards,
 )
 from recipes.emoji_data.splits import split_of, unit_hash

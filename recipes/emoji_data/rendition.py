@@ -15,6 +15,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
+from keras_pe.atomic_file import write_atomically
 from recipes.emoji_data.concepts import normalise_hexcode
 from recipes.emoji_data.extra import Sample, picture_size, read_concepts
 from recipes.emoji_data.packages import (
@@ -27,7 +28,7 @@ from recipes.emoji_data.packages import (
 )
 from recipes.emoji_data.prepare import record_of
 from recipes.emoji_data.render import encode_webp
-from recipes.emoji_data.shards import to_json_bytes, write_atomically, write_shards
+from recipes.emoji_data.shards import to_json_bytes, write_shards
 
 SPLIT, VENDOR = "rendition", "fluent-emoji-3d"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,20 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from keras_pe.atomic_file import write_atomically
+
 Record = dict[str, Any]
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file aside and rename it, so that readers see all or nothing."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with aside.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def to_json_bytes(value: object, indent: int | None = None) -> bytes:

@@ -16,12 +16,12 @@ from typing import Any
 
 from PIL import Image
 
+from keras_pe.atomic_file import write_atomically
 from recipes.emoji_data.packages import PackageError
 from recipes.emoji_data.render import encode_webp
 from recipes.emoji_data.shards import (
     Record,
     to_json_bytes,
-    write_atomically,
     write_shards,
 )
 from recipes.emoji_data.stamps import (

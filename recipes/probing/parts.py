@@ -53,6 +53,7 @@ from recipes.probing.segmentation_set import (
     collect,
     load,
     save,
+    split_path,
 )
 
 PACKAGES = Path(__file__).with_name("packages.json")
@@ -108,13 +109,6 @@ class Person:
     drawings: tuple[LayeredDrawing, ...]
 
 
-def path_of(directory: Path, split: str) -> Path:
-    """Return the file of a split."""
-    if split not in SPLITS:
-        raise ValueError(f"no split {split!r} of the parts; one of {list(SPLITS)}.")
-    return directory / f"parts_{split}.npz"
-
-
 def load_parts(directory: Path | str, split: str) -> SegmentationSet:
     """Read the parts of a split.
 
@@ -122,7 +116,7 @@ def load_parts(directory: Path | str, split: str) -> SegmentationSet:
         directory: what was given as ``--output``.
         split: "train", "validation", "test_seen" or "test_heldout".
     """
-    return load(path_of(Path(directory), split))
+    return load(split_path(directory, "parts", split, list(SPLITS)))
 
 
 def parts_package() -> Package:
@@ -368,7 +362,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("left out:", dict(dropped))
     for split in SPLITS:
         data = make_parts(options.data, split, people, options.size, options.seed)
-        save(path_of(options.output, split), data)
+        save(split_path(options.output, "parts", split, list(SPLITS)), data)
         shown = {key: data.about[key] for key in ("concepts", "families", "drawings")}
         print(f"{split}: {len(data)} pictures,", shown)
 

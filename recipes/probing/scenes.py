@@ -22,7 +22,13 @@ from recipes.emoji_data.splits import unit_hash
 from recipes.emoji_pairs import crop
 from recipes.probing.scene_classes import CLASS_NAMES, class_of
 from recipes.probing.scene_pictures import Drawing, Picker, compose_scene
-from recipes.probing.segmentation_set import SegmentationSet, collect, load, save
+from recipes.probing.segmentation_set import (
+    SegmentationSet,
+    collect,
+    load,
+    save,
+    split_path,
+)
 
 VALIDATION_SHARE = 0.15
 LEAST_SOLID = 0.5  # below, a drawing is mostly translucent: its mask would be rim
@@ -59,13 +65,6 @@ SPLITS = {
 }
 
 
-def path_of(directory: Path, split: str) -> Path:
-    """Return the file of a split."""
-    if split not in SPLITS:
-        raise ValueError(f"no split {split!r} of the scenes; one of {list(SPLITS)}.")
-    return directory / f"scenes_{split}.npz"
-
-
 def load_scenes(directory: Path | str, split: str) -> SegmentationSet:
     """Read the scenes of a split.
 
@@ -73,7 +72,7 @@ def load_scenes(directory: Path | str, split: str) -> SegmentationSet:
         directory: what was given as ``--output``.
         split: "train", "validation", "test_seen", "test_unseen", ...
     """
-    return load(path_of(Path(directory), split))
+    return load(split_path(directory, "scenes", split, list(SPLITS)))
 
 
 def load_sources(
@@ -179,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     for split in SPLITS:
         data = make_scenes(options.data, split, options.size, options.seed)
-        save(path_of(options.output, split), data)
+        save(split_path(options.output, "scenes", split, list(SPLITS)), data)
         objects = sum(map(len, data.objects))
         print(f"{split}: {len(data)} scenes, {objects} objects,", data.about["dropped"])
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from recipes.emoji_data.shards import to_json_bytes, write_atomically
+from keras_pe.atomic_file import write_atomically
+from recipes.emoji_data.shards import to_json_bytes
 
 BACKGROUND, IGNORE = 0, 255
 Bytes = npt.NDArray[np.uint8]
@@ -172,6 +173,15 @@ def load(path: Path) -> SegmentationSet:
         backgrounds=tuple(text["backgrounds"]),
         about=text["about"],
     )
+
+
+def split_path(
+    directory: Path | str, kind: str, split: str, splits: Sequence[str]
+) -> Path:
+    """Return the file of a split, such as that of the training scenes."""
+    if split not in splits:
+        raise ValueError(f"no split {split!r} of the {kind}; one of {list(splits)}.")
+    return Path(directory) / f"{kind}_{split}.npz"
 
 
 def _object(entry: Mapping[str, Any]) -> MaskedObject:
