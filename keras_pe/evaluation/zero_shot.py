@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_pe.evaluation.templates import TEMPLATES, fill
-from keras_pe.models.compiled import no_gradient
+from keras_pe.models.compiled import no_gradient, padded_batch
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.batches import PictureBatches, load_batches
 from keras_pe.preprocessing.image import PEImageConverter
@@ -236,10 +236,6 @@ def embed_in_batches(
     with no_gradient():
         for start in range(0, len(inputs), batch_size):
             batch = inputs[start : start + batch_size]
-            count = len(batch)
-            if count < batch_size:  # one shape, one compilation
-                padding = np.repeat(batch[-1:], batch_size - count, axis=0)
-                batch = np.concatenate([batch, padding])
-            result = ops.convert_to_numpy(encode(batch))
-            embeddings[start : start + count] = result[:count]
+            result = ops.convert_to_numpy(encode(padded_batch(batch, batch_size)))
+            embeddings[start : start + len(batch)] = result[: len(batch)]
     return embeddings

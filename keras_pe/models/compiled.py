@@ -16,6 +16,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import keras
+import numpy as np
 
 Method = Callable[..., Any]
 # Compiled functions live as long as their model; the weights they were made for are
@@ -145,6 +146,14 @@ def _unbound(method: Method) -> Method:
         function = bound.__func__  # type: ignore[attr-defined]
         return lambda model, *arrays: function(model, *arrays, **arguments)
     return method.__func__  # type: ignore[attr-defined]
+
+
+def padded_batch(batch: np.ndarray, batch_size: int) -> np.ndarray:
+    """Repeats the last row of a short batch: one shape, one compilation."""
+    missing = batch_size - len(batch)
+    if missing <= 0:
+        return batch
+    return np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
 
 
 def no_gradient() -> Any:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from keras_pe.models.compiled import padded_batch
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.probing.feature_store import TARGETS, FeatureStore, Samples
@@ -18,7 +19,6 @@ from keras_pe.probing.summary import LayerOutcome, best_place, summarize
 from keras_pe.probing.sweep_data import (
     SweepData,
     count_samples,
-    padded,
     sweep_batches,
 )
 from keras_pe.probing.sweep_items import list_of_items, sweep_items
@@ -181,7 +181,7 @@ def run_encoder(
             raise ValueError(
                 f"A batch has {len(images)} pictures and {len(targets)} targets."
             )
-        values = outputs(padded(images, batch_size), reading)
+        values = outputs(padded_batch(images, batch_size), reading)
         for name, value in zip(outputs.names, values, strict=True):
             rows = value[: len(images)]
             # Maps and tokens are large: half precision keeps what a probe can use.

@@ -67,11 +67,3 @@ def count_samples(data: SweepData) -> int | None:
     if isinstance(data, tuple) and len(data) == 2:
         return len(data[0])
     return None
-
-
-def padded(images: np.ndarray, batch_size: int) -> np.ndarray:
-    """Repeats the last picture of a short batch: one shape, one compilation."""
-    missing = batch_size - len(images)
-    if missing <= 0:
-        return images
-    return np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])

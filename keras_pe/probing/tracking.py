@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from keras_pe.models.convert import resize_matrix
 from keras_pe.probing.mask_scores import boundary_score, region_score
 from keras_pe.probing.nearest_neighbours import unit
 from keras_pe.probing.training_free import Maps, TrainingFreeProbe
@@ -176,18 +177,11 @@ def cover(labels: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
 
 def resized(maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Returns maps `(rows, columns, labels)` at `size`, bilinearly."""
-    found = maps
-    for axis, target in enumerate(size):
-        source = found.shape[axis]
-        at = (np.arange(target) + 0.5) * source / target - 0.5
-        low = np.clip(np.floor(at).astype(int), 0, source - 1)
-        high = np.minimum(low + 1, source - 1)
-        shape = [1] * found.ndim
-        shape[axis] = target
-        share = np.clip(at - low, 0.0, 1.0).reshape(shape)
-        below, above = np.take(found, low, axis), np.take(found, high, axis)
-        found = below * (1 - share) + above * share
-    return np.asarray(found)
+    down, across = (
+        resize_matrix(target, source)
+        for target, source in zip(size, maps.shape[:2], strict=True)
+    )
+    return np.asarray(np.einsum("ir,jc,rcl->ijl", down, across, maps, optimize=True))
 
 
 # === Scores ===
