@@ -62,6 +62,7 @@ def open_clip_file(seed=0):
 
 
 # === Presets of the table, by name ===
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pe_core_tiny_patch16_384", "PE-Core-T16-384"])
 def test_core_by_name_and_alias(hub, released, name):
     hub.add(OPEN_CLIP_REPO, {OPEN_CLIP_FILE: open_clip_file()})
@@ -72,6 +73,7 @@ def test_core_by_name_and_alias(hub, released, name):
     assert len(content) == 1  # cached for the second load
 
 
+@pytest.mark.slow
 def test_lang_and_spatial_by_name(hub, released):
     for cls, name, repo in (
         (keras_pe.PELang, "PE-Lang-L14-448", "timm/vit_pe_lang_large_patch14_448.fb"),
@@ -99,6 +101,7 @@ def test_vision_tower_takes_the_smaller_file(hub, released):
         keras_pe.PECore.from_preset("PE-Core-T16-384")
 
 
+@pytest.mark.slow
 def test_second_source_if_the_first_lacks_the_model(hub, released):
     torch = pytest.importorskip("torch")
     tensors = tiny.foreign("PE-Core-T16-384", "upstream")
@@ -108,6 +111,7 @@ def test_second_source_if_the_first_lacks_the_model(hub, released):
     assert model.text_encoder.context_length == 8
 
 
+@pytest.mark.slow
 def test_overrides_of_foreign_checkpoints(hub, released):
     hub.add(OPEN_CLIP_REPO, {OPEN_CLIP_FILE: open_clip_file()})
     model = keras_pe.PECore.from_preset(
@@ -133,6 +137,7 @@ def test_wrong_family_before_any_download(hub):
 
 
 # === hf:// ===
+@pytest.mark.slow
 def test_preset_of_ours_on_the_hub(hub, tmp_path):
     model = tiny.core()
     hub.add("me/cats", {**preset_files(tmp_path, model), "README.md": b"# Cats"})
@@ -144,6 +149,7 @@ def test_preset_of_ours_on_the_hub(hub, tmp_path):
     assert not [path for path in hub.fetched() if path.endswith("README.md")]
 
 
+@pytest.mark.slow
 def test_sharded_preset_on_the_hub(hub, tmp_path):
     model = tiny.core()
     files = preset_files(tmp_path, model, max_shard_size=100 / 1024**2)
@@ -153,6 +159,7 @@ def test_sharded_preset_on_the_hub(hub, tmp_path):
     assert tiny.equal(tiny.values(found), tiny.values(model))
 
 
+@pytest.mark.slow
 def test_revisions(hub, tmp_path):
     models = [tiny.core(), tiny.scramble(tiny.core(), seed=5)]
     first = hub.add("me/cats", preset_files(tmp_path, models[0]))
@@ -183,6 +190,7 @@ def test_foreign_repositories_nobody_knows(hub, released):
         keras_pe.PECore.from_preset("hf://you/mirror")
 
 
+@pytest.mark.slow
 def test_foreign_repository_of_known_width(hub, monkeypatch):
     monkeypatch.setitem(tiny.VISION, "hidden_dim", 192)
     monkeypatch.setitem(tiny.VISION, "num_heads", 3)
@@ -292,6 +300,7 @@ def test_server_trouble_is_no_reason_for_another_file(hub, released):
 
 
 # === Offline ===
+@pytest.mark.slow
 @pytest.mark.parametrize("offline", [True, False])
 def test_one_download_serves_offline(hub, released, tmp_path, monkeypatch, offline):
     hub.add(OPEN_CLIP_REPO, {OPEN_CLIP_FILE: open_clip_file()})
@@ -357,6 +366,7 @@ def test_kaggle(monkeypatch, tmp_path):
         resolve("kaggle://me/private/keras/tiny")
 
 
+@pytest.mark.slow
 def test_local_files_and_directories(released, tmp_path, monkeypatch):
     monkeypatch.setitem(tiny.VISION, "hidden_dim", 192)
     monkeypatch.setitem(tiny.VISION, "num_heads", 3)

@@ -68,6 +68,7 @@ def damaged(tensors, name, how):
     return tensors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["removed", "added", "renamed", "transposed"])
 def test_every_tensor_damaged_in_turn(file, how, tmp_path):
     """All 100-odd tensors, one after the other; each error names the tensor."""
@@ -93,6 +94,7 @@ def test_every_tensor_damaged_in_turn(file, how, tmp_path):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.slow
 def test_a_file_cut_at_every_byte(tmp_path):
     changes = {
         "image_size": 4,
@@ -119,6 +121,7 @@ def test_a_file_cut_at_every_byte(tmp_path):
     load_weights(encoder, path)
 
 
+@pytest.mark.slow
 def test_a_pickled_file_cut_short(tmp_path):
     model = upstream_model("core_cls")
     data = checkpoint("upstream/core_cls").with_suffix(".pt").read_bytes()
@@ -129,6 +132,7 @@ def test_a_pickled_file_cut_short(tmp_path):
             load_weights(model, cut)
 
 
+@pytest.mark.slow
 def test_pickled_code_never_runs(tmp_path):
     torch = pytest.importorskip("torch")
     canary = tmp_path / "canary"
@@ -164,6 +168,7 @@ def test_other_families_are_named(names, description, tmp_path):
         load_weights(core(), path)
 
 
+@pytest.mark.slow
 def test_wrong_pe_models_are_named():
     with pytest.raises(CheckpointError, match=r"vision tower without a text tower"):
         load_weights(
@@ -175,6 +180,7 @@ def test_wrong_pe_models_are_named():
         load_weights(upstream_model("spatial_cls"), checkpoint("upstream/lang"))
 
 
+@pytest.mark.slow
 def test_vision_tower_of_a_dual_file():
     for folder, model in (
         ("upstream/core_cls", upstream_model("core_cls")),
@@ -205,6 +211,7 @@ def test_text_tower_of_a_dual_file():
         load_weights(text_encoder(), checkpoint("upstream/lang"))
 
 
+@pytest.mark.slow
 def test_positions_are_resampled_when_asked_and_never_else():
     path = checkpoint("upstream/core_cls")
     native = upstream_model("core_cls")
@@ -222,6 +229,7 @@ def test_positions_are_resampled_when_asked_and_never_else():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bias", [0.0, 0.5])
 def test_timm_bias_must_be_zero_to_be_left_out(bias, tmp_path):
     name = "vit_pe_core_tiny_patch16_384"
@@ -238,6 +246,7 @@ def test_timm_bias_must_be_zero_to_be_left_out(bias, tmp_path):
         assert load_weights(encoder, path).zeros == ("head.bias",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_other_precisions_load(file, dtype, tmp_path):
     import ml_dtypes
@@ -261,6 +270,7 @@ def test_whole_numbers_are_refused(file, tmp_path):
         load_weights(small_core(), path)
 
 
+@pytest.mark.slow
 def test_not_after_lora(file):
     model = small_core()
     model.enable_lora(2)

@@ -30,6 +30,7 @@ NUM_FLIPS = 1000
 
 
 # === Damage ===
+@pytest.mark.slow
 def test_every_bit_flip_is_refused(preset):
     """1000 random bits, each in turn; half of them in the small files."""
     random = np.random.default_rng(0)

@@ -102,6 +102,7 @@ FOLDERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_every_reference_tensor(folder):
     model = build(folder)

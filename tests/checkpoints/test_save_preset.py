@@ -48,6 +48,7 @@ def test_layout_and_metadata(preset, model):
     assert config_of(preset)["registered_name"] == "keras_pe>PECore"
 
 
+@pytest.mark.slow
 def test_core_comes_back(preset, model):
     found = keras_pe.PECore.from_preset(preset)
     assert found.get_config() == model.get_config()
@@ -59,6 +60,7 @@ def test_core_comes_back(preset, model):
     assert tiny.equal(tiny.values(tower), tiny.values(model.vision_encoder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", [keras_pe.PELang, keras_pe.PESpatial])
 def test_vision_encoders_come_back(cls, tmp_path):
     model = tiny.lang(cls)
@@ -73,6 +75,7 @@ def test_vision_encoders_come_back(cls, tmp_path):
             wrong.from_preset(tmp_path / "a")
 
 
+@pytest.mark.slow
 def test_truncated_encoder_comes_back(model, tmp_path):
     small = model.vision_encoder.truncate(1, norm=True)
     small.save_to_preset(tmp_path / "a")
@@ -95,6 +98,7 @@ def test_dtype_when_loading(preset):
         keras_pe.PECore.from_preset(preset, image_size=64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_files(dtype, model, tmp_path):
     save_preset(model, tmp_path / "a", dtype=dtype)
@@ -112,6 +116,7 @@ def test_half_precision_files(dtype, model, tmp_path):
     assert config_of(tmp_path / "a", "metadata")["dtype"] == dtype
 
 
+@pytest.mark.slow
 def test_float16_overflow_is_refused(tmp_path):
     model = tiny.core()
     kernel = model.vision_encoder.projection.kernel
@@ -121,6 +126,7 @@ def test_float16_overflow_is_refused(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_shards(model, tmp_path):
     save_preset(model, tmp_path / "a", max_shard_size=100 / 1024**2)
     listed = set(config_of(tmp_path / "a", "metadata")["files"])
@@ -150,6 +156,7 @@ def _reloaded(directory):
     return tiny.values(other)
 
 
+@pytest.mark.slow
 def test_compiled_models_and_lora(tmp_path):
     model = tiny.core()
     model.enable_lora(2)
@@ -170,6 +177,7 @@ def test_compiled_models_and_lora(tmp_path):
 
 
 # === Loading into a model that exists ===
+@pytest.mark.slow
 def test_load_preset_weights(preset, model):
     report = load_preset_weights(tiny.scramble(tiny.core(), 4), preset)
     assert report.family == "keras_pe"
@@ -177,12 +185,14 @@ def test_load_preset_weights(preset, model):
     assert tiny.equal(_reloaded(preset), tiny.values(model))
 
 
+@pytest.mark.slow
 def test_stochastic_depth_may_differ(preset, model):
     other = tiny.core(drop_path=0.1)
     load_preset_weights(other, preset)
     assert np.array_equal(tiny.embed(other), tiny.embed(model))
 
 
+@pytest.mark.slow
 def test_another_architecture_is_refused(preset):
     other = keras_pe.PECore(
         keras_pe.PEVisionEncoder(**{**tiny.VISION, "num_heads": 2}, output_dim=16),
@@ -197,6 +207,7 @@ def test_another_architecture_is_refused(preset):
         load_preset_weights(other.vision_encoder, preset)
 
 
+@pytest.mark.slow
 def test_weights_that_do_not_fit_leave_the_model_alone(preset, tmp_path):
     """Checksums agree, but the file is another model's."""
     with h5py.File(preset / "model.weights.h5", "a") as file:
@@ -214,6 +225,7 @@ def test_weights_that_do_not_fit_leave_the_model_alone(preset, tmp_path):
 
 
 # === Writing is whole or not at all ===
+@pytest.mark.slow
 def test_replaced_as_a_whole(preset):
     other = tiny.scramble(tiny.core(), seed=5)
     save_preset(other, preset)
@@ -291,6 +303,7 @@ def test_bad_arguments(model, tmp_path, arguments, message):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_what_is_no_preset_model(tmp_path):
     model = tiny.core()
     with pytest.raises(CheckpointError, match="A PETextEncoder can't be saved"):

@@ -156,6 +156,7 @@ def test_every_help_has_an_example(capsys, command):
     assert f"keras-pe {command}" in capsys.readouterr().out.split("example")[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_a_closed_pipe_is_no_error():
     command = [sys.executable, "-m", "keras_pe.cli.main", "presets", "--json"]

@@ -174,6 +174,7 @@ def test_a_rotated_jpeg_is_turned_before_the_crop():
         assert np.abs(lazy - expected).mean() < 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1600, 1200), (801, 1203)])
 def test_a_large_jpeg_is_decoded_small(size):
     content = encoded(photo(size=size), "JPEG", quality=95)

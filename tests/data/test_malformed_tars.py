@@ -238,6 +238,7 @@ def test_a_pipe_or_folder_is_not_opened(tmp_path):
             TarShards(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_random_damage_never_escapes_the_shard(tmp_path):
     """Whatever bytes change: an error of ours, or samples from inside the file."""
     import numpy as np

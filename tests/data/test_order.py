@@ -63,6 +63,7 @@ def test_billions_of_samples_without_a_table():
     assert abs(batch.mean() / 5_400_000_000 - 0.5) < 0.004
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_samples", [4, 10, 100])
 def test_places_and_samples_are_independent(num_samples):
     """Chi-squared over epochs: every sample comes equally often at every place."""

@@ -19,6 +19,7 @@ def pictures(count=3):
     return list(rng.integers(0, 255, (count, 40, 50, 3)).astype("uint8"))
 
 
+@pytest.mark.slow
 def test_class_matrix_is_the_mean_of_unit_prompts(model, tokenizer):
     classifier = ZeroShotClassifier(model, tokenizer, NAMES, TEMPLATES)
     for row, name in enumerate(NAMES):
@@ -30,6 +31,7 @@ def test_class_matrix_is_the_mean_of_unit_prompts(model, tokenizer):
         )
 
 
+@pytest.mark.slow
 def test_predictions_are_ordered_and_sum_to_one(model, tokenizer):
     classifier = ZeroShotClassifier(model, tokenizer, NAMES, TEMPLATES, batch_size=2)
     found = classifier.predict(pictures(5), top_k=3)
@@ -43,6 +45,7 @@ def test_predictions_are_ordered_and_sum_to_one(model, tokenizer):
     assert [best[0].index for best in found] == similarity.argmax(axis=1).tolist()
 
 
+@pytest.mark.slow
 def test_padding_of_the_last_batch_changes_nothing(model):
     x = images(5)
     np.testing.assert_allclose(

@@ -15,6 +15,7 @@ def to_numpy(x):
     return keras.ops.convert_to_numpy(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("class_token", [True, False])
 def test_equals_a_loop_over_patches(class_token):
     layer = PatchEmbedding(8, 12, (4, 4), class_token)
@@ -57,6 +58,7 @@ def slow_resample(table, size):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(4, 4), (7, 7), (2, 9), (1, 1), (13, 3)])
 def test_resampling_equals_the_slow_one(size):
     table = np.random.default_rng(0).normal(size=(16, 6)).astype("float32")

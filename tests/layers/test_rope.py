@@ -31,6 +31,7 @@ def slow_rotation(x, grid, class_token, theta=10_000.0):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("class_token", [True, False])
 @pytest.mark.parametrize("grid", [(3, 3), (2, 5)])
 def test_rotation_equals_the_slow_one(grid, class_token):

@@ -86,6 +86,7 @@ def test_causal_block_does_not_look_ahead():
     )
 
 
+@pytest.mark.slow
 def test_pooling_equals_numpy():
     pool = built(AttentionPooling(24, 4))
     x = tokens()

@@ -28,6 +28,7 @@ def plain(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 @pytest.mark.parametrize("name", [*LOSSES, *IGNORING])
 def test_plain_loss_equals_float64(name):

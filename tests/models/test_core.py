@@ -49,6 +49,7 @@ def test_encode_equals_call():
     )
 
 
+@pytest.mark.slow
 def test_raw_embeddings_point_the_same_way():
     model = perturb(core())
     raw = to_numpy(model.encode_image(images(), normalize=False))
@@ -58,6 +59,7 @@ def test_raw_embeddings_point_the_same_way():
     np.testing.assert_allclose(raw / length, unit, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_text_ignores_what_follows_its_end():
     model = perturb(core())
     ids = token_ids(1)  # start, word, end, padding

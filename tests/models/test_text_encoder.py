@@ -39,6 +39,7 @@ class WholeText(keras.Model):
         return ops.sum(y_pred * ops.convert_to_tensor(weights))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("remat", [False, True])
 def test_pooled_token_alone_equals_all_tokens(remat):
     found = []

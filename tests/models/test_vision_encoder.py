@@ -62,6 +62,7 @@ def test_features_say_what_they_are():
     assert tuple(one.map().shape) == (1, 4, 6, 32)
 
 
+@pytest.mark.slow
 def test_head_of_the_last_features_is_the_output():
     encoder = perturb(vision_encoder())
     x = images()
@@ -235,6 +236,7 @@ def test_int8_stays_close():
     assert x @ y / np.linalg.norm(x) / np.linalg.norm(y) > 0.995
 
 
+@pytest.mark.slow
 def test_new_weights_take_effect_in_the_compiled_function():
     encoder = perturb(vision_encoder())
     first = to_numpy(encoder.encode(images()))
@@ -244,6 +246,7 @@ def test_new_weights_take_effect_in_the_compiled_function():
     assert not np.allclose(first, second)
 
 
+@pytest.mark.slow
 def test_models_are_released():
     import gc
     import weakref

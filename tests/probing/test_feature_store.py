@@ -41,6 +41,7 @@ def test_what_is_written_comes_back():
         assert mixed.tolist() != [0, 3, 4, 9]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_samples():
     process = psutil.Process()
     block = np.zeros((256, 4096), "float32")  # 4 MB

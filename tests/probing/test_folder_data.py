@@ -97,6 +97,7 @@ def test_the_command(tmp_path, capsys):
     assert all(path.stat().st_size for path in files)
 
 
+@pytest.mark.slow
 def test_the_command_names_what_is_missing(tmp_path, capsys):
     assert main(["probe", str(tmp_path / "nothing")]) == 1
     assert "nothing" in capsys.readouterr().err

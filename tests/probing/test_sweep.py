@@ -28,6 +28,7 @@ CLASSIFIERS = ["knn", "ridge", "logistic", Attentive((0.01,), epochs=10, batch_s
 
 
 # === The planted layer ===
+@pytest.mark.slow
 @pytest.mark.quick
 @pytest.mark.parametrize("layer", [1, 3])
 @pytest.mark.parametrize("probe", CLASSIFIERS[:3])

@@ -50,6 +50,7 @@ def test_every_configuration_has_a_plan():
         ]
 
 
+@pytest.mark.slow
 def test_chunks_and_masks_are_planned():
     config = CONFIGS["paper-b16"]
     whole = make_plan(config, 64).stages[-1]

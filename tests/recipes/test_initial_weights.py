@@ -21,6 +21,7 @@ CONFIG = Config(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "preset"])
 def test_weights_arrive(kind, tmp_path):
     given, model = build_model(CONFIG), build_model(CONFIG)
@@ -37,6 +38,7 @@ def test_weights_arrive(kind, tmp_path):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"width": 32}, "has shape"), ({"layers": 2}, "does not fit")],
@@ -53,6 +55,7 @@ def test_a_preset_of_another_architecture_changes_nothing(change, message, tmp_p
         np.testing.assert_array_equal(value, ops.convert_to_numpy(variable))
 
 
+@pytest.mark.slow
 def test_a_preset_of_shorter_texts_leaves_further_positions(tmp_path):
     longer = dataclasses.replace(CONFIG, text={**CONFIG.text, "context_length": 24})
     given, model = build_model(CONFIG), build_model(longer)
@@ -69,6 +72,7 @@ def test_a_preset_of_shorter_texts_leaves_further_positions(tmp_path):
         load_initial_weights(given, str(tmp_path / "longer"))
 
 
+@pytest.mark.slow
 def test_a_student_takes_every_other_block():
     sizes = {"width": 16, "layers": 5, "text_layers": 4}
     deep = build_model(dataclasses.replace(CONFIG, **small_towers(16, **sizes)))
@@ -113,6 +117,7 @@ def test_a_student_trains_beside_the_teacher_it_was_copied_from():
         np.testing.assert_array_equal(value, ops.convert_to_numpy(variable))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"width": 32}, {"layers": 3}])
 def test_a_student_that_does_not_fit_its_teacher_stays_as_it_is(change):
     teacher = build_model(dataclasses.replace(CONFIG))

@@ -38,6 +38,7 @@ def index(model, folder, tmp_path_factory):
     return directory
 
 
+@pytest.mark.slow
 def test_each_picture_finds_itself_first(model, folder, index):
     opened = PictureIndex.open(index)
     assert len(opened) == 4
@@ -50,6 +51,7 @@ def test_each_picture_finds_itself_first(model, folder, index):
         assert similarities == sorted(similarities, reverse=True)
 
 
+@pytest.mark.slow
 def test_text_search_agrees_with_the_matrix_product(model, index):
     opened = PictureIndex.open(index)
     tokenizer = PETokenizer(context_length=8, vocabulary_size=600)
@@ -65,6 +67,7 @@ def test_skipped_pictures_are_named(model, folder, tmp_path):
     assert name.endswith("broken.png")
 
 
+@pytest.mark.slow
 def test_another_model_is_refused(index):
     other = perturb(core(), seed=9)
     with pytest.raises(ValueError, match="another model"):

@@ -197,6 +197,7 @@ def test_options_that_make_no_sense(options, message):
         trainer(**options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "extra", "message"),
     [

@@ -84,6 +84,7 @@ def test_the_student_may_see_smaller_pictures():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.quick
 def test_options_that_make_no_sense():
     student, teacher = models()

@@ -59,6 +59,7 @@ def assert_same(before, after):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @CLASSES
 def test_records_the_norm_before_clipping(make):
     variables, found = weights(), gradients()
@@ -69,6 +70,7 @@ def test_records_the_norm_before_clipping(make):
     assert number(optimizer.first_non_finite) == -1
 
 
+@pytest.mark.slow
 @CLASSES
 @pytest.mark.parametrize(
     "arguments",
@@ -127,6 +129,7 @@ def test_a_skipped_batch_is_as_if_it_had_never_been():
     assert_same(*ends)
 
 
+@pytest.mark.slow
 def test_a_broken_batch_drops_out_of_an_accumulation():
     ends = []
     for broken in (False, True):
@@ -155,6 +158,7 @@ def test_missing_gradients_keep_the_numbering():
     assert number(optimizer.first_non_finite) == 2
 
 
+@pytest.mark.slow
 def test_low_precision_gradients_are_summed_in_float32():
     variable = keras.Variable(np.zeros((300, 300)), dtype="float16")
     optimizer = WatchedLamb(1e-3)
@@ -184,6 +188,7 @@ class Breaks(keras.layers.Layer):
         )
 
 
+@pytest.mark.slow
 @CLASSES
 def test_in_fit_as_each_backend_compiles_it(make):
     model = keras.Sequential([keras.Input((3,)), Breaks(name="breaks")])

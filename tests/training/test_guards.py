@@ -29,6 +29,7 @@ def fit(trained, bad_batch, value=np.nan, first_step=0):
     trained.fit(x, y, batch_size=4, shuffle=False, verbose=0, callbacks=[guard])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_watching_optimizer_names_the_tensor_and_keeps_the_weights(value):
     trained = model(watched(keras.optimizers.SGD)(0.1))

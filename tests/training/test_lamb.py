@@ -125,6 +125,7 @@ def difference(found, expected):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compile_", [False, True], ids=["eager", "compiled"])
 def test_fifty_steps_equal_the_publication(compile_):
     found = trained(Lamb(), 50, compile_=compile_)
@@ -142,6 +143,7 @@ def test_one_tensor_at_a_time_equals_all_at_once(monkeypatch):
     assert difference(trained(Lamb(), 10), together) < 1e-6
 
 
+@pytest.mark.slow
 def test_keras_lamb_is_another_algorithm():
     """Why this class exists: the decay of Keras' own is outside the trust ratio."""
     arguments = {"learning_rate": 2e-3, "beta_2": 0.95, "epsilon": 1e-6}
@@ -187,6 +189,7 @@ def test_trust_ratio_limit():
     assert difference(found, published(20)) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compile_", [False, True], ids=["eager", "compiled"])
 def test_rate_of_tensors_that_are_not_adapted(compile_):
     found = trained(Lamb(unadapted_rate=0.25), 20, compile_=compile_)
@@ -211,6 +214,7 @@ def test_schedule():
     assert difference(found, published(20, rate=curve)) < 1e-5
 
 
+@pytest.mark.slow
 def test_bfloat16_variables_have_float32_norms():
     # 300² is far beyond what float16 can hold, and sums in bfloat16 stall at 256.
     size = (64, 64)
@@ -274,6 +278,7 @@ def plain_fit():
     return fit(True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -296,6 +301,7 @@ def test_options_of_keras_in_fit(arguments):
         assert np.abs(compiled_ - plain_fit()).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_are_one_large_batch():
     ways = {}
     for count in (None, 3):

@@ -30,6 +30,7 @@ def small_plan(**changes):
 
 
 # === The paper's models: tables 4, 17 and 18 ===
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "steps", "size", "sharding", "millions", "vision", "gmacs"),
     [
@@ -174,6 +175,7 @@ def test_weights_are_cut_or_copied():
 
 
 # === Models without values ===
+@pytest.mark.slow
 def test_a_model_without_allocation_has_shapes_alone():
     with without_allocation():
         model = small_models.core()

@@ -102,6 +102,7 @@ class SaveAt(keras.callbacks.Callback):
             self.checkpoints.save(self.step, collect(self.model), {"seed": 0})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [lamb, accumulating, adamw])
 def test_three_steps_and_three_more_are_six_to_the_bit(tmp_path, optimizer):
     # Odd: the optimizer that accumulates has one batch of two in hand.
@@ -124,6 +125,7 @@ def test_three_steps_and_three_more_are_six_to_the_bit(tmp_path, optimizer):
     assert_same(*ends)
 
 
+@pytest.mark.slow
 def test_without_the_seeds_the_six_steps_differ(tmp_path):
     """The random numbers do matter: the test above can fail."""
     ends = []
@@ -208,6 +210,7 @@ def test_equal_paths_are_told_apart():
     ]
 
 
+@pytest.mark.slow
 def test_bfloat16_weights_come_back_exactly(tmp_path):
     model = trainer(lamb(), dtype="bfloat16")
     fit(model, 0, 1)
@@ -265,6 +268,7 @@ def test_another_optimizer_is_named():
         restore(trainer(accumulating()), saved)
 
 
+@pytest.mark.slow
 def test_metrics_may_differ(tmp_path):
     model = trainer(lamb())
     fit(model, 0, 1)  # Keras makes the variables of `mae` only now
