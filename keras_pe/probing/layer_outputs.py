@@ -1,6 +1,7 @@
 """The outputs of a model's layers, all from one compiled forward pass."""
 
 import functools
+import re
 import types
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -30,9 +31,14 @@ class LayerOutputs:
             `(batch, rows, columns, channels)` or `(batch, channels)`. See
             `intermediate_model` for models that return their last layer only.
         layers: "all", or some: numbers as in `PEVisionEncoder.features`; of other
-            models numbers from 1 if they return a list, keys if a dictionary.
+            models numbers from 1 if they return a list, keys if a dictionary. The
+            order is always the model's, so that the last one is the last.
         norm: whether the encoder's final norm is applied to each layer (PE only).
         prefix_tokens: tokens before the patches, of other models; PE's are known.
+
+    Attributes:
+        names: the layers in order. Empty before the first batch, if the model is one
+            that does not know its outputs before it is called.
 
     Raises:
         ValueError: if there is no such layer, or no norm.
@@ -74,8 +80,9 @@ class LayerOutputs:
             return
         if norm:
             raise ValueError("norm=True is for PE encoders; put the norm in the model.")
-        self.prefix_tokens = prefix_tokens
-        self.names = chosen_names(output_names(encoder), layers)
+        self.prefix_tokens, self.layers = prefix_tokens, layers
+        outputs = functional_outputs(encoder)
+        self.names = () if outputs is None else chosen_names(tuple(outputs), layers)
 
     def __call__(  # images: (batch, height, width, 3) as the model expects them
         self, images: Any, reading: Reading
@@ -106,6 +113,10 @@ class LayerOutputs:
             grid = model.patch_embedding.grid(images.shape)
         else:
             images, grid = ops.convert_to_tensor(images, dtype="float32"), None
+            if not self.names:
+                with no_gradient():
+                    outputs = by_name(model(images[:1], training=False))
+                self.names = chosen_names(tuple(outputs), self.layers)
         method = functools.partial(
             types.MethodType(layer_values, model),
             names=self.names,
@@ -227,9 +238,32 @@ def by_name(outputs: Any) -> dict[LayerName, Any]:
     )
 
 
-def output_names(model: keras.Model) -> tuple[LayerName, ...]:
-    """Returns the layers that a model returns, in its order."""
-    return tuple(by_name(getattr(model, "output", None)))
+def functional_outputs(model: keras.Model) -> dict[LayerName, Any] | None:
+    """Returns the symbolic outputs of a functional model, first layer first.
+
+    None for a model that has no outputs before it is called.
+    """
+    symbolic = getattr(model, "output", None)
+    if symbolic is None:
+        return None
+    outputs = by_name(symbolic)
+    if not isinstance(symbolic, dict):
+        return outputs
+    # Keras sorts dictionaries: "block_10" would stand before "block_2", and the last
+    # layer would be another one. The graph knows better.
+    depth = {id(layer): place for place, layer in enumerate(model.layers)}
+
+    def place(name: LayerName) -> tuple[int, list[tuple[int, str]]]:
+        history = outputs[name]._keras_history
+        return depth.get(id(history.operation), 0), natural(str(name))
+
+    return {name: outputs[name] for name in sorted(outputs, key=place)}
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Returns a key that sorts numbers in names as numbers: "stage2", "stage10"."""
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def chosen_names(

@@ -11,7 +11,7 @@ import keras
 
 from keras_pe.atomic_file import write_atomically
 from keras_pe.models.vision_encoder import PEVisionEncoder
-from keras_pe.probing.layer_outputs import LayerName, output_names
+from keras_pe.probing.layer_outputs import LayerName, functional_outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,11 +148,13 @@ class SweepResult:
                 )
             assert isinstance(self.best_layer, int)
             return self.encoder.truncate(self.best_layer, norm=self.protocol["norm"])
-        outputs = self.encoder.output
-        names = output_names(self.encoder)
-        place = names.index(self.best_layer)
-        kept = list(outputs.values() if isinstance(outputs, dict) else outputs)[place]
-        return keras.Model(self.encoder.inputs, kept)
+        outputs = functional_outputs(self.encoder)
+        if outputs is None:
+            raise ValueError(
+                f"{self.encoder.name} is no functional model, so it can't be cut at "
+                f"its layer {self.best_layer!r}. Build it with that output alone."
+            )
+        return keras.Model(self.encoder.inputs, outputs[self.best_layer])
 
     # === Files ===
     def to_dict(self) -> dict[str, Any]:

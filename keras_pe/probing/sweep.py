@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 import keras
 import numpy as np
@@ -200,7 +201,7 @@ def run_encoder(
 
 def column(name: LayerName) -> str:
     """Returns the store's column of a layer."""
-    return f"layer_{name}".replace("/", "_")
+    return quote(f"layer_{name}", safe="")
 
 
 # === The probes ===
