@@ -33,9 +33,11 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    # Not before `prepare` has set the number of threads: NumPy starts its own.
+    import numpy as np
 
 RESULTS = Path(__file__).parent / "results" / "kill_and_resume.json"
 TRAIN_DRAWINGS, VALIDATION_DRAWINGS = 160, 24
@@ -152,7 +154,7 @@ def newest_step(run: Path) -> int:
     return max((int(name.removeprefix("step_")) for name in names), default=0)
 
 
-def final_arrays(run: Path) -> dict[str, np.ndarray]:
+def final_arrays(run: Path) -> "dict[str, np.ndarray]":
     """Returns weights, random states and optimizer from the last checkpoint."""
     from keras_pe.training.checkpoint_files import read_files
     from keras_pe.training.trainer_state import METRICS
@@ -163,9 +165,11 @@ def final_arrays(run: Path) -> dict[str, np.ndarray]:
 
 
 def largest_difference(
-    ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]
+    ours: "dict[str, np.ndarray]", theirs: "dict[str, np.ndarray]"
 ) -> float:
     """Returns the largest difference of two runs, relative to the tensor's largest."""
+    import numpy as np
+
     if ours.keys() != theirs.keys():
         return float("inf")
     worst = 0.0

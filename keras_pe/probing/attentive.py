@@ -43,7 +43,8 @@ class Attentive(ClassificationProbe):
         head_dim: int = 64,
     ) -> None:
         self.learning_rates = tuple(learning_rates)
-        self.settings = (epochs, batch_size, weight_decay)
+        self.epochs, self.batch_size = epochs, batch_size
+        self.weight_decay = weight_decay
         self.head_dim = head_dim
         self._trainers: dict[int, HeadTrainer] = {}
 
@@ -55,7 +56,9 @@ class Attentive(ClassificationProbe):
                 lambda shape: attentive_head(shape, num_classes, self.head_dim),
                 cross_entropy,
                 lambda logits: ops.argmax(logits, axis=-1),
-                *self.settings,
+                epochs=self.epochs,
+                batch_size=self.batch_size,
+                weight_decay=self.weight_decay,
             ),
         )
         head, setting = trainer.choose(

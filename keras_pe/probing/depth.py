@@ -41,13 +41,14 @@ class Depth(Probe):
 
     def __init__(
         self,
-        learning_rates: Sequence[float] = (1e-3,),
+        learning_rates: Sequence[float] = (1e-3, 1e-2),
         epochs: int = 20,
         batch_size: int = 16,
         weight_decay: float = 1e-4,
     ) -> None:
         self.learning_rates = tuple(learning_rates)
-        self.settings = (epochs, batch_size, weight_decay)
+        self.epochs, self.batch_size = epochs, batch_size
+        self.weight_decay = weight_decay
         self._trainers: dict[Any, HeadTrainer] = {}
 
     def map(self, features: Any) -> Any:
@@ -62,7 +63,9 @@ class Depth(Probe):
                 lambda shape: self._head(shape, limits, size),
                 depth_loss,
                 lambda depth: depth,
-                *self.settings,
+                epochs=self.epochs,
+                batch_size=self.batch_size,
+                weight_decay=self.weight_decay,
             ),
         )
 

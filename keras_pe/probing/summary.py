@@ -46,7 +46,15 @@ def summarize(
     protocol: dict[str, Any],
     encoder: keras.Model,
 ) -> SweepResult:
-    """Returns the answer: intervals, the best layer, and how sure that is."""
+    """Returns the answer: intervals, the best layer, and how sure that is.
+
+    The protocol gets what the probe was asked for, under "probe".
+    """
+    options = {
+        name: list(value) if isinstance(value, tuple) else value  # as JSON gives it back
+        for name, value in vars(probe).items()
+        if not name.startswith("_")
+    }
     # Equal seeds: the same resampled test sets for every layer.
     resampled = [
         bootstrap_scores(outcome.statistics, probe.score, repeats=repeats)
@@ -77,6 +85,6 @@ def summarize(
         baseline=float(probe.score(baseline.mean(axis=0))),
         gain_over_baseline=interval(probe.gain(resampled[best], guess)),
         gain_over_last=interval(probe.gain(resampled[best], resampled[-1])),
-        protocol=protocol,
+        protocol={**protocol, "probe": options},
         encoder=encoder,
     )

@@ -64,7 +64,6 @@ def sweep_items(
             "encoder": outputs.encoder.name,
             "reading": "map",
             "norm": outputs.norm,
-            "probe": {k: v for k, v in vars(probe).items() if k[0] != "_"},
             "validation": int(chosen.sum()),
             "test": int((~chosen).sum()),
             "validation_share": validation_share,

@@ -157,7 +157,6 @@ def test_every_help_has_an_example(capsys, command):
 
 
 @pytest.mark.slow
-@pytest.mark.quick
 def test_a_closed_pipe_is_no_error():
     command = [sys.executable, "-m", "keras_pe.cli.main", "presets", "--json"]
     with subprocess.Popen(

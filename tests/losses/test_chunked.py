@@ -29,7 +29,6 @@ def plain(name):
 
 
 @pytest.mark.slow
-@pytest.mark.quick
 @pytest.mark.parametrize("name", [*LOSSES, *IGNORING])
 def test_plain_loss_equals_float64(name):
     expected = case(name, SCALE).expected

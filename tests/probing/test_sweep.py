@@ -14,6 +14,7 @@ from keras_pe.probing import (
     Depth,
     DPTDepth,
     PointPairs,
+    Ridge,
     RidgeRegression,
     Segmentation,
     SweepResult,
@@ -29,7 +30,6 @@ CLASSIFIERS = ["knn", "ridge", "logistic", Attentive((0.01,), epochs=10, batch_s
 
 # === The planted layer ===
 @pytest.mark.slow
-@pytest.mark.quick
 @pytest.mark.parametrize("layer", [1, 3])
 @pytest.mark.parametrize("probe", CLASSIFIERS[:3])
 def test_the_planted_layer_is_best(probe, layer):
@@ -162,7 +162,6 @@ def test_no_layer_is_best_for_tracking_noise():
 
 
 # === PE encoders ===
-@pytest.mark.quick
 @pytest.mark.slow
 def test_layers_of_an_encoder_and_its_truncation(tmp_path):
     encoder = perturb(vision_encoder())
@@ -197,7 +196,6 @@ def test_layers_of_an_encoder_and_its_truncation(tmp_path):
     ]
 
 
-@pytest.mark.quick
 @pytest.mark.slow
 def test_truncation_records_the_norm():
     encoder = vision_encoder()
@@ -210,7 +208,6 @@ def test_truncation_records_the_norm():
     assert best.num_layers == result.best_layer
 
 
-@pytest.mark.quick
 @pytest.mark.slow
 def test_a_dual_encoder_is_swept_by_its_vision_tower():
     pictures, labels = images(20), np.arange(20) % 2
@@ -218,7 +215,6 @@ def test_a_dual_encoder_is_swept_by_its_vision_tower():
     assert result.last_layer == 3
 
 
-@pytest.mark.quick
 @pytest.mark.slow
 def test_pictures_are_converted_and_batches_streamed():
     rng = np.random.default_rng(0)
@@ -234,6 +230,18 @@ def test_pictures_are_converted_and_batches_streamed():
 
     streamed = sweep(encoder, batches, layers=[1], probe="knn", **QUIET)
     assert [r.score for r in streamed.layers] == [r.score for r in whole.layers]
+
+
+@pytest.mark.quick
+def test_the_answer_is_a_sentence_and_names_the_probe():
+    last = sweep(planted_model(4), classified(), probe=Ridge([0.5, 2.0]), **QUIET)
+    assert str(last).endswith("accuracy 1.0000, the last one.")
+    assert last.protocol["probe"] == {"alphas": [0.5, 2.0]}
+    early = sweep(planted_model(1), classified(), **QUIET)
+    assert early.differs_from_last
+    assert str(early).endswith("(95 %): more than chance.")
+    with pytest.raises(KeyError, match="5"):
+        early[5]
 
 
 @pytest.mark.quick

@@ -22,7 +22,6 @@ def batch():
     return {"images": images(BATCH), "token_ids": token_ids(BATCH)}
 
 
-@pytest.mark.quick
 @pytest.mark.slow
 def test_loss_is_the_divergence_of_the_teachers_rankings():
     student, teacher = models()
@@ -65,7 +64,6 @@ def test_the_student_learns_the_teachers_rankings():
     assert float(logs[-1]["loss"]) < 0.2 * float(logs[0]["loss"])
 
 
-@pytest.mark.quick
 @pytest.mark.slow
 def test_the_student_may_see_smaller_pictures():
     student, teacher = models()
@@ -85,7 +83,6 @@ def test_the_student_may_see_smaller_pictures():
 
 
 @pytest.mark.slow
-@pytest.mark.quick
 def test_options_that_make_no_sense():
     student, teacher = models()
     with pytest.raises(ValueError, match="same model"):
