@@ -175,7 +175,7 @@ def masked_cross_entropy(masks: Any, logits: Any) -> Any:
     masks = ops.cast(masks, "int32")
     counted = ops.cast(masks != IGNORE, "float32")
     labels = ops.where(masks == IGNORE, 0, masks)
-    losses = keras.losses.sparse_categorical_crossentropy(
-        labels, logits, from_logits=True
-    )
+    # Keras' own makes one-hot labels on PyTorch: as large as the logits once more.
+    named = ops.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    losses = ops.logsumexp(logits, axis=-1) - named
     return ops.sum(losses * counted) / ops.maximum(ops.sum(counted), 1.0)

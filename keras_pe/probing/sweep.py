@@ -70,7 +70,7 @@ def sweep(
         validation_share: share of `data` on which settings and the layer are chosen.
         test_share: share of `data` that is kept back if `test` is None.
         seeds: of the validation split and of heads that start at random; scores are
-            averages over them.
+            averages over them. Trained heads set Keras' global random seed to each.
         batch_size: pictures a forward pass.
         image_converter: prepares pictures that are files or uint8; None makes one for
             a PE encoder's own size.

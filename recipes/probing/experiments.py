@@ -106,8 +106,8 @@ class Experiments:
             (train.pictures, np.ascontiguousarray(train.masks[:, ::2, ::2])),
             (test.pictures, np.ascontiguousarray(test.masks[:, ::2, ::2])),
             # At the paper's 1e-3 ten epochs are far too few, and a head that is not at
-            # its end favours other layers.
-            probe=Segmentation((1e-2, 3e-2), epochs=10),
+            # its end favours early layers.
+            probe=Segmentation((3e-2,), epochs=10),
             seeds=SEEDS,
             image_converter=PEImageConverter(SCENE_SIZE),
         )
