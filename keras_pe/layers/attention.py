@@ -24,7 +24,7 @@ class SelfAttention(keras.layers.Layer):
 
     Example:
         >>> import numpy as np
-        >>> SelfAttention(32, 4)(np.zeros((2, 5, 32), "float32")).shape
+        >>> tuple(SelfAttention(32, 4)(np.zeros((2, 5, 32), "float32")).shape)
         (2, 5, 32)
     """
 

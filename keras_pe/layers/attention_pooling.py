@@ -25,7 +25,7 @@ class AttentionPooling(keras.layers.Layer):
 
     Example:
         >>> import numpy as np
-        >>> AttentionPooling(32, 8)(np.zeros((2, 5, 32), "float32")).shape
+        >>> tuple(AttentionPooling(32, 8)(np.zeros((2, 5, 32), "float32")).shape)
         (2, 32)
     """
 

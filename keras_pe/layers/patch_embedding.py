@@ -98,7 +98,7 @@ class PatchEmbedding(keras.layers.Layer):
 
     Example:
         >>> layer = PatchEmbedding(8, 32, native_grid=(4, 4), class_token=True)
-        >>> layer(np.zeros((2, 32, 32, 3), "float32")).shape
+        >>> tuple(layer(np.zeros((2, 32, 32, 3), "float32")).shape)
         (2, 17, 32)
     """
 

@@ -21,7 +21,7 @@ class PESpatial(PEVisionEncoder):
         >>> import numpy as np
         >>> encoder = PESpatial(image_size=32, patch_size=8, hidden_dim=32,
         ...     num_layers=2, num_heads=4, intermediate_dim=64)
-        >>> encoder(np.zeros((1, 32, 32, 3), "float32")).shape
+        >>> tuple(encoder(np.zeros((1, 32, 32, 3), "float32")).shape)
         (1, 17, 32)
     """
 

@@ -39,7 +39,7 @@ class PETextEncoder(Tower):
         >>> encoder = PETextEncoder(vocabulary_size=600, context_length=8,
         ...     hidden_dim=32, num_layers=2, num_heads=4, intermediate_dim=64,
         ...     output_dim=16)
-        >>> encoder(np.array([[598, 5, 599, 0]], "int32")).shape
+        >>> tuple(encoder(np.array([[598, 5, 599, 0]], "int32")).shape)
         (1, 16)
     """
 

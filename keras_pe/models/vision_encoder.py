@@ -74,7 +74,7 @@ class PEVisionEncoder(VisionFeatures):
         >>> import numpy as np
         >>> encoder = PEVisionEncoder(image_size=32, patch_size=8, hidden_dim=32,
         ...     num_layers=2, num_heads=4, intermediate_dim=64, output_dim=16)
-        >>> encoder(np.zeros((1, 32, 32, 3), "float32")).shape
+        >>> tuple(encoder(np.zeros((1, 32, 32, 3), "float32")).shape)
         (1, 16)
         >>> encoder.features(np.zeros((1, 32, 48, 3), "float32"), layers=-1)
         Features(layer=2, normed=False, grid=(4, 6), class_token=False, shape=(1, 24, 32))

@@ -31,10 +31,20 @@ class LayerOutcome:
     seed_scores: list[float]
 
 
-def best_place(probe: Probe | TrainingFreeProbe, found: Sequence[LayerOutcome]) -> int:
-    """Returns the place of the layer that validation chooses; of equals the first."""
+def best_place(
+    probe: Probe | TrainingFreeProbe,
+    names: Sequence[LayerName],
+    found: Sequence[LayerOutcome],
+) -> int:
+    """Returns the place of the layer that validation chooses; of equals the first.
+
+    Layer 0, from which no encoder can be made, must be better than all others.
+    """
     scores = np.array([outcome.validation_score for outcome in found])
-    return int(np.argmax(scores if probe.higher_is_better else -scores))
+    scores = scores if probe.higher_is_better else -scores
+    best = int(np.argmax(scores))
+    equals = np.flatnonzero(scores == scores[best])
+    return int(equals[1]) if names[best] == 0 and len(equals) > 1 else best
 
 
 def summarize(
@@ -51,7 +61,8 @@ def summarize(
     The protocol gets what the probe was asked for, under "probe".
     """
     options = {
-        name: list(value) if isinstance(value, tuple) else value  # as JSON gives it back
+        # As JSON gives it back.
+        name: list(value) if isinstance(value, tuple) else value
         for name, value in vars(probe).items()
         if not name.startswith("_")
     }
@@ -75,7 +86,7 @@ def summarize(
                 settings=tuple(outcome.settings),
             )
         )
-    best = best_place(probe, found)
+    best = best_place(probe, names, found)
     return SweepResult(
         probe=probe.name,
         metric=probe.metric,

@@ -136,10 +136,10 @@ def sweep(
             outcome, fitted = probe_layer(probe, store, name, parts, seeds)
             found.append(outcome)
             # One fitted probe is held, not one a layer: heads can be large.
-            if best_place(probe, found) == len(found) - 1:
+            if best_place(probe, outputs.names, found) == len(found) - 1:
                 best = fitted
         assert best is not None
-        name = outputs.names[best_place(probe, found)]
+        name = outputs.names[best_place(probe, outputs.names, found)]
         guess = blind_guess(probe, best, store, name, parts[0])
     return summarize(
         probe,

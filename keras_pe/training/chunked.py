@@ -53,7 +53,7 @@ def map_chunks(
         >>> import numpy as np
         >>> x = np.arange(6.0, dtype="float32").reshape(6, 1)
         >>> doubled = map_chunks(lambda r: 2.0 * r["x"], {"x": x}, 3)
-        >>> merge_rows(doubled)[:, 0].tolist()
+        >>> ops.convert_to_numpy(merge_rows(doubled))[:, 0].tolist()
         [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
     """
     names = list(rows)

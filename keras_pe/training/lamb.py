@@ -70,8 +70,9 @@ class Lamb(keras.optimizers.Optimizer):
         >>> w = keras.Variable(np.ones((2, 2), "float32"))
         >>> optimizer = Lamb(learning_rate=0.1, weight_decay=0.0)
         >>> optimizer.apply([keras.ops.ones((2, 2))], [w])
-        >>> np.round(keras.ops.convert_to_numpy(w), 4).tolist()
-        [[0.9, 0.9], [0.9, 0.9]]
+        >>> print(np.round(keras.ops.convert_to_numpy(w), 4))
+        [[0.9 0.9]
+         [0.9 0.9]]
     """
 
     def __init__(

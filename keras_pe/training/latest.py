@@ -25,7 +25,8 @@ class Latest(keras.metrics.Metric):
         )
 
     def update_state(self, value: Any, sample_weight: Any = None) -> None:
-        self.value.assign(ops.cast(ops.stop_gradient(value), self.value.dtype))
+        value = ops.convert_to_tensor(value, self.value.dtype)
+        self.value.assign(ops.stop_gradient(value))
 
     def result(self) -> Any:
         return ops.convert_to_tensor(self.value)

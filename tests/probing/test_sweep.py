@@ -21,6 +21,7 @@ from keras_pe.probing import (
     Tracking,
     sweep,
 )
+from keras_pe.probing.summary import LayerOutcome, best_place
 from tests.probing.planted import SIDE, classified, noise, planted_model, segmented
 from tests.small_models import core, images, perturb, vision_encoder
 
@@ -242,6 +243,22 @@ def test_the_answer_is_a_sentence_and_names_the_probe():
     assert str(early).endswith("(95 %): more than chance.")
     with pytest.raises(KeyError, match="5"):
         early[5]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("names", "scores", "best"),
+    [
+        ((0, 1, 2), (1.0, 1.0, 1.0), 1),  # nothing can be cut off at layer 0
+        ((0, 1, 2), (1.0, 0.5, 1.0), 2),
+        ((0, 1, 2), (1.0, 0.9, 0.9), 0),
+        ((1, 2, 3), (0.5, 1.0, 1.0), 1),
+        (("stem", "a"), (1.0, 1.0), 0),
+    ],
+)
+def test_of_equal_layers_the_first(names, scores, best):
+    found = [LayerOutcome(np.zeros((1, 1)), score, [{}], [score]) for score in scores]
+    assert best_place(Ridge(), names, found) == best
 
 
 @pytest.mark.quick
