@@ -19,7 +19,6 @@ from keras_pe.cli.common import BUNDLED_PRESET, load
 from keras_pe.cli.demo import PICTURES
 from keras_pe.cli.main import main as keras_pe_command
 from keras_pe.evaluation.zero_shot import embed_texts
-from keras_pe.probing import SweepResult, plot_sweeps
 from keras_pe.visualization import (
     attention_figure,
     pca_figure,
@@ -30,7 +29,7 @@ from keras_pe.visualization import (
     text_score_figure,
     text_score_maps,
 )
-from recipes.probing.experiments import TITLES
+from recipes.probing.experiments import TITLES, draw
 
 SIDE = 64
 # Two drawings a scene, in the order of the alphabet: none was chosen for its looks.
@@ -88,11 +87,11 @@ def visualizations(output: Path) -> None:
 def curves(output: Path) -> None:
     """Draws the layer curves of the probing experiments."""
     found = {
-        TITLES[path.stem]: SweepResult.from_dict(json.loads(path.read_text()))
+        path.stem: json.loads(path.read_text())
         for path in sorted(RESULTS.glob("*.json"))
         if path.stem in TITLES
     }
-    plot_sweeps(found, output / "layers.png")
+    draw(found, output / "layers.png")
 
 
 def shrink(path: Path) -> None:

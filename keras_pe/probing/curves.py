@@ -1,5 +1,6 @@
 """Pictures of layer sweeps."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,69 +9,79 @@ if TYPE_CHECKING:
 
 
 def plot_sweeps(
-    results: dict[str, "SweepResult"], path: str | Path | None = None
+    results: dict[str, "SweepResult"],
+    path: str | Path | None = None,
+    panels: Sequence[Sequence[str]] | None = None,
 ) -> Any:
-    """Draws one curve a sweep, each with its interval and its best layer.
+    """Draws one curve a sweep: its interval as a band, a ring on its best layer.
 
-    Sweeps of different metrics get panels of their own.
+    The dotted line is the score of a guess that never looks at the picture.
 
     Args:
         results: sweeps by the name of their curve.
         path: where the picture is saved; None saves none.
+        panels: names of the curves in each panel; None makes one for each metric.
 
     Returns:
         The Matplotlib figure.
+
+    Raises:
+        ValueError: if a panel holds a name that no sweep has, or two metrics.
     """
     from matplotlib.figure import Figure
 
-    metrics = list(dict.fromkeys(result.metric for result in results.values()))
-    figure = Figure(figsize=(5.2 * len(metrics), 3.6), dpi=150, layout="constrained")
-    panels = figure.subplots(1, len(metrics), squeeze=False)[0]
-    for panel, metric in zip(panels, metrics, strict=True):
-        for name, result in results.items():
-            if result.metric == metric:
-                draw_sweep(panel, name, result)
+    if panels is None:
+        metrics = dict.fromkeys(result.metric for result in results.values())
+        panels = [[n for n, r in results.items() if r.metric == m] for m in metrics]
+    for names in panels:
+        missing = [name for name in names if name not in results]
+        if missing:
+            raise ValueError(f"There is no sweep {missing[0]!r}: {', '.join(results)}.")
+        if len({results[name].metric for name in names}) != 1:
+            raise ValueError(f"A panel needs curves of one metric, got {list(names)}.")
+    figure = Figure(figsize=(4.6 * len(panels), 3.8), dpi=150, layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for panel, names in zip(axes, panels, strict=True):
+        for name in names:
+            draw_sweep(panel, name, results[name])
         panel.set_xlabel("layer")
-        panel.set_ylabel(metric)
+        panel.set_ylabel(results[names[0]].metric)
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
-        if sum(result.metric == metric for result in results.values()) > 1:
-            panel.legend(frameon=False, fontsize=8)
-        else:
-            panel.set_title(next(n for n, r in results.items() if r.metric == metric))
+        panel.legend(frameon=False, fontsize=8, loc="lower center",
+                     bbox_to_anchor=(0.5, 1.0))  # fmt: skip
     if path is not None:
         figure.savefig(path)
     return figure
 
 
 def draw_sweep(panel: Any, name: str, result: "SweepResult") -> None:
-    """Draws one curve: interval as a band, a ring around the best layer."""
+    """Draws one curve, named with its best layer."""
     rows = result.layers
     places = list(range(len(rows)))
     if all(isinstance(row.layer, int) for row in rows):
         places = [int(row.layer) for row in rows]
     else:
         panel.set_xticks(places, [str(row.layer) for row in rows], rotation=60)
+    best = None if result.best_layer is None else result[result.best_layer]
+    found = "no layer" if best is None else f"layer {best.layer}, {best.score:.3g}"
     (line,) = panel.plot(
-        places, [row.score for row in rows], marker="o", markersize=3.5, label=name
+        places,
+        [row.score for row in rows],
+        marker="o",
+        markersize=3.5,
+        label=f"{name}: {found}",
     )
     color = line.get_color()
     lows, highs = [row.low for row in rows], [row.high for row in rows]
     panel.fill_between(places, lows, highs, color=color, alpha=0.15, linewidth=0)
     panel.axhline(result.baseline, color=color, linestyle=":", linewidth=1)
-    if result.best_layer is None:
-        return
-    best = result[result.best_layer]
-    place = places[rows.index(best)]
-    panel.plot(
-        [place], [best.score], marker="o", markersize=10, fillstyle="none", color=color
-    )
-    panel.annotate(
-        f"{best.layer}: {best.score:.3g}",
-        (place, best.score),
-        textcoords="offset points",
-        xytext=(0, 10 if result.higher_is_better else -16),
-        ha="center",
-        fontsize=8,
-        color=color,
-    )
+    if best is not None:
+        panel.plot(
+            [places[rows.index(best)]],
+            [best.score],
+            marker="o",
+            markersize=10,
+            fillstyle="none",
+            color=color,
+        )

@@ -138,6 +138,23 @@ TITLES = {
     "tracking": "tracking",
 }
 
+# Curves of one scale share a panel.
+PANELS = (
+    ("names_seen_vendors", "names_unseen_vendor", "names_unseen_vendor_knn"),
+    ("scenes_seen_vendors", "scenes_unseen_vendor"),
+    ("parts_unseen_families",),
+    ("tracking",),
+)
+
+
+def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
+    """Draws the curves of the tasks that have been run."""
+    curves = {
+        TITLES[name]: SweepResult.from_dict(result) for name, result in found.items()
+    }
+    panels = [[TITLES[name] for name in panel if name in found] for panel in PANELS]
+    plot_sweeps(curves, path, [names for names in panels if names])
+
 
 def table(found: dict[str, dict[str, Any]]) -> str:
     """Returns the results as Markdown, per cent, a column a layer."""
@@ -188,10 +205,7 @@ def main() -> None:
         if (options.output / f"{name}.json").exists()
     }
     (options.output / "layers.md").write_text(table(found) + "\n")
-    curves = {
-        TITLES[name]: SweepResult.from_dict(result) for name, result in found.items()
-    }
-    plot_sweeps(curves, options.output / "layers.png")
+    draw(found, options.output / "layers.png")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,46 @@
+"""Curves of sweeps: which panel they are in, and what they are called."""
+
+import pytest
+
+from keras_pe.probing import plot_sweeps, sweep
+from tests.probing.planted import classified, planted_model, segmented
+
+pytestmark = pytest.mark.quick
+
+
+@pytest.fixture(scope="module")
+def sweeps():
+    images, labels = classified(60)
+    quiet = {"progress": False}
+    dark = images.copy()
+    dark[..., 0] = images[..., 1]  # the answer is gone
+    model = planted_model(2)
+    return {
+        "ridge": sweep(model, (images, labels), **quiet),
+        "nothing": sweep(model, (dark, labels), **quiet),
+        "error": sweep(model, (segmented(30)[0], labels[:30] * 1.0),
+                       probe="ridge_regression", **quiet),
+    }  # fmt: skip
+
+
+def labels(figure):
+    return [
+        [text.get_text() for text in panel.get_legend().get_texts()]
+        for panel in figure.axes
+    ]
+
+
+def test_a_panel_for_each_metric(sweeps, tmp_path):
+    figure = plot_sweeps(sweeps, tmp_path / "curves.png")
+    assert [panel.get_ylabel() for panel in figure.axes] == ["accuracy", "R2"]
+    assert labels(figure)[0] == ["ridge: layer 2, 1", "nothing: no layer"]
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+
+
+def test_panels_of_ones_own(sweeps):
+    figure = plot_sweeps(sweeps, panels=[["nothing"], ["ridge"]])
+    assert labels(figure) == [["nothing: no layer"], ["ridge: layer 2, 1"]]
+    with pytest.raises(ValueError, match="no sweep 'knn'"):
+        plot_sweeps(sweeps, panels=[["knn"]])
+    with pytest.raises(ValueError, match="one metric"):
+        plot_sweeps(sweeps, panels=[["ridge", "error"]])
