@@ -25,7 +25,7 @@ def test_the_first_bad_row_is_named(bad: float, dtype: str) -> None:
 
 
 def test_a_single_number() -> None:
-    with pytest.raises(NonFiniteError, match="loss: the value is nan. Look at it."):
+    with pytest.raises(NonFiniteError, match=r"loss: the value is nan\. Look at it\."):
         check_finite(float("nan"), "loss", hint="Look at it.")
 
 
