@@ -29,6 +29,8 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from keras_pe.preprocessing.picture_files import list_files
+
 HERE = Path(__file__).parent
 SIZE, BATCH = 224, 64
 PHOTO_SIZE, QUALITY, NUM_PHOTOS, NUM_SHARDS = (500, 375), 90, 1200, 2
@@ -249,7 +251,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if options.photographs:
-            paths = sorted(options.photographs.iterdir())
+            paths = list_files(options.photographs)
             write_photo_shards(paths, folder)
         if options.emoji:
             write_emoji_shards(options.emoji, folder)

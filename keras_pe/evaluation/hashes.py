@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops
 
 from keras_pe.checkpoints.manifest import model_variables
+from keras_pe.preprocessing.picture_files import list_files
 
 
 def weights_hash(model: keras.Model) -> str:
@@ -77,8 +78,7 @@ def _sample_digest(sample: Any, contents: bool) -> bytes:
     if isinstance(sample, str | os.PathLike):
         path = Path(sample)
         if path.is_dir():
-            files = sorted(x for x in path.rglob("*") if x.is_file())
-            for file in files:
+            for file in list_files(path, suffixes=(), recursive=True):
                 _add(digest, _file_digest(file, contents))
             return digest.digest()
         return _file_digest(path, contents)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from keras_pe.preprocessing import image_file
 from keras_pe.preprocessing.image_file import PictureError
+from keras_pe.preprocessing.picture_files import list_files
 
 # Two hours at 30 frames a second.
 DEFAULT_MAX_FRAMES = 216_000
@@ -27,7 +28,6 @@ NO_FRAMES = "no frames"
 TOO_MANY_FRAMES = "too many frames"
 DAMAGED = "damaged video"
 
-FRAME_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm")
 # Containers that hold their own pictures. Playlists and lists of files are left out
 # on purpose: FFmpeg would open whatever paths and addresses a hostile one names.
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf"
@@ -315,10 +315,7 @@ def _frame_files(folder: Path) -> list[Path]:
             (int(piece), "") if i % 2 else (-1, piece) for i, piece in enumerate(pieces)
         ]
 
-    files = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sorted(
-        (path for path in files if path.suffix.lower() in FRAME_SUFFIXES), key=order
-    )
+    return sorted(list_files(folder), key=order)
 
 
 def _transparent(picture: Image.Image) -> bool:

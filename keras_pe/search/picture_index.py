@@ -17,11 +17,11 @@ from keras_pe.models.compiled import no_gradient
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.batches import load_batches
 from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.preprocessing.picture_files import PICTURE_SUFFIXES, list_files
 from keras_pe.preprocessing.skip_report import SkipReport
 from keras_pe.preprocessing.tokenizer import PETokenizer
 
 FORMAT = 1
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 VECTORS, ENTRIES = "vectors.usearch", "index.json"
 # Two runs of one model agree far better than this on any backend; two models do not.
 SAME_MODEL_COSINE = 0.99
@@ -224,20 +224,19 @@ def find_pictures(
 ) -> list[Path]:
     """Returns the picture files of a folder and all below it, or of a list.
 
+    Of a folder, hidden files and what systems leave (`__MACOSX`, ...) are left out.
+
     Raises:
         ValueError: if there are none.
     """
     if isinstance(pictures, str | os.PathLike):
         root = Path(pictures)
         if root.is_dir():
-            found = sorted(
-                path
-                for path in root.rglob("*")
-                if path.suffix.lower() in SUFFIXES and path.is_file()
-            )
+            found = list_files(root, recursive=True)
             if not found:
                 raise ValueError(
-                    f"No pictures in {root}: looked for {', '.join(SUFFIXES)}."
+                    f"No pictures in {root}: looked for {', '.join(PICTURE_SUFFIXES)}, "
+                    "hidden files and folders left out."
                 )
             return [path.absolute() for path in found]
         pictures = [pictures]

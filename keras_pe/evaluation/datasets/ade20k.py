@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_pe.evaluation.datasets.files import check_there, folder, listed, read_lines
+from keras_pe.evaluation.datasets.files import check_there, folder, read_lines
 from keras_pe.evaluation.datasets.types import Segmented
+from keras_pe.preprocessing.picture_files import list_files
 
 NUM_CLASSES = 150
 IGNORE_INDEX = 255
@@ -36,7 +37,7 @@ def read_ade20k(root: str | os.PathLike[str], split: str = "validation") -> Segm
         2000
     """
     directory = folder(root, "images and annotations")
-    pictures = listed(
+    pictures = list_files(
         folder(directory / "images" / split, f"the pictures of {split}"),
         (".jpg", ".jpeg", ".png"),
     )

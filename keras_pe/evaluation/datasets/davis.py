@@ -9,13 +9,12 @@ import numpy as np
 from PIL import Image
 
 from keras_pe.evaluation.datasets.files import (
-    PICTURE_SUFFIXES,
     check_there,
     folder,
-    listed,
     read_lines,
 )
 from keras_pe.evaluation.datasets.types import VideoObjects
+from keras_pe.preprocessing.picture_files import list_files
 
 
 def read_davis(
@@ -82,9 +81,8 @@ def read_davis_mask(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _video(directory: Path, name: str, resolution: str) -> VideoObjects:
-    frames = listed(
-        folder(directory / "JPEGImages" / resolution / name, f"the frames of {name}"),
-        PICTURE_SUFFIXES,
+    frames = list_files(
+        folder(directory / "JPEGImages" / resolution / name, f"the frames of {name}")
     )
     annotations = directory / "Annotations" / resolution / name
     masks = [annotations / f"{frame.stem}.png" for frame in frames]

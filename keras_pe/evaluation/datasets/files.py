@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".webp")
 
 
 def folder(path: str | os.PathLike[str], what: str) -> Path:
@@ -22,15 +19,6 @@ def folder(path: str | os.PathLike[str], what: str) -> Path:
     if not found.is_dir():
         raise FileNotFoundError(f"No folder {found}: expected {what}.")
     return found
-
-
-def listed(directory: Path, suffixes: Collection[str]) -> list[Path]:
-    """Returns the files of a folder with these suffixes, sorted by name."""
-    return sorted(
-        path
-        for path in directory.iterdir()
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
-    )
 
 
 def check_there(paths: Iterable[Path], what: str) -> None:

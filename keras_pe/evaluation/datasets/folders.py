@@ -7,14 +7,16 @@ from collections.abc import Collection
 from pathlib import Path
 
 from keras_pe.evaluation.datasets.files import (
-    PICTURE_SUFFIXES,
-    VIDEO_SUFFIXES,
     folder,
-    listed,
     read_json,
     read_lines,
 )
 from keras_pe.evaluation.datasets.types import Labelled
+from keras_pe.preprocessing.picture_files import (
+    PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    list_classes,
+)
 
 FilePath = str | os.PathLike[str]
 
@@ -31,7 +33,9 @@ def read_image_folder(root: FilePath, names: FilePath | None = None) -> Labelled
             the sorted folders. A `.txt` file is such a list, one a line.
 
     Returns:
-        `Labelled`; classes without pictures of their own still compete.
+        `Labelled`; classes without pictures of their own still compete. A warning
+        names empty folders. Hidden folders and those that systems leave are no
+        classes, see `preprocessing/picture_files.py`.
 
     Raises:
         FileNotFoundError: if there is no such folder, or no picture in it.
@@ -55,14 +59,10 @@ def _read(
     root: FilePath, names: FilePath | None, suffixes: Collection[str]
 ) -> Labelled:
     directory = folder(root, "one folder for each class")
-    folders = sorted(
-        path
-        for path in directory.iterdir()
-        if path.is_dir() and not path.name.startswith(".")
-    )
-    name_of = _names([path.name for path in folders], names)
+    folders = list_classes(directory, suffixes)
+    name_of = _names(list(folders), names)
     places = {name: place for place, name in enumerate(name_of)}
-    unknown = [path.name for path in folders if path.name not in places]
+    unknown = [name for name in folders if name not in places]
     if unknown:
         raise ValueError(
             f"{names} has no name for {len(unknown)} folders of {directory}, such as "
@@ -70,14 +70,13 @@ def _read(
         )
     samples: list[Path] = []
     labels: list[int] = []
-    for path in folders:
-        found = listed(path, suffixes)
+    for name, found in folders.items():
         samples += found
-        labels += [places[path.name]] * len(found)
+        labels += [places[name]] * len(found)
     if not samples:
         raise FileNotFoundError(
             f"No file in the folders of {directory}: looked for CLASS/*"
-            f"{{{','.join(sorted(suffixes))}}} in {len(folders)} folders."
+            f"{{{','.join(suffixes)}}} in {len(folders)} folders."
         )
     return Labelled(tuple(samples), tuple(labels), tuple(name_of.values()))
 
