@@ -124,7 +124,12 @@ def _twin(model: keras.Model, dtype: str) -> Any:
     """Returns a model of the same architecture, uncompiled, in another dtype."""
     if isinstance(model, PECore):
         vision = _twin(model.vision_encoder, dtype)
-        return PECore(vision, _twin(model.text_encoder, dtype), name=model.name)
+        return PECore(
+            vision,
+            _twin(model.text_encoder, dtype),
+            name=model.name,
+            max_logit_scale=model.max_logit_scale,
+        )
     policy = keras.DTypePolicy(dtype)
     return type(model).from_config({**model.get_config(), "dtype": policy})
 

@@ -108,7 +108,7 @@ class ZeroShotClassifier:
         self.class_matrix, _ = class_vectors(
             model, tokenizer, names, templates, batch_size
         )
-        self.logit_scale = float(np.exp(ops.convert_to_numpy(model.logit_scale)))
+        self.logit_scale = float(ops.convert_to_numpy(model.clamped_logit_scale()))
 
     def similarities(self, images: Any) -> np.ndarray:
         """Returns the cosines of prepared pictures with all classes.

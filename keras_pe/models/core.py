@@ -5,6 +5,7 @@ import math
 from typing import Any, Literal, Self
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_pe.models.compiled import run_compiled
@@ -14,6 +15,7 @@ from keras_pe.models.vision_encoder import PEVisionEncoder
 
 FrameAverage = Literal["normalized", "raw"]
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # upstream `CLIP.__init__`
+MAX_LOGIT_SCALE = 100.0  # Radford et al. 2021, section 2.5, and the paper
 
 
 def l2_normalize(x: Any) -> Any:  # (..., channels)
@@ -31,9 +33,13 @@ class PECore(keras.Model):
         vision_encoder: a `PEVisionEncoder` that pools.
         text_encoder: a `PETextEncoder` of the same `output_dim`.
         name: name of the model.
+        max_logit_scale: the learned factor of the cosines is at most this, in training
+            and in all that is computed from it; None for no limit. The paper's 100
+            suits the softmax loss; models trained with the sigmoid loss pass it.
 
     Raises:
-        ValueError: if the two embeddings differ in size.
+        ValueError: if the two embeddings differ in size, or the limit is no number
+            above 1.
 
     Source: Perception Encoder, section 2; upstream `CLIP`.
 
@@ -49,6 +55,8 @@ class PECore(keras.Model):
         vision_encoder: PEVisionEncoder,
         text_encoder: PETextEncoder,
         name: str | None = None,
+        *,
+        max_logit_scale: float | None = MAX_LOGIT_SCALE,
     ) -> None:
         super().__init__(name=name or "pe_core", autocast=False)
         if vision_encoder.pooling is None:
@@ -66,6 +74,7 @@ class PECore(keras.Model):
         self.vision_encoder = vision_encoder
         self.text_encoder = text_encoder
         self.output_dim = channels
+        self.max_logit_scale = max_logit_scale
         self.build(None)
 
     def build(self, inputs_shape: Any) -> None:
@@ -76,9 +85,39 @@ class PECore(keras.Model):
             shape=(),
             dtype="float32",
             initializer=keras.initializers.Constant(INITIAL_LOGIT_SCALE),
+            constraint=self._limited,  # optimizers apply it after each update
             name="logit_scale",
         )
         self.built = True
+
+    # === The factor of the cosines ===
+    @property
+    def max_logit_scale(self) -> float | None:
+        """Largest factor of the cosines; None for no limit."""
+        return self._max_logit_scale
+
+    @max_logit_scale.setter
+    def max_logit_scale(self, value: float | None) -> None:
+        if value is not None and not 1.0 < value < math.inf:
+            raise ValueError(
+                f"max_logit_scale must be above 1, or None for no limit, got {value}."
+            )
+        self._max_logit_scale = value
+
+    def _limited(self, log_scale: Any) -> Any:
+        if self.max_logit_scale is None:
+            return ops.convert_to_tensor(log_scale)
+        return ops.minimum(log_scale, math.log(self.max_logit_scale))
+
+    def clamped_logit_scale(self) -> Any:
+        """Returns the factor of the cosines, float32: never above `max_logit_scale`.
+
+        Its gradient is that of the factor without a limit, so that a scale that has
+        come to the limit, or was loaded from above it, can come down again.
+        """
+        log_scale = ops.convert_to_tensor(self.logit_scale)
+        excess = ops.stop_gradient(log_scale - self._limited(log_scale))
+        return ops.exp(log_scale - excess)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Embeds pictures and texts.
@@ -90,7 +129,8 @@ class PECore(keras.Model):
 
         Returns:
             `image_embeddings` and `text_embeddings`, float32 of unit length
-            `(batch, output_dim)`, and `logit_scale`, the factor of the cosines.
+            `(batch, output_dim)`, and `logit_scale`, the factor of the cosines,
+            clamped.
         """
         kept_patches = inputs.get("kept_patches")
         image_embeddings = self.vision_encoder(
@@ -100,7 +140,7 @@ class PECore(keras.Model):
         return {
             "image_embeddings": l2_normalize(image_embeddings),
             "text_embeddings": l2_normalize(text_embeddings),
-            "logit_scale": ops.exp(self.logit_scale),
+            "logit_scale": self.clamped_logit_scale(),
         }
 
     def compute_output_shape(self, inputs_shape: Any, **shapes: Any) -> Any:
@@ -111,6 +151,25 @@ class PECore(keras.Model):
         }
 
     # === Inference ===
+    def predict_step(self, *arguments: Any) -> Any:
+        # Keras joins the batches' outputs along their first axis: the scale needs one.
+        found = super().predict_step(*arguments)
+        outputs, *state = found if isinstance(found, tuple) else (found,)
+        rows = ops.shape(outputs["image_embeddings"])[:1]
+        scale = ops.broadcast_to(outputs["logit_scale"], rows)
+        outputs = {**outputs, "logit_scale": scale}
+        return (outputs, *state) if isinstance(found, tuple) else outputs
+
+    def predict(self, *arguments: Any, **options: Any) -> dict[str, np.ndarray]:
+        """Embeds pictures and texts in batches: what `call` returns, as NumPy arrays.
+
+        Args and raises: those of `keras.Model.predict`.
+        """
+        return _with_one_scale(super().predict(*arguments, **options))
+
+    def predict_on_batch(self, x: Any) -> dict[str, np.ndarray]:
+        return _with_one_scale(super().predict_on_batch(x))
+
     def encode_image(self, images: Any, normalize: bool = True) -> Any:
         """Embeds pictures; compiled.
 
@@ -210,10 +269,13 @@ class PECore(keras.Model):
 
     # === Config ===
     def get_config(self) -> dict[str, Any]:
+        # The paper's limit unsaid: a preset stays readable to versions without one.
+        limit = self.max_logit_scale
         return {
             "name": self.name,
             "vision_encoder": keras.saving.serialize_keras_object(self.vision_encoder),
             "text_encoder": keras.saving.serialize_keras_object(self.text_encoder),
+            **({} if limit == MAX_LOGIT_SCALE else {"max_logit_scale": limit}),
         }
 
     @classmethod
@@ -250,3 +312,7 @@ class PECore(keras.Model):
         from keras_pe.checkpoints.save_preset import save_preset
 
         save_preset(self, directory, **parts)
+
+
+def _with_one_scale(outputs: dict[str, Any]) -> dict[str, np.ndarray]:
+    return {**outputs, "logit_scale": np.asarray(outputs["logit_scale"])[0]}

@@ -70,7 +70,7 @@ def text_score_maps(
     if contrast == "mean":
         scores = scores - scores.mean(axis=1, keepdims=True)
     elif contrast == "softmax":
-        factor = float(np.exp(ops.convert_to_numpy(model.logit_scale)))
+        factor = float(ops.convert_to_numpy(model.clamped_logit_scale()))
         if method == "contribution":
             factor *= scores.shape[2] * scores.shape[3]
         weights = np.exp(factor * (scores - scores.max(axis=1, keepdims=True)))
