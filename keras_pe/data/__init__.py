@@ -16,7 +16,7 @@ from keras_pe.data.augmentation import (
     RandomResizedCrop,
     TrainAugmentation,
 )
-from keras_pe.data.captions import default_caption
+from keras_pe.data.captions import CaptionReader, default_caption
 from keras_pe.data.order import Order, SequentialOrder, ShuffledOrder
 from keras_pe.data.skipped_samples import (
     SampleError,
@@ -40,6 +40,7 @@ __all__ = [
     "ArrayRecordError",
     "ArrayRecordShards",
     "BatchIterator",
+    "CaptionReader",
     "ColorJitter",
     "ImageTextDataset",
     "LoaderStalled",

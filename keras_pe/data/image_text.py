@@ -20,10 +20,10 @@ from keras_pe.data.captions import default_caption
 from keras_pe.data.order import Order
 from keras_pe.data.reading_board import report
 from keras_pe.data.skipped_samples import NO_PICTURE, SampleError, SkippedSample
+from keras_pe.data.tar_shards import PICTURE_EXTENSIONS
 from keras_pe.preprocessing import image_file
 from keras_pe.preprocessing.image_file import PictureError
 
-PICTURE_EXTENSIONS = ("jpg", "jpeg", "webp", "png", "gif", "bmp", "tif", "tiff", "ppm")
 MAX_ATTEMPTS = 10
 ENDLESS = 1 << 62  # batches, where `num_batches` is None
 
@@ -82,8 +82,8 @@ def image_text_dataset(
         tokenizer: makes int32 (texts, context_length) of captions; or several such
             arrays by name, which then take the place of `token_ids`.
         captions: `captions(sample, rng)` returns the caption of a sample, or raises
-            `SampleError`. By default its .txt file, or `"caption"` or `"captions"` of
-            its .json file.
+            `SampleError`. By default its .txt file, or `"caption"`, `"captions"` or
+            `"text"` of its .json file; `CaptionReader("title")` reads another one.
         seed: seed of everything but the order, at least 0.
         num_batches: batches in all; `None` never ends.
         first_batch: number of the first one.

@@ -24,10 +24,9 @@ from keras_pe.data.augmentation import to_unit_range
 from keras_pe.data.image_text import Batch, ImageTextDataset
 from keras_pe.data.reading_board import ReadingBoard
 from keras_pe.data.skipped_samples import SkippedSamples
-from keras_pe.data.workers import Outcome, ReadingThread, start_process
+from keras_pe.data.workers import Outcome, ReadingThread, StartWatch, start_process
 
 _CHECK_EVERY = 0.5  # seconds between two looks at a reader that gives nothing
-_START_WITHIN = 60.0  # seconds for a process to start, before it can stall
 _CLOSE_WITHIN = 5.0  # seconds for processes to end by themselves
 _FORGET_WITHIN = 1.0  # seconds for the thread that reads from them to end
 
@@ -43,6 +42,7 @@ def batches(
     num_threads: int = 1,
     prefetch: int = 2,
     stall_timeout: float = 55.0,
+    start_timeout: float = 60.0,
     skip_report: SkippedSamples | None = None,
     image_dtype: str = "float32",
 ) -> BatchIterator:
@@ -61,6 +61,10 @@ def batches(
         prefetch: finished batches that each worker or thread holds ready.
         stall_timeout: seconds without a sign of life, sample or batch, after which the
             reader of the next batch counts as stalled.
+        start_timeout: seconds that a process may take to start, on top of
+            `stall_timeout`. On Linux they are seconds of its CPU time, or seconds
+            without any, so that a loaded machine has all the time it needs; elsewhere
+            seconds of the clock.
         skip_report: counts skipped samples; by default a new one, with the limit of
             `image_text_dataset`.
         image_dtype: `"float32"` turns uint8 images into float32 in [-1, 1]; `"uint8"`
@@ -80,10 +84,14 @@ def batches(
         ...     for batch in loader:
         ...         train_step(batch["images"], batch["token_ids"])
     """
-    if num_workers < 0 or num_threads < 1 or prefetch < 1 or stall_timeout <= 0:
+    if num_workers < 0 or num_threads < 1 or prefetch < 1:
         raise ValueError(
             f"num_workers={num_workers}, num_threads={num_threads}, prefetch="
-            f"{prefetch}, stall_timeout={stall_timeout}: expected at least 0, 1, 1 and "
+            f"{prefetch}: expected at least 0, 1 and 1."
+        )
+    if not (stall_timeout > 0 and start_timeout > 0):
+        raise ValueError(
+            f"stall_timeout={stall_timeout}, start_timeout={start_timeout}: expected "
             "more than 0 seconds."
         )
     if image_dtype not in ("float32", "uint8"):
@@ -99,6 +107,7 @@ def batches(
         min(num_threads, len(dataset)),
         prefetch,
         stall_timeout,
+        start_timeout,
         skip_report,
         image_dtype,
     )
@@ -118,11 +127,13 @@ class BatchIterator(Iterator[Batch]):
         num_threads: int,
         prefetch: int,
         stall_timeout: float,
+        start_timeout: float,
         skip_report: SkippedSamples | None,
         image_dtype: str,
     ) -> None:
         self._image_text = _image_text(dataset)
         self._stall_timeout = stall_timeout
+        self._start_timeout = start_timeout
         self._num_given = 0
         self._closed = False
         self._processes: _Processes | None = None
@@ -211,6 +222,7 @@ class BatchIterator(Iterator[Batch]):
         reader = self._num_given % self._num_readers
         thread = self._threads[self._num_given % len(self._threads)]
         began = time.monotonic()
+        starting = StartWatch(self._start_timeout + self._stall_timeout)
         while True:
             outcome = thread.get(min(_CHECK_EVERY, self._stall_timeout / 4))
             if outcome is not None:
@@ -220,8 +232,8 @@ class BatchIterator(Iterator[Batch]):
             if activity.process and quiet > self._stall_timeout:
                 raise LoaderStalled(self._explain(reader, thread, quiet))
             # A process that has not started yet is importing everything.
-            waited = time.monotonic() - began
-            if not activity.process and waited > self._stall_timeout + _START_WITHIN:
+            if not activity.process and starting.is_over(self._board.processes):
+                waited = time.monotonic() - began
                 raise LoaderStalled(self._explain(reader, thread, waited))
 
     def _explain(self, reader: int, thread: ReadingThread, quiet: float) -> str:
@@ -229,8 +241,8 @@ class BatchIterator(Iterator[Batch]):
         message = (
             f"No batch for {quiet:.1f} s (stall_timeout={self._stall_timeout:g}). "
             f"Batch {self._num_given} of this loader waits for {self._doing(reader)}. "
-            f"Source: {source!r}. Check that its storage answers; raise stall_timeout "
-            "if it is only slow."
+            f"Source: {source!r}. Check that its storage answers; raise stall_timeout, "
+            "or start_timeout for a process that has not started, if it is only slow."
         )
         if self._processes is None:
             message += " The thread is at:\n" + _stack(thread.thread)
@@ -328,9 +340,13 @@ def fit_batches(loader: BatchIterator) -> Generator[tuple[Batch], None, None]:
     Args:
         loader: of `batches`. It is closed when the generator is.
 
-    Yields:
-        `(batch,)`: fit's form for inputs without targets. Pass `steps_per_epoch`; on
-        TensorFlow, which reads ahead, use one loader a call of `fit`.
+    Returns:
+        A generator of `(batch,)`: fit's form for inputs without targets. Pass
+        `steps_per_epoch`; on TensorFlow, which reads ahead, use one loader a call of
+        `fit`.
+
+    Raises:
+        TypeError: at once, for a dataset, which `batches` has to make a loader of.
 
     Example:
         >>> with batches(dataset[first_batch:]) as loader:          # doctest: +SKIP
@@ -338,6 +354,15 @@ def fit_batches(loader: BatchIterator) -> Generator[tuple[Batch], None, None]:
         ...         fit_batches(loader), steps_per_epoch=100, epochs=5, shuffle=False
         ...     )
     """
+    if not isinstance(loader, BatchIterator):
+        raise TypeError(
+            f"fit_batches takes what keras_pe.data.batches returns, got a "
+            f"{type(loader).__name__}. Write fit_batches(batches(dataset))."
+        )
+    return _for_fit(loader)
+
+
+def _for_fit(loader: BatchIterator) -> Generator[tuple[Batch], None, None]:
     with loader:
         for batch in loader:
             yield (batch,)

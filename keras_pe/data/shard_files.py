@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import io
 import itertools
 import os
@@ -28,6 +29,9 @@ _FINGERPRINT_KEYS = (
     "modified",
     "created",
 )
+# What a folder of shards is looked through for; tar shards and ArrayRecord files.
+SHARD_ENDINGS = (".tar", ".arrayrecord", ".array_record")
+_DIGEST_SPOTS, _DIGEST_SPOT, _DIGEST_END = 64, 1024, 65_536  # bytes
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
@@ -56,20 +60,25 @@ def expand_paths(paths: Paths) -> list[str]:
         paths: one or several of: a local path; a URL that fsspec opens (`gs://`,
             `s3://`, `hf://`, `memory://`, ...); either with brace ranges
             (`shard-{000000..000099}.tar`, `{train,val}.tar`) or with the wildcards
-            of `glob`, whose matches are sorted.
+            of `glob`, whose matches are sorted. A local folder stands for the shards
+            directly in it, sorted.
 
     Returns:
-        The paths. Only patterns are looked up; a plain path need not exist yet.
+        The paths. Only patterns and folders are looked up; a plain path need not exist
+        yet.
 
     Raises:
-        FileNotFoundError: if a pattern matches nothing.
-        ValueError: if there are no paths, or one comes twice.
+        FileNotFoundError: if a pattern matches nothing, or a folder has no shards.
+        ValueError: if there are no paths, one comes twice, or one is a command
+            (`pipe:`), which is never run.
 
     Example:
         >>> expand_paths("gs://bucket/{train,extra}-{08..10}.tar")[2:4]
         ['gs://bucket/train-10.tar', 'gs://bucket/extra-08.tar']
     """
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    for pattern in given:
+        _refuse_command(os.fspath(pattern))
     expanded = [
         path
         for pattern in given
@@ -85,6 +94,15 @@ def expand_paths(paths: Paths) -> list[str]:
             "would come twice an epoch. List every shard once."
         )
     return expanded
+
+
+def _refuse_command(path: str) -> None:
+    if path.lstrip().lower().startswith("pipe:"):
+        raise ValueError(
+            f"{path!r} is a command of WebDataset: a path of data never starts a "
+            "program here, and what a program writes can't be read at random. Give the "
+            "URL itself (gs://, s3://, https://, whatever fsspec opens), or a copy."
+        )
 
 
 def open_shard_file(path: str) -> ShardFile:
@@ -174,6 +192,29 @@ class RemoteFile:
         if end <= offset:
             return b""
         return bytes(self._system.cat_file(self._name, start=offset, end=end))
+
+
+def spots_digest(file: ShardFile) -> str:
+    """Returns what tells a file from another without reading all of it.
+
+    Args:
+        file: the open file.
+
+    Returns:
+        A SHA-256, as hexadecimal digits, of its size, its last 65,536 bytes and 1,024
+        bytes at each of 64 places at even distances.
+
+    Example:
+        >>> file = open_shard_file("train-00000.arrayrecord")     # doctest: +SKIP
+        >>> spots_digest(file)[:6]                                # doctest: +SKIP
+        '9c1f4e'
+    """
+    digest = hashlib.sha256(str(file.size).encode())
+    last = max(file.size - _DIGEST_END, 0)
+    digest.update(file.read(last, file.size - last))
+    for place in range(_DIGEST_SPOTS):
+        digest.update(file.read(last * place // _DIGEST_SPOTS, _DIGEST_SPOT))
+    return digest.hexdigest()
 
 
 def read_whole(path: str) -> bytes | None:
@@ -269,6 +310,8 @@ def _matches(path: str) -> list[str]:
 
         system, name = fsspec.core.url_to_fs(path)
         found = sorted(system.unstrip_protocol(match) for match in system.glob(name))
+    elif os.path.isdir(path):
+        return _shards_of(path)
     elif glob.has_magic(path) and not os.path.exists(path):
         found = sorted(glob.glob(path, recursive=True))
     else:
@@ -276,6 +319,22 @@ def _matches(path: str) -> list[str]:
     if not found:
         raise FileNotFoundError(f"No file matches {path!r}: check the pattern.")
     return found
+
+
+def _shards_of(folder: str) -> list[str]:
+    """Lists the shards directly in a local folder; hidden ones are no shards."""
+    names = sorted(name for name in os.listdir(folder) if name[0] != ".")
+    shards = [name for name in names if name.lower().endswith(SHARD_ENDINGS)]
+    if not shards:
+        kinds = Counter(os.path.splitext(name)[1].lower() for name in names)
+        held = ", ".join(f"{n} {kind or 'of no ending'}" for kind, n in kinds.items())
+        raise FileNotFoundError(
+            f"The folder {folder!r} holds no shard ({held or 'nothing'}): expected "
+            f"files that end in {', '.join(SHARD_ENDINGS)}. Compressed ones have to be "
+            f"unpacked; those in folders below are '{os.path.join(folder, '**/*.tar')}'"
+            "."
+        )
+    return [os.path.join(folder, name) for name in shards]
 
 
 def _remote_fingerprint(info: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from keras_pe.data.not_a_tar import problem_with_start
 from keras_pe.data.shard_files import ShardFile
 
 BLOCK = 512
@@ -95,6 +96,7 @@ def read_members(file: ShardFile, max_member_bytes: int) -> Iterator[Member]:
         '000000.jpg'
     """
     window = _Window(file)
+    _check_start(window)
     offset = 0
     extended: dict[str, bytes] = {}  # what a header before says about the next member
     while True:
@@ -191,34 +193,38 @@ def _check_end(window: _Window, offset: int) -> None:
 
 
 def _check_sum(block: bytes, path: str, offset: int) -> None:
-    expected = _number(block[148:156])
-    spaces = 8 * 32  # the checksum's own field counts as spaces
-    if sum(block) - sum(block[148:156]) + spaces == expected:
-        return
-    # Some old writers summed signed bytes.
-    signed = sum(byte - 256 if byte > 127 else byte for byte in block)
-    field = sum(byte - 256 if byte > 127 else byte for byte in block[148:156])
-    if signed - field + spaces != expected:
+    if not _sum_is_right(block):
         raise _no_header(block, path, offset)
 
 
+def _sum_is_right(block: bytes) -> bool:
+    expected = _number(block[148:156])
+    spaces = 8 * 32  # the checksum's own field counts as spaces
+    if sum(block) - sum(block[148:156]) + spaces == expected:
+        return True
+    # Some old writers summed signed bytes.
+    signed = sum(byte - 256 if byte > 127 else byte for byte in block)
+    field = sum(byte - 256 if byte > 127 else byte for byte in block[148:156])
+    return signed - field + spaces == expected
+
+
 def _no_header(block: bytes, path: str, offset: int) -> TarShardError:
-    packed = (
-        block[:2] == b"\x1f\x8b"
-        or block[:3] == b"BZh"
-        or block[:4] == b"\x28\xb5\x2f\xfd"
+    problem = (
+        f"There is no tar header here, it starts with {block[:12]!r}: this is no tar "
+        "file, or it is damaged. Copy or write it again."
     )
-    if offset == 0 and packed:
-        problem = (
-            "It is compressed, so nothing in it can be found directly. Unpack it once "
-            "(`gunzip shard.tar.gz`): pictures hardly compress any further."
-        )
-    else:
-        problem = (
-            f"There is no tar header here, it starts with {block[:12]!r}: this is no "
-            "tar file, or it is damaged. Copy or write it again."
-        )
     return TarShardError(path, offset, problem)
+
+
+def _check_start(window: _Window) -> None:
+    """Names what is no tar file, before its bytes are taken for headers."""
+    size = window.file.size
+    head = window.read(0, min(size, BLOCK)) if size else b""
+    if len(head) == BLOCK and _sum_is_right(head):
+        return  # a member's name may start like anything
+    problem = problem_with_start(head)
+    if problem is not None:
+        raise TarShardError(window.file.path, 0, problem)
 
 
 def _number(field: bytes) -> int | None:

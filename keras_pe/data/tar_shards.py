@@ -6,8 +6,9 @@ import hashlib
 import operator
 import os
 import threading
+import warnings
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, SupportsIndex
 
@@ -20,9 +21,15 @@ from keras_pe.data.shard_files import (
     open_shard_file,
 )
 from keras_pe.data.tar_headers import TarShardError
-from keras_pe.data.tar_index import TarIndex, load_or_build_index
+from keras_pe.data.tar_index import TarIndex, collapsed_pairs, load_or_build_index
 
 Sample = dict[str, Any]
+
+# In the order in which a sample's picture is looked for.
+PICTURE_EXTENSIONS = (
+    *("jpg", "jpeg", "webp", "png", "gif", "bmp", "tif", "tiff", "ppm"),
+    *("jpe", "jfif", "mpo", "apng", "dib", "pgm", "pbm", "pnm", "pfm"),
+)
 
 MAX_OPEN_SHARDS = 64
 # Files of a sample lie side by side; a gap this small is read rather than skipped.
@@ -46,6 +53,11 @@ class TarShards:
         max_member_bytes: a file larger than this makes its shard an error.
         cache_index: keep indexes beside the shards, where that can be written.
         num_threads: shards to look at side by side at the start.
+
+    Attributes:
+        paths: the shards.
+        digest: tells these data from others of the same names and counts, see
+            `keras_pe.data.tar_index.shard_digest`.
 
     Raises:
         TarShardError: for a shard that is truncated, compressed, damaged, or holds
@@ -83,6 +95,8 @@ class TarShards:
         # Samples before each shard, and all of them at the end.
         self._starts = np.cumsum([0, *(len(index) for _, index in found)])
         self._check_extensions([index for _, index in found])
+        self._warn_of_dots([index for _, index in found])
+        self.digest = joined_digest(index.digest for _, index in found)
         self._reset()
 
     def __len__(self) -> int:
@@ -100,11 +114,9 @@ class TarShards:
         shard, row = self._locate(number)
         index = self._index(shard)
         files = {
-            extension: (int(offset), int(size))
-            for extension, offset, size in zip(
-                index.extensions, index.offsets[row], index.sizes[row], strict=True
-            )
-            if offset >= 0 and (self.extensions is None or extension in self.extensions)
+            extension: place
+            for extension, place in index.files(row).items()
+            if self.extensions is None or extension in self.extensions
         }
         sample: Sample = {"__key__": index.key(row), "__shard__": self.paths[shard]}
         sample.update(_read_files(self._file(shard), files))
@@ -197,6 +209,30 @@ class TarShards:
                 f"extensions={sorted(self.extensions or ())}: no sample has {missing};"
                 f" these shards hold {sorted(there)}."
             )
+
+    def _warn_of_dots(self, indexes: list[TarIndex]) -> None:
+        """Warns once, of the first shard, however many are alike."""
+        for path, index in zip(self.paths, indexes, strict=True):
+            said = collapsed_pairs(index, PICTURE_EXTENSIONS)
+            if said is not None:
+                warnings.warn(f"{path}: {said}", stacklevel=3)
+                return
+
+
+def joined_digest(digests: Iterable[str]) -> str:
+    """Returns one digest of several, which depends on their order.
+
+    Args:
+        digests: hexadecimal digits.
+
+    Returns:
+        A SHA-256 as hexadecimal digits.
+
+    Example:
+        >>> joined_digest(["00", "01"]) == joined_digest(["01", "00"])
+        False
+    """
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _read_files(file: ShardFile, files: dict[str, tuple[int, int]]) -> dict[str, bytes]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from multiprocessing import connection, parent_process
 from typing import Any, NamedTuple
 
@@ -94,6 +96,50 @@ class ReadingThread:
             except queue.Full:
                 continue
         return False
+
+
+class StartWatch:
+    """Says when starting processes have had their time.
+
+    Time is what they compute, or what passes while they compute nothing: a process that
+    shares its core with many others is slow by the clock and yet soon done.
+
+    Args:
+        seconds: for them to start.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._computed: dict[int, float] = {}
+        self._last_sign = time.monotonic()
+
+    def is_over(self, started: Collection[int]) -> bool:
+        """Looks at the processes of this program that have not started yet.
+
+        Args:
+            started: ids of those that have.
+
+        Returns:
+            Whether they computed for longer than allowed, or nothing for so long.
+        """
+        now = time.monotonic()
+        children = {child.pid for child in multiprocessing.active_children()}
+        computed = {pid: _cpu_seconds(pid) for pid in children - {*started} if pid}
+        if computed != self._computed:
+            self._computed, self._last_sign = computed, now
+        longest = max(computed.values(), default=0.0)
+        return max(longest, now - self._last_sign) > self._seconds
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Returns what a process has computed; 0 where the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            fields = stream.read().rpartition(b")")[2].split()
+        # utime and stime are fields 14 and 15 in all, two of which stand before ")".
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def start_process(name: str, num_readers: int, reader: int, count: int) -> None:

@@ -73,7 +73,7 @@ class Thresholds:
     most_aspect_ratio: float = 8.0
     least_caption_words: int = 1
     most_caption_characters: int = 2000
-    caption_fields: tuple[str, ...] = ("txt", "caption", "captions")
+    caption_fields: tuple[str, ...] = ("txt", "caption", "captions", "text")
     json_fields: tuple[str, ...] | None = None
     decode_pixels: bool = False
 

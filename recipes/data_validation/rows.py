@@ -35,7 +35,10 @@ RANGES_PER_OCTAVE = 4
 LEAST_MAGNITUDE, MOST_MAGNITUDE = 1e-3, 1e9
 
 PICTURE_EXTENSIONS = frozenset(
-    ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "pgm", "pnm"]
+    [
+        *("jpg", "jpeg", "webp", "png", "gif", "bmp", "tif", "tiff", "ppm"),
+        *("jpe", "jfif", "mpo", "apng", "dib", "pgm", "pbm", "pnm", "pfm"),
+    ]
 )
 # A larger member is left unread: a header may claim any size.
 MOST_MEMBER_BYTES = 256 * 2**20
@@ -195,8 +198,10 @@ def _captions(
     """Return the distinct captions in order, and whether a text is not UTF-8."""
     captions: list[str] = []
     broken = False
+    # As training reads them: LAION writes TEXT.
+    any_case = {key.lower(): value for key, value in reversed(record.items())}
     for name in fields:
-        value: Any = record.get(name)
+        value: Any = record.get(name, any_case.get(name.lower()))
         if name in sample.members:
             try:
                 value = (sample.members[name] or b"").decode("utf-8")

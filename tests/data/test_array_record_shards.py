@@ -93,3 +93,18 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 def test_foreign_records_are_refused(record):
     with pytest.raises(ArrayRecordError, match="No sample"):
         unpack_sample(record)
+
+
+def test_a_digest_tells_other_content_of_the_same_names(tmp_path):
+    path = tmp_path / "a.arrayrecord"
+
+    def digest_of(samples):
+        write_array_record(path, samples)
+        return ArrayRecordShards(path).digest
+
+    samples = [{"__key__": str(n), "txt": b"%03d" % n * 100} for n in range(50)]
+    said = digest_of(samples)
+    assert digest_of(samples) == said
+    assert digest_of([{**sample, "txt": b"x" * 300} for sample in samples]) != said
+    assert digest_of(samples[::-1]) != said
+    assert digest_of(samples[1:]) != said

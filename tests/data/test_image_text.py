@@ -8,6 +8,7 @@ import pytest
 
 from keras_pe import PETokenizer
 from keras_pe.data import (
+    CaptionReader,
     SampleError,
     SequentialOrder,
     ShuffledOrder,
@@ -228,7 +229,9 @@ def test_the_corpus_of_bad_pictures(tmp_path, decodes):
         ({"png": picture_bytes(0), "json": b"[1]"}, "no caption"),
         ({"png": picture_bytes(0), "json": b'{"caption": 3}'}, "no caption"),
         ({"png": picture_bytes(0), "json": b'{"captions": []}'}, "no caption"),
-        ({"png": picture_bytes(0), "json": b'{"captions": "a 1"}'}, "no caption"),
+        ({"png": picture_bytes(0), "json": b'{"captions": [null, " "]}'}, "no caption"),
+        ({"png": picture_bytes(0), "txt": b"\n", "json": b"{}"}, "no caption"),
+        ({"png": picture_bytes(0), "cls": b"3"}, "no caption"),
         ({"png": b"", "txt": b"number 1"}, image_file.EMPTY),
     ],
 )
@@ -250,6 +253,53 @@ def test_captions():
     drawn = [default_caption(several, rng(k)) for k in range(60)]
     assert set(drawn) == {"a", "b", "c"}
     assert drawn == [default_caption(several, rng(k)) for k in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"json": b'{"caption": ["a cat", "a dog"]}'}, {"a cat", "a dog"}),
+        ({"json": b'{"captions": ["a cat", null, "", 3]}'}, {"a cat"}),
+        ({"json": b'{"captions": "a cat"}'}, {"a cat"}),
+        ({"json": b'{"caption": null, "captions": ["a cat"]}'}, {"a cat"}),
+        ({"json": b'{"caption": [], "text": "a cat"}'}, {"a cat"}),
+        ({"json": b'{"text": "a cat"}'}, {"a cat"}),
+        ({"json": b'{"TEXT": "a cat"}'}, {"a cat"}),
+        ({"json": b'["a cat"]'}, {"a cat"}),
+        ({"json": b'"a cat"'}, {"a cat"}),
+        ({"json": b'\xef\xbb\xbf{"caption": "a cat"}'}, {"a cat"}),
+        ({"txt": b"\xef\xbb\xbfa cat\r\n"}, {"a cat"}),
+        ({"txt": b"", "json": b'{"caption": "a cat"}'}, {"a cat"}),
+        ({"txt": b"a cat", "json": b"{"}, {"a cat"}),
+        ({"caption": b"a cat", "json": b'{"title": "no"}'}, {"a cat"}),
+    ],
+)
+def test_captions_as_they_are_written(files, expected):
+    drawn = {default_caption(files, np.random.default_rng(k)) for k in range(40)}
+    assert drawn == expected
+
+
+def test_one_caption_leaves_the_generator_alone():
+    # Runs of before lists were read would crop their pictures otherwise.
+    rng = np.random.default_rng(0)
+    default_caption({"json": b'{"caption": "a cat"}'}, rng)
+    assert rng.random() == np.random.default_rng(0).random()
+
+
+def test_a_caption_of_another_key():
+    record = {"txt": b"no", "json": b'{"caption": "no", "Title": "a cat"}'}
+    rng = np.random.default_rng(0)
+    reader = pickle.loads(pickle.dumps(CaptionReader("title")))
+    assert reader(record, rng) == "a cat"
+    assert CaptionReader(("alt", "caption"))(record, rng) == "no"
+    with pytest.raises(SampleError) as caught:
+        CaptionReader("alt")(record, rng)
+    assert caught.value.reason == "no caption"
+    assert "its .json has ['Title', 'caption']" in caught.value.detail
+    assert "--caption-key" in caught.value.detail
+    for keys in ((), "", ("txt", " "), (3,)):
+        with pytest.raises(ValueError, match="expected names"):
+            CaptionReader(keys)
 
 
 def test_captions_of_ones_own():

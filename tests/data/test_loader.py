@@ -171,9 +171,11 @@ def test_impossible_loaders(tmp_path):
         {"num_workers": -1},
         {"num_threads": 0},
         {"prefetch": 0},
-        {"stall_timeout": 0},
     ):
         with pytest.raises(ValueError, match="expected at least"):
+            batches(dataset, **options)
+    for options in ({"stall_timeout": 0}, {"start_timeout": float("nan")}):
+        with pytest.raises(ValueError, match="expected more than 0"):
             batches(dataset, **options)
     with pytest.raises(ValueError, match="image_dtype='int8'"):
         batches(dataset, image_dtype="int8")
@@ -199,6 +201,12 @@ class Recorder(keras.Model):
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
         return y_pred + keras.ops.mean(keras.ops.cast(x["token_ids"], "float32"))
+
+
+def test_a_dataset_is_refused_before_fit_begins(tmp_path):
+    dataset = small_dataset(open_shards(tmp_path))
+    with pytest.raises(TypeError, match=r"fit_batches\(batches\(dataset\)\)"):
+        fit_batches(dataset)
 
 
 def test_fit_takes_the_batches_in_order(tmp_path):

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import lzma
 import os
 import pickle
 import tarfile
@@ -10,6 +11,7 @@ import pytest
 
 from keras_pe.data import TarShardError, TarShards
 from keras_pe.data.tar_headers import BLOCK
+from keras_pe.data.tar_index import MAX_EXTENSIONS
 from tests.data.shards import sample_members, tar_bytes
 
 pytestmark = pytest.mark.quick
@@ -216,9 +218,16 @@ def test_harmless_extended_headers(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "truncated"),
-        (b"<!DOCTYPE html>" * 100, "no tar file"),
+        (b"", "empty (0 bytes)"),
+        (b"<!DOCTYPE html>" * 100, "a page of HTML or XML"),
+        (b"\xef\xbb\xbf\n<html>404</html>", "a page of HTML or XML"),
+        (b'{"error": "no such bucket"}', "a text of JSON"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"PK\x03\x04" + bytes(600), "a ZIP archive"),
+        (b"PAR1" + bytes(600), "a Parquet table"),
+        (b"short", "truncated"),
         (bytes(range(256)) * 40, "no tar file"),
+        (lzma.compress(tar_bytes(GOOD)), "compressed"),
         (gzip.compress(tar_bytes(GOOD) + os.urandom(2000)), "compressed"),
         (bytes(10240), "holds no sample"),
         (tar_bytes([("README", b"hello")]), "holds no sample"),
@@ -229,13 +238,40 @@ def test_other_files(tmp_path, content, says):
     assert says in str(error_of(tmp_path, content))
 
 
+@pytest.mark.parametrize("start", [b"<", b"{", b"PAR1", b"BZh"])
+def test_a_name_may_start_like_another_kind_of_file(tmp_path, start):
+    name = start.decode() + "1.txt"
+    (tmp_path / "ok.tar").write_bytes(tar_bytes([(name, b"a cat")]))
+    assert TarShards(tmp_path / "ok.tar")[0]["txt"] == b"a cat"
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_pipe_or_folder_is_not_opened(tmp_path):
+def test_a_pipe_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.tar")
-    (tmp_path / "folder.tar").mkdir()
-    for name in ("pipe.tar", "folder.tar"):
-        with pytest.raises(ValueError, match="expected a regular file"):
-            TarShards(tmp_path / name)
+    with pytest.raises(ValueError, match="expected a regular file"):
+        TarShards(tmp_path / "pipe.tar")
+
+
+@pytest.mark.parametrize("path", ["pipe:curl -s https://x/a.tar", " PIPE:cat a.tar"])
+def test_a_command_is_never_run(path):
+    with pytest.raises(ValueError, match="never starts a program"):
+        TarShards(path)
+
+
+def test_every_file_of_another_kind_is_refused_with_the_rule(tmp_path):
+    count = MAX_EXTENSIONS + 1
+    names = [f"{n:04d}.cam-{n:04d}.jpg" for n in range(count)]
+    error = error_of(tmp_path, tar_bytes([(name, b"") for name in names]))
+    assert f"at most {MAX_EXTENSIONS} kinds" in str(error)
+    assert "ends at the first dot" in str(error)
+    # One less is read, with a warning, and in memory that grows with the files.
+    path = tmp_path / "ok.tar"
+    path.write_bytes(tar_bytes([(name, b"x") for name in names[1:]]))
+    with pytest.warns(UserWarning, match="ends at the first dot"):
+        shards = TarShards(path)
+    assert len(shards) == MAX_EXTENSIONS
+    assert shards[7]["cam-0008.jpg"] == b"x"
+    assert (tmp_path / "ok.tar.index.json").stat().st_size < 60 * MAX_EXTENSIONS
 
 
 @pytest.mark.slow

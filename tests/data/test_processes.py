@@ -1,11 +1,13 @@
 """Loading in processes: the same batches, and none left behind whatever happens."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import keras
 import numpy as np
@@ -13,6 +15,7 @@ import psutil
 import pytest
 
 from keras_pe.data import LoaderStalled, SkippedSamples, batches
+from keras_pe.data.workers import StartWatch
 from tests.data.shards import StuckSource, open_shards, same_batch, small_dataset
 
 pytestmark = [
@@ -84,6 +87,49 @@ def test_a_stalled_process_is_named_and_killed(tmp_path):
         f"000003 in {tmp_path}"
     ) in message
     assert repr(source) in message
+
+
+def test_a_process_that_does_not_start_in_time_is_named(tmp_path):
+    dataset = small_dataset(open_shards(tmp_path), num_batches=4)
+    limits = {"stall_timeout": 0.1, "start_timeout": 0.1}  # less than any import
+    with (
+        batches(dataset, num_workers=1, **limits) as loader,
+        pytest.raises(LoaderStalled, match="process 0 of 1, which has not started"),
+    ):
+        next(loader)
+
+
+def until_over(watch, started=()):
+    """Waits for a watch; returns the seconds of the clock that it took."""
+    began = time.monotonic()
+    while not watch.is_over(started):
+        assert time.monotonic() - began < 60
+    return time.monotonic() - began
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs /proc")
+def test_a_starting_process_is_judged_by_what_it_computes():
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=compute_for_ever, daemon=True)
+    process.start()
+    try:
+        until_over(StartWatch(1.0))
+        times = psutil.Process(process.pid).cpu_times()
+        assert times.user + times.system > 0.95
+        # One that is stopped computes nothing: the clock decides.
+        os.kill(process.pid, signal.SIGSTOP)
+        watch = StartWatch(0.2 + times.user + times.system)
+        assert until_over(watch) > 0.2
+        # Those that have started are not looked at.
+        assert not StartWatch(0.5).is_over([process.pid])
+    finally:
+        process.kill()
+        process.join()
+
+
+def compute_for_ever():
+    while True:
+        pass
 
 
 def test_a_process_that_is_killed_is_an_error(tmp_path):

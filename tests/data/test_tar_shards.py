@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import tarfile
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
@@ -174,6 +175,89 @@ def test_patterns(tmp_path):
         TarShards(tmp_path / "missing.tar")
 
 
+def test_a_folder_stands_for_its_shards(tmp_path):
+    write_shards(tmp_path)
+    (tmp_path / ".shard-009.tar").write_bytes(b"")
+    (tmp_path / "notes.txt").write_bytes(b"")
+    assert expand_paths(tmp_path) == expand_paths(str(tmp_path / "shard-*.tar"))
+    assert len(TarShards(tmp_path)) == 20
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"holds no shard \(nothing\)"):
+        expand_paths(tmp_path / "empty")
+    (tmp_path / "empty" / "a.tar.gz").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"1 \.gz.*have to be unpacked"):
+        expand_paths(tmp_path / "empty")
+
+
+def named_members(*names):
+    return tar_bytes([(name, name.encode()) for name in names])
+
+
+def test_further_dots_in_names_are_warned_of_once(tmp_path):
+    members = [f"img.v2.{n}.{end}" for n in range(4) for end in ("png", "txt")]
+    for shard in range(3):
+        (tmp_path / f"{shard}.tar").write_bytes(named_members(*members))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        shards = TarShards(tmp_path)
+    assert len(shards) == 3
+    (warning,) = [w for w in caught if w.category is UserWarning]
+    said = str(warning.message)
+    assert said.startswith(f"{tmp_path / '0.tar'}: its 8 files make 1 samples")
+    assert "`img.v2.0.png`. A sample's key ends at the first dot" in said
+
+
+@pytest.mark.parametrize(
+    ("names", "warns"),
+    [
+        (["1.png", "1.txt", "1.v2.png", "1.v2.txt"], True),
+        (["a.b.png", "a.b.txt"], True),
+        (["1.jpg", "1.json", "1.seg.png"], False),
+        (["1.000.jpg", "1.001.jpg", "1.json"], False),
+        (["1.jpg", "1.txt", "2.en.txt", "2.jpg"], False),
+    ],
+)
+def test_which_further_dots_are_warned_of(tmp_path, names, warns):
+    (tmp_path / "a.tar").write_bytes(named_members(*names))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        TarShards(tmp_path / "a.tar")
+    assert [w.category for w in caught].count(UserWarning) == int(warns)
+
+
+def digest_of(folder, content, **options):
+    (folder / "a.tar").write_bytes(content)
+    return TarShards(folder / "a.tar", **options).digest
+
+
+def test_a_digest_tells_other_content_of_the_same_names(tmp_path):
+    members = [(f"{n:03d}.{end}", bytes([n]) * 3000) for n in range(40) for end in "ab"]
+    said = digest_of(tmp_path, tar_bytes(members))
+    assert TarShards(tmp_path / "a.tar").digest == said  # from the stored index
+    assert digest_of(tmp_path, tar_bytes(members), cache_index=False) == said
+    # Written again, in another format: the same content.
+    assert digest_of(tmp_path, tar_bytes(members, tarfile.PAX_FORMAT)) == said
+    (tmp_path / "copy").mkdir()
+    assert digest_of(tmp_path / "copy", tar_bytes(members)) == said
+    others = [
+        [(name, bytes([9]) + data[1:-1] + bytes([9])) for name, data in members],
+        [*members[:-1], ("039.b", members[-1][1] + b"x")],
+        [*members[:-1], ("040.b", members[-1][1])],
+        [*members[:-1], ("039.c", members[-1][1])],
+        [members[2], members[3], members[0], members[1], *members[4:]],
+        members[:-1],
+    ]
+    digests = {digest_of(tmp_path, tar_bytes(other)) for other in others}
+    assert said not in digests
+    assert len(digests) == len(others)
+
+
+def test_a_digest_depends_on_the_order_of_shards(tmp_path):
+    shards = open_shards(tmp_path)
+    assert TarShards(shards.paths[::-1]).digest != shards.digest
+    assert pickle.loads(pickle.dumps(shards)).digest == shards.digest
+
+
 def test_the_index_is_kept_and_used(tmp_path, headers_read):
     shards = open_shards(tmp_path)
     assert sorted(headers_read) == ["shard-000.tar", "shard-001.tar", "shard-002.tar"]
@@ -206,9 +290,23 @@ def test_the_index_of_another_file_is_not_used(tmp_path, headers_read):
         lambda index: b"",
         lambda index: b"[1, 2]",
         lambda index: b'"' + b"[" * 100_000,
-        lambda index: json.dumps(json.loads(index) | {"sizes": [[1 << 40] * 2] * 7}),
-        lambda index: json.dumps(json.loads(index) | {"offsets": [[-2, -2]] * 7}),
-        lambda index: json.dumps(json.loads(index) | {"offsets": [[1 << 70] * 2] * 7}),
+        *(
+            lambda index, change=change: json.dumps(json.loads(index) | change)
+            for change in (
+                {"sizes": [1 << 40] * 14},
+                {"sizes": [1] * 13},
+                {"offsets": [-2] * 14},
+                {"offsets": [1 << 70] * 14},
+                {"counts": [2] * 8},
+                {"counts": [3, 1] + [2] * 5},
+                {"counts": [-2] * 7},
+                {"columns": [0] * 14},
+                {"columns": [0, 2] * 7},
+                {"columns": [1 << 20] * 14},
+                {"digest": None},
+                {"format": "keras_pe tar index 1"},
+            )
+        ),
         lambda index: json.dumps(json.loads(index) | {"keys": ["same"] * 7}),
         lambda index: json.dumps(json.loads(index) | {"keys": 3}),
         lambda index: json.dumps(json.loads(index) | {"extensions": [1, 2]}),
