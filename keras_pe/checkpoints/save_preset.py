@@ -4,8 +4,6 @@ import datetime
 import json
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from keras_pe.checkpoints.manifest import core_manifest, vision_manifest
 from keras_pe.checkpoints.preset_weights import SHARD_MAP, SINGLE_FILE
 from keras_pe.checkpoints.report import CheckpointError
 from keras_pe.checkpoints.serialized import MODELS, check, serialize
+from keras_pe.files import write_directory
 from keras_pe.models.core import PECore
 
 MAX_SHARD_GB = 10.0  # KerasHub's default
@@ -62,6 +61,7 @@ def save_preset(
     Raises:
         CheckpointError: if something can't be saved, or the directory holds files
             that belong to no preset.
+        TargetBusyError: if another process writes it.
 
     Example:
         >>> save_preset(model, "cats", tokenizer=tokenizer)    # doctest: +SKIP
@@ -77,20 +77,12 @@ def save_preset(
             check(objects[name], name.removesuffix(".json"), (expected,))
     target = Path(directory).expanduser().resolve()
     _check_target(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # A sibling: renaming works within one file system only.
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        aside.chmod(0o755)  # mkdtemp makes it private
+    with write_directory(target) as aside:
         for name, config in objects.items():
             text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
             (aside / name).write_text(text, encoding="utf-8")
         stored = _save_weights(model, aside, dtype, max_shard_size)
         write_metadata(aside, _metadata(model, stored, metadata))
-        _sync(aside)
-        _move_into_place(aside, target)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _save_weights(
@@ -178,37 +170,6 @@ def _metadata(
 
 
 # === The directory ===
-def _sync(directory: Path) -> None:
-    """Makes the content survive a power failure before it gets its name."""
-    for path in (*directory.iterdir(), directory):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _move_into_place(aside: Path, target: Path) -> None:
-    if not target.exists():
-        os.rename(aside, target)
-    else:
-        # A directory with files can't be renamed over. Should the process die between
-        # the two renames, the previous preset is whole under the name of `old`.
-        old = aside.with_name(f"{aside.name}.old")
-        os.rename(target, old)
-        try:
-            os.rename(aside, target)
-        except OSError:
-            os.rename(old, target)
-            raise
-        shutil.rmtree(old)
-    descriptor = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)  # the new name itself
-    finally:
-        os.close(descriptor)
-
-
 def _check_target(target: Path) -> None:
     """Refuses a place where something else than a preset would be lost."""
     if not target.exists():

@@ -82,8 +82,8 @@ def build_index(
         TargetBusyError: if another process builds this index.
         OSError: if it can't be written there; found before any picture is embedded.
     """
-    directory = Path(directory)
     check_directory_target(directory)
+    directory = Path(directory)
     _check_replaceable(directory)
     if not 0 <= max_skipped_share <= 1:
         raise ValueError(
@@ -119,7 +119,7 @@ def build_index(
                 [paths[place] for place in wanted],
                 converter,
                 batch_size,
-                max_skipped_share,
+                max_skipped_share * len(paths),
                 progress,
                 parts,
             )
@@ -160,7 +160,7 @@ def _embed(
     paths: Sequence[Path],
     converter: PEImageConverter,
     batch_size: int,
-    max_skipped_share: float,
+    most_skipped: float,
     progress: bool,
     parts: Parts,
 ) -> int:
@@ -172,7 +172,7 @@ def _embed(
     remaining = paths[start:]
     if not remaining:
         return resumed
-    allowed = max_skipped_share * len(paths) - skipped
+    allowed = most_skipped - skipped
     batches = load_batches(
         remaining,
         converter,

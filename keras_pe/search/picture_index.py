@@ -41,8 +41,8 @@ class PictureIndex:
 
     Search is exact: a query is compared with every vector, which takes 0.4 s for a
     million vectors of 512 numbers on one core. They are mapped from the disk, not
-    copied into memory. `index.vectors` is an ordinary array, should an approximate search
-    library be wanted on top.
+    copied into memory. `index.vectors` is an ordinary array, should a library for
+    approximate search be wanted on top.
 
     Args:
         paths: the pictures, in the order of the vectors.
@@ -224,6 +224,9 @@ def find_pictures(
     Raises:
         ValueError: if there are none.
     """
+    one = isinstance(pictures, str | os.PathLike)
+    if not all(os.fspath(path) for path in ([pictures] if one else pictures)):
+        raise ValueError("The path of a picture or folder is empty: name one.")
     if isinstance(pictures, str | os.PathLike):
         root = Path(pictures)
         if root.is_dir():

@@ -5,12 +5,12 @@ import pytest
 from PIL import Image
 
 from keras_pe import PETokenizer
+from keras_pe.finite import NonFiniteError
 from keras_pe.search import PictureIndex
-from keras_pe.search.picture_index import ENTRIES, VECTORS, find_pictures
+from keras_pe.search.picture_index import find_pictures
 from tests.small_models import core, perturb
 
 pytestmark = pytest.mark.quick
-pytest.importorskip("usearch")
 
 
 @pytest.fixture(scope="module")
@@ -81,17 +81,6 @@ def test_other_directories_are_left_alone(model, folder, tmp_path):
     assert (tmp_path / "precious.txt").read_text() == "keep"
 
 
-@pytest.mark.parametrize("name", [VECTORS, ENTRIES])
-def test_damaged_index_is_refused(model, folder, tmp_path, name):
-    directory = tmp_path / "index"
-    PictureIndex.build(model, folder, directory, max_skipped_share=0.5)
-    data = (directory / name).read_bytes()
-    for damaged in (b"", data[: len(data) // 2]):
-        (directory / name).write_bytes(damaged)
-        with pytest.raises(ValueError, match="is no picture index"):
-            PictureIndex.open(directory)
-
-
 def test_failed_build_keeps_the_old_index(model, folder, tmp_path):
     directory = tmp_path / "index"
     PictureIndex.build(model, folder, directory, max_skipped_share=0.5)
@@ -101,9 +90,52 @@ def test_failed_build_keeps_the_old_index(model, folder, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
+def test_a_model_that_gives_nan_is_refused(model, folder, tmp_path, index):
+    broken = perturb(core())
+    weight = broken.vision_encoder.weights[0]
+    weight.assign(np.full(weight.shape, np.nan, "float32"))
+    with pytest.raises(NonFiniteError, match="embedding of a test picture"):
+        PictureIndex.build(broken, folder, tmp_path / "index", max_skipped_share=0.5)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(NonFiniteError, match="embedding of a test picture"):
+        PictureIndex.open(index).check_model(broken)
+
+
+def test_a_fingerprint_of_nan_fits_no_model(model, index):
+    opened = PictureIndex.open(index)
+    opened.check_model(model)
+    opened.fingerprint = np.full_like(opened.fingerprint, np.nan)
+    with pytest.raises(ValueError, match="another model"):
+        opened.check_model(model)
+
+
+def test_queries_are_checked(index):
+    opened = PictureIndex.open(index)
+    query = np.ones(opened.vectors.shape[1], "float32")
+    with pytest.raises(ValueError, match="Expected a query of shape"):
+        opened.search(query[1:])
+    query[0] = np.nan
+    with pytest.raises(NonFiniteError):
+        opened.search(query)
+    query[0] = 1.0
+    assert [m.similarity for m in opened.search(query)] == pytest.approx(
+        [m.similarity for m in opened.search(5 * query)]
+    )
+
+
+def test_where_nothing_can_be_written_no_picture_is_read(model, folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "index", ""):
+        with pytest.raises((ValueError, OSError), match=r"is a file|can't be|is empty"):
+            PictureIndex.build(model, folder, place)  # the broken one is not reached
+
+
 def test_pictures_are_found_below_a_folder(folder, tmp_path):
     assert len(find_pictures(folder)) == 5
     with pytest.raises(ValueError, match="No pictures in"):
         find_pictures(tmp_path)
     with pytest.raises(ValueError, match="No such picture"):
         find_pictures(tmp_path / "none.png")
+    for empty in ("", [""]):  # Path("") would be the working directory
+        with pytest.raises(ValueError, match="is empty"):
+            find_pictures(empty)
