@@ -10,6 +10,7 @@ from PIL import Image
 
 from keras_pe import PECore, PEImageConverter, PETokenizer
 from keras_pe.evaluation.zero_shot import ZeroShotClassifier
+from keras_pe.finite import check_finite
 from recipes.emoji_data.captions import class_prompts
 from recipes.emoji_data.shards import load_arrays
 
@@ -42,10 +43,15 @@ def bootstrap(hits: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
 
 
 def score(similarities: np.ndarray, labels: np.ndarray) -> Score:
-    """Returns top-1 and top-5 of `(pictures, classes)` similarities."""
+    """Returns top-1 and top-5 of `(pictures, classes)` similarities.
+
+    Raises:
+        NonFiniteError: naming the first picture that can't be compared.
+    """
+    similarities = check_finite(similarities, "similarities", "picture")
     right = similarities[np.arange(len(labels)), labels][:, None]
-    # Ties count against the model.
-    place = (similarities >= right).sum(axis=1) - 1
+    # Ties count against the model, and what can't be compared does too.
+    place = (~(similarities < right)).sum(axis=1) - 1
     return Score(
         pictures=len(labels),
         classes=similarities.shape[1],

@@ -22,8 +22,9 @@ from keras_pe.evaluation.samples import (
     check_modes,
     shared_protocol,
 )
-from keras_pe.evaluation.templates import TEMPLATES, check_templates
+from keras_pe.evaluation.templates import prompt_templates
 from keras_pe.evaluation.zero_shot import class_vectors
+from keras_pe.finite import check_finite
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.tokenizer import PETokenizer
@@ -83,6 +84,8 @@ def evaluate_zero_shot(
     Raises:
         ValueError: if arguments do not fit together.
         PictureError: if too many pictures can't be read.
+        NonFiniteError: if the model gives NaN or infinity, naming for which picture,
+            prompt or class.
 
     Source: Perception Encoder, appendix B.1.2; upstream `zeroshot_classification.py`.
 
@@ -96,7 +99,7 @@ def evaluate_zero_shot(
     modes = check_modes(resize_modes)
     names = _check_names(class_names)
     truth = _check_labels(labels, len(pictures), len(names))
-    prompts = _prompts(templates)
+    prompts = prompt_templates(templates)
     video = video and video.for_task(average="raw", unit_length=True)
     embedder = SampleEmbedder(
         model, image_converter, video, batch_size, max_skipped_share, progress
@@ -147,31 +150,26 @@ def evaluate_zero_shot(
 def label_ranks(  # (count, channels), (classes, channels), (count,)
     embeddings: np.ndarray, class_vectors: np.ndarray, labels: np.ndarray
 ) -> np.ndarray:
-    """Returns how many classes are at least as near as the right one, `(count,)`.
+    """Returns how many classes are not farther than the right one, `(count,)`.
+
+    Raises:
+        NonFiniteError: naming the first sample or class that is NaN or infinite.
 
     Example:
         >>> label_ranks(np.eye(3), np.eye(3), np.array([0, 1, 2]))
         array([0, 0, 0])
     """
+    embeddings = check_finite(embeddings, "embeddings", "sample")
+    class_vectors = check_finite(class_vectors, "class vectors", "class")
     ranks = np.empty(len(labels), "int64")
     step = max(1, _CHUNK // len(class_vectors))
     for start in range(0, len(labels), step):
         rows = slice(start, start + step)
         similarities = embeddings[rows] @ class_vectors.T  # (rows, classes)
         right = np.take_along_axis(similarities, labels[rows, None], axis=1)
-        ranks[rows] = (similarities >= right).sum(axis=1) - 1
+        # Not `>=`: what can't be compared must count against the model.
+        ranks[rows] = (~(similarities < right)).sum(axis=1) - 1
     return ranks
-
-
-def _prompts(templates: str | Sequence[str]) -> tuple[str, ...]:
-    if isinstance(templates, str):
-        if templates not in TEMPLATES:
-            raise ValueError(
-                f"templates={templates!r}: expected a list, or one of "
-                f"{tuple(TEMPLATES)}. Files are read by read_templates."
-            )
-        return TEMPLATES[templates]
-    return check_templates(templates)
 
 
 def _check_names(class_names: Sequence[str]) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from keras_pe.finite import check_finite
+
 CHUNK_SIZE = 1024
 
 
@@ -114,6 +116,7 @@ def match_ranks(
 
     Raises:
         ValueError: for a `chunk_size` below 1 or a scale not above 0.
+        NonFiniteError: naming the first query or gallery entry that is NaN or infinite.
 
     Source: upstream `zeroshot_retrieval.py` (`reweight_retrieval`).
 
@@ -128,6 +131,8 @@ def match_ranks(
         raise ValueError(
             f"dsl_scale must be a number above 0, or None, got {dsl_scale}."
         )
+    queries = check_finite(queries, "queries", "query")
+    gallery = check_finite(gallery, "gallery", "entry")
     total = None
     if dsl_scale is not None:
         total = _log_sum_exp(queries, gallery, chunk_size, dsl_scale)  # (gallery,)
@@ -137,7 +142,8 @@ def match_ranks(
             scores = scores * np.exp(dsl_scale * scores - total)
         match = matches(rows)
         best = np.where(match, scores, -np.inf).max(axis=1, keepdims=True)
-        ranks[rows] = ((scores >= best) & ~match).sum(axis=1)
+        # Not `>=`: what can't be compared must count against the model.
+        ranks[rows] = (~(scores < best) & ~match).sum(axis=1)
     return ranks
 
 

@@ -19,6 +19,7 @@ from keras_pe.evaluation.samples import (
     shared_protocol,
 )
 from keras_pe.evaluation.zero_shot import embed_texts
+from keras_pe.finite import check_finite
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.tokenizer import PETokenizer
@@ -50,6 +51,7 @@ def retrieval_recall(  # both (pairs, channels), unit length
 
     Raises:
         ValueError: if the shapes do not fit together.
+        NonFiniteError: naming the first picture or text that is NaN or infinite.
 
     Source: Perception Encoder, table 5 (COCO and Flickr retrieval).
 
@@ -92,7 +94,12 @@ def both_ranks(  # (pictures, channels), (texts, channels)
 
     Returns:
         "image_to_text": int64 `(pictures,)`; "text_to_image": int64 `(texts,)`.
+
+    Raises:
+        NonFiniteError: naming the first picture or text that is NaN or infinite.
     """
+    image_embeddings = check_finite(image_embeddings, "image embeddings", "picture")
+    text_embeddings = check_finite(text_embeddings, "text embeddings", "text")
     options = chunk_size, dsl_scale
     return {
         "image_to_text": match_ranks(
@@ -157,6 +164,8 @@ def evaluate_retrieval(
     Raises:
         ValueError: if arguments do not fit together.
         PictureError: if too many pictures can't be read.
+        NonFiniteError: if the model gives NaN or infinity, naming for which picture or
+            text.
 
     Source: Perception Encoder, section 2.2 and appendix B.1.2; upstream
     `zeroshot_retrieval.py`.

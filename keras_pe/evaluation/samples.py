@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_pe.evaluation.zero_shot import embed_in_batches
+from keras_pe.finite import check_finite
 from keras_pe.models.core import FrameAverage, PECore
 from keras_pe.preprocessing.batches import load_batches
 from keras_pe.preprocessing.image import RESIZE_MODES, PEImageConverter
@@ -88,7 +90,7 @@ class SampleEmbedder:
         self.video = video
         self.max_skipped_share = max_skipped_share
         self.progress = progress
-        self.output_dim = model.output_dim
+        self.model_name, self.output_dim = model.name, model.output_dim
         self.encode: Any = model.encode_image
         self.batch_size = batch_size
         if video is not None:
@@ -122,6 +124,9 @@ class SampleEmbedder:
         Returns:
             Places of those in `samples` `(kept,)`, their embeddings
             `(kept, output_dim)` float32, and which were skipped.
+
+        Raises:
+            NonFiniteError: naming the first sample whose embedding is none.
         """
         config = {**self.config, "resize_mode": resize_mode}
         make = PEImageConverter if self.video is None else PEVideoConverter
@@ -137,9 +142,10 @@ class SampleEmbedder:
         embeddings = [np.empty((0, self.output_dim), "float32")]
         for places, inputs in batches:
             kept.append(places)
-            embeddings.append(
-                embed_in_batches(self.encode, inputs, size, self.output_dim)
-            )
+            found = embed_in_batches(self.encode, inputs, size, self.output_dim)
+            what = f"{resize_mode} embeddings of {self.model_name}"
+            names = [sample_name(samples[place], place) for place in places]
+            embeddings.append(check_finite(found, what, "sample", names))
         return np.concatenate(kept), np.concatenate(embeddings), batches.report
 
     def embed_modes(
@@ -157,6 +163,12 @@ class SampleEmbedder:
                 )
             places = kept
         return places, found, report
+
+
+def sample_name(sample: Any, place: int) -> str:
+    """Returns the path of a sample, where it has one, or its place in the data."""
+    path = getattr(sample, "filename", sample)
+    return str(path) if isinstance(path, str | os.PathLike) else f"number {place}"
 
 
 def check_modes(resize_modes: Sequence[str]) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def check_templates(templates: Sequence[Any]) -> tuple[str, ...]:
     Raises:
         ValueError: if there are none, or one has no single place for the class name.
     """
-    if isinstance(templates, str) or not templates:
+    if isinstance(templates, str) or len(templates) == 0:
         raise ValueError(
             f'templates={templates!r}: expected a list of at least one, such as ["{{}}"'
             f", ...], or one of {tuple(TEMPLATES)}."
@@ -94,6 +94,26 @@ def check_templates(templates: Sequence[Any]) -> tuple[str, ...]:
                 f'{template!r}. For example "a photo of a {{}}.".'
             )
     return tuple(templates)
+
+
+def prompt_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
+    """Returns a list of templates that ships with the package, or a checked own one.
+
+    Raises:
+        ValueError: if there is no such list, or a template has no single place.
+
+    Example:
+        >>> prompt_templates("plain"), prompt_templates(["a {c}"])
+        (('{}',), ('a {c}',))
+    """
+    if not isinstance(templates, str):
+        return check_templates(templates)
+    if templates not in TEMPLATES:
+        raise ValueError(
+            f"templates={templates!r}: expected a list, or one of {tuple(TEMPLATES)}. "
+            "Files are read by read_templates."
+        )
+    return TEMPLATES[templates]
 
 
 def fill(template: str, class_name: str) -> str:

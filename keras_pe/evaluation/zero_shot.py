@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_pe.evaluation.templates import TEMPLATES, fill
+from keras_pe.evaluation.templates import TEMPLATES, fill, prompt_templates
+from keras_pe.finite import check_finite
 from keras_pe.models.compiled import no_gradient, padded_batch
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.batches import PictureBatches, load_batches
@@ -47,8 +48,9 @@ class ZeroShotClassifier:
         model: a `PECore`.
         tokenizer: the model's `PETokenizer`.
         class_names: names of the classes.
-        templates: prompts, each with one `{}` for the class name; None takes a
-            short general set.
+        templates: prompts, each with one `{}` or `{c}` for the class name, as
+            `read_templates` gives them; or the name of a list in
+            `keras_pe.evaluation.TEMPLATES`. None takes a short general set.
         image_converter: how files and arrays become model input; None makes one for
             the model's own image size.
         batch_size: pictures and texts a forward pass. A last partial batch is
@@ -75,7 +77,7 @@ class ZeroShotClassifier:
         model: PECore,
         tokenizer: PETokenizer,
         class_names: Sequence[str],
-        templates: Sequence[str] | None = None,
+        templates: str | Sequence[str] | None = None,
         image_converter: PEImageConverter | None = None,
         batch_size: int = 32,
     ) -> None:
@@ -85,28 +87,22 @@ class ZeroShotClassifier:
                 f"class_names must be a list of at least one name, got "
                 f'{class_names!r}. For example ["a cat", "a dog"].'
             )
-        templates = DEFAULT_TEMPLATES if templates is None else tuple(templates)
-        for template in templates:
-            if template.count("{}") != 1:
-                raise ValueError(
-                    f"A template needs exactly one {{}} for the class name, got "
-                    f'{template!r}. For example "a photo of a {{}}.".'
-                )
-        if not templates:
-            raise ValueError('templates is empty; pass at least one, such as "{}".')
+        prompts = (
+            DEFAULT_TEMPLATES if templates is None else prompt_templates(templates)
+        )
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
         self.model = model
         self.tokenizer = tokenizer
         self.class_names = names
-        self.templates = templates
+        self.templates = prompts
         self.image_converter = image_converter or PEImageConverter(
             image_size=model.vision_encoder.image_size
         )
         self.batch_size = batch_size
         # (classes, output_dim), unit length
         self.class_matrix, _ = class_vectors(
-            model, tokenizer, names, templates, batch_size
+            model, tokenizer, names, prompts, batch_size
         )
         self.logit_scale = float(ops.convert_to_numpy(model.clamped_logit_scale()))
 
@@ -157,9 +153,14 @@ class ZeroShotClassifier:
         Args:
             batches: from `load_batches`; its `report` names what it skipped.
             top_k: classes to return for each picture.
+
+        Raises:
+            NonFiniteError: if the model gives NaN or infinity for a picture.
         """
         for indices, images in batches:
-            best = self._best(self.similarities(images), top_k)
+            names = [f"number {place} of those given" for place in indices]
+            embeddings = embed_images(self.model, images, self.batch_size, names)
+            best = self._best(embeddings @ self.class_matrix.T, top_k)
             yield from zip(map(int, indices), best, strict=True)
 
     def _best(self, similarities: np.ndarray, top_k: int) -> list[list[Prediction]]:
@@ -200,6 +201,10 @@ def class_vectors(
     Returns:
         float32 `(classes, output_dim)`, and how many prompts were too long for the
         model and lost their ends.
+
+    Raises:
+        NonFiniteError: if the model gives NaN or infinity for a prompt, or a class's
+            prompts cancel each other.
     """
     vectors, truncated = [], 0
     step = max(1, MAX_PROMPTS // len(templates))
@@ -208,7 +213,9 @@ def class_vectors(
         prompts = [fill(template, name) for name in names for template in templates]
         embeddings = embed_texts(model, tokenizer, prompts, batch_size)
         mean = embeddings.reshape((len(names), len(templates), -1)).mean(axis=1)
-        vectors.append(mean / np.linalg.norm(mean, axis=1, keepdims=True))
+        with np.errstate(invalid="ignore"):
+            unit_length = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+        vectors.append(check_finite(unit_length, "class vectors", "class", names))
         report = getattr(tokenizer, "last_report", None)
         truncated += report.num_truncated if report is not None else 0
     return np.concatenate(vectors), truncated
@@ -217,21 +224,46 @@ def class_vectors(
 def embed_texts(
     model: PECore, tokenizer: PETokenizer, texts: Sequence[str], batch_size: int = 32
 ) -> np.ndarray:
-    """Returns unit-length embeddings of texts, `(count, output_dim)` float32."""
-    token_ids = tokenizer(list(texts))
-    return embed_in_batches(model.encode_text, token_ids, batch_size, model.output_dim)
+    """Returns unit-length embeddings of texts, `(count, output_dim)` float32.
+
+    Raises:
+        NonFiniteError: if the model gives NaN or infinity for a text.
+    """
+    texts = list(texts)
+    embeddings = embed_in_batches(
+        model.encode_text, tokenizer(texts), batch_size, model.output_dim
+    )
+    return check_finite(embeddings, f"text embeddings of {model.name}", "text", texts)
 
 
-def embed_images(model: PECore, images: Any, batch_size: int = 32) -> np.ndarray:
-    """Returns unit-length embeddings of prepared pictures, float32."""
+def embed_images(
+    model: PECore,
+    images: Any,
+    batch_size: int = 32,
+    names: Sequence[Any] | None = None,
+) -> np.ndarray:
+    """Returns unit-length embeddings of prepared pictures, float32.
+
+    Raises:
+        NonFiniteError: if the model gives NaN or infinity for a picture, which is then
+            called by its name, if there are `names`.
+    """
     images = np.asarray(images, dtype="float32")
-    return embed_in_batches(model.encode_image, images, batch_size, model.output_dim)
+    embeddings = embed_in_batches(
+        model.encode_image, images, batch_size, model.output_dim
+    )
+    return check_finite(
+        embeddings, f"image embeddings of {model.name}", "picture", names
+    )
 
 
 def embed_in_batches(
     encode: Any, inputs: np.ndarray, batch_size: int, output_dim: int
 ) -> np.ndarray:
-    """Returns `encode` of inputs, batch by batch, `(count, output_dim)` float32."""
+    """Returns `encode` of inputs, batch by batch, `(count, output_dim)` float32.
+
+    Whether they are finite is for the caller to check, who knows what the rows are.
+    """
     embeddings = np.empty((len(inputs), output_dim), "float32")
     with no_gradient():
         for start in range(0, len(inputs), batch_size):

@@ -75,13 +75,22 @@ def test_bad_pictures_are_skipped_and_named(model, tokenizer, tmp_path):
     assert "bad.png" in str(batches.report)
 
 
+def test_templates_of_files_and_lists(model, tokenizer):
+    ours = ZeroShotClassifier(model, tokenizer, NAMES, ["a {}.", "{}"])
+    of_file = ZeroShotClassifier(model, tokenizer, NAMES, ("a {c}.", "{c}"))
+    np.testing.assert_array_equal(ours.class_matrix, of_file.class_matrix)
+    plain = ZeroShotClassifier(model, tokenizer, NAMES, "plain")
+    assert plain.templates == ("{}",)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"class_names": []}, "at least one name"),
         ({"class_names": "cat"}, "list of at least one name"),
         ({"class_names": NAMES, "templates": ["a photo"]}, "exactly one {}"),
-        ({"class_names": NAMES, "templates": []}, "templates is empty"),
+        ({"class_names": NAMES, "templates": []}, "at least one, such as"),
+        ({"class_names": NAMES, "templates": "imagenet"}, "one of \\('plain'"),
         ({"class_names": NAMES, "batch_size": 0}, "batch_size"),
     ],
 )

@@ -1,0 +1,125 @@
+"""A model of NaN or infinity gets no score: each evaluation names what is wrong."""
+
+import numpy as np
+import pytest
+
+from keras_pe import PEImageConverter, PETokenizer, ZeroShotClassifier
+from keras_pe.evaluation import (
+    VideoProtocol,
+    evaluate_retrieval,
+    evaluate_zero_shot,
+    retrieval_recall,
+)
+from keras_pe.evaluation.accuracy import label_ranks
+from keras_pe.evaluation.ranks import Matches, match_ranks
+from keras_pe.evaluation.zero_shot import embed_images, embed_texts
+from keras_pe.finite import NonFiniteError
+from recipes.emoji_evaluation import score
+from tests.small_models import core, perturb
+
+NAMES = ["cat", "dog", "owl"]
+TEXTS = ["a cat", "a dog", "an owl"]
+OPTIONS = {"batch_size": 2, "num_resamples": 20}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return perturb(core())
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return PETokenizer(context_length=8, vocabulary_size=600, on_truncation="ignore")
+
+
+def pictures():
+    rng = np.random.default_rng(0)
+    return list(rng.integers(0, 255, (3, 40, 60, 3)).astype("uint8"))
+
+
+@pytest.fixture(params=[(t, v) for t in ("vision", "text") for v in (np.nan, np.inf)])
+def damaged(request, model):
+    """Spoils one weight of one tower; returns which tower."""
+    tower, value = request.param
+    encoder = model.vision_encoder if tower == "vision" else model.text_encoder
+    variable = encoder.trainable_variables[-1]
+    before = np.array(variable)
+    spoilt = before.copy()
+    spoilt.flat[0] = value
+    variable.assign(spoilt)
+    yield tower
+    variable.assign(before)
+
+
+def test_evaluations_of_a_damaged_model(damaged, model, tokenizer):
+    def zero_shot(videos=False, **options):
+        samples = [np.stack([p, p]) for p in pictures()] if videos else pictures()
+        labels = [0, 1, 2]
+        return evaluate_zero_shot(
+            model, tokenizer, samples, labels, NAMES, **OPTIONS, **options
+        )
+
+    # "cat" stands first: the prompt named is its own.
+    wanted = "squash embeddings of pe_core: sample 0 \\(number 0\\)"
+    if damaged == "text":
+        wanted = "text embeddings of pe_core: text 0 \\(cat\\)"
+    with pytest.raises(NonFiniteError, match=wanted):
+        zero_shot()
+    with pytest.raises(NonFiniteError, match=wanted):
+        zero_shot(videos=True, video=VideoProtocol(2))
+    wanted = wanted.replace("(cat", "(a cat")
+    for dsl_scale in (None, 1.0):
+        with pytest.raises(NonFiniteError, match=wanted):
+            evaluate_retrieval(
+                model, tokenizer, pictures(), TEXTS, dsl_scale=dsl_scale, **OPTIONS
+            )
+
+
+def test_the_classifier_of_a_damaged_model(damaged, model, tokenizer):
+    if damaged == "text":
+        with pytest.raises(NonFiniteError, match="text 0 \\(cat\\)"):
+            ZeroShotClassifier(model, tokenizer, NAMES)
+        with pytest.raises(NonFiniteError, match="text 0 \\(a cat\\) of 3"):
+            embed_texts(model, tokenizer, TEXTS)
+        return
+    classifier = ZeroShotClassifier(model, tokenizer, NAMES, batch_size=2)
+    with pytest.raises(NonFiniteError, match="number 0 of those given"):
+        classifier.predict(pictures())
+    images = PEImageConverter(32)(pictures())
+    with pytest.raises(NonFiniteError, match="picture 0 of 3"):
+        classifier.similarities(images)
+    with pytest.raises(NonFiniteError, match="picture 0 of 3"):
+        embed_images(model, images)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_arrays_that_are_no_numbers(value):
+    good, bad = np.eye(4), np.eye(4)
+    bad[2, 1] = value
+    of_texts = Matches(4, range(4)).of_texts
+    for sides, wanted in (
+        ((bad, good), "picture 2|query 2|sample 2"),
+        ((good, bad), "text 2|entry 2|class 2"),
+    ):
+        with pytest.raises(NonFiniteError, match=wanted):
+            retrieval_recall(*sides)
+        with pytest.raises(NonFiniteError, match=wanted):
+            label_ranks(*sides, np.arange(4))
+        for dsl_scale in (None, 10.0):
+            with pytest.raises(NonFiniteError, match=wanted):
+                match_ranks(*sides, of_texts, dsl_scale=dsl_scale)
+    with pytest.raises(NonFiniteError, match="similarities: picture 2 of 4"):
+        score(bad, np.arange(4))
+
+
+@pytest.mark.quick
+def test_what_overflows_counts_against_the_model():
+    # Finite sides whose products are not: no cosines, but nothing may come first.
+    left, right = np.full((4, 2), 1e200), np.full((4, 2), 1e200)
+    right[:, 1] = -1e200
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert not np.isfinite(left @ right.T).any()
+        assert label_ranks(left, right, np.arange(4)).tolist() == [3, 3, 3, 3]
+        ranks = match_ranks(left, right, Matches(4, range(4)).of_texts)
+    assert ranks.tolist() == [3, 3, 3, 3]
