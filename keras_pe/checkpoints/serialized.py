@@ -79,8 +79,13 @@ def build(config: Mapping[str, Any], where: str) -> Any:
 
 def build_as(cls: Any, config: Mapping[str, Any], where: str) -> Any:
     """Builds a checked configuration as `cls`."""
+    from keras_pe.preprocessing.untrusted_config import narrowed
+
     try:
-        return cls.from_config(config["config"])
+        values = config["config"]
+        if cls.__name__ in ("PEImageConverter", "PEVideoConverter"):
+            values = narrowed(values, where)
+        return cls.from_config(values)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"{where} does not fit {cls.__name__}: {error}. It may come from a newer "

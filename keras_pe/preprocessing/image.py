@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import keras
@@ -16,12 +16,20 @@ from keras_pe.preprocessing.image_file import (
     DAMAGED,
     DEFAULT_FORMATS,
     DEFAULT_MAX_PIXELS,
+    DEFAULT_MAX_SIDE,
     PictureError,
     decode,
     open_picture_file,
     upright,
 )
 from keras_pe.preprocessing.image_modes import from_array, resizable
+from keras_pe.preprocessing.picture_inputs import (
+    as_sequence,
+    file_content,
+    is_file,
+    picture_name,
+    to_array,
+)
 from keras_pe.preprocessing.skip_report import SkipReport
 
 RESIZE_MODES = ("squash", "center_crop")
@@ -38,10 +46,14 @@ class PEImageConverter:
     """Turn pictures of any kind into float32 arrays in [-1, 1].
 
     Takes one picture or a sequence of them, mixed as you like: paths, the bytes
-    of a file, PIL images of any mode, arrays (height, width[, 1, 3 or 4
-    channels]) or a batch array (pictures, height, width, 1, 3 or 4). Arrays are
-    uint8, or floats in [0, 1]. EXIF orientation is applied, the first frame of
-    an animation is taken, files are checked before they are decoded.
+    of a file, files open for reading bytes, PIL images of any mode, arrays or
+    tensors (height, width[, 1, 3 or 4 channels]) or a batch array (pictures, height,
+    width, 1, 3 or 4). Arrays are uint8, or floats in [0, 1]. EXIF orientation is
+    applied, the first frame of an animation is taken, files are checked before they
+    are decoded. Files of any depth are scaled by the largest value of their depth:
+    65535 in a PNG of 16 bits, the header's in a PGM, 4095 in a TIFF of 12 bits.
+    Pictures of mode `I` or `F` in memory, and TIFFs of 32 bits, do not say what they
+    span: the first of 0..255 and 0..65535, or 0..1 and 0..255, that holds all values.
 
     Source: `core/vision_encoder/transforms.py` of
     https://github.com/facebookresearch/perception_models: Pillow's antialiased
@@ -57,6 +69,8 @@ class PEImageConverter:
         std: divided by, per RGB channel. The defaults give [-1, 1].
         max_pixels: width times height above which a picture is refused before
             it is decoded.
+        max_side: width or height above which it is refused: resizing a picture of
+            1 x 89,000,000 pixels takes 2 GB. The default is a JPEG's longest.
         formats: Pillow's names of the file formats to accept.
         background: RGB colour (0-255) to lay transparent pictures on. `None`
             drops the alpha channel, as the reference does.
@@ -81,6 +95,7 @@ class PEImageConverter:
         formats: Collection[str] = DEFAULT_FORMATS,
         background: Sequence[int] | None = None,
         on_error: str = "raise",
+        max_side: int = DEFAULT_MAX_SIDE,
     ) -> None:
         self.height, self.width = _size(image_size)
         _check_choice("resize_mode", resize_mode, RESIZE_MODES)
@@ -93,9 +108,11 @@ class PEImageConverter:
         self.std = _three("std", std)
         if min(self.std) <= 0:
             raise ValueError(f"std={std!r}: expected three numbers above zero.")
-        if isinstance(max_pixels, bool) or int(max_pixels) < 1:
-            raise ValueError(f"max_pixels={max_pixels!r}: expected a positive integer.")
-        self.max_pixels = int(max_pixels)
+        for argument, value in (("max_pixels", max_pixels), ("max_side", max_side)):
+            number = isinstance(value, int | float | np.integer)
+            if not number or isinstance(value, bool) or not 1 <= value < 2**63:
+                raise ValueError(f"{argument}={value!r}: expected a positive integer.")
+        self.max_pixels, self.max_side = int(max_pixels), int(max_side)
         self.formats = _formats(formats)
         self.background: tuple[int, int, int] | None = None
         if background is not None:
@@ -183,6 +200,7 @@ class PEImageConverter:
             "mean": list(self.mean),
             "std": list(self.std),
             "max_pixels": self.max_pixels,
+            "max_side": self.max_side,
             "formats": list(self.formats),
             "background": None if self.background is None else list(self.background),
             "on_error": self.on_error,
@@ -194,12 +212,16 @@ class PEImageConverter:
         return cls(**config)
 
     @classmethod
-    def from_preset(cls, preset: str) -> PEImageConverter:
+    def from_preset(cls, preset: str, **changes: Any) -> PEImageConverter:
         """Build the converter of a preset; see `keras_pe.checkpoints.presets`.
+
+        A preset may narrow `formats`, `max_pixels` and `max_side`, never widen them,
+        and does not decide `on_error`.
 
         Args:
             preset: name, alias, directory, `hf://owner/repo[@revision]` or
                 `kaggle://...`.
+            changes: arguments of this class that are to differ.
 
         Returns:
             The converter, for the preset's image size.
@@ -213,25 +235,33 @@ class PEImageConverter:
         """
         from keras_pe.checkpoints.from_preset import load_image_converter
 
-        return load_image_converter(preset)
+        converter = load_image_converter(preset)
+        return cls(**{**converter.get_config(), **changes}) if changes else converter
 
     def _open(self, picture: Any, name: str) -> Image.Image:
         """Give any kind of picture as an upright PIL image of a resizable mode."""
+        limits = self.max_pixels, self.max_side
         if isinstance(picture, Image.Image):
-            opened = upright(decode(picture, name, self.max_pixels), name)
+            opened = upright(decode(picture, name, *limits), name)
         elif isinstance(picture, str | os.PathLike):
-            opened = open_picture_file(picture, name, self.formats, self.max_pixels)
+            opened = open_picture_file(picture, name, self.formats, *limits)
         elif isinstance(picture, bytes | bytearray | memoryview):
             content = bytes(picture)
-            opened = open_picture_file(content, name, self.formats, self.max_pixels)
+            opened = open_picture_file(content, name, self.formats, *limits)
+        elif is_file(picture):
+            content = file_content(picture, name)
+            opened = open_picture_file(content, name, self.formats, *limits)
         elif hasattr(picture, "__array__"):
-            opened = from_array(np.asarray(picture), name)
+            opened = from_array(to_array(picture, name), name)
         else:
+            hint = ""
+            if isinstance(picture, list | tuple):
+                hint = " Numbers go into an array: np.array(picture, 'uint8')."
             raise PictureError(
                 name,
                 BAD_TYPE,
-                f"A {type(picture).__name__}; expected a path, bytes, a PIL image or "
-                "an array.",
+                f"A {type(picture).__name__}; expected a path, bytes, an open file, a "
+                f"PIL image or an array.{hint}",
             )
         return resizable(opened, name, self.background)
 
@@ -280,65 +310,6 @@ def center_crop_box(
         min((left + target[0]) * across, width),
         min((top + target[1]) * down, height),
     )
-
-
-def as_sequence(pictures: Any) -> Sequence[Any]:
-    """List the pictures of a call: one picture becomes a list of one.
-
-    Args:
-        pictures: one picture, an iterable of them, or a batch array.
-
-    Returns:
-        The pictures, in order.
-
-    Raises:
-        PictureError: if it is neither a picture nor a collection of them.
-
-    Example:
-        >>> len(as_sequence(np.zeros((5, 8, 8, 3), "uint8")))
-        5
-    """
-    one = str | os.PathLike | bytes | bytearray | memoryview | Image.Image
-    if isinstance(pictures, one):
-        return [pictures]
-    if isinstance(pictures, list | tuple):
-        return pictures
-    if hasattr(pictures, "__array__"):
-        array = np.asarray(pictures)
-        if array.dtype.kind in "UO":  # an array of paths
-            return array.ravel().tolist()
-        return list(array) if array.ndim == 4 else [array]
-    if isinstance(pictures, Iterable) and not isinstance(pictures, dict):
-        return list(pictures)
-    raise PictureError(
-        "pictures",
-        BAD_TYPE,
-        f"A {type(pictures).__name__}; expected a path, bytes, a PIL image, an "
-        "array, or a sequence of those.",
-    )
-
-
-def picture_name(picture: Any, index: int | None = None) -> str:
-    """Name a picture for messages: its path, or its kind and position.
-
-    Args:
-        picture: any picture.
-        index: its position in the call.
-
-    Returns:
-        The name.
-
-    Example:
-        >>> picture_name("cat.jpg", 0), picture_name(b"...", 3)
-        ('cat.jpg', 'pictures[3] (bytes)')
-    """
-    if isinstance(picture, str | os.PathLike):
-        return os.fsdecode(picture)
-    path = getattr(picture, "filename", "")  # what Pillow remembers of a file
-    if isinstance(path, str) and path:
-        return path
-    place = "picture" if index is None else f"pictures[{index}]"
-    return f"{place} ({type(picture).__name__})"
 
 
 def _check_choice(argument: str, value: object, choices: tuple[str, ...]) -> None:

@@ -9,11 +9,21 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 from collections.abc import Collection
 from typing import BinaryIO
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from keras_pe.preprocessing.image_depth import (
+    colour_key,
+    eight_bits,
+    is_wide,
+    round_to_bytes,
+    signed_bytes,
+)
 
 # What cameras, browsers and data sets produce, each decoded by a maintained
 # library in memory. Left out on purpose: EPS (runs Ghostscript, a program of its
@@ -24,6 +34,10 @@ DEFAULT_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 # Pillow's own limit for a warning: 0.25 GiB of 8-bit RGB.
 DEFAULT_MAX_PIXELS = 89_478_485
+
+# The longest side that a JPEG can have. Resizing needs memory for each pixel along a
+# side: 173 KB of PNG that declare 1 x 89,000,000 pixels took 2 GB.
+DEFAULT_MAX_SIDE = 65_535
 
 # The values of `PictureError.reason`: few and fixed, so that they can be counted.
 MISSING = "missing file"
@@ -91,8 +105,12 @@ def open_picture_file(
     name: str,
     formats: Collection[str] = DEFAULT_FORMATS,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_side: int = DEFAULT_MAX_SIDE,
 ) -> Image.Image:
     """Open a picture file, decode its first frame and turn it upright.
+
+    The first frame of an animated PNG is what viewers show first: a default picture
+    that is no part of the animation is left out.
 
     Args:
         source: a path, or the content of a file.
@@ -100,9 +118,10 @@ def open_picture_file(
         formats: Pillow names of the allowed formats; the content decides, not
             the file name.
         max_pixels: width times height above which the file is not decoded.
+        max_side: width or height above which it is not decoded.
 
     Returns:
-        A decoded `PIL.Image.Image` in the file's own mode.
+        A decoded `PIL.Image.Image` in the file's own mode; see `decode`.
 
     Raises:
         PictureError: for anything that is not a sound picture within limits.
@@ -115,28 +134,64 @@ def open_picture_file(
     # The file stays open until the pixels are in memory, and no longer.
     with _stream(source, name) as stream:
         picture = _read_header(stream, name, formats)
-        return upright(decode(picture, name, max_pixels), name)
+        check_size(*picture.size, name, max_pixels, max_side)
+        if hides_first_frame(picture):
+            try:
+                picture.seek(1)
+            except Exception as error:  # decoders raise nearly anything
+                raise _damaged(name, error) from error
+        return upright(decode(picture, name, max_pixels, max_side), name)
 
 
-def decode(picture: Image.Image, name: str, max_pixels: int) -> Image.Image:
+def decode(
+    picture: Image.Image,
+    name: str,
+    max_pixels: int,
+    max_side: int = DEFAULT_MAX_SIDE,
+) -> Image.Image:
     """Check a picture's declared size, then decode it.
 
     Args:
         picture: an open picture, decoded or not.
         name: what to call the picture in an error.
         max_pixels: width times height above which it is refused.
+        max_side: width or height above which it is refused.
 
     Returns:
-        The same picture, with its pixels in memory.
+        The same picture, with its pixels in memory; grey ones of more than eight bits
+        as mode L, their file's largest value as 255, see `image_depth`.
 
     Raises:
-        PictureError: if it is too large, empty or damaged.
+        PictureError: if it is too large, empty or damaged, or has values outside its
+            range.
 
     Example:
         >>> decode(Image.new("L", (2, 2)), "grey", max_pixels=4).size
         (2, 2)
     """
-    width, height = picture.size
+    check_size(*picture.size, name, max_pixels, max_side)
+    try:
+        key = colour_key(picture)
+        picture.load()
+    except Exception as error:  # decoders raise nearly anything on hostile bytes
+        raise _damaged(name, error) from error
+    if key != picture.info.get("transparency"):
+        picture = picture.copy()
+        picture.info["transparency"] = key
+    try:
+        if is_wide(picture):
+            return eight_bits(picture)
+        if signed_bytes(picture):
+            return _from_signed(picture)
+    except ValueError as error:
+        raise PictureError(name, BAD_VALUES, str(error)) from error
+    return picture
+
+
+def check_size(
+    width: int, height: int, name: str, max_pixels: int, max_side: int
+) -> None:
+    """Raise PictureError if a picture declares too many pixels, or none."""
     if width * height > max_pixels:
         raise PictureError(
             name,
@@ -145,15 +200,24 @@ def decode(picture: Image.Image, name: str, max_pixels: int) -> Image.Image:
             f"at most {max_pixels:,}. Scale it down, or raise `max_pixels` if you "
             "trust the file.",
         )
+    if max(width, height) > max_side:
+        raise PictureError(
+            name,
+            TOO_LARGE,
+            f"It declares {width} x {height} pixels; expected sides of at most "
+            f"{max_side:,}. Scale it down, cut it, or raise `max_side` if you trust "
+            "the file.",
+        )
     if width < 1 or height < 1:
         raise PictureError(
             name, DAMAGED, f"It is {width} x {height}: expected at least one pixel."
         )
-    try:
-        picture.load()
-    except Exception as error:  # decoders raise nearly anything on hostile bytes
-        raise _damaged(name, error) from error
-    return picture
+
+
+def hides_first_frame(picture: Image.Image) -> bool:
+    """Say whether the first picture of a PNG is only for viewers without animation."""
+    hidden = getattr(picture, "default_image", False)
+    return bool(hidden) and getattr(picture, "n_frames", 1) > 1
 
 
 def upright(picture: Image.Image, name: str) -> Image.Image:
@@ -204,16 +268,14 @@ def _stream(source: str | os.PathLike[str] | bytes, name: str) -> BinaryIO:
             )
         return open(source, "rb")
     except FileNotFoundError:
-        raise PictureError(
-            name, MISSING, f"No such file from {os.getcwd()!r}: check the path."
-        ) from None
+        raise PictureError(name, MISSING, _missing(os.fsdecode(source))) from None
     except OSError as error:
         raise PictureError(
             name, UNREADABLE, f"{_describe(error)}. Expected a file you may read."
         ) from error
     except PictureError:
         raise
-    except ValueError as error:  # a null byte in the path
+    except Exception as error:  # a null byte in the path, a __fspath__ that fails
         raise PictureError(
             name, UNREADABLE, f"{_describe(error)}. Expected the path of a file."
         ) from error
@@ -248,6 +310,16 @@ def _read_header(stream: BinaryIO, name: str, formats: Collection[str]) -> Image
         raise _damaged(name, error) from error
 
 
+def _from_signed(picture: Image.Image) -> Image.Image:
+    values = np.asarray(picture).view("int8")
+    if values.min() < 0:
+        raise ValueError(
+            f"Signed bytes from {values.min()} to {values.max()}; expected 0 to 127. "
+            "Scale it to unsigned ones and pass the result."
+        )
+    return Image.fromarray(round_to_bytes(values, 127))
+
+
 def _damaged(name: str, error: Exception) -> PictureError:
     return PictureError(
         name,
@@ -257,5 +329,22 @@ def _damaged(name: str, error: Exception) -> PictureError:
     )
 
 
+def _missing(path: str) -> str:
+    """Returns what to do about a path that leads nowhere."""
+    if re.match(r"(https?|ftp|s3|gs|hf|data|file):", path):
+        return "An address is not opened; expected a path: download it and pass bytes."
+    if path.startswith("~"):
+        return "Only a shell knows `~`: use os.path.expanduser(path)."
+    return f"No such file from {_here()!r}: check the path."
+
+
+def _here() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # the working directory itself is gone
+        return "a directory that is gone"
+
+
 def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".rstrip(": .")
+    """Returns an error's kind and message, the message cut where it is no sentence."""
+    return f"{type(error).__name__}: {str(error)[:300]}".rstrip(": .")

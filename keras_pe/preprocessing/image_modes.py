@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from PIL import Image
 
+from keras_pe.preprocessing.image_depth import eight_bits, is_wide, round_to_bytes
 from keras_pe.preprocessing.image_file import BAD_TYPE, BAD_VALUES, PictureError
 
 # The reference resizes first and converts to RGB afterwards, so modes in which
@@ -21,10 +20,11 @@ def resizable(
 ) -> Image.Image:
     """Bring a decoded picture of any mode to an 8-bit mode that resizes well.
 
-    Sixteen-bit pictures are scaled down to eight bits, never clipped. Modes `I`
-    and `F` do not say what their values span, so the first of these ranges that
-    holds all of them is taken: 0..255 then 0..65535 for `I`; 0..1 then 0..255
-    for `F`.
+    Pictures of more than eight bits are scaled down to eight, never clipped: the
+    largest value of the file's depth is white. Modes `I` and `F` of a picture in
+    memory, and 32-bit TIFFs, do not say what their values span, so the first of these
+    ranges that holds all of them is taken: 0..255 then 0..65535 for `I`; 0..1 then
+    0..255 for `F`.
 
     Args:
         picture: a decoded picture.
@@ -44,13 +44,14 @@ def resizable(
     """
     mode = picture.mode
     try:
+        if is_wide(picture):
+            picture = _eight_bits(picture, name)
+            mode = picture.mode
         if background is not None and has_alpha(picture):
             canvas = Image.new("RGBA", picture.size, (*background, 255))
             return Image.alpha_composite(canvas, picture.convert("RGBA")).convert("RGB")
         if mode in _RESIZED_AS_THEY_ARE:
             return picture
-        if mode.startswith("I") or mode == "F":
-            return _from_wide_values(picture, name)
         if mode in ("La", "RGBa"):  # premultiplied colours
             return picture.convert({"La": "LA", "RGBa": "RGBA"}[mode])
         if mode == "1":
@@ -112,6 +113,8 @@ def from_array(array: np.ndarray, name: str) -> Image.Image:
         hint = ""
         if array.ndim == 3 and array.shape[0] in (1, 3, 4):
             hint = " It looks channels-first: use numpy.moveaxis(array, 0, -1)."
+        elif array.ndim == 3:
+            hint = " Of a batch of grey pictures pass array[..., None]."
         raise PictureError(
             name,
             BAD_TYPE,
@@ -129,25 +132,17 @@ def from_array(array: np.ndarray, name: str) -> Image.Image:
             name,
             BAD_TYPE,
             f"An array of dtype {array.dtype}; expected uint8 (0-255) or floats in "
-            "[0, 1]. Convert 16-bit values with (array / 65535).astype('float32').",
+            "[0, 1]. Convert whole numbers of 0-255 with array.astype('uint8'), 16-bit "
+            "values with (array / 65535).astype('float32').",
         )
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _from_wide_values(picture: Image.Image, name: str) -> Image.Image:
-    """Scale a one-channel picture of more than eight bits to mode L."""
-    values = np.asarray(picture)
-    low, high = float(values.min()), float(values.max())
-    ceilings = {"I": (255, 65535), "F": (1, 255)}.get(picture.mode, (65535,))
-    ceiling = next((c for c in ceilings if low >= 0 and high <= c), None)
-    if ceiling is None:  # not-a-number fails every comparison and ends here too
-        raise PictureError(
-            name,
-            BAD_VALUES,
-            f"Mode {picture.mode!r} with values from {low:g} to {high:g}; expected "
-            f"0 to {ceilings[-1]}. Scale it to 8 bits and pass the result.",
-        )
-    return Image.fromarray(_round_to_bytes(values, ceiling))
+def _eight_bits(picture: Image.Image, name: str) -> Image.Image:
+    try:
+        return eight_bits(picture)
+    except ValueError as error:
+        raise PictureError(name, BAD_VALUES, str(error)) from error
 
 
 def _unit_to_bytes(array: np.ndarray, name: str) -> np.ndarray:
@@ -159,10 +154,4 @@ def _unit_to_bytes(array: np.ndarray, name: str) -> np.ndarray:
             f"A float array with values from {low:g} to {high:g}; expected [0, 1]. "
             "Use astype('uint8') for 0-255, (array + 1) / 2 for [-1, 1].",
         )
-    return _round_to_bytes(array, 1)
-
-
-def _round_to_bytes(values: Any, ceiling: int) -> np.ndarray:
-    scaled = values.astype("float32")
-    scaled *= 255.0 / ceiling  # in place: a picture may have 89 million pixels
-    return np.rint(scaled, out=scaled).astype("uint8")
+    return round_to_bytes(array, 1)

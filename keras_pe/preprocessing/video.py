@@ -85,6 +85,7 @@ class PEVideoConverter:
         mean: subtracted per RGB channel, after scaling pixels to [0, 1].
         std: divided by, per RGB channel. The defaults give [-1, 1].
         max_pixels: width times height of a frame above which a video is refused.
+        max_side: width or height of a frame above which it is refused.
         formats: Pillow's names of the formats of frame pictures and animations.
         background: RGB colour (0-255) to lay transparent frames on. `None` drops the
             alpha channel.
@@ -112,6 +113,7 @@ class PEVideoConverter:
         background: Sequence[int] | None = None,
         max_frames: int = DEFAULT_MAX_FRAMES,
         on_error: str = "raise",
+        max_side: int = image_file.DEFAULT_MAX_SIDE,
     ) -> None:
         self.image_converter = PEImageConverter(
             image_size=image_size,
@@ -123,6 +125,7 @@ class PEVideoConverter:
             formats=formats,
             background=background,
             on_error=on_error,
+            max_side=max_side,
         )
         for argument, value in (("num_frames", num_frames), ("max_frames", max_frames)):
             whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
@@ -198,7 +201,12 @@ class PEVideoConverter:
         name = _video_name(video) if name is None else name
         pictures = self.image_converter
         frames = open_frames(
-            video, name, pictures.max_pixels, self.max_frames, pictures.formats
+            video,
+            name,
+            pictures.max_pixels,
+            self.max_frames,
+            pictures.formats,
+            pictures.max_side,
         )
         for _ in range(2):  # again if the file holds fewer frames than it declares
             if frames.count < 1:

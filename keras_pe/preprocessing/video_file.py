@@ -59,6 +59,7 @@ def open_frames(
     max_pixels: int,
     max_frames: int,
     formats: Collection[str] = image_file.DEFAULT_FORMATS,
+    max_side: int = image_file.DEFAULT_MAX_SIDE,
 ) -> Frames:
     """Opens a video of any kind; no frame is decoded yet.
 
@@ -69,6 +70,7 @@ def open_frames(
         max_pixels: width times height of a frame above which it is refused.
         max_frames: number of frames above which it is refused.
         formats: Pillow's names of the formats of animations.
+        max_side: width or height of a frame above which it is refused.
 
     Returns:
         Its `Frames`.
@@ -83,7 +85,7 @@ def open_frames(
         [0, 2]
     """
     frames: Frames
-    limits = max_pixels, max_frames, formats
+    limits = max_pixels, max_frames, formats, max_side
     if isinstance(video, bytes | bytearray | memoryview):
         frames = _open_file(bytes(video), name, *limits)
     elif isinstance(video, str | os.PathLike):
@@ -143,9 +145,10 @@ class AnimationFrames:
         name: str,
         max_pixels: int,
         formats: Collection[str],
+        max_side: int = image_file.DEFAULT_MAX_SIDE,
     ) -> None:
-        self.source, self.name, self.max_pixels = source, name, max_pixels
-        self.formats = formats
+        self.source, self.name, self.formats = source, name, formats
+        self.limits = max_pixels, max_side
         with image_file._stream(source, name) as stream:
             picture = self._header(stream)
             try:
@@ -167,7 +170,7 @@ class AnimationFrames:
 
     def _header(self, stream: Any) -> Image.Image:
         picture = image_file._read_header(stream, self.name, self.formats)
-        check_pixels(*picture.size, self.name, self.max_pixels)
+        check_pixels(*picture.size, self.name, *self.limits)
         return picture
 
 
@@ -175,9 +178,15 @@ class VideoFileFrames:
     """Frames of a video file, decoded by FFmpeg through PyAV."""
 
     def __init__(
-        self, source: Path | bytes, name: str, max_pixels: int, max_frames: int
+        self,
+        source: Path | bytes,
+        name: str,
+        max_pixels: int,
+        max_frames: int,
+        max_side: int = image_file.DEFAULT_MAX_SIDE,
     ) -> None:
-        self.source, self.name, self.max_pixels = source, name, max_pixels
+        self.source, self.name = source, name
+        self.limits = max_pixels, max_side
         # Containers may not say how many frames they hold, or say it wrongly. Counting
         # packets reads the file but decodes nothing.
         times: list[int | None] = []  # when each frame is shown
@@ -244,7 +253,7 @@ class VideoFileFrames:
         self.count = decoded
 
     def _picture(self, frame: Any) -> Image.Image:
-        check_pixels(frame.width, frame.height, self.name, self.max_pixels)
+        check_pixels(frame.width, frame.height, self.name, *self.limits)
         picture: Image.Image = frame.to_image()
         turn = frame.rotation % 360  # of a phone held upright; counter-clockwise
         return picture.rotate(turn, expand=True) if turn else picture
@@ -261,22 +270,28 @@ class VideoFileFrames:
                     if stream is None:
                         raise VideoError(self.name, NO_FRAMES, "It holds no video.")
                     size = stream.codec_context.width, stream.codec_context.height
-                    check_pixels(*size, self.name, self.max_pixels)
+                    check_pixels(*size, self.name, *self.limits)
                     yield container, stream
             except (av.error.FFmpegError, MemoryError) as error:
                 raise damaged(self.name, error) from error
 
 
-def check_pixels(width: int, height: int, name: str, max_pixels: int) -> None:
+def check_pixels(
+    width: int, height: int, name: str, max_pixels: int, max_side: int
+) -> None:
     """Raises VideoError if frames are too large."""
-    if width * height > max_pixels:
-        raise VideoError(
-            name,
-            image_file.TOO_LARGE,
-            f"Its frames have {width} x {height} = {width * height:,} pixels; expected "
-            f"at most {max_pixels:,}. Scale it down, or raise `max_pixels` if you "
-            "trust it.",
-        )
+    for value, limit, argument, unit in (
+        (width * height, max_pixels, "max_pixels", "pixels"),
+        (max(width, height), max_side, "max_side", "pixels along a side"),
+    ):
+        if value > limit:
+            raise VideoError(
+                name,
+                image_file.TOO_LARGE,
+                f"Its frames are {width} x {height}: {value:,} {unit}; expected at "
+                f"most {limit:,}. Scale it down, or raise `{argument}` if you "
+                "trust it.",
+            )
 
 
 def damaged(name: str, error: Exception) -> VideoError:
@@ -295,6 +310,7 @@ def _open_file(
     max_pixels: int,
     max_frames: int,
     formats: Collection[str],
+    max_side: int,
 ) -> Frames:
     """The content decides who decodes a file, not its name."""
     with image_file._stream(source, name) as stream:
@@ -302,8 +318,8 @@ def _open_file(
     if not beginning:
         raise VideoError(name, image_file.EMPTY, "It has no bytes: copy it again.")
     if _PICTURE.match(beginning):
-        return AnimationFrames(source, name, max_pixels, formats)
-    return VideoFileFrames(source, name, max_pixels, max_frames)
+        return AnimationFrames(source, name, max_pixels, formats, max_side)
+    return VideoFileFrames(source, name, max_pixels, max_frames, max_side)
 
 
 def _frame_files(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from keras_pe.preprocessing import PEImageConverter, PictureError, load_batches
 from keras_pe.preprocessing.image_file import REASONS, TOO_LARGE, UNREADABLE
 
 sys.path.insert(0, str(Path(__file__).parent))
-from picture_corpus import SAMPLE_REASONS, SAMPLES, png_header, write_corpus
+from picture_corpus import SAMPLE_REASONS, SAMPLES, photo, png_header, write_corpus
 
 # Pillow warns about some of these files before it or we refuse them.
 quietly = pytest.mark.filterwarnings("ignore")
@@ -109,3 +109,17 @@ def test_folders_and_odd_paths(tmp_path):
         with pytest.raises(PictureError) as caught:
             PEImageConverter()(path)
         assert caught.value.reason == UNREADABLE
+
+
+def test_a_side_is_limited_as_well_as_the_pixels():
+    for size in ((1, 89_000_000), (89_000_000, 1)):
+        with pytest.raises(PictureError, match="sides of at most") as caught:
+            PEImageConverter()(png_header(*size))
+        assert caught.value.reason == TOO_LARGE
+    picture = Image.new("L", (1, 65_536))
+    with pytest.raises(PictureError, match="65,535"):
+        PEImageConverter(8)(picture)
+    assert PEImageConverter(8, max_side=65_536)(picture).shape == (1, 8, 8, 3)
+    assert PEImageConverter(max_side=7).get_config()["max_side"] == 7
+    with pytest.raises(PictureError, match="expected sides of at most 7"):
+        PEImageConverter(max_side=7)(photo(size=(8, 2)))

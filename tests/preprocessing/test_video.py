@@ -167,6 +167,8 @@ def test_limits_are_checked_before_decoding(tmp_path):
     path = write_video(tmp_path / "a.mp4", clip())
     with pytest.raises(VideoError, match="64 x 48"):
         PEVideoConverter(8, max_pixels=1000)(path)
+    with pytest.raises(VideoError, match="at most 63"):
+        PEVideoConverter(8, max_side=63)(path)
     with pytest.raises(VideoError, match="too many frames"):
         PEVideoConverter(8, max_frames=10)(path)
     with pytest.raises(VideoError, match="too many frames"):

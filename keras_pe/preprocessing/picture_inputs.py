@@ -1,0 +1,232 @@
+"""What counts as one picture, as many, and as neither."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from keras_pe.preprocessing.image_file import (
+    BAD_TYPE,
+    BAD_VALUES,
+    UNREADABLE,
+    PictureError,
+)
+
+_LONGEST_NAME = 300  # of a picture in a message; what is longer is hardly a path
+
+
+def as_sequence(pictures: Any) -> Sequence[Any]:
+    """List the pictures of a call: one picture becomes a list of one.
+
+    Args:
+        pictures: one picture, an iterable of them, or a batch array.
+
+    Returns:
+        The pictures, in order.
+
+    Raises:
+        PictureError: if it is neither a picture nor an ordered collection of them.
+
+    Example:
+        >>> len(as_sequence(np.zeros((5, 8, 8, 3), "uint8")))
+        5
+    """
+    one = str | os.PathLike | bytes | bytearray | memoryview | Image.Image
+    # A file is an iterable of its lines: it has to be seen before iterables are.
+    if isinstance(pictures, one) or is_file(pictures):
+        return [pictures]
+    if isinstance(pictures, list | tuple):
+        return pictures
+    if hasattr(pictures, "__array__"):
+        array = to_array(pictures, picture_name(pictures))
+        if array.dtype.kind in "UOT":  # an array of paths, or of pictures
+            return _elements(array)
+        if array.dtype.kind == "S":
+            raise PictureError(
+                "pictures",
+                BAD_TYPE,
+                f"An array of dtype {array.dtype}, in which NumPy drops zeros at the "
+                "end of bytes; expected a list of paths, or of the bytes of files.",
+            )
+        return list(array) if array.ndim == 4 else [array]
+    if isinstance(pictures, Set):
+        raise PictureError(
+            "pictures",
+            BAD_TYPE,
+            f"A {type(pictures).__name__} has no order, so rows could not be told "
+            "apart; expected a list: use sorted(paths).",
+        )
+    if isinstance(pictures, Iterable) and not isinstance(pictures, Mapping):
+        return list(pictures)
+    raise PictureError(
+        "pictures",
+        BAD_TYPE,
+        f"A {type(pictures).__name__}; expected a path, bytes, an open file, a PIL "
+        "image, an array, or a sequence of those.",
+    )
+
+
+def picture_name(picture: Any, index: int | None = None) -> str:
+    """Name a picture for messages: its path, or its kind and position.
+
+    Args:
+        picture: any picture.
+        index: its position in the call.
+
+    Returns:
+        The name.
+
+    Example:
+        >>> picture_name("cat.jpg", 0), picture_name(b"...", 3)
+        ('cat.jpg', 'pictures[3] (bytes)')
+    """
+    return name_of(picture, "picture", index)
+
+
+def name_of(item: Any, kind: str, index: int | None) -> str:
+    """Name a picture or video: its path, or its type and position.
+
+    Args:
+        item: any picture or video.
+        kind: "picture" or "video".
+        index: its position in the call, if there were several.
+
+    Returns:
+        The name.
+    """
+    if isinstance(item, str | os.PathLike):
+        path: Any = _path_of(item)
+    else:
+        path = getattr(item, "filename", "")  # what Pillow remembers of a file
+        if not path and is_file(item):
+            path = getattr(item, "name", "")  # a number if it has no path
+    if isinstance(path, str) and path:
+        return path if len(path) <= _LONGEST_NAME else f"{path[:_LONGEST_NAME]}..."
+    place = kind if index is None else f"{kind}s[{index}]"
+    return f"{place} ({type(item).__name__})"
+
+
+def is_file(item: Any) -> bool:
+    """Say whether something is an open file, or reads like one."""
+    return callable(getattr(item, "read", None)) and not hasattr(item, "__array__")
+
+
+def file_content(file: Any, name: str) -> bytes:
+    """Read an open file whole, wherever it stands.
+
+    A file that can't go back, such as an answer of a server, is read from where it
+    stands. Others stand afterwards where they stood.
+
+    Args:
+        file: open for reading bytes.
+        name: what to call it in an error.
+
+    Returns:
+        Its content.
+
+    Raises:
+        PictureError: if it is closed, a text file, or can't be read.
+
+    Example:
+        >>> stream = io.BytesIO(b"abc")
+        >>> stream.read(), file_content(stream, "stream")
+        (b'abc', b'abc')
+    """
+    try:
+        if isinstance(file, io.BytesIO):
+            return file.getvalue()  # threads may share it
+        place = file.tell() if _can_seek(file) else None
+        if place is not None:
+            file.seek(0)
+        content = file.read()
+        if place is not None:
+            file.seek(place)
+    except Exception as error:  # closed, not for reading, a broken connection, ...
+        raise PictureError(
+            name,
+            UNREADABLE,
+            f"Reading it raised {type(error).__name__}: {error}. Expected a file that "
+            'is open for reading bytes: open(path, "rb").',
+        ) from error
+    if not isinstance(content, bytes | bytearray | memoryview):
+        raise PictureError(
+            name,
+            BAD_TYPE,
+            f"It reads as {type(content).__name__}; expected a file of bytes: "
+            'open(path, "rb").',
+        )
+    return bytes(content)
+
+
+def to_array(item: Any, name: str) -> np.ndarray:
+    """Turn an array or tensor of any library, on any device, into a NumPy array.
+
+    Args:
+        item: has `__array__`.
+        name: what to call it in an error.
+
+    Returns:
+        The array. Floats that NumPy itself does not know (bfloat16) become float32.
+
+    Raises:
+        PictureError: if it does not convert, or has masked values.
+    """
+    if isinstance(item, np.ma.MaskedArray) and np.ma.is_masked(item):
+        raise PictureError(
+            name,
+            BAD_VALUES,
+            "A masked array, with pixels that have no value: use array.filled(0).",
+        )
+    try:
+        array = _plain(item)
+    except Exception as error:  # a tensor without values, of another machine, ...
+        raise PictureError(
+            name,
+            BAD_TYPE,
+            f"A {type(item).__module__}.{type(item).__name__} that NumPy can't read "
+            f"({type(error).__name__}: {error}). Expected an array with values.",
+        ) from error
+    if array.dtype.kind == "V" and "float" in array.dtype.name:  # of ml_dtypes
+        return array.astype("float32")
+    return array
+
+
+def _plain(item: Any) -> np.ndarray:
+    # PyTorch's tensors convert only without gradient, on the CPU, in NumPy's dtypes.
+    # Asked by name, since PyTorch may not be installed.
+    if callable(getattr(item, "detach", None)):
+        item = item.detach()
+        item = item.cpu() if callable(getattr(item, "cpu", None)) else item
+        dtype = str(getattr(item, "dtype", ""))
+        if dtype.startswith(("torch.bfloat16", "torch.float8")):
+            item = item.float()
+    return np.asarray(item)
+
+
+def _elements(array: np.ndarray) -> list[Any]:
+    if array.ndim <= 1:
+        return array.ravel().tolist()
+    raise PictureError(
+        "pictures",
+        BAD_TYPE,
+        f"An array of shape {array.shape} of dtype {array.dtype}; expected one row of "
+        "paths or pictures, or numbers: uint8 (0-255) or floats in [0, 1]. NumPy takes "
+        "PIL images apart: pass them in a list.",
+    )
+
+
+def _can_seek(file: Any) -> bool:
+    seekable = getattr(file, "seekable", None)
+    return bool(seekable()) if callable(seekable) else hasattr(file, "seek")
+
+
+def _path_of(item: str | os.PathLike) -> str:
+    try:
+        return os.fsdecode(item)
+    except Exception:  # a __fspath__ that fails; opening it will say so
+        return ""

@@ -1,0 +1,92 @@
+"""The part of a converter's configuration that a file may decide.
+
+Which decoders run and how much memory a picture may take is the user's decision. A
+preset comes from somebody else: it may ask for less than the defaults, never for more.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from keras_pe.preprocessing.image_file import (
+    DEFAULT_FORMATS,
+    DEFAULT_MAX_PIXELS,
+    DEFAULT_MAX_SIDE,
+)
+from keras_pe.preprocessing.video_file import DEFAULT_MAX_FRAMES
+
+_LIMITS = {
+    "max_pixels": DEFAULT_MAX_PIXELS,
+    "max_side": DEFAULT_MAX_SIDE,
+    "max_frames": DEFAULT_MAX_FRAMES,
+}
+# A batch of eight videos of this side takes 5 GB; published models have 224 to 512.
+_LARGEST_IMAGE_SIZE = 4096
+
+
+def narrowed(config: Mapping[str, Any], where: str = "the preset") -> dict[str, Any]:
+    """Return a converter's configuration with nothing in it that widens the defaults.
+
+    Formats and limits are kept as far as they are stricter than the defaults, with a
+    warning that names what was not kept. What to do with bad pictures is left to the
+    user. Everything else (size, mean, ...) is the file's.
+
+    Args:
+        config: of a `PEImageConverter` or `PEVideoConverter`, out of a file.
+        where: the file, for messages.
+
+    Returns:
+        A configuration for `from_config`.
+
+    Raises:
+        ValueError: if no format is left, or the image size is absurd.
+
+    Example:
+        >>> narrowed({"image_size": 64, "max_pixels": 1000, "on_error": "skip"})
+        {'image_size': 64, 'max_pixels': 1000}
+    """
+    kept = {**config}
+    refused = []
+    if kept.pop("on_error", "raise") != "raise":
+        refused.append("on_error")
+    for argument, limit in _LIMITS.items():
+        value = kept.get(argument, limit)
+        if isinstance(value, int | float) and not value <= limit:
+            refused.append(f"{argument}={value!r}")
+            kept[argument] = limit
+    formats = kept.get("formats")
+    if formats is not None:
+        if not isinstance(formats, list | tuple):
+            raise ValueError(f"{where} has formats={formats!r}; expected a list.")
+        wanted = [str(name).upper() for name in formats]
+        kept["formats"] = [name for name in wanted if name in DEFAULT_FORMATS]
+        wide = [name for name in wanted if name not in DEFAULT_FORMATS]
+        if wide:
+            refused.append(f"formats={wide}")
+        if wide and not kept["formats"]:
+            raise ValueError(
+                f"{where} has formats={wide}; a file may choose among "
+                f"{', '.join(DEFAULT_FORMATS)}. Build the converter yourself if you "
+                "trust these decoders."
+            )
+    _check_image_size(kept.get("image_size", 1), where)
+    if refused:
+        warnings.warn(
+            f"{where} asks for {', '.join(refused)}, which a file does not decide: "
+            "the defaults are used. Pass them yourself, as in "
+            "PEImageConverter.from_preset(preset, max_pixels=...), if you want them.",
+            stacklevel=2,
+        )
+    return kept
+
+
+def _check_image_size(size: Any, where: str) -> None:
+    sides = size if isinstance(size, list | tuple) else [size]
+    largest = max((x for x in sides if isinstance(x, int | float)), default=0)
+    if largest > _LARGEST_IMAGE_SIZE:
+        raise ValueError(
+            f"{where} has image_size={size!r}; expected at most {_LARGEST_IMAGE_SIZE} "
+            "from a file."
+        )
