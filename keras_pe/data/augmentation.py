@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing.image import INTERPOLATIONS, picture_name
+from keras_pe.preprocessing.image import INTERPOLATIONS
 from keras_pe.preprocessing.image_file import DEFAULT_MAX_PIXELS, decode, upright
 from keras_pe.preprocessing.image_modes import from_array, resizable
+from keras_pe.preprocessing.picture_inputs import picture_name
 
 # Red, green and blue parts of luminance: ITU-R BT.601, as in Pillow's mode "L".
 LUMINANCE = (0.299, 0.587, 0.114)
