@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import deque
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -10,6 +10,9 @@ from keras_pe.models.convert import resize_matrix
 from keras_pe.probing.mask_scores import boundary_score, region_score
 from keras_pe.probing.nearest_neighbours import unit
 from keras_pe.probing.training_free import Maps, TrainingFreeProbe
+
+
+FirstMask = Literal["nearest", "cover"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,17 +36,30 @@ class Tracking(TrainingFreeProbe):
 
     A patch takes the labels of the `top_k` most similar patches of the first frame and
     of the last `context` frames, weighted by exp(cosine / temperature), out of a
-    neighbourhood. Nothing is trained.
+    neighbourhood. The label maps are resized to the frame, bilinearly, each is brought
+    to the range from 0 to 1, and the largest names the pixel. Nothing is trained.
 
     Args:
         context: earlier frames that are asked, besides the first.
-        top_k: patches that vote.
+        top_k: patches that vote, and any that are exactly as similar as the last one.
         temperature: of the weights.
         radius: of the neighbourhood, in patches; None asks whole frames.
         frames_at_once: frames in a forward pass.
+        first_mask: how the first mask becomes labels of patches: "nearest" takes the
+            pixel in the middle, "cover" the share of the patch that each object covers.
+        normalize: whether each object's map, and the background's, is brought to the
+            range from 0 to 1 in every frame. An object whose labels have faded is then
+            as strong at its best place as any other, also where nothing is left of it.
+
+    Raises:
+        ValueError: for values that make no sense.
 
     Source: Perception Encoder, section 3 (7 frames of context, after Jabri et al.);
-    the other defaults are those of DINO's `eval_video_segmentation.py`.
+    the rule and the other defaults are those of DINO's `eval_video_segmentation.py`.
+
+    Example:
+        >>> sorted(vars(Tracking(first_mask="cover", normalize=False)).items())[:2]
+        [('context', 7), ('first_mask', 'cover')]
     """
 
     name: ClassVar[str] = "tracking"
@@ -56,14 +72,21 @@ class Tracking(TrainingFreeProbe):
         temperature: float = 0.1,
         radius: int | None = 12,
         frames_at_once: int = 8,
+        first_mask: FirstMask = "nearest",
+        normalize: bool = True,
     ) -> None:
         if min(context, top_k, frames_at_once) < 1 or temperature <= 0:
             raise ValueError(
                 f"context={context}, top_k={top_k}, temperature={temperature}: "
                 f"expected values above 0."
             )
+        if first_mask not in get_args(FirstMask):
+            raise ValueError(
+                f"first_mask={first_mask!r}: expected one of {get_args(FirstMask)}."
+            )
         self.context, self.top_k, self.temperature = context, top_k, temperature
         self.radius, self.frames_at_once = radius, frames_at_once
+        self.first_mask, self.normalize = first_mask, normalize
 
     def measure(self, item: Any, maps: Maps) -> list[np.ndarray]:
         clip = checked_clip(item)
@@ -113,8 +136,8 @@ class Tracker:
         self.rows, self.columns = grid
         known = np.where(mask == 255, 0, mask)
         self.num_labels = int(known.max()) + 1
-        # Soft labels: which share of a patch each object covers.
-        self.first_labels = cover(np.eye(self.num_labels)[known], grid)
+        first = cover if probe.first_mask == "cover" else nearest
+        self.first_labels = first(np.eye(self.num_labels)[known], grid)
         self.first: np.ndarray | None = None
         self.recent: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=probe.context)
         self.near = neighbourhood(self.rows, self.columns, probe.radius)
@@ -129,7 +152,10 @@ class Tracker:
             labels = self._propagate(queries)
             self.recent.append((queries, labels))
         maps = labels.reshape(self.rows, self.columns, self.num_labels)
-        return np.asarray(resized(maps, self.size).argmax(axis=-1).astype("uint8"))
+        maps = resized(maps, self.size)
+        if self.probe.normalize:
+            maps = normalized(maps)
+        return np.asarray(maps.argmax(axis=-1).astype("uint8"))
 
     def _propagate(self, queries: np.ndarray) -> np.ndarray:  # (patches, channels)
         """Returns the labels `(patches, labels)` that the earlier frames vote for."""
@@ -140,13 +166,15 @@ class Tracker:
         far = np.tile(~self.near, (1, len(context)))
         cosines = np.where(far, -np.inf, cosines)
         votes = np.concatenate([labels for _, labels in context])
-        count = min(self.probe.top_k, cosines.shape[1])
-        best = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
-        chosen = np.take_along_axis(cosines, best, axis=1)
-        chosen = (chosen - chosen.max(axis=1, keepdims=True)) / self.probe.temperature
-        weights = np.exp(chosen)
+        # The k-th best counts from the end; what equals it votes too, as in DINO. A
+        # still background has such patches: in each frame of the context one.
+        place = max(0, cosines.shape[1] - self.probe.top_k)
+        least = np.partition(cosines, place, axis=1)[:, place, None]
+        highest = cosines.max(axis=1, keepdims=True)
+        weights = np.exp((cosines - highest) / self.probe.temperature)
+        weights = np.where(cosines < least, 0.0, weights)
         weights /= weights.sum(axis=1, keepdims=True)
-        return np.asarray((weights[..., None] * votes[best]).sum(axis=1))
+        return np.asarray(weights @ votes)
 
 
 # === Grids ===
@@ -157,6 +185,18 @@ def neighbourhood(rows: int, columns: int, radius: int | None) -> np.ndarray:
         return np.ones((rows * columns,) * 2, bool)
     near_rows = np.abs(row[:, None] - row) <= radius
     return np.asarray(near_rows & (np.abs(column[:, None] - column) <= radius))
+
+
+def nearest(labels: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
+    """Returns `(height, width, labels)` in the middle of each patch, flattened.
+
+    The pixel is the one that Pillow's nearest-neighbour resizing takes.
+    """
+    places = [
+        ((np.arange(count) + 0.5) * size / count).astype(int)
+        for count, size in zip(grid, labels.shape[:2], strict=True)
+    ]
+    return np.asarray(labels[np.ix_(*places)].reshape(-1, labels.shape[2]))
 
 
 def cover(labels: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
@@ -182,6 +222,17 @@ def resized(maps: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
         for target, source in zip(size, maps.shape[:2], strict=True)
     )
     return np.asarray(np.einsum("ir,jc,rcl->ijl", down, across, maps, optimize=True))
+
+
+def normalized(maps: np.ndarray) -> np.ndarray:  # (height, width, labels)
+    """Returns each label's map in the range from 0 to 1; constant ones as they are.
+
+    Source: DINO, `norm_mask` of `eval_video_segmentation.py`.
+    """
+    lowest, highest = maps.min(axis=(0, 1)), maps.max(axis=(0, 1))
+    span = highest - lowest
+    spread = np.where(span > 0, span, 1.0)
+    return np.asarray(np.where(span > 0, (maps - lowest) / spread, maps))
 
 
 # === Scores ===

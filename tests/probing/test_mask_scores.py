@@ -1,5 +1,7 @@
 """J, F, mIoU, RMSE and PCK against independent code and cases done by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score
@@ -10,13 +12,17 @@ from keras_pe.probing.mask_scores import boundary_score, contour, region_score
 from keras_pe.probing.segmentation import overlaps
 from keras_pe.probing.tracking import (
     Clip,
+    Tracker,
     Tracking,
     cover,
     frame_scores,
+    nearest,
     neighbourhood,
+    normalized,
     resized,
 )
 
+REFERENCE = Path(__file__).parents[1] / "reference" / "dino_tracking.npz"
 pytestmark = pytest.mark.quick
 
 
@@ -110,6 +116,8 @@ def test_grids_by_hand():
     np.testing.assert_allclose(cover(labels, (2, 2))[:, 1], [1, 0.5, 0, 0])
     with pytest.raises(ValueError, match="no whole number"):
         cover(labels, (3, 2))
+    middle = nearest(np.arange(24.0).reshape(4, 6, 1), (2, 2))
+    assert middle.ravel().tolist() == [7, 10, 19, 22]
     near = neighbourhood(2, 3, 1)
     np.testing.assert_array_equal(near[0].reshape(2, 3), [[1, 1, 0], [1, 1, 0]])
     assert neighbourhood(2, 3, None).all()
@@ -117,12 +125,45 @@ def test_grids_by_hand():
     np.testing.assert_allclose(up, [0, 0.25, 0.75, 1])
 
 
+def test_maps_from_0_to_1_by_hand():
+    maps = np.zeros((1, 3, 4))
+    maps[0, :, 0] = [0.9, 0.8, 0.7]  # background
+    maps[0, :, 1] = [0.0, 0.1, 0.2]  # an object that has faded
+    maps[..., 2] = 0.1  # one that is the same everywhere stays as it is
+    found = normalized(maps)[0].T
+    np.testing.assert_allclose(found[:2], [[1, 0.5, 0], [0, 0.5, 1]], atol=1e-12)
+    np.testing.assert_array_equal(found[2:], [[0.1] * 3, [0.0] * 3])
+
+
+@pytest.mark.parametrize("radius", [2, 12])
+@pytest.mark.parametrize("kind", ["noisy", "tied"])
+def test_tracking_equals_dino(kind, radius):
+    # Masks by DINO's `label_propagation` and `norm_mask` (commit 7c446df) in PyTorch:
+    # three frames of context, four votes. "tied" has cosines of 0 and 1 alone.
+    with np.load(REFERENCE) as reference:
+        masks, features = reference["masks"], reference[kind]
+        wanted = reference[f"masks_{kind}_{radius}"]
+
+    def tracked(**options):
+        probe = Tracking(context=3, top_k=4, radius=radius, **options)
+        tracker = Tracker(probe, masks[0], features.shape[1:3])
+        return np.stack([tracker.step(frame) for frame in features])[1:]
+
+    np.testing.assert_array_equal(tracked(), wanted)
+    # It is the rule that does it: each part alone gives other masks.
+    for options in ({"first_mask": "cover"}, {"normalize": False}):
+        assert (tracked(**options) != wanted).any()
+
+
 def slow_tracking(clip, features, probe):
     """The same rule, patch by patch."""
     rows, columns = features.shape[1:3]
     unit = features / np.linalg.norm(features, axis=-1, keepdims=True)
     count = int(clip.masks[0].max()) + 1
-    labels = [cover(np.eye(count)[clip.masks[0]], (rows, columns))]
+    one_hot = np.eye(count)[clip.masks[0]]
+    labels = [cover(one_hot, (rows, columns))]
+    if probe.first_mask == "nearest":
+        labels = [one_hot[2::4, 2::4].reshape(rows * columns, count)]
     for t in range(1, len(features)):
         frames = [0, *range(max(1, t - probe.context), t)]
         found = np.zeros((rows * columns, count))
@@ -142,23 +183,29 @@ def slow_tracking(clip, features, probe):
                 for weight, (_, label) in zip(weights, votes, strict=True)
             ) / sum(weights)
         labels.append(found)
-    masks = [
-        resized(x.reshape(rows, columns, count), clip.masks.shape[1:]).argmax(-1)
-        for x in labels
-    ]
+    masks = []
+    for flat in labels:
+        maps = resized(flat.reshape(rows, columns, count), clip.masks.shape[1:])
+        for label in range(count) if probe.normalize else ():
+            maps[..., label] -= maps[..., label].min()
+            maps[..., label] /= maps[..., label].max() or 1.0
+        masks.append(maps.argmax(-1))
     scored = [
         frame_scores(m, t, [1, 2]) for m, t in zip(masks, clip.masks, strict=True)
     ]
     return np.mean(scored[1:-1], axis=0)
 
 
-def test_tracking_equals_the_slow_rule():
+@pytest.mark.parametrize(
+    "options", [{}, {"first_mask": "cover", "normalize": False}]
+)
+def test_tracking_equals_the_slow_rule(options):
     rng = np.random.default_rng(0)
     frames = rng.normal(size=(6, 16, 16, 3)).astype("float32")
     masks = rng.integers(0, 3, (6, 4, 4)).repeat(4, 1).repeat(4, 2).astype("uint8")
     features = rng.normal(size=(6, 4, 4, 5)).astype("float32")
     features[1:] = 0.6 * features[:1] + 0.4 * features[1:]
-    probe = Tracking(context=2, top_k=3, radius=2, frames_at_once=4)
+    probe = Tracking(context=2, top_k=3, radius=2, frames_at_once=4, **options)
     calls = []
 
     def maps(images):
@@ -180,6 +227,8 @@ def test_clips_that_make_no_sense_are_named():
         probe.baseline(Clip(frames, masks, "a"))
     with pytest.raises(ValueError, match="with one mask each"):
         probe.baseline(Clip(frames, masks[:1], "a"))
+    with pytest.raises(ValueError, match="expected one of .'nearest', 'cover'"):
+        Tracking(first_mask="bilinear")
 
 
 # === Correspondence ===
