@@ -117,7 +117,7 @@ class Experiments:
         )
 
     # === Tracking ===
-    def tracking(self) -> SweepResult:
+    def tracking(self, probe: Tracking | None = None) -> SweepResult:
         """Two animated animals that cross: labels travel from patch to patch."""
         clips = load_clips(self.probing)
         return sweep(
@@ -126,7 +126,7 @@ class Experiments:
                 Clip(frames.astype("float32") / 127.5 - 1.0, masks)
                 for frames, masks in zip(clips.frames, clips.masks, strict=True)
             ],
-            probe=Tracking(),
+            probe=probe or Tracking(),
             validation_share=0.5,
         )
 

@@ -196,9 +196,7 @@ def slow_tracking(clip, features, probe):
     return np.mean(scored[1:-1], axis=0)
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"first_mask": "cover", "normalize": False}]
-)
+@pytest.mark.parametrize("options", [{}, {"first_mask": "cover", "normalize": False}])
 def test_tracking_equals_the_slow_rule(options):
     rng = np.random.default_rng(0)
     frames = rng.normal(size=(6, 16, 16, 3)).astype("float32")
