@@ -8,7 +8,14 @@ Expect:   checkpoints, steps.csv, scores.csv, TensorBoard events, curves.png and
           the end, model.weights.h5; the tables in recipes/README.md.
 
 `python -m recipes.emoji_data.prepare --output data/emoji` makes the emoji data. Other
-configurations read tar shards of pictures and captions: --data 'data/{000..099}.tar'.
+configurations read tar shards of pictures and captions: --data 'data/{000..099}.tar',
+or a folder of them. To fine-tune a published model on yours:
+
+          python -m recipes.contrastive --config finetune --data shards \\
+              --output runs/mine --initial-weights pe_core_emoji_patch8_64 \\
+              --samples 20000 --batch-size 64 --learning-rate 1e-4
+
+--settings prints every setting of a run, --set NAME=VALUE changes any of them.
 The fastest backend on a CPU is PyTorch: KERAS_BACKEND=torch, and where the CPU has AMX
 --precision mixed_bfloat16.
 """
@@ -29,17 +36,23 @@ from keras_pe.training.gradient_watch import WatchedAdamW, WatchedLamb
 from keras_pe.training.resolution import plan_stages
 from keras_pe.training.run import TrainingRun
 from keras_pe.training.schedules import WarmupCosine, WarmupLinear
+from recipes.config_checks import check_config
 from recipes.contrastive_configs import CONFIGS, Config
 from recipes.contrastive_data import describe_data, make_batches, validation_scores
 from recipes.finished_run import finish_run
 from recipes.initial_weights import load_initial_weights
 from recipes.many_devices import all_devices, check_layout
+from recipes.older_runs import completed
 from recipes.run_options import (
+    add_config,
     add_overrides,
     add_run_arguments,
+    print_settings,
+    said_plainly,
     start_run,
     with_overrides,
 )
+from recipes.shard_batches import START_TIMEOUT
 
 
 def build_model(config: Config) -> PECore:
@@ -58,6 +71,12 @@ def build_tokenizer(config: Config) -> PETokenizer:
         vocabulary_size=config.text["vocabulary_size"],
         on_truncation="ignore",
     )
+
+
+def freeze(model: PECore, tower: str) -> None:
+    """Holds the weights of a tower, "vision" or "text", as they are; "none" of none."""
+    if tower != "none":
+        getattr(model, f"{tower}_encoder").trainable = False
 
 
 def build_optimizer(config: Config) -> keras.optimizers.Optimizer:
@@ -112,6 +131,7 @@ def train(
     leave_out: tuple[str, ...] = (),
     initial_weights: str | None = None,
     workers: int = 0,
+    start_timeout: float = START_TIMEOUT,
     save_every: int = 100,
     evaluate_every: int = 250,
     progress: bool = True,
@@ -127,18 +147,24 @@ def train(
         leave_out: emoji vendors to train without.
         initial_weights: file or preset to start from; None starts from scratch.
         workers: processes that prepare batches; 0 prepares them in threads.
+        start_timeout: seconds for such a process to start.
         save_every: steps between checkpoints.
         evaluate_every: steps between evaluations.
         progress: whether a progress bar is shown.
 
     Returns:
         The trained model.
+
+    Raises:
+        ValueError: if the configuration can't run, or the directory holds another run.
     """
+    check_config(config)
     with all_devices(config.sharding, lambda: build_model(config).variables):
         keras.utils.set_random_seed(config.seed)
         model = build_model(config)
         if initial_weights is not None:
             load_initial_weights(model, initial_weights)
+        freeze(model, config.freeze)
         trainer = build_trainer(config, model)
         check_layout(trainer)
         tokenizer = build_tokenizer(config)
@@ -153,26 +179,32 @@ def train(
             output,
             plan_stages(config.stages, config.batch_size),
             config.batch_size,
-            make_batches(config, data, tokenizer, leave_out, workers),
+            make_batches(config, data, tokenizer, leave_out, workers, start_timeout),
             configuration=settings,
             save_every=save_every,
             evaluate=validation_scores(config, data, validation_data, model, tokenizer),
             evaluate_every=evaluate_every,
             progress=progress,
+            complete=completed,
         )
         run.train(resume)
-        finish_run(model, output)
+        finish_run(model, output, tokenizer)
         return model
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m recipes.contrastive",
+        usage="%(prog)s --config NAME --data DATA --output FOLDER [options]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", choices=list(CONFIGS), default="emoji")
+    add_config(parser, CONFIGS)
     parser.add_argument("--plan", action="store_true", help="print what a run needs")
-    parser.add_argument("--devices", type=int, default=8, help="for --plan")
+    parser.add_argument(
+        "--devices", type=int, default=8, metavar="N", help="for --plan (default 8)"
+    )
     add_run_arguments(parser)
     add_overrides(parser)
     return parser.parse_args(arguments)
@@ -181,13 +213,19 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Plans or trains."""
     options = parse()
-    config = with_overrides(CONFIGS[options.config], options)
-    if options.plan:
-        from recipes.contrastive_plan import print_plan
+    with said_plainly():
+        config = with_overrides(CONFIGS[options.config], options)
+        if options.list_settings:
+            print_settings(config)
+            return
+        check_config(config)
+        if options.plan:
+            from recipes.contrastive_plan import print_plan
 
-        print_plan(options.config, config, options.devices)
-        return
-    train(config, **start_run(options, config.dataset))
+            print_plan(options.config, config, options.devices)
+            return
+        arguments = start_run(options, config)
+    train(config, **arguments)
 
 
 if __name__ == "__main__":

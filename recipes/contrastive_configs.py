@@ -12,8 +12,9 @@ class Config:
     """Everything that decides a run. Defaults are the paper's (tables 17 and 18).
 
     Attributes:
-        vision: constructor arguments of `PEVisionEncoder`.
-        text: constructor arguments of `PETextEncoder`.
+        vision: constructor arguments of `PEVisionEncoder`; empty where they are taken
+            from the initial weights.
+        text: constructor arguments of `PETextEncoder`, likewise.
         stages: picture size and samples of each stage of resolution.
         batch_size: pairs of a step, over all devices.
         dataset: "shards" of picture-caption pairs, or "emoji" artwork.
@@ -40,6 +41,9 @@ class Config:
         loss_chunk_size: rows of the loss matrix held at once; None for all.
         remat: whether blocks are computed again in the backward pass.
         precision: Keras dtype policy.
+        caption_key: text file or JSON field that has the captions; None for the usual.
+        max_bad_share: share of unusable samples above which the run stops.
+        freeze: tower whose weights stay as they are: "none", "vision" or "text".
         sharding: "data" copies the weights to each device, "parameters" cuts them.
         seed: of weights, data order, augmentation and masks.
     """
@@ -72,6 +76,9 @@ class Config:
     loss_chunk_size: int | None = None
     remat: bool = False
     precision: str = "float32"
+    caption_key: str | None = None
+    max_bad_share: float = 0.01
+    freeze: Literal["none", "vision", "text"] = "none"
     sharding: Literal["data", "parameters"] = "data"
     seed: int = 0
 
@@ -117,6 +124,10 @@ def paper(name: str, steps: int, sizes: tuple[int, ...], **changes: Any) -> Conf
 
 
 PAPER = {
+    # The paper distils these two from G. Their towers are the released models', their
+    # schedule is that of B, of which the paper trains one on pairs directly.
+    "paper-t16": paper("PE-Core-T16-384", 443_000, (112, 160, 224, 384)),
+    "paper-s16": paper("PE-Core-S16-384", 443_000, (112, 160, 224, 384)),
     "paper-b16": paper("PE-Core-B16-224", 443_000, (112, 160, 224)),
     "paper-l14": paper("PE-Core-L14-336", 443_000, (98, 154, 224, 336), remat=True),
     "paper-g14": paper(
@@ -256,7 +267,23 @@ SMOKE = dataclasses.replace(
     warmup_steps=2,
 )
 
+# Own pictures, and the architecture of --initial-weights. A small rate and no masks:
+# what the weights know is to be kept.
+FINETUNE = Config(
+    vision={},
+    text={},
+    stages=stages_of(100_000, (224,), (1,)),
+    batch_size=256,
+    optimizer="adamw",
+    learning_rate=1e-5,
+    warmup_steps=50,
+    beta_2=0.98,
+    gradient_clip=1.0,
+    mask_weight=0.0,
+)
+
 CONFIGS: dict[str, Config] = {
+    "finetune": FINETUNE,
     "emoji": EMOJI,
     "emoji-continued": EMOJI_CONTINUED,
     "smoke": SMOKE,

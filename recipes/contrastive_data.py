@@ -1,6 +1,7 @@
 """The batches and the validation scores of `recipes.contrastive`."""
 
 import functools
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,22 @@ import keras
 import numpy as np
 
 from keras_pe import PECore, PETokenizer
+from keras_pe.data.tar_shards import joined_digest
 from keras_pe.training.distribution import host_position, local_rows
 from keras_pe.training.patch_sampling import kept_patches, masked_patches
 from keras_pe.training.resolution import PlannedStage
 from recipes.contrastive_configs import Config
+from recipes.emoji_data.shards import shard_paths
 from recipes.emoji_pairs import AUGMENTATIONS, Drawings, EmojiBatches, Tokenize
 from recipes.emoji_scores import ValidationScores
+from recipes.mask_rows import masked_rows
 from recipes.retrieval_scores import RetrievalScores
-from recipes.shard_batches import describe_shards, shard_batches
+from recipes.shard_batches import (
+    START_TIMEOUT,
+    caption_reader,
+    describe_shards,
+    shard_batches,
+)
 
 
 def extra_arrays(
@@ -24,12 +33,14 @@ def extra_arrays(
 ) -> Callable[[int, np.random.Generator], dict[str, np.ndarray]]:
     """Returns what draws the masks or kept patches of a batch, by its rows."""
     side = image_size // config.vision["patch_size"]
+    # Here: a process that makes batches knows no devices.
+    masked = masked_rows(config, config.batch_size) if config.mask_weight else 0
 
     def draw(rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         found = {}
         if config.mask_weight:
             found["masked_patches"] = masked_patches(
-                rows // config.mask_every,
+                masked,
                 (side, side),
                 config.mask_ratio,
                 rng,
@@ -64,13 +75,11 @@ def make_batches(
     tokenizer: Tokenize,
     leave_out: tuple[str, ...] = (),
     workers: int = 0,
+    start_timeout: float = START_TIMEOUT,
 ) -> Callable[[PlannedStage, int, int], Iterable[Any]]:
     """Returns what makes the batches of a stage: from (stage, first, count)."""
     if config.dataset == "emoji":
-        splits = ["train"]
-        if any(Path(data).glob("extra_train-*.tar")):
-            splits.append("extra_train")
-        drawings = Drawings(Path(data), splits, leave_out)
+        drawings = Drawings(Path(data), emoji_splits(Path(data)), leave_out)
 
         def emoji(stage: PlannedStage, first: int, count: int) -> Iterable[Any]:
             batch = EmojiBatches(
@@ -91,9 +100,8 @@ def make_batches(
             return Batches(lambda i: local_rows(batch(i), *position), first, count)
 
         return emoji
-    return shard_batches(
-        config, data, tokenizer, workers, functools.partial(extra_arrays, config)
-    )
+    draw_arrays = functools.partial(extra_arrays, config)
+    return shard_batches(config, data, tokenizer, workers, draw_arrays, start_timeout)
 
 
 def validation_scores(
@@ -107,10 +115,29 @@ def validation_scores(
     if config.dataset == "emoji":
         return ValidationScores(Path(data), model, tokenizer)
     if validation_data is not None:
-        return RetrievalScores(validation_data, model, tokenizer)
+        return RetrievalScores(
+            validation_data,
+            model,
+            tokenizer,
+            captions=caption_reader(config),
+            max_bad_share=config.max_bad_share,
+        )
     return None
 
 
 def describe_data(config: Config, data: str) -> dict[str, Any]:
-    """Returns what a run's configuration says of its data."""
-    return {} if config.dataset == "emoji" else describe_shards(data)
+    """Returns what a run's configuration says of its data, wherever they lie."""
+    if config.dataset != "emoji":
+        return describe_shards(data)
+    paths = [
+        path for split in emoji_splits(Path(data)) for path in shard_paths(data, split)
+    ]
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    names = [path.name for path in paths]
+    return {"data": {"shards": names, "digest": joined_digest(digests)}}
+
+
+def emoji_splits(data: Path) -> list[str]:
+    """Returns the splits of emoji and other drawings that are trained on."""
+    extra = ["extra_train"] if any(data.glob("extra_train-*.tar")) else []
+    return ["train", *extra]

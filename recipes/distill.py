@@ -27,7 +27,13 @@ import keras
 from keras_pe.training.distillation import DistillationTrainer
 from keras_pe.training.resolution import plan_stages
 from keras_pe.training.run import TrainingRun
-from recipes.contrastive import build_model, build_optimizer, build_tokenizer
+from recipes.config_checks import check_config
+from recipes.contrastive import (
+    build_model,
+    build_optimizer,
+    build_tokenizer,
+    freeze,
+)
 from recipes.contrastive_configs import Config, paper, small_towers, stages_of
 from recipes.contrastive_data import (
     describe_data,
@@ -37,12 +43,20 @@ from recipes.contrastive_data import (
 from recipes.finished_run import finish_run
 from recipes.initial_weights import copy_spaced_blocks, load_initial_weights
 from recipes.many_devices import all_devices
+from recipes.older_runs import completed
 from recipes.run_options import (
+    add_config,
     add_overrides,
     add_run_arguments,
+    flag_settings,
+    print_settings,
+    said_plainly,
     start_run,
-    with_overrides,
+    with_samples,
+    with_weights_architecture,
 )
+from recipes.settings import with_settings
+from recipes.shard_batches import START_TIMEOUT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,12 +148,14 @@ def train(
     leave_out: tuple[str, ...] = (),
     initial_weights: str | None = None,
     workers: int = 0,
+    start_timeout: float = START_TIMEOUT,
     save_every: int = 100,
     evaluate_every: int = 250,
     progress: bool = True,
 ) -> PECore:
     """Distils a student; arguments and output as in `recipes.contrastive.train`."""
     of_student = config.student
+    check_config(of_student)
     with all_devices(of_student.sharding, lambda: build_model(of_student).variables):
         keras.utils.set_random_seed(of_student.seed)
         teacher = PECore.from_preset(config.teacher, dtype=of_student.precision)
@@ -148,6 +164,7 @@ def train(
             load_initial_weights(student, initial_weights)
         elif config.start == "blocks":
             copy_spaced_blocks(teacher, student)
+        freeze(student, of_student.freeze)
         trainer = DistillationTrainer(
             student,
             teacher,
@@ -165,7 +182,7 @@ def train(
             output,
             plan_stages(of_student.stages, of_student.batch_size),
             of_student.batch_size,
-            make_batches(of_student, data, both, leave_out, workers),
+            make_batches(of_student, data, both, leave_out, workers, start_timeout),
             configuration={
                 **dataclasses.asdict(config),
                 "leave_out": list(leave_out),
@@ -178,34 +195,58 @@ def train(
             ),
             evaluate_every=evaluate_every,
             progress=progress,
+            complete=completed,
         )
         run.train(resume)
-        finish_run(student, output)
+        finish_run(student, output, tokenizer)
         return student
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m recipes.distill",
+        usage="%(prog)s --config NAME --data DATA --output FOLDER [options]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", choices=list(CONFIGS), default="emoji")
-    parser.add_argument("--teacher", help="instead of the configuration's")
+    add_config(parser, CONFIGS)
+    parser.add_argument(
+        "--teacher", metavar="PRESET", help="in the place of the configuration's"
+    )
     add_run_arguments(parser)
     add_overrides(parser)
     return parser.parse_args(arguments)
 
 
+def configured(config: DistillConfig, options: argparse.Namespace) -> DistillConfig:
+    """Returns a configuration with what the command line changes.
+
+    The student's settings need no prefix: `batch_size` is `student.batch_size`.
+    """
+    student = with_weights_architecture(config.student, options)
+    own = {field.name for field in dataclasses.fields(config)}
+    flags = [] if options.teacher is None else [f"teacher={options.teacher}"]
+    settings = [
+        setting
+        if setting.partition("=")[0].partition(".")[0].strip() in own
+        else f"student.{setting}"
+        for setting in (*flag_settings(options), *flags, *options.settings)
+    ]
+    config = with_settings(dataclasses.replace(config, student=student), settings)
+    return dataclasses.replace(config, student=with_samples(config.student, options))
+
+
 def main() -> None:
     """Distils."""
     options = parse()
-    config = CONFIGS[options.config]
-    config = dataclasses.replace(
-        config,
-        student=with_overrides(config.student, options),
-        teacher=options.teacher or config.teacher,
-    )
-    train(config, **start_run(options, config.student.dataset))
+    with said_plainly():
+        config = configured(CONFIGS[options.config], options)
+        if options.list_settings:
+            print_settings(config)
+            return
+        arguments = start_run(options, config.student)
+    train(config, **arguments)
 
 
 if __name__ == "__main__":

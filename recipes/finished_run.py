@@ -1,23 +1,32 @@
-"""What a finished run leaves beside its logs: the model's weights, and curves."""
+"""What a finished run leaves beside its logs: the model, and curves."""
 
 from pathlib import Path
 
-import keras
-
+from keras_pe import PECore, PEImageConverter, PETokenizer
 from keras_pe.training.curves import draw_curves
 from keras_pe.training.sharding import whole_values
 from recipes.many_devices import is_first_process
 
 
-def finish_run(model: keras.Model, output: Path) -> None:
-    """Writes `model.weights.h5` and `curves.png`, from one process alone.
+def finish_run(model: PECore, output: Path, tokenizer: PETokenizer) -> None:
+    """Writes `model.weights.h5`, `preset` and `curves.png`, from one process alone.
 
     Weights that are cut over devices are put together first. A stop in the middle
-    leaves no half-written file of that name.
+    leaves no half-written file of these names.
+
+    Args:
+        model: the trained model.
+        output: directory of the run.
+        tokenizer: the model's, for the preset.
     """
     with whole_values(model.variables):
         if is_first_process():
             aside = output / "aside.weights.h5"
             model.save_weights(aside)
             aside.replace(output / "model.weights.h5")
+            model.save_to_preset(
+                output / "preset",
+                tokenizer=tokenizer,
+                image_converter=PEImageConverter(model.vision_encoder.image_size),
+            )
             draw_curves(output)

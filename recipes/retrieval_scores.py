@@ -4,7 +4,13 @@ import numpy as np
 from keras import ops
 
 from keras_pe import PECore, PETokenizer
-from keras_pe.data import SequentialOrder, batches, image_text_dataset
+from keras_pe.data import (
+    SequentialOrder,
+    batches,
+    default_caption,
+    image_text_dataset,
+)
+from keras_pe.data.image_text import Captions
 from keras_pe.evaluation.retrieval import retrieval_recall
 from keras_pe.models.compiled import no_gradient
 from recipes.shard_batches import NUM_THREADS, WholePicture, open_shards
@@ -17,17 +23,25 @@ class RetrievalScores:
     """Recall of a model's image-text retrieval.
 
     Captions of equal token ids count as each other's matches. A sample that can't be
-    read is replaced by a random other one, and more than one in a hundred are an error.
+    read is replaced by a random other one, up to a share of them.
 
     Args:
         data: pattern of the shards; their first 5,000 pairs are used.
         model: the model that trains; pictures have its own size.
         tokenizer: its tokenizer.
         batch_size: pairs at once.
+        captions: reads the caption of a sample.
+        max_bad_share: share of bad samples above which it is an error.
     """
 
     def __init__(
-        self, data: str, model: PECore, tokenizer: PETokenizer, batch_size: int = 128
+        self,
+        data: str,
+        model: PECore,
+        tokenizer: PETokenizer,
+        batch_size: int = 128,
+        captions: Captions = default_caption,
+        max_bad_share: float = 0.01,
     ) -> None:
         self.model = model
         source = open_shards(data)
@@ -38,6 +52,8 @@ class RetrievalScores:
             SequentialOrder(len(source), batch_size),
             transform=WholePicture(model.vision_encoder.image_size),
             tokenizer=tokenizer,
+            captions=captions,
+            max_bad_share=max_bad_share,
             num_batches=-(-self.num_pairs // batch_size),
         )
 

@@ -1,65 +1,238 @@
 """The command-line options that all training recipes share."""
 
 import argparse
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from keras_pe.training.resolution import rescaled
+from recipes.architecture import with_architecture
+from recipes.config_checks import check_config, check_towers
 from recipes.contrastive_configs import Config
 from recipes.data_check import check_validation
 from recipes.many_devices import add_device_arguments, start_devices
+from recipes.settings import parse_value, setting_values, with_settings
+from recipes.shard_batches import START_TIMEOUT
+
+
+def add_config(parser: argparse.ArgumentParser, configs: Iterable[str]) -> None:
+    """Adds the choice of a named configuration."""
+    names = list(configs)
+    parser.add_argument(
+        "--config",
+        choices=names,
+        default="emoji",
+        metavar="NAME",
+        help=f"one of {', '.join(names)} (default emoji)",
+    )
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what says where a run's data, weights and results are, and its devices."""
-    parser.add_argument("--data", help="emoji directory, or pattern of tar shards")
-    parser.add_argument("--validation-data", help="pattern of tar shards")
-    parser.add_argument(
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--data",
+        help="emoji directory; or shards: a folder, a pattern ('data/{000..099}.tar', "
+        "'data/*.tar') or a URL that fsspec opens",
+    )
+    group.add_argument(
+        "--validation-data", metavar="SHARDS", help="to measure retrieval on"
+    )
+    group.add_argument(
+        "--caption-key",
+        metavar="NAME",
+        help="text file or JSON field with the captions; by default txt, caption, "
+        "captions or text",
+    )
+    group.add_argument(
+        "--max-bad-share",
+        type=float,
+        metavar="SHARE",
+        help="share of unusable samples above which the run stops (default 0.01)",
+    )
+    group.add_argument(
         "--data-validation",
         metavar="FOLDER",
         help="output of validate_data.py; default: 'validation' beside the shards",
     )
-    parser.add_argument(
+    group.add_argument(
         "--allow-anomalies",
         nargs="*",
         metavar="FEATURE",
         help="train on shards with anomalies, in all or in these features",
     )
-    parser.add_argument("--output", type=Path)
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--leave-out", nargs="*", default=[], metavar="VENDOR")
-    parser.add_argument(
+    group.add_argument(
+        "--leave-out",
+        nargs="*",
+        default=[],
+        metavar="VENDOR",
+        help="vendors of emoji to train without",
+    )
+    group.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processes that prepare batches of shards; 0: threads (default)",
+    )
+    group.add_argument(
+        "--start-timeout",
+        type=float,
+        default=START_TIMEOUT,
+        metavar="SECONDS",
+        help="for a worker to start, of its own computing time on Linux "
+        "(default %(default)g)",
+    )
+    group = parser.add_argument_group("weights")
+    group.add_argument(
         "--initial-weights",
         metavar="SOURCE",
-        help="fine-tune: .weights.h5 file, published checkpoint, or preset",
+        help="fine-tune: a preset (name, directory, hf:// or kaggle:// handle), a "
+        "published checkpoint, or a .weights.h5 file",
     )
-    parser.add_argument("--workers", type=int, default=0)
-    parser.add_argument("--save-every", type=int, default=100)
-    parser.add_argument("--evaluate-every", type=int, default=250)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    group.add_argument(
+        "--architecture",
+        choices=("config", "weights"),
+        help="whose towers: the configuration's, or those of --initial-weights "
+        "(default with --config finetune)",
+    )
+    group.add_argument(
+        "--freeze",
+        choices=("none", "vision", "text"),
+        help="tower whose weights stay as they are",
+    )
+    group = parser.add_argument_group("the run")
+    group.add_argument("--output", type=Path, metavar="FOLDER", help="for everything")
+    group.add_argument(
+        "--resume", action="store_true", help="go on from the newest checkpoint"
+    )
+    group.add_argument(
+        "--save-every", type=int, default=100, metavar="STEPS", help="(default 100)"
+    )
+    group.add_argument(
+        "--evaluate-every", type=int, default=250, metavar="STEPS", help="(default 250)"
+    )
+    group.add_argument("--quiet", action="store_true", help="no progress bar")
     add_device_arguments(parser)
 
 
-def start_run(options: argparse.Namespace, dataset: str) -> dict[str, Any]:
-    """Starts the devices, looks at the data's validation.
+# === Changes of a configuration ===
+# Those with a flag of their own; `--set` reaches all.
+OVERRIDES = {
+    "batch_size": "pairs of a step, over all devices; 2 or more",
+    "learning_rate": "its peak",
+    "warmup_steps": "steps until the peak",
+    "seed": "of weights, data order, augmentation and masks",
+    "image_chunk_size": "pictures that go through the tower at once: less memory",
+    "text_chunk_size": "texts that do",
+    "loss_chunk_size": "rows of the loss matrix held at once",
+    "precision": "Keras dtype policy, such as mixed_bfloat16",
+}
+# Flags that `add_run_arguments` has in other groups.
+ELSEWHERE = ("caption_key", "max_bad_share", "freeze")
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Adds what a user may change without writing a configuration."""
+    group = parser.add_argument_group("settings, in the place of the configuration's")
+    group.add_argument("--samples", metavar="N", help="pairs of the run, all stages")
+    for name, said in OVERRIDES.items():
+        flag = "--" + name.replace("_", "-")
+        group.add_argument(flag, metavar="VALUE", help=said)
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="NAME=VALUE",
+        help="any setting, such as mask_weight=0 or vision.num_layers=6; repeatable",
+    )
+    group.add_argument(
+        "--settings",
+        action="store_true",
+        dest="list_settings",
+        help="print all settings of the run with their values, and stop",
+    )
+
+
+def with_overrides(config: Config, options: argparse.Namespace) -> Config:
+    """Returns a configuration with what the command line changes.
+
+    Args:
+        config: the named one.
+        options: the parsed command line.
+
+    Raises:
+        ValueError: if a setting is unknown, of another type or impossible.
+    """
+    config = with_weights_architecture(config, options)
+    config = with_settings(config, [*flag_settings(options), *options.settings])
+    return with_samples(config, options)
+
+
+def with_weights_architecture(config: Config, options: argparse.Namespace) -> Config:
+    """Returns a configuration with the towers of the initial weights, if asked for."""
+    asked = options.architecture == "weights"
+    if not asked and (config.vision or options.initial_weights is None):
+        return config
+    if options.initial_weights is None:
+        raise ValueError("--architecture weights needs --initial-weights.")
+    return with_architecture(config, options.initial_weights)
+
+
+def flag_settings(options: argparse.Namespace) -> list[str]:
+    """Returns the flags that stand for settings as `name=value`."""
+    given = {name: getattr(options, name) for name in (*OVERRIDES, *ELSEWHERE)}
+    return [f"{name}={value}" for name, value in given.items() if value is not None]
+
+
+def with_samples(config: Config, options: argparse.Namespace) -> Config:
+    """Returns a configuration whose stages share so many samples."""
+    if options.samples is None:
+        return config
+    samples = parse_value(options.samples, int, "samples")
+    return dataclasses.replace(config, stages=tuple(rescaled(config.stages, samples)))
+
+
+# === Start ===
+@contextlib.contextmanager
+def said_plainly() -> Iterator[None]:
+    """Ends the program with an error's message alone, where the user can mend it."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+def print_settings(config: Any) -> None:
+    """Prints every setting as it is written after `--set`."""
+    for name, value in setting_values(config).items():
+        print(f"{name}={value}")
+
+
+def start_run(options: argparse.Namespace, config: Config) -> dict[str, Any]:
+    """Starts the devices, checks the configuration, looks at the data's validation.
 
     Args:
         options: the parsed command line.
-        dataset: "shards" or "emoji".
+        config: the run.
 
     Returns:
         Arguments of a recipe's `train`, by name.
 
     Raises:
         SystemExit: if data or output are not given.
+        ValueError: if the configuration can't run.
         DataValidationError: if the shards did not pass their validation.
     """
     if options.data is None or options.output is None:
         raise SystemExit("Training needs --data and --output.")
     start_devices(options)
-    if dataset == "shards":
+    check_config(config)
+    check_towers(config)
+    if config.dataset == "shards":
         allowed = options.allow_anomalies
         # Without names: all of them.
         check_validation(
@@ -73,39 +246,8 @@ def start_run(options: argparse.Namespace, dataset: str) -> dict[str, Any]:
         "leave_out": tuple(options.leave_out),
         "initial_weights": options.initial_weights,
         "workers": options.workers,
+        "start_timeout": options.start_timeout,
         "save_every": options.save_every,
         "evaluate_every": options.evaluate_every,
         "progress": not options.quiet,
     }
-
-
-# === Changes of a configuration ===
-OVERRIDES: dict[str, Callable[[str], Any]] = {
-    "seed": int,
-    "batch_size": int,
-    "learning_rate": float,
-    "warmup_steps": int,
-    "image_chunk_size": int,
-    "text_chunk_size": int,
-    "loss_chunk_size": int,
-    "precision": str,
-}
-
-
-def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Adds what a user may change without writing a configuration."""
-    parser.add_argument("--samples", type=int, help="pairs of the run, over all stages")
-    for name, kind in OVERRIDES.items():
-        flag = "--" + name.replace("_", "-")
-        parser.add_argument(flag, type=kind, help="instead of the configuration's")
-
-
-def with_overrides(config: Config, options: argparse.Namespace) -> Config:
-    """Returns a configuration with what the command line changes."""
-    given = {name: getattr(options, name) for name in OVERRIDES}
-    changes = {name: value for name, value in given.items() if value is not None}
-    config = dataclasses.replace(config, **changes)
-    if options.samples is not None:
-        stages = tuple(rescaled(config.stages, options.samples))
-        config = dataclasses.replace(config, stages=stages)
-    return config

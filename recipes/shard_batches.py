@@ -12,6 +12,7 @@ from PIL import Image
 from keras_pe import PEImageConverter
 from keras_pe.data import (
     ArrayRecordShards,
+    CaptionReader,
     ShuffledOrder,
     SkippedSamples,
     TarShards,
@@ -30,6 +31,7 @@ DrawArrays = Callable[[int, np.random.Generator], dict[str, np.ndarray]]
 
 ARRAY_RECORD_ENDINGS = (".arrayrecord", ".array_record")
 NUM_THREADS = 2  # that prepare batches where no processes do
+START_TIMEOUT = 60.0  # seconds for a process that prepares batches to start
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class ShardBatches:
         count: how many.
         workers: processes that prepare them; 0 prepares them in threads.
         skip_report: counts the samples that can't be used.
+        start_timeout: seconds for a process to start, see `keras_pe.data.batches`.
     """
 
     def __init__(
@@ -53,9 +56,11 @@ class ShardBatches:
         count: int,
         workers: int = 0,
         skip_report: SkippedSamples | None = None,
+        start_timeout: float = START_TIMEOUT,
     ) -> None:
         self.dataset, self.first, self.count = dataset, first, count
         self.workers, self.skip_report = workers, skip_report
+        self.start_timeout = start_timeout
 
     def __len__(self) -> int:
         return self.count
@@ -65,6 +70,7 @@ class ShardBatches:
             self.dataset[self.first : self.first + self.count],
             num_workers=min(self.workers, self.count),
             num_threads=NUM_THREADS,
+            start_timeout=self.start_timeout,
             skip_report=self.skip_report,
         ) as loader:
             for _ in range(self.count - 1):
@@ -83,6 +89,7 @@ def shard_batches(
     tokenizer: Tokenizer,
     workers: int,
     draw_arrays: Callable[[int], DrawArrays],
+    start_timeout: float = START_TIMEOUT,
 ) -> Callable[[PlannedStage, int, int], ShardBatches]:
     """Returns what makes the batches of a stage: from (stage, first, count).
 
@@ -92,11 +99,12 @@ def shard_batches(
         tokenizer: makes token ids, or several such arrays by name, of captions.
         workers: processes that prepare batches; 0 prepares them in threads.
         draw_arrays: from a picture size to what draws the batch's other arrays.
+        start_timeout: seconds for a process to start.
     """
     source = open_shards(data)
     host_index, host_count = host_position()
     # One for the run, so that the limit holds for all stages together.
-    skip_report = SkippedSamples()
+    skip_report = SkippedSamples(config.max_bad_share)
 
     def make(stage: PlannedStage, first: int, count: int) -> ShardBatches:
         draw = draw_arrays(stage.image_size)
@@ -108,14 +116,21 @@ def shard_batches(
             if config.augment
             else WholePicture(stage.image_size),
             tokenizer=tokenizer,
+            captions=caption_reader(config),
             seed=config.seed,
+            max_bad_share=config.max_bad_share,
             host_index=host_index,
             host_count=host_count,
             extras=lambda number, rng: draw(config.batch_size, rng),
         )
-        return ShardBatches(dataset, first, count, workers, skip_report)
+        return ShardBatches(dataset, first, count, workers, skip_report, start_timeout)
 
     return make
+
+
+def caption_reader(config: Config) -> CaptionReader:
+    """Returns what reads the captions, where the configuration says they are."""
+    return CaptionReader(config.caption_key) if config.caption_key else CaptionReader()
 
 
 class WholePicture:
@@ -134,7 +149,7 @@ def open_shards(data: str) -> TarShards | ArrayRecordShards:
     """Opens tar shards, or ArrayRecord files if they are called `*.arrayrecord`.
 
     Args:
-        data: path, glob, brace range or URL: see `keras_pe.data.TarShards`.
+        data: path, folder, glob, brace range or URL: see `keras_pe.data.TarShards`.
 
     Raises:
         ValueError: if both kinds are among them.
@@ -151,8 +166,18 @@ def open_shards(data: str) -> TarShards | ArrayRecordShards:
 
 
 def describe_shards(data: str) -> dict[str, Any]:
-    """Returns what a run's order of samples depends on, for its configuration."""
+    """Returns what a run's samples and their order depend on, for its configuration.
+
+    The digest tells other content of the same names and counts apart; what it can't
+    see stands at `keras_pe.data.tar_index.shard_digest`.
+    """
     source = open_shards(data)
     # No folders: a copy elsewhere is the same data.
     names = [PurePath(path).name for path in source.paths]
-    return {"data": {"shards": [names[0], names[-1], len(names)], "pairs": len(source)}}
+    return {
+        "data": {
+            "shards": [names[0], names[-1], len(names)],
+            "pairs": len(source),
+            "digest": source.digest,
+        }
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class CaptionReader:
         'a cat'
     """
 
-    keys: tuple[str, ...] = CAPTION_KEYS
+    keys: Sequence[str] = CAPTION_KEYS
 
     def __post_init__(self) -> None:
         keys = (self.keys,) if isinstance(self.keys, str) else tuple(self.keys)

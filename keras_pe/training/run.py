@@ -26,6 +26,7 @@ from keras_pe.training.trainer_state import collect, restore
 
 MakeBatches = Callable[[PlannedStage, int, int], Iterable[Any]]
 Evaluate = Callable[[], dict[str, float]]
+Complete = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
 
 
 class TrainingRun:
@@ -50,6 +51,8 @@ class TrainingRun:
         evaluate: returns scores by name, from the model as it is; None for none.
         evaluate_every: steps between evaluations.
         progress: whether a progress bar is shown.
+        complete: from (a checkpoint's configuration, this run's) to the former with
+            what its program could not say yet; None compares it as it is.
 
     Example:
         >>> run = TrainingRun(trainer, path, stages, 256, batches)   # doctest: +SKIP
@@ -69,6 +72,7 @@ class TrainingRun:
         evaluate: Evaluate | None = None,
         evaluate_every: int = 250,
         progress: bool = True,
+        complete: Complete | None = None,
     ) -> None:
         self.trainer = trainer
         self.directory = Path(directory)
@@ -81,6 +85,7 @@ class TrainingRun:
         self.evaluate = evaluate
         self.evaluate_every = evaluate_every
         self.progress = progress
+        self.complete = complete
         self.total_steps = sum(stage.num_steps for stage in self.stages)
         self.checkpoints = RunCheckpoints(self.directory / "checkpoints", keep=keep)
 
@@ -171,8 +176,10 @@ class TrainingRun:
                 f"{newest.name}. Resume it (--resume), or give another directory."
             )
         arrays, state = self.checkpoints.load()
-        if state["configuration"] != self.configuration:
-            theirs, ours = state["configuration"], self.configuration
+        theirs, ours = state["configuration"], self.configuration
+        if self.complete is not None:
+            theirs = self.complete(theirs, ours)
+        if theirs != ours:
             keys = sorted(
                 key
                 for key in {*theirs, *ours}

@@ -14,7 +14,13 @@ from PIL import Image
 
 pytest.importorskip("grain", reason="part of keras-pe[train]")
 
-from keras_pe.data import ArrayRecordShards, TarShards, write_array_record
+from keras_pe.data import (
+    ArrayRecordShards,
+    SampleError,
+    TarShards,
+    TooManySkipped,
+    write_array_record,
+)
 from keras_pe.data.validation import DataValidationError
 from keras_pe.evaluation.retrieval import retrieval_recall
 from keras_pe.evaluation.zero_shot import embed_images, embed_texts
@@ -153,6 +159,29 @@ def test_processes_make_the_same_batches(shards):
         assert same_batch(one, two)
 
 
+@quick
+def test_batches_smaller_than_the_distance_of_masks(shards):
+    for size, masks in ((2, 1), (5, 1), (6, 2), (7, 1), (20, 5)):
+        config = dataclasses.replace(CONFIG, batch_size=size)
+        batch = stage_batches(shards, count=1, config=config)[0]
+        assert batch["masked_patches"].shape == (masks, 9)
+
+
+@quick
+def test_a_caption_key_and_a_share_of_bad_samples(shards):
+    config = dataclasses.replace(CONFIG, caption_key="title", max_bad_share=0.5)
+    with pytest.raises(SampleError, match=r"no good sample.*No text in title"):
+        stage_batches(shards, count=1, config=config)
+    folder = Path(TarShards(shards).paths[0]).parent / "bad"
+    folder.mkdir()
+    bad = write_shards(folder, counts=(40,), bad=dict.fromkeys(range(10), "caption"))
+    captions = dataclasses.replace(config, caption_key=None)
+    assert len(stage_batches(bad, count=30, config=captions)) == 30
+    strict = dataclasses.replace(captions, max_bad_share=0.01)
+    with pytest.raises(TooManySkipped, match=r"max_bad_share=0\.01"):
+        stage_batches(bad, count=30, config=strict)
+
+
 # === Scores ===
 def test_retrieval_is_measured_on_all_validation_pairs(shards):
     keras.utils.set_random_seed(0)
@@ -189,9 +218,15 @@ def test_a_run_goes_on_where_it_was_stopped(shards, tmp_path):
         for row, other in zip(rows, resumed, strict=True):
             assert float(row[name]) == pytest.approx(float(other[name]), rel=1e-6)
 
-    fewer = shards.replace("002", "001")
-    with pytest.raises(ValueError, match="another configuration; different: data"):
-        train(config, fewer, stopped, resume=True, progress=False)
+    fewer, other = shards.replace("002", "001"), tmp_path / "other"
+    shutil.copytree(Path(shards).parent, other)
+    content = bytearray((other / "shard-001.tar").read_bytes())
+    place = content.index(b"picture number 11")
+    content[place : place + 17] = b"picture number 99"
+    (other / "shard-001.tar").write_bytes(content)
+    for data in (fewer, str(other)):  # same names, counts and sizes
+        with pytest.raises(ValueError, match="another configuration; different: data"):
+            train(config, data, stopped, resume=True, progress=False)
 
 
 @quick
@@ -199,10 +234,14 @@ def test_a_configuration_names_the_data_wherever_they_lie(shards, tmp_path):
     elsewhere = shutil.copytree(Path(shards).parent, tmp_path / "elsewhere")
     said = describe_data(CONFIG, shards)
     assert said == {
-        "data": {"shards": ["shard-000.tar", "shard-002.tar", 3], "pairs": 20}
+        "data": {
+            "shards": ["shard-000.tar", "shard-002.tar", 3],
+            "pairs": 20,
+            "digest": TarShards(shards).digest,
+        }
     }
     assert describe_data(CONFIG, str(elsewhere / "shard-*.tar")) == said
-    assert describe_data(CONFIGS["emoji"], "anywhere") == {}
+    assert describe_data(CONFIG, str(elsewhere)) == said
 
 
 # === Validation of the data ===

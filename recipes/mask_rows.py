@@ -1,0 +1,61 @@
+"""How many pictures of a batch have a masked copy."""
+
+import math
+
+import keras
+
+from keras_pe.training.chunked import num_chunks
+from keras_pe.training.distribution import host_position
+from recipes.contrastive_configs import Config
+
+
+def masked_rows(config: Config, rows: int) -> int:
+    """Returns how many pictures of a batch are masked: at least one.
+
+    One in `mask_every` where that divides the batch. Masks lie at even distances and
+    each device and each chunk has as many, so elsewhere it is the nearest number
+    below for which that works, or the smallest one above.
+
+    Args:
+        config: the run.
+        rows: pictures in a batch, of all devices.
+
+    Raises:
+        ValueError: if no number will do; says which settings are in the way.
+
+    Example:
+        >>> import dataclasses
+        >>> from recipes.contrastive_configs import CONFIGS
+        >>> [masked_rows(CONFIGS["smoke"], rows) for rows in (64, 50, 12, 1)]
+        [4, 2, 1, 1]
+    """
+    replicas = batch_parts()
+    # JAX alone cuts the rows of all devices into chunks, the others each replica's own.
+    whole = keras.backend.backend() == "jax"
+    chunks = num_chunks(rows if whole else rows // replicas, config.image_chunk_size)
+    parts = math.lcm(replicas, chunks) if whole else replicas * chunks
+    good = [n for n in range(parts, rows + 1, parts) if rows % n == 0]
+    if not good:
+        raise ValueError(
+            f"A batch of {rows} pictures on {replicas} devices in {chunks} chunks "
+            "can't have equally many masks in each. Take another --batch-size or "
+            "--image-chunk-size, or --set mask_weight=0."
+        )
+    below = [n for n in good if n <= rows // config.mask_every]
+    return below[-1] if below else good[0]
+
+
+def batch_parts() -> int:
+    """Returns over how many devices a batch is cut, called where the model is built."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        return host_position()[1]
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return int(tf.distribute.get_strategy().num_replicas_in_sync)
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return 1
+    mesh = distribution.device_mesh
+    return int(mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)])

@@ -1,0 +1,220 @@
+"""Settings by name, and configurations that are refused before anything is read."""
+
+import dataclasses
+import math
+
+import pytest
+
+from keras_pe.training.resolution import ResolutionStage
+from recipes import contrastive, distill
+from recipes.config_checks import check_config, check_towers
+from recipes.contrastive_configs import CONFIGS, Config
+from recipes.mask_rows import masked_rows
+from recipes.settings import (
+    SettingError,
+    parse_value,
+    setting_kinds,
+    setting_values,
+    with_settings,
+)
+
+pytestmark = pytest.mark.quick
+SMOKE = CONFIGS["smoke"]
+# Another value for each field of a configuration, as text and as it must arrive.
+OTHERS = {
+    "stages": ("40:100,64:300", (ResolutionStage(40, 100), ResolutionStage(64, 300))),
+    "batch_size": ("48", 48),
+    "dataset": ("shards", "shards"),
+    "optimizer": ("lamb", "lamb"),
+    "learning_rate": ("1e-5", 1e-5),
+    "warmup_steps": ("7", 7),
+    "schedule": ("cosine", "cosine"),
+    "weight_decay": ("0", 0.0),
+    "beta_2": ("0.9", 0.9),
+    "lamb_exclude": ("embedding, probe", ("embedding", "probe")),
+    "unadapted_rate": ("0.25", 0.25),
+    "gradient_clip": ("none", None),
+    "loss": ("sigmoid", "sigmoid"),
+    "duplicates": ("ignore", "ignore"),
+    "augment": ("false", False),
+    "augmentation": ("mild", "mild"),
+    "mask_weight": ("0.5", 0.5),
+    "mask_ratio": ("0.3", 0.3),
+    "mask_every": ("4", 4),
+    "mask_block": ("2", 2),
+    "keep_patches": ("0.5", 0.5),
+    "image_chunk_size": ("8", 8),
+    "text_chunk_size": ("16", 16),
+    "loss_chunk_size": ("4", 4),
+    "remat": ("true", True),
+    "precision": ("mixed_bfloat16", "mixed_bfloat16"),
+    "caption_key": ("title", "title"),
+    "max_bad_share": ("0.2", 0.2),
+    "freeze": ("vision", "vision"),
+    "sharding": ("parameters", "parameters"),
+    "seed": ("3", 3),
+}
+
+
+def test_every_field_is_reached():
+    fields = {field.name for field in dataclasses.fields(Config)}
+    assert fields - {"vision", "text"} == OTHERS.keys()
+    for name, (text, value) in OTHERS.items():
+        changed = with_settings(SMOKE, [f"{name}={text}"])
+        assert getattr(changed, name) == value, name
+        assert getattr(SMOKE, name) != value, name
+        assert dataclasses.replace(changed, **{name: getattr(SMOKE, name)}) == SMOKE
+    everything = [f"{name}={text}" for name, (text, _) in OTHERS.items()]
+    changed = with_settings(SMOKE, everything)
+    assert {name: getattr(changed, name) for name in OTHERS} == {
+        name: value for name, (_, value) in OTHERS.items()
+    }
+
+
+def test_every_argument_of_the_towers_is_reached():
+    changed = with_settings(
+        SMOKE,
+        [
+            "vision.num_layers=6",
+            "vision.layer_scale=0.1",
+            "vision.pooling=none",
+            "vision.rope=false",
+            "vision.global_blocks=2,5",
+            "text.context_length=24",
+        ],
+    )
+    assert changed.vision == {
+        **SMOKE.vision,
+        "num_layers": 6,
+        "layer_scale": 0.1,
+        "pooling": None,
+        "rope": False,
+        "global_blocks": (2, 5),
+    }
+    assert changed.text == {**SMOKE.text, "context_length": 24}
+    names = setting_kinds(SMOKE)
+    assert "vision.drop_path" in names
+    assert not {"vision.dtype", "vision.name", "text.remat"} & names.keys()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_what_is_printed_can_be_set(name):
+    config = CONFIGS[name]
+    values = setting_values(config)
+    assert values.keys() >= OTHERS.keys()
+    settings = [f"{setting}={value}" for setting, value in values.items()]
+    assert with_settings(config, settings) == config
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("learnin_rate=1", "Did you mean learning_rate"),
+        ("num_layers=3", "text.num_layers or vision.num_layers"),
+        ("vision.num_layer=3", "vision.num_layers"),
+        ("vision=3", "set by its parts"),
+        ("qqq=3", "--settings lists"),
+        ("seed", "expected name=value"),
+        ("seed=1.5", "seed='1.5': expected a whole number"),
+        ("seed=x", "expected a whole number"),
+        ("learning_rate=nan", "expected a number"),
+        ("learning_rate=1e999", "expected a number"),
+        ("batch_size=1e999", "expected a whole number"),
+        ("augment=maybe", "expected true or false"),
+        ("optimizer=sgd", "expected lamb or adamw"),
+        ("batch_size=none", "expected a whole number"),
+        ("stages=64", "such as 48:600000,64:400000"),
+        ("stages=64:0", "samples=0"),
+    ],
+)
+def test_settings_that_can_not_be(setting, says):
+    with pytest.raises(SettingError) as caught:
+        with_settings(SMOKE, [setting])
+    assert says in str(caught.value)
+
+
+def test_a_setting_comes_once():
+    with pytest.raises(SettingError, match="seed is set twice"):
+        with_settings(SMOKE, ["seed=1", "seed=2"])
+    options = contrastive.parse(["--seed", "1", "--set", "seed=2"])
+    with pytest.raises(SettingError, match="seed is set twice"):
+        contrastive.with_overrides(SMOKE, options)
+
+
+def test_numbers_as_people_write_them():
+    assert parse_value("1e6", int, "n") == 1_000_000
+    assert parse_value("9007199254740993", int, "n") == 9007199254740993
+    assert parse_value("none", int | None, "n") is None
+    assert math.isclose(parse_value("5", float, "n"), 5.0)
+
+
+def test_the_command_line_reaches_the_student_and_its_teacher():
+    line = "--config smoke --set batch_size=16 --set start=blocks --seed 4 --teacher t"
+    options = distill.parse([*line.split(), "--set", "teacher_logit_scale=50"])
+    config = distill.configured(distill.CONFIGS["smoke"], options)
+    assert (config.student.batch_size, config.student.seed) == (16, 4)
+    assert (config.teacher, config.start) == ("t", "blocks")
+    assert config.teacher_logit_scale == 50.0
+
+
+# === Refused before anything is read ===
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["batch_size=1"], "a batch of one teaches nothing"),
+        (["mask_ratio=1"], "mask_ratio=1.0: expected between 0 and 1"),
+        (["max_bad_share=2"], "--set max_bad_share"),
+        (["learning_rate=-1"], "learning_rate"),
+        (["keep_patches=0.5"], "--set mask_weight=0"),
+        (["freeze=vision"], "--set mask_weight=0"),
+        (["image_chunk_size=5"], "expected a divisor of the batch of 32"),
+        (["stages=50:320"], "no multiple of the patch"),
+        (["seed=-1"], "0 or more"),
+        (["mask_every=0"], "1 or more"),
+        (["warmup_steps=10"], "warmup_steps=10 in a run of 10 steps"),
+        (["stages=64:10"], "less than a step of 32"),
+    ],
+)
+def test_configurations_that_can_not_run(settings, says):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        check_config(with_settings(SMOKE, settings))
+    assert says in str(caught.value)
+
+
+def test_a_batch_of_one_is_refused_by_the_recipe(tmp_path):
+    one = dataclasses.replace(SMOKE, batch_size=1)
+    with pytest.raises(ValueError, match="--batch-size"):
+        contrastive.train(one, "no data are looked for", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_towers_are_refused_before_the_data(tmp_path, monkeypatch):
+    wrong = with_settings(SMOKE, ["vision.num_heads=5"])
+    with pytest.raises(ValueError, match="heads"):
+        check_towers(wrong)
+    line = "recipe --config smoke-shards --data nothing --set vision.num_heads=5"
+    monkeypatch.setattr("sys.argv", [*line.split(), "--output", str(tmp_path / "x")])
+    with pytest.raises(SystemExit, match=r"error: .*heads"):
+        contrastive.main()
+
+
+@pytest.mark.parametrize("name", [n for n in CONFIGS if n != "finetune"])
+def test_every_configuration_can_run(name):
+    check_config(CONFIGS[name])
+
+
+def test_masks_of_any_batch():
+    every = dataclasses.replace(SMOKE, mask_every=16)
+    found = {rows: masked_rows(every, rows) for rows in (2, 15, 16, 48, 50, 51, 97)}
+    assert found == {2: 1, 15: 1, 16: 1, 48: 3, 50: 2, 51: 3, 97: 1}
+    chunks = dataclasses.replace(every, image_chunk_size=10)
+    assert masked_rows(chunks, 50) == 5  # one a chunk, not 2
+
+
+def test_settings_are_printed(monkeypatch, capsys):
+    line = "recipe --config paper-t16 --set mask_weight=0 --settings"
+    monkeypatch.setattr("sys.argv", line.split())
+    contrastive.main()
+    printed = capsys.readouterr().out.splitlines()
+    assert "mask_weight=0.0" in printed
+    assert "vision.hidden_dim=192" in printed
