@@ -1,0 +1,1 @@
+"""Fuzzing that stays: what a damaged or hostile input may do, tried by the thousand."""

@@ -1,0 +1,198 @@
+"""Damaged and crafted tar shards: an error that names the byte, or Python's answer."""
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.fuzz.campaign import Campaign, refused
+from tests.fuzz.mutations import byte_edits, edited
+
+BLOCK = 512
+FORMATS = {
+    "ustar": tarfile.USTAR_FORMAT,
+    "gnu": tarfile.GNU_FORMAT,
+    "pax": tarfile.PAX_FORMAT,
+}
+# Where in a header, bytes. Of the fields that nobody here needs, such as the mode,
+# Python wants numbers: it ends in silence where it finds none.
+FIELDS = {
+    "name": (0, 100),
+    "size": (124, 12),
+    "type": (156, 1),
+    "magic": (257, 8),
+    "prefix": (345, 155),
+}
+VALUES = (
+    b"",
+    b"0",
+    b"77777777777",
+    b"00000000001",
+    b"-1",
+    b"\x80" + b"\xff" * 11,
+    b"\x80" + bytes(7) + b"\x01\0\0\0",
+    b"0" * 11,
+    b"1",
+    b"2",
+    b"5",
+    b"x",
+    b"g",
+    b"L",
+    b"S",
+    b"../x.txt",
+    b"/etc/x.txt",
+    b"a\0b.txt",
+    b"caf\xe9.txt",
+    b"0001.png",
+    b"._0001.png",
+    b"x" * 100,
+    b"ustar  \0",
+)
+
+
+def valid_shard(form: int, folder: str = "") -> bytes:
+    """Returns a shard of four samples with three files each."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=form) as archive:
+        for number in range(4):
+            for extension, size in (("png", 700), ("txt", 20), ("json", 512)):
+                info = tarfile.TarInfo(f"{folder}{number:04d}.{extension}")
+                content = bytes((number + i) % 251 for i in range(size))
+                info.size = size
+                archive.addfile(info, io.BytesIO(content))
+    return stream.getvalue()
+
+
+def with_checksums(content: bytearray, offset: int) -> None:
+    """Makes the checksum of a header right again."""
+    block = content[offset : offset + BLOCK]
+    block[148:156] = b" " * 8
+    content[offset + 148 : offset + 156] = b"%06o\0 " % sum(block)
+
+
+def many_extensions(count: int) -> bytes:
+    """Returns a shard of empty members, each with an extension of its own."""
+    blocks = [
+        tarfile.TarInfo(f"{i}.e{i}").tobuf(tarfile.USTAR_FORMAT) for i in range(count)
+    ]
+    return b"".join(blocks) + bytes(2 * BLOCK)
+
+
+class Tars(Campaign):
+    """`TarShards` on damaged shards, and on shards with well-formed nonsense."""
+
+    name = "tars"
+    short = 250
+    memory_mb = 200
+    cpu_seconds = 5.0
+
+    def prepare(self, folder: Path) -> None:
+        from keras_pe.data import TarShardError, TarShards
+
+        self.open, self.error = TarShards, TarShardError
+        self.path = folder / "shard.tar"
+        self.files = {
+            **{name: valid_shard(form) for name, form in FORMATS.items()},
+            "pax_long": valid_shard(tarfile.PAX_FORMAT, "kä" * 60 + "/"),
+            "gnu_long": valid_shard(tarfile.GNU_FORMAT, "x" * 120 + "/"),
+        }
+
+    def cases(self) -> st.SearchStrategy[Any]:
+        def of_file(name: str) -> st.SearchStrategy[Any]:
+            size = len(self.files[name])
+            header = st.tuples(
+                st.integers(0, 20),
+                st.sampled_from(sorted(FIELDS)),
+                st.sampled_from(VALUES),
+            )
+            return st.one_of(
+                st.tuples(st.just("edit"), st.just(name), byte_edits(size)),
+                st.tuples(
+                    st.just("header"),
+                    st.just(name),
+                    st.lists(header, min_size=1, max_size=3),
+                ),
+                st.tuples(
+                    st.just("join"),
+                    st.just(name),
+                    st.integers(0, size // BLOCK),
+                    st.integers(0, size // BLOCK),
+                ),
+            )
+
+        damaged = st.sampled_from(sorted(self.files)).flatmap(of_file)
+        many = st.tuples(st.just("many"), st.sampled_from((10, 300, 3000)))
+        return st.one_of(*[damaged] * 12, many)
+
+    def material(self, case: Any) -> bytes:
+        kind, *more = case
+        if kind == "many":
+            return many_extensions(more[0])
+        name, *more = more
+        content = self.files[name]
+        if kind == "edit":
+            return edited(content, more[0])
+        if kind == "join":  # parts of two shards behind each other
+            end, start = more
+            return content[: end * BLOCK] + content[start * BLOCK :]
+        data = bytearray(content)
+        headers = [
+            i for i in range(0, len(data), BLOCK) if data[i + 257 : i + 262] == b"ustar"
+        ]
+        for number, field, value in more[0]:
+            offset = headers[number % len(headers)]
+            if field == "prefix" and data[offset + 257 : offset + 263] != b"ustar\0":
+                continue  # GNU tar keeps times there; Python takes them for a name
+            place, size = FIELDS[field]
+            data[offset + place : offset + place + size] = value[:size].ljust(
+                size, b"\0"
+            )
+            with_checksums(data, offset)
+        return bytes(data)
+
+    def run(self, case: Any) -> str:
+        content = self.material(case)
+        self.path.write_bytes(content)
+        for index in self.path.parent.glob("*.json"):
+            index.unlink()
+        try:
+            shards = self.open(self.path)
+            samples = [shards[i] for i in range(len(shards))]
+            again = self.open(self.path)  # through the stored index
+            assert [again[i] for i in range(len(again))] == samples, (
+                "another answer through the stored index"
+            )
+        except self.error as error:
+            return refused(error)
+        self.compare(samples, content)
+        return "read as Python reads it"
+
+    def compare(self, samples: list[dict[str, Any]], content: bytes) -> None:
+        """Every file of every sample must be what Python's tarfile finds there."""
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            expected = {}
+            for member in archive.getmembers():
+                if member.isreg():
+                    file = archive.extractfile(member)
+                    assert file is not None
+                    expected[member.name.removeprefix("./")] = file.read()
+        found = {
+            f"{sample['__key__']}.{extension}": data
+            for sample in samples
+            for extension, data in sample.items()
+            if not extension.startswith("__")
+        }
+        # Hidden files, and files without key or extension, are no part of a sample.
+        lost = {
+            name
+            for name in set(expected) - set(found)
+            if "." in name.split("/")[-1].lstrip(".")
+            and not name.split("/")[-1].startswith(".")
+        }
+        assert not lost, f"silently without {sorted(lost)[:3]}"
+        extra = set(found) - set(expected)
+        assert not extra, f"files that Python does not find: {sorted(extra)[:3]}"
+        other = [name for name in found if found[name] != expected[name]]
+        assert not other, f"other content than Python finds: {other[:3]}"
