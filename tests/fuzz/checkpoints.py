@@ -206,7 +206,7 @@ class Safetensors(Checkpoints):
             st.tuples(st.just("drop"), name, st.just(0)),
             st.tuples(st.just("twice"), name, st.just(0)),
         )
-        extra = st.sampled_from((1, 100, 20_000))
+        extra = st.sampled_from((1, 100, 20_000, 200_000))
         whole = len(self.content)
         return st.one_of(
             st.tuples(st.just("changes"), st.lists(change, min_size=1, max_size=3)),

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tests.fuzz.campaign import Campaign, refused
-from tests.fuzz.mutations import NASTY, byte_edits, edited, edited_json, json_edits
+from tests.fuzz.mutations import byte_edits, edited, edited_json, json_edits
 
 METADATA, BLANK = "metadata.json", "0" * 64
 SIZES = (
@@ -28,6 +28,7 @@ SIZES = (
     "drop_path",
     "window_size",
 )
+SIZE_VALUES = (0, -1, 1, 2, 10**9, 10**6, 10**5, 2**63, 0.5, True, None, "8", [8])
 CONVERTER = {
     "formats": (["EPS", "PNG"], ["PNG"], [], "EPS", ["JPEG2000", "JPEG"], None),
     "max_pixels": (10**18, 1, 0, -5, 1e30, None, "9"),
@@ -90,7 +91,7 @@ class Presets(Campaign):
             st.just("size"),
             st.sampled_from(("vision_encoder", "text_encoder")),
             st.sampled_from(SIZES),
-            st.integers(0, len(NASTY) - 1),
+            st.integers(0, len(SIZE_VALUES) - 1),
         )
         trust = st.sampled_from(sorted(CONVERTER)).flatmap(
             lambda key: st.tuples(
@@ -100,7 +101,7 @@ class Presets(Campaign):
                 st.just(0),
             )
         )
-        return st.one_of(*options, *[sizes] * 5, *[trust] * 4)
+        return st.one_of(*options, *[sizes] * 8, *[trust] * 4)
 
     def spoil(self, case: Any) -> None:
         """Writes a preset and spoils it."""
@@ -123,7 +124,7 @@ class Presets(Campaign):
         elif kind == "size":
             tower, key, number = more
             content = json.loads(self.files[preset]["config.json"])
-            content["config"][tower]["config"][key] = NASTY[number]
+            content["config"][tower]["config"][key] = SIZE_VALUES[number]
             self.write_json("config.json", content)
             self.sign()
         else:

@@ -72,6 +72,33 @@ def with_checksums(content: bytearray, offset: int) -> None:
     content[offset + 148 : offset + 156] = b"%06o\0 " % sum(block)
 
 
+def plain(content: bytes) -> bytes:
+    """Returns a shard whose headers have ordinary modes, owners and times.
+
+    Python ends in silence at a header where these are no numbers; nobody needs them.
+    """
+    data = bytearray(content)
+    for offset in range(0, len(data) - BLOCK + 1, BLOCK):
+        block = data[offset : offset + BLOCK]
+        if block[257:262] != b"ustar":
+            continue
+        spaces = sum(block) - sum(block[148:156]) + 8 * 32
+        digits = bytes(block[148:156]).strip(b" \0")
+        if digits.isdigit() and int(digits, 8) == spaces:
+            data[offset + 100 : offset + 124] = b"0000644\0" * 3
+            data[offset + 136 : offset + 148] = b"00000000000\0"
+            data[offset + 329 : offset + 345] = b"0000000\0" * 2
+            with_checksums(data, offset)
+    return bytes(data)
+
+
+def normal(name: str) -> str:
+    """Returns a name with its extension, from the first dot on, in lower case."""
+    folder, slash, last = name.rpartition("/")
+    stem, dot, extension = last.partition(".")
+    return folder + slash + stem + dot + extension.lower()
+
+
 def many_extensions(count: int) -> bytes:
     """Returns a shard of empty members, each with an extension of its own."""
     blocks = [
@@ -107,19 +134,17 @@ class Tars(Campaign):
                 st.sampled_from(sorted(FIELDS)),
                 st.sampled_from(VALUES),
             )
-            return st.one_of(
-                st.tuples(st.just("edit"), st.just(name), byte_edits(size)),
-                st.tuples(
-                    st.just("header"),
-                    st.just(name),
-                    st.lists(header, min_size=1, max_size=3),
-                ),
-                st.tuples(
-                    st.just("join"),
-                    st.just(name),
-                    st.integers(0, size // BLOCK),
-                    st.integers(0, size // BLOCK),
-                ),
+            edit = st.tuples(st.just("edit"), st.just(name), byte_edits(size))
+            headers = st.tuples(
+                st.just("header"),
+                st.just(name),
+                st.lists(header, min_size=1, max_size=3),
+            )
+            if name.endswith("long"):  # of two long names Python takes the first
+                return edit | headers
+            block = st.integers(0, size // BLOCK)
+            return (
+                edit | headers | st.tuples(st.just("join"), st.just(name), block, block)
             )
 
         damaged = st.sampled_from(sorted(self.files)).flatmap(of_file)
@@ -143,6 +168,10 @@ class Tars(Campaign):
         ]
         for number, field, value in more[0]:
             offset = headers[number % len(headers)]
+            if field == "type" and value == b"L" and name.endswith("long"):
+                continue  # of two long names in a row Python takes the first
+            if field == "size" and data[offset + 156 : offset + 157] in b"Lxg":
+                continue  # of a long name: Python reads whole blocks all the same
             if field == "prefix" and data[offset + 257 : offset + 263] != b"ustar\0":
                 continue  # GNU tar keeps times there; Python takes them for a name
             place, size = FIELDS[field]
@@ -167,17 +196,18 @@ class Tars(Campaign):
         except self.error as error:
             return refused(error)
         self.compare(samples, content)
-        return "read as Python reads it"
+        return "read"
 
     def compare(self, samples: list[dict[str, Any]], content: bytes) -> None:
         """Every file of every sample must be what Python's tarfile finds there."""
-        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-            expected = {}
+        expected = {}
+        with tarfile.open(fileobj=io.BytesIO(plain(content))) as archive:
             for member in archive.getmembers():
                 if member.isreg():
                     file = archive.extractfile(member)
                     assert file is not None
-                    expected[member.name.removeprefix("./")] = file.read()
+                    name = normal(member.name.removeprefix("./"))
+                    expected[name] = file.read()
         found = {
             f"{sample['__key__']}.{extension}": data
             for sample in samples
