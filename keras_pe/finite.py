@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 
 
-class NonFiniteError(ValueError):
-    """Embeddings, features, scores or weights hold NaN or infinity."""
+class NonFiniteError(ValueError, RuntimeError):
+    """Embeddings, features, scores, weights, losses or gradients are not finite.
+
+    A `RuntimeError` too: what stops a training run has always been one.
+    """
 
 
 def check_finite(

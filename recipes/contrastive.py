@@ -32,7 +32,8 @@ from keras_pe import PECore, PETextEncoder, PETokenizer, PEVisionEncoder
 import keras
 
 from keras_pe.training.contrastive import ContrastiveTrainer
-from keras_pe.training.gradient_watch import WatchedAdamW, WatchedLamb
+from keras_pe.training.gradient_watch import WatchedAdamW
+from keras_pe.training.lamb import WatchedLamb
 from keras_pe.training.resolution import plan_stages
 from keras_pe.training.run import TrainingRun
 from keras_pe.training.schedules import WarmupCosine, WarmupLinear

@@ -10,11 +10,10 @@ from keras_pe.training.distillation import DistillationTrainer
 from keras_pe.training.gradient_watch import (
     GradientWatch,
     WatchedAdamW,
-    WatchedLamb,
     watched,
 )
 from keras_pe.training.guards import NonFiniteError, StopOnNonFinite
-from keras_pe.training.lamb import Lamb
+from keras_pe.training.lamb import Lamb, WatchedLamb
 from keras_pe.training.patch_sampling import kept_patches, masked_patches
 from keras_pe.training.plan import TrainingPlan, plan_training
 from keras_pe.training.resolution import (

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
-from keras_pe.training.lamb import Lamb, dense
-
 if TYPE_CHECKING:
     from keras.optimizers import Optimizer as Mixin
 else:
@@ -158,7 +156,8 @@ def watched(optimizer_class: Any) -> Any:
         optimizer_class: such as `keras.optimizers.AdamW`.
 
     Returns:
-        A class of the same arguments, `WatchedAdamW`, registered with Keras.
+        A class of the same arguments, `WatchedAdamW`, registered with Keras. A class
+        that watches already (`keras_pe.training.Lamb`) is returned as it is.
 
     Example:
         >>> optimizer = watched(keras.optimizers.Lion)(1e-4)
@@ -170,14 +169,29 @@ def watched(optimizer_class: Any) -> Any:
 
 @functools.cache
 def _watched(optimizer_class: Any) -> Any:
+    if issubclass(optimizer_class, GradientWatch):
+        return optimizer_class
     fast = type(optimizer_class.__new__(optimizer_class))
     made = type(f"Watched{optimizer_class.__name__}", (GradientWatch, fast), {})
     made.__doc__ = f"`{optimizer_class.__name__}` that watches its gradients."
     return keras.saving.register_keras_serializable("keras_pe")(made)
 
 
-WatchedLamb = watched(Lamb)
 WatchedAdamW = watched(keras.optimizers.AdamW)
+
+
+def dense(gradient: Any) -> Any:
+    """Returns a gradient as an ordinary tensor.
+
+    The gradient of an embedding is a `tf.IndexedSlices` on TensorFlow, where a row
+    may occur more than once: neither a norm nor a square of it is what it seems.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if isinstance(gradient, tf.IndexedSlices):
+            return tf.convert_to_tensor(gradient)
+    return gradient
 
 
 def _squared_norms(gradients: Sequence[Any]) -> Any:

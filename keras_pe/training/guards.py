@@ -5,11 +5,10 @@ from typing import Any
 
 import keras
 
+from keras_pe.finite import NonFiniteError
 from keras_pe.training.live_state import optimizer_number, sync_state
 
-
-class NonFiniteError(RuntimeError):
-    """A loss or a gradient is NaN or infinite."""
+__all__ = ["NonFiniteError", "StopOnNonFinite"]
 
 
 class StopOnNonFinite(keras.callbacks.Callback):

@@ -8,9 +8,13 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_pe.training.gradient_watch import GradientWatch
+
+LORA = re.compile(r"(^|/)lora_")  # what Keras' layers call the matrices of LoRA
+
 
 @keras.saving.register_keras_serializable("keras_pe")
-class Lamb(keras.optimizers.Optimizer):
+class Lamb(GradientWatch, keras.optimizers.Optimizer):
     """Layer-wise adaptive moments, the optimizer of all stages of the paper.
 
     For each tensor `w` with gradient `g`, at step `t` (from 1):
@@ -26,8 +30,13 @@ class Lamb(keras.optimizers.Optimizer):
     there is any; it also scales the steps of biases and norms by their own size.
 
     Here tensors of one or no dimension (biases, norms, class embedding, probe, layer
-    scale, logit scale) and those of `exclude` have ratio 1 and no weight decay: plain
-    Adam. Arithmetic is float32 at least; the moments have the variable's dtype.
+    scale, logit scale), those of `exclude` and LoRA's matrices have ratio 1 and no
+    weight decay: plain Adam. One of a pair of LoRA's matrices starts at zero, and a
+    step that is relative to its norm would leave it there. Arithmetic is float32 at
+    least; the moments have the variable's dtype.
+
+    Gradients are watched (`GradientWatch`): a step whose gradients are not all finite
+    changes neither weights nor moments.
 
     The Perception Encoder paper gives learning rate, betas and weight decay. What it
     leaves open is set as follows: epsilon is LAMB's own 1e-6, the bias of the moments
@@ -46,6 +55,7 @@ class Lamb(keras.optimizers.Optimizer):
             that is found has ratio 1 and no weight decay, whatever its shape.
             `exclude_from_weight_decay` of Keras, which searches names, takes off
             weight decay alone.
+        adapt_lora: whether LoRA's matrices have a ratio and weight decay after all.
         unadapted_rate: factor of the learning rate of tensors with ratio 1. A peak
             that suits the matrices, where it is relative to their norm, can be high
             for vectors and excluded tensors, where it is absolute.
@@ -85,6 +95,7 @@ class Lamb(keras.optimizers.Optimizer):
         trust_ratio_limit: float | None = None,
         exclude: Sequence[str] = (),
         unadapted_rate: float = 1.0,
+        adapt_lora: bool = False,
         clipnorm: float | None = None,
         clipvalue: float | None = None,
         global_clipnorm: float | None = None,
@@ -117,6 +128,7 @@ class Lamb(keras.optimizers.Optimizer):
         if not 0 < unadapted_rate < math.inf:
             raise ValueError(f"unadapted_rate={unadapted_rate}: expected above 0.")
         self.unadapted_rate = unadapted_rate
+        self.adapt_lora = adapt_lora
 
     def build(self, variables: Sequence[Any]) -> None:
         if self.built:
@@ -133,12 +145,11 @@ class Lamb(keras.optimizers.Optimizer):
         ]
 
     def _adapts(self, variable: Any) -> bool:
+        if LORA.search(variable.path) and not self.adapt_lora:
+            return False
         return len(variable.shape) > 1 and not any(
             re.search(expression, variable.path) for expression in self.exclude
         )
-
-    def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
-        super().apply([dense(gradient) for gradient in grads], trainable_variables)
 
     def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
         """Does nothing: weight decay is part of the update."""
@@ -207,26 +218,18 @@ class Lamb(keras.optimizers.Optimizer):
             "trust_ratio_limit": self.trust_ratio_limit,
             "exclude": list(self.exclude),
             "unadapted_rate": self.unadapted_rate,
+            "adapt_lora": self.adapt_lora,
         }
+
+
+WatchedLamb = Lamb
+# The name under which it stands in models that were saved when it was another class.
+keras.saving.get_custom_objects()["keras_pe>WatchedLamb"] = Lamb
 
 
 def norm(x: Any) -> Any:
     """Returns the Euclidean norm of a tensor of any shape."""
     return ops.sqrt(ops.sum(ops.square(x)))
-
-
-def dense(gradient: Any) -> Any:
-    """Returns a gradient as an ordinary tensor.
-
-    The gradient of an embedding is a `tf.IndexedSlices` on TensorFlow, where a row
-    may occur more than once: neither a norm nor a square of it is what it seems.
-    """
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        if isinstance(gradient, tf.IndexedSlices):
-            return tf.convert_to_tensor(gradient)
-    return gradient
 
 
 def _check_numbers(

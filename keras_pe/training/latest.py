@@ -1,4 +1,4 @@
-"""A metric that says what the last step gave: no average over an epoch."""
+"""A metric of what the last training step gave, and of all batches in an evaluation."""
 
 from typing import Any
 
@@ -7,7 +7,10 @@ from keras import ops
 
 
 class Latest(keras.metrics.Metric):
-    """Holds the last value it was given.
+    """Holds the last value it was given, or the mean of the values of an evaluation.
+
+    A training step changes the model, so the last value is what describes it. In an
+    evaluation all batches describe one model, and each counts with its rows.
 
     Args:
         name: name in the logs.
@@ -16,17 +19,30 @@ class Latest(keras.metrics.Metric):
         >>> metric = Latest("logit_scale")
         >>> metric.update_state(3.0); metric.update_state(4.0); float(metric.result())
         4.0
+        >>> metric.reset_state()
+        >>> metric.add(3.0, rows=30); metric.add(4.0, rows=10); float(metric.result())
+        3.25
     """
 
     def __init__(self, name: str) -> None:
         super().__init__(name=name)
-        self.value = self.add_variable(
-            shape=(), initializer="zeros", aggregation="mean", name="value"
-        )
+        # Sums over replicas, as Keras' own means are.
+        self.total = self.add_variable(shape=(), initializer="zeros", name="total")
+        self.count = self.add_variable(shape=(), initializer="zeros", name="count")
 
     def update_state(self, value: Any, sample_weight: Any = None) -> None:
-        value = ops.convert_to_tensor(value, self.value.dtype)
-        self.value.assign(ops.stop_gradient(value))
+        """Takes the value of a training step in place of those before."""
+        value = ops.convert_to_tensor(value, self.total.dtype)
+        self.total.assign(ops.stop_gradient(value))
+        self.count.assign(ops.ones_like(value))
+
+    def add(self, value: Any, rows: Any) -> None:
+        """Adds the value of an evaluation's batch, which counts with its rows."""
+        value = ops.convert_to_tensor(value, self.total.dtype)
+        rows = ops.cast(rows, self.total.dtype)
+        self.total.assign_add(ops.stop_gradient(value) * rows)
+        self.count.assign_add(rows)
 
     def result(self) -> Any:
-        return ops.convert_to_tensor(self.value)
+        count = ops.convert_to_tensor(self.count)
+        return ops.convert_to_tensor(self.total) / ops.maximum(count, 1.0)

@@ -11,18 +11,29 @@ import numpy as np
 import pytest
 from keras import ops
 
+import keras_pe.training
 from keras_pe.training.gradient_watch import (
     GradientWatch,
     WatchedAdamW,
-    WatchedLamb,
+    dense,
     watched,
 )
-from keras_pe.training.lamb import Lamb
+from keras_pe.training.lamb import Lamb, WatchedLamb
 
 pytestmark = pytest.mark.quick
 BACKEND = keras.backend.backend()
 CLASSES = pytest.mark.parametrize("make", [WatchedLamb, WatchedAdamW])
 BAD = pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=str)
+
+
+class PlainLamb(Lamb):
+    """LAMB that takes every gradient, as Keras' own optimizers do."""
+
+    _clip_gradients = keras.optimizers.Optimizer._clip_gradients
+
+    def apply(self, grads, trainable_variables=None):
+        found = [dense(gradient) for gradient in grads]
+        keras.optimizers.Optimizer.apply(self, found, trainable_variables)
 
 
 def number(variable):
@@ -78,7 +89,7 @@ def test_records_the_norm_before_clipping(make):
     ids=lambda arguments: next(iter(arguments), "plain"),
 )
 def test_finite_gradients_give_what_the_plain_optimizer_gives(make, arguments):
-    plain = Lamb if make is WatchedLamb else keras.optimizers.AdamW
+    plain = PlainLamb if make is WatchedLamb else keras.optimizers.AdamW
     results = []
     for cls in (make, plain):
         variables, optimizer = weights(), cls(1e-2, **arguments)
@@ -224,12 +235,40 @@ def test_sparse_gradient_of_an_embedding_in_fit():
     assert norm == pytest.approx(np.sqrt(2 * 4 + 2 * 1), rel=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Lamb", "WatchedLamb", "WatchedAdamW"])
+def test_a_broken_batch_changes_nothing_in_a_bare_fit(name):
+    """As a user of the exported names does it, without any callback of ours."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile(getattr(keras_pe.training, name)(0.05), "mse")
+    good = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
+    model.fit(good, good[:, :2], batch_size=4, verbose=0)
+    before = snapshot(model.optimizer, model.trainable_variables)
+    broken = np.where(np.arange(24).reshape(8, 3) % 5 == 0, np.nan, good)
+    model.fit(broken, good[:, :2], batch_size=4, verbose=0)
+    assert_same(before, snapshot(model.optimizer, model.trainable_variables))
+    model.fit(good, good[:, :2], batch_size=4, verbose=0)
+    assert not np.array_equal(before[0], ops.convert_to_numpy(model.variables[0]))
+
+
+def test_the_name_of_models_saved_before_is_known():
+    config = {
+        "module": "keras_pe.training.gradient_watch",
+        "class_name": "WatchedLamb",
+        "config": {"learning_rate": 0.5, "name": "lamb"},
+        "registered_name": "keras_pe>WatchedLamb",
+    }
+    found = keras.saving.deserialize_keras_object(config)
+    assert type(found) is Lamb
+    assert number(found.learning_rate) == 0.5
+
+
 def test_factory_keeps_the_fast_optimizer_of_keras():
     plain = keras.optimizers.AdamW(1e-3)
     assert isinstance(WatchedAdamW(1e-3), type(plain))
     assert watched(keras.optimizers.AdamW) is WatchedAdamW
-    assert issubclass(watched(Lamb), GradientWatch)
-    assert issubclass(watched(Lamb), Lamb)
+    assert watched(Lamb) is Lamb is WatchedLamb
+    assert issubclass(Lamb, GradientWatch)
 
 
 @CLASSES

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 
+import keras_pe.finite
+import keras_pe.training
 from keras_pe.training.gradient_watch import watched
 from keras_pe.training.guards import NonFiniteError, StopOnNonFinite
 
@@ -58,3 +60,10 @@ def test_steps_are_counted_from_where_the_run_goes_on():
 
 def test_healthy_runs_are_left_alone():
     fit(model(keras.optimizers.SGD(0.1)), None)
+
+
+def test_there_is_one_error_and_it_is_caught_as_it_always_was():
+    assert keras_pe.training.NonFiniteError is keras_pe.finite.NonFiniteError
+    for kind in (ValueError, RuntimeError):
+        with pytest.raises(kind, match="Step 1: "):
+            fit(model(keras.optimizers.SGD(0.1)), 0)

@@ -346,3 +346,24 @@ def test_configuration_round_trip():
 def test_nonsense_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Lamb(**arguments)
+
+
+def lora_movement(optimizer):
+    """Returns how far LoRA's zero matrix has gone in ten steps."""
+    keras.utils.set_random_seed(0)
+    layer = keras.layers.Dense(16)
+    model = keras.Sequential([keras.Input((8,)), layer])
+    layer.enable_lora(2)
+    model.compile(optimizer, "mse")
+    x = np.random.default_rng(0).normal(size=(40, 8)).astype("float32")
+    y = np.random.default_rng(1).normal(size=(40, 16)).astype("float32")
+    model.fit(x, y, batch_size=4, shuffle=False, verbose=0)
+    return np.linalg.norm(ops.convert_to_numpy(layer.lora_kernel_b))
+
+
+@pytest.mark.slow
+def test_loras_zero_matrix_moves_as_under_adam():
+    adam = lora_movement(keras.optimizers.Adam(1e-3, beta_2=0.95, epsilon=1e-6))
+    assert lora_movement(Lamb(1e-3)) == pytest.approx(adam, rel=0.05)
+    # Relative to its own norm, the step of a matrix that starts at zero is nothing.
+    assert lora_movement(Lamb(1e-3, adapt_lora=True)) < adam / 4

@@ -13,7 +13,8 @@ from keras import ops
 
 from keras_pe.checkpoints.report import CheckpointError
 from keras_pe.layers.transformer import drop_path_factors
-from keras_pe.training.gradient_watch import WatchedAdamW, WatchedLamb
+from keras_pe.training.gradient_watch import WatchedAdamW
+from keras_pe.training.lamb import WatchedLamb
 from keras_pe.training.run_checkpoint import RunCheckpoints, collect, restore
 from keras_pe.training.schedules import WarmupCosine
 from tests import small_models

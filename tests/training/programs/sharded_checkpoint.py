@@ -6,7 +6,7 @@ import jax
 import keras
 import numpy as np
 
-from keras_pe.training.gradient_watch import WatchedLamb
+from keras_pe.training.lamb import WatchedLamb
 from keras_pe.training.run_checkpoint import RunCheckpoints, collect, restore
 
 
