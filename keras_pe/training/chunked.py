@@ -79,13 +79,61 @@ def map_chunks(
     return tree.map_structure(lambda *parts: ops.stack(parts), *results)
 
 
-def num_chunks(batch: int | None, chunk_size: int | None) -> int:
-    """Returns how many chunks of `chunk_size` rows a batch has; 1 for no chunking."""
-    if chunk_size is None or batch is None or chunk_size >= batch:
+def num_chunks(
+    rows: int | None,
+    chunk_size: int | None,
+    replicas: int = 1,
+    training: bool = True,
+) -> int:
+    """Returns in how many chunks a batch is run; 1 for no chunking.
+
+    Args:
+        rows: rows of this replica; None where TensorFlow does not know them.
+        chunk_size: rows of a chunk, over all replicas; None for no chunking.
+        replicas: over how many replicas the batch is spread. Each runs as many chunks,
+            of its own rows.
+        training: in training the chunks must have the size asked for. An evaluation
+            keeps nothing for a backward pass: any divisor of a last, short batch
+            will do, and rows that are not known are run as they come.
+
+    Raises:
+        ValueError: in training, if the rows are not known or not divisible.
+    """
+    if chunk_size is None:
         return 1
-    if batch % chunk_size:
+    if rows is None:
+        if not training:
+            return 1
         raise ValueError(
-            f"The chunk size must divide the batch, got a batch of {batch} rows and "
-            f"chunks of {chunk_size}. Choose a divisor of {batch}."
+            f"Chunks of {chunk_size} rows need batches whose number of rows is known "
+            f"when the step is compiled, got None. Batch the tf.data dataset with "
+            f"batch(size, drop_remainder=True), or wrap a list of batches with "
+            f"keras_pe.training.distribution.static_batches."
         )
-    return batch // chunk_size
+    batch = rows * replicas
+    if chunk_size >= batch:
+        return 1
+    chunks = -(-batch // chunk_size)
+    if not training:
+        return next(count for count in range(chunks, rows + 1) if rows % count == 0)
+    if batch % chunk_size or rows % chunks:
+        raise ValueError(
+            f"The chunk size must divide the batch, and each of {replicas} replicas "
+            f"takes an equal part of a chunk: got a batch of {batch} rows and chunks "
+            f"of {chunk_size}. Choose a divisor of {batch} that is a multiple of "
+            f"{replicas}."
+        )
+    return chunks
+
+
+def add_drop_path(rows: dict[str, Any], tower: Any, batch: int) -> None:
+    """Adds a tower's stochastic-depth factors to arrays that are cut by rows."""
+    factors = tower.draw_drop_path(batch)  # (blocks, 2, batch, 1, 1)
+    if factors is not None:
+        rows["drop_path"] = ops.transpose(factors, (2, 0, 1, 3, 4))
+
+
+def take_drop_path(chunk: dict[str, Any]) -> Any:
+    """Returns a chunk's stochastic-depth factors in the blocks' layout, or None."""
+    factors = chunk.get("drop_path")
+    return None if factors is None else ops.transpose(factors, (1, 2, 0, 3, 4))

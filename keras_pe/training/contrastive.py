@@ -1,7 +1,6 @@
 """The contrastive stage as a `keras.Model`: `compile` and `fit` do the rest."""
 
-import math
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import keras
 from keras import ops
@@ -13,14 +12,33 @@ from keras_pe.losses.sigmoid import (
     chunked_sigmoid_contrastive_loss,
     sigmoid_contrastive_loss,
 )
-from keras_pe.models.core import PECore, l2_normalize
-from keras_pe.training.chunked import map_chunks, merge_rows, num_chunks
-from keras_pe.training.distribution import cross_replica_gather, replica_loss_scale
+from keras_pe.models.core import MAX_LOGIT_SCALE, PECore, l2_normalize
+from keras_pe.training.chunked import (
+    add_drop_path,
+    map_chunks,
+    merge_rows,
+    num_chunks,
+    take_drop_path,
+)
+from keras_pe.training.distribution import (
+    cross_replica_gather,
+    num_replicas,
+    replica_loss_scale,
+)
 from keras_pe.training.latest import Latest
+from keras_pe.training.pair_batches import (
+    caption_ids,
+    check_arrays,
+    check_names,
+    check_negatives,
+    check_options,
+    check_unlabelled,
+)
 
 INITIAL_SIGMOID_BIAS = -10.0  # Zhai et al. 2023: most pairs of a batch do not match
 
 
+@keras.saving.register_keras_serializable("keras_pe")
 class ContrastiveTrainer(keras.Model):
     """Trains a `PECore` on picture-caption pairs.
 
@@ -29,18 +47,26 @@ class ContrastiveTrainer(keras.Model):
     `(rows, patches)`, masks for an evenly spaced part of the batch (a sixteenth in
     the paper); with patch dropping `kept_patches`, int32 `(batch, kept)`.
 
+    The logs of a training step are those of that step; `loss` alone is the mean of an
+    epoch, as in Keras. `evaluate` and validation give means over all batches. Of a
+    model in mixed_float16 the loss is scaled as Keras does it.
+
     Args:
         model: the dual encoder; trained in place.
         loss: "softmax" (CLIP, the paper) or "sigmoid" (SigLIP).
-        max_logit_scale: the learned factor of the cosines is clamped here.
+        max_logit_scale: limit of the learned factor of the cosines, set on the model:
+            each update is followed by a clamp of the weight, whose gradient stays
+            whole. None keeps the limit of the model, but takes off the paper's 100
+            for "sigmoid", whose published scales go up to about 117.
         duplicates: equal captions in one batch: "negative" takes each as a negative
             of the others' pictures, as CLIP and the paper do; "ignore" leaves such
             pairs out of the loss.
-        loss_chunk_size: rows of the loss matrix held at once; None holds all of it.
-        image_chunk_size: pictures that go through the vision tower at once; None for
-            the whole batch. Smaller ones bound the memory, for a third more
-            arithmetic: each chunk is computed again in the backward pass.
-        text_chunk_size: texts that go through the text tower at once.
+        loss_chunk_size: rows of the loss matrix held at once, over all devices; None
+            holds all of it.
+        image_chunk_size: pictures that go through the vision tower at once, over all
+            devices; None for the whole batch. Smaller ones bound the memory, for a
+            third more arithmetic: each chunk is computed again in the backward pass.
+        text_chunk_size: texts that go through the text tower at once, likewise.
         mask_weight: factor of the mask loss; 0 for no mask regularisation. The paper
             does not say what it used; the recipes take 1.
         mask_positions: "masked" (the paper's core model) or "all" tokens are aligned.
@@ -48,7 +74,9 @@ class ContrastiveTrainer(keras.Model):
             the pooling sees; the paper does not say.
 
     Raises:
-        ValueError: if an option makes no sense.
+        ValueError: if an option makes no sense. By `fit`, if a batch has arrays that
+            nothing reads, labels, weights of samples or a single pair, or can't be
+            cut into the chunks asked for.
 
     Source: Perception Encoder, section 2.1 and table 18.
 
@@ -56,13 +84,21 @@ class ContrastiveTrainer(keras.Model):
         >>> trainer = ContrastiveTrainer(model)                       # doctest: +SKIP
         >>> trainer.compile(keras_pe.training.Lamb(2e-3))             # doctest: +SKIP
         >>> trainer.fit(batches, steps_per_epoch=1000)                # doctest: +SKIP
+        >>> trainer.model.save_to_preset("my_encoder")                # doctest: +SKIP
     """
+
+    known_arrays: tuple[str, ...] = (
+        "images",
+        "token_ids",
+        "masked_patches",
+        "kept_patches",
+    )
 
     def __init__(
         self,
         model: PECore,
         loss: Literal["softmax", "sigmoid"] = "softmax",
-        max_logit_scale: float = 100.0,
+        max_logit_scale: float | None = None,
         duplicates: Literal["negative", "ignore"] = "negative",
         loss_chunk_size: int | None = None,
         image_chunk_size: int | None = None,
@@ -72,18 +108,26 @@ class ContrastiveTrainer(keras.Model):
         mask_normed: bool = True,
         name: str | None = None,
     ) -> None:
-        super().__init__(name=name or "contrastive_trainer", autocast=False)
-        if max_logit_scale <= 1.0:
-            raise ValueError(f"max_logit_scale must be above 1, got {max_logit_scale}.")
-        if loss not in ("softmax", "sigmoid"):
-            raise ValueError(f'loss must be "softmax" or "sigmoid", got {loss!r}.')
-        if duplicates not in ("negative", "ignore"):
-            raise ValueError(
-                f'duplicates must be "negative" or "ignore", got {duplicates!r}.'
-            )
+        # The towers' policy: Keras scales the loss of a float16 model by its name.
+        super().__init__(
+            name=name or "contrastive_trainer",
+            autocast=False,
+            dtype=training_policy(model),
+        )
+        check_options(loss, duplicates, mask_positions, mask_weight)
+        for option, size in (
+            ("loss_chunk_size", loss_chunk_size),
+            ("image_chunk_size", image_chunk_size),
+            ("text_chunk_size", text_chunk_size),
+        ):
+            if size is not None and size < 1:
+                raise ValueError(f"{option}={size}: expected 1 or more, or None.")
+        if max_logit_scale is not None:
+            model.max_logit_scale = max_logit_scale
+        elif loss == "sigmoid" and model.max_logit_scale == MAX_LOGIT_SCALE:
+            model.max_logit_scale = None
         self.model = model
         self.loss_kind = loss
-        self.max_log_scale = math.log(max_logit_scale)
         self.duplicates = duplicates
         self.loss_chunk_size = loss_chunk_size
         self.image_chunk_size = image_chunk_size
@@ -100,6 +144,7 @@ class ContrastiveTrainer(keras.Model):
             hidden_dim = model.vision_encoder.hidden_dim
             self.mask_embedding = self.add_weight(
                 shape=(hidden_dim,),
+                dtype="float32",
                 initializer=keras.initializers.RandomNormal(stddev=hidden_dim**-0.5),
                 name="mask_embedding",
             )
@@ -112,21 +157,49 @@ class ContrastiveTrainer(keras.Model):
             )
         self.built = True
 
+    def build(self, inputs_shape: Any = None) -> None:
+        """Does nothing: all weights are made when the trainer is."""
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: Any = None,
+        *rest: Any,
+        **options: Any,
+    ) -> Any:
+        """Trains as `keras.Model.fit` does, after a look at arrays given whole."""
+        self._check_compiled()
+        split = options.get("validation_split") or 0.0
+        check_arrays(x, batch_size, split, self.loss_kind == "softmax")
+        history = super().fit(x, y, batch_size, *rest, **options)
+        # An average of the weights is taken before they are clamped.
+        scale = self.model.logit_scale
+        scale.assign(scale.constraint(scale))
+        return history
+
     # === Forward ===
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Returns `image_embeddings`, `text_embeddings` and, if asked, `mask_loss`."""
+        check_names(inputs, self.known_arrays)
         image_embeddings, mask_loss = self._encode_images(inputs, training)
         outputs = {
             "image_embeddings": image_embeddings,
-            "text_embeddings": self._encode_texts(inputs["token_ids"], training),
+            "text_embeddings": self._encode_texts(
+                self.model.text_encoder, inputs["token_ids"], training
+            ),
         }
         if mask_loss is not None:
             outputs["mask_loss"] = mask_loss
         return outputs
 
-    def _encode_texts(self, token_ids: Any, training: bool | None) -> Any:
-        tower = self.model.text_encoder
-        chunks = num_chunks(token_ids.shape[0], self.text_chunk_size)
+    def _num_chunks(self, x: Any, chunk_size: int | None, training: Any) -> int:
+        if isinstance(x, keras.KerasTensor):  # Keras looks at shapes alone
+            return 1
+        return num_chunks(x.shape[0], chunk_size, num_replicas(), bool(training))
+
+    def _encode_texts(self, tower: Any, token_ids: Any, training: bool | None) -> Any:
+        chunks = self._num_chunks(token_ids, self.text_chunk_size, training)
         if chunks == 1:
             return l2_normalize(tower(token_ids, training=training))
         rows = {"token_ids": token_ids}
@@ -144,7 +217,7 @@ class ContrastiveTrainer(keras.Model):
         """Returns embeddings `(batch, output_dim)` and the mask loss or None."""
         images = inputs["images"]
         masks, kept = self._checked_patches(inputs, training)
-        chunks = num_chunks(images.shape[0], self.image_chunk_size)
+        chunks = self._num_chunks(images, self.image_chunk_size, training)
         if chunks == 1:
             return self._encode_chunk(images, kept, masks, None, training)
         rows = {"images": images}
@@ -174,10 +247,15 @@ class ContrastiveTrainer(keras.Model):
         self, inputs: dict[str, Any], training: bool | None
     ) -> tuple[Any, Any]:
         """Returns masks and kept patches, each None where there are none to use."""
-        kept = inputs.get("kept_patches")
+        kept, masks = inputs.get("kept_patches"), inputs.get("masked_patches")
+        if masks is not None and not self.mask_weight:
+            raise ValueError(
+                "The batch has masked_patches, but mask_weight=0: there is no mask "
+                "regularisation. Give the trainer a mask_weight (the recipes take 1), "
+                "or leave the masks out."
+            )
         if not self.mask_weight or not training:
             return None, kept
-        masks = inputs.get("masked_patches")
         if masks is None:
             raise ValueError(
                 f"mask_weight={self.mask_weight} needs masks in every batch, got "
@@ -212,10 +290,12 @@ class ContrastiveTrainer(keras.Model):
         """
         vision = self.model.vision_encoder
         count = masks.shape[0]
-        if count is None or images.shape[0] % count:
+        if not count or images.shape[0] is None or images.shape[0] % count:
             raise ValueError(
                 f"The number of masked pictures must divide the batch, got {count} "
-                f"masks for {images.shape[0]} pictures."
+                f"masks for {images.shape[0]} pictures. A sixteenth of a batch below "
+                f"16 is none: mask a larger share, or take a larger batch; on "
+                f"TensorFlow batch with drop_remainder=True."
             )
         # Evenly spaced rows: where the batch is sharded, each device masks its own.
         each = images.shape[0] // count
@@ -239,13 +319,8 @@ class ContrastiveTrainer(keras.Model):
 
     # === Loss ===
     def logit_scale(self) -> Any:
-        """Returns the factor of the cosines, clamped.
-
-        The clamp is part of the graph: at the limit the gradient is zero, and an
-        optimiser step can overshoot it only until the next clamp.
-        """
-        log_scale = ops.convert_to_tensor(self.model.logit_scale)
-        return ops.exp(ops.minimum(log_scale, self.max_log_scale))
+        """Returns the factor of the cosines, never above the limit, gradient kept."""
+        return self.model.clamped_logit_scale()
 
     def compute_loss(
         self,
@@ -255,15 +330,42 @@ class ContrastiveTrainer(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
+        self._check_step(y, y_pred, sample_weight, training)
         scale = self.logit_scale()
         contrastive = self._contrastive_loss(x, y_pred, scale)
-        self.contrastive_metric.update_state(contrastive)
-        self.scale_metric.update_state(scale)
+        rows = ops.shape(y_pred["image_embeddings"])[0]
+        report(self.contrastive_metric, contrastive, rows, training)
+        report(self.scale_metric, scale, rows, training)
         total = contrastive
         if self.mask_metric is not None and "mask_loss" in y_pred:
-            self.mask_metric.update_state(y_pred["mask_loss"])
+            report(self.mask_metric, y_pred["mask_loss"], rows, training)
             total = total + self.mask_weight * y_pred["mask_loss"]
+        for added in self.losses:  # by `add_loss`, or of a regulariser
+            total = total + ops.sum(ops.cast(added, total.dtype))
         return total * replica_loss_scale()
+
+    def _check_compiled(self) -> None:
+        if self._compile_loss is not None or self._compile_metrics is not None:
+            raise ValueError(
+                f"{self.name} has a loss and metrics of its own; those given to "
+                f"compile would not be used. Compile with an optimizer alone."
+            )
+
+    def _check_step(
+        self, y: Any, y_pred: Any, sample_weight: Any, training: bool
+    ) -> None:
+        """Refuses, when the step is traced, what would be left out in silence."""
+        self._check_compiled()
+        check_unlabelled(y, sample_weight)
+        if training and self.loss_kind == "softmax":
+            check_negatives(y_pred["image_embeddings"].shape[0])
+        halves = {v.path for v in self.trainable_variables if v.dtype == "float16"}
+        if training and halves:
+            raise ValueError(
+                f"Weights in float16 can't be trained: {len(halves)} of them, such as "
+                f"{min(halves)}, would lose most updates. Build the model with "
+                f'dtype="mixed_float16", or better "mixed_bfloat16".'
+            )
 
     def _contrastive_loss(self, x: Any, y_pred: Any, scale: Any) -> Any:
         arguments = [y_pred["image_embeddings"], y_pred["text_embeddings"], scale]
@@ -275,7 +377,7 @@ class ContrastiveTrainer(keras.Model):
             options["duplicates"] = "ignore"
             options["caption_ids"] = caption_ids(x["token_ids"])
         if self.loss_chunk_size is not None:
-            options["chunk_size"] = self.loss_chunk_size
+            options["chunk_size"] = self._loss_rows()
         if self.loss_kind == "sigmoid":
             arguments.append(ops.convert_to_tensor(self.logit_bias))
             if self.loss_chunk_size is None:
@@ -285,27 +387,46 @@ class ContrastiveTrainer(keras.Model):
             return softmax_contrastive_loss(*arguments, **options)
         return chunked_softmax_contrastive_loss(*arguments, **options)
 
+    def _loss_rows(self) -> int:
+        """Returns the rows of the loss matrix that this replica holds at once."""
+        assert self.loss_chunk_size is not None
+        return max(self.loss_chunk_size // num_replicas(), 1)
 
-def caption_ids(token_ids: Any) -> Any:  # (batch, tokens) int32
-    """Returns a number a caption: equal captions get equal ones.
+    # === Saving ===
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "model": keras.saving.serialize_keras_object(self.model),
+            "loss": self.loss_kind,
+            "duplicates": self.duplicates,
+            "loss_chunk_size": self.loss_chunk_size,
+            "image_chunk_size": self.image_chunk_size,
+            "text_chunk_size": self.text_chunk_size,
+            "mask_weight": self.mask_weight,
+            "mask_positions": self.mask_positions,
+            "mask_normed": self.mask_normed,
+        }
 
-    A polynomial hash that wraps around in int32; two different captions of a batch
-    of 131,072 collide about twice in total, which leaves out two pairs in 17 billion.
-    """
-    powers = [pow(1_000_003, i, 2**32) for i in range(token_ids.shape[1])]
-    signed = [p - 2**32 if p >= 2**31 else p for p in powers]
-    weights = ops.convert_to_tensor(signed, "int32")
-    return ops.sum(ops.cast(token_ids, "int32") * weights, axis=-1)
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        config = dict(config)
+        for name in ("model", "student", "teacher"):
+            if name in config:
+                config[name] = keras.saving.deserialize_keras_object(config[name])
+        return cls(**config)
 
 
-def add_drop_path(rows: dict[str, Any], tower: Any, batch: int) -> None:
-    """Adds a tower's stochastic-depth factors to arrays that are cut by rows."""
-    factors = tower.draw_drop_path(batch)  # (blocks, 2, batch, 1, 1)
-    if factors is not None:
-        rows["drop_path"] = ops.transpose(factors, (2, 0, 1, 3, 4))
+def training_policy(model: PECore) -> str:
+    """Returns the name of the dtype policy that a model is trained under."""
+    names = [
+        tower.dtype_policy.name for tower in (model.vision_encoder, model.text_encoder)
+    ]
+    return "mixed_float16" if "mixed_float16" in names else names[0]
 
 
-def take_drop_path(chunk: dict[str, Any]) -> Any:
-    """Returns a chunk's stochastic-depth factors in the blocks' layout, or None."""
-    factors = chunk.get("drop_path")
-    return None if factors is None else ops.transpose(factors, (1, 2, 0, 3, 4))
+def report(metric: Latest, value: Any, rows: Any, training: bool) -> None:
+    """Takes a training step's value, or adds that of an evaluation's batch."""
+    if training:
+        metric.update_state(value)
+    else:
+        metric.add(value, rows)

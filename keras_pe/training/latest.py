@@ -26,9 +26,14 @@ class Latest(keras.metrics.Metric):
 
     def __init__(self, name: str) -> None:
         super().__init__(name=name)
-        # Sums over replicas, as Keras' own means are.
-        self.total = self.add_variable(shape=(), initializer="zeros", name="total")
-        self.count = self.add_variable(shape=(), initializer="zeros", name="count")
+        # Not "sum", Keras' default: replicas of TensorFlow assign old value + new, and
+        # the sum over replicas of that counts the old value several times.
+        self.total, self.count = (
+            self.add_variable(
+                shape=(), initializer="zeros", aggregation="mean", name=name
+            )
+            for name in ("total", "count")
+        )
 
     def update_state(self, value: Any, sample_weight: Any = None) -> None:
         """Takes the value of a training step in place of those before."""

@@ -105,9 +105,12 @@ def test_mask_loss_and_contrastive_loss_are_disjoint():
     assert all(np.abs(gradients[path]).max() > 0.0 for path in blocks)
     assert np.abs(gradients["contrastive_trainer/mask_embedding"]).max() > 0.0
 
-    # And the other way round: with masks of weight zero nothing changes.
-    with_masks = loss_and_gradients(trainer(), batch(masks=4))
-    assert_same(with_masks, loss_and_gradients(trainer(), batch()), 1e-7)
+    # And the other way round: the contrastive loss does not see the masks.
+    both = trainer(mask_weight=1.0)
+    both.compile(keras.optimizers.SGD(0.0))
+    logs = both.train_on_batch(batch(masks=4), return_dict=True)
+    plain, _ = loss_and_gradients(trainer(), batch())
+    assert float(logs["contrastive_loss"]) == pytest.approx(plain, rel=1e-6)
 
 
 def test_nothing_masked_of_a_picture_is_no_loss():
@@ -156,14 +159,65 @@ def test_fit_reports_what_it_does():
     assert float(logs["logit_scale"]) == pytest.approx(min(scale, 100.0), rel=1e-5)
 
 
-@pytest.mark.slow
-def test_logit_scale_is_clamped():
+def scale_after(start, rate, steps=1, **options):
+    """Returns the logarithm of the scale after steps on random pairs."""
     model = trainer(max_logit_scale=50.0)
-    model.model.logit_scale.assign(10.0)
+    model.model.vision_encoder.trainable = False
+    model.model.text_encoder.trainable = False
+    model.model.logit_scale.assign(start)
+    model.compile(keras.optimizers.SGD(rate, **options))
+    for _ in range(steps):
+        model.train_on_batch(batch())
+    return float(ops.convert_to_numpy(model.model.logit_scale))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", [np.log(50.0), 10.0])
+def test_logit_scale_comes_down_from_its_limit_and_from_beyond(start):
+    """The pairs are random: a lower scale is better, whatever the limit."""
+    model = trainer(max_logit_scale=50.0)
+    model.model.logit_scale.assign(start)
     assert float(ops.convert_to_numpy(model.logit_scale())) == pytest.approx(50.0)
     _, gradients = loss_and_gradients(model, batch())
-    (scale,) = [p for p in gradients if p.endswith("logit_scale")]
-    assert gradients[scale] == 0.0
+    (path,) = [p for p in gradients if p.endswith("logit_scale")]
+    free = trainer(max_logit_scale=1e6)
+    free.model.logit_scale.assign(np.log(50.0))
+    _, whole = loss_and_gradients(free, batch())
+    assert gradients[path] == pytest.approx(whole[path], rel=1e-4)
+    assert gradients[path] > 0.0
+    assert scale_after(start, 0.01, steps=3) < np.log(50.0) - 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options", [{}, {"gradient_accumulation_steps": 2}], ids=["plain", "accumulated"]
+)
+def test_no_update_carries_the_logit_scale_beyond_its_limit(options):
+    # Against the gradient: up.
+    after = scale_after(np.log(49.9), -1.0, steps=2, **options)
+    assert after == pytest.approx(np.log(50.0), abs=1e-6)
+
+
+@pytest.mark.slow
+def test_an_average_of_the_weights_is_not_beyond_the_limit_either():
+    model = trainer(max_logit_scale=50.0)
+    model.model.logit_scale.assign(np.log(50.0))
+    # Upwards, and each average is made before the clamp.
+    model.compile(keras.optimizers.SGD(-0.1, use_ema=True, ema_momentum=0.5))
+    model.fit(batch(), batch_size=BATCH, epochs=2, verbose=0)
+    found = float(ops.convert_to_numpy(model.model.logit_scale))
+    assert found == pytest.approx(np.log(50.0), abs=1e-6)
+
+
+def test_the_limit_is_the_models_and_the_sigmoid_loss_has_none():
+    assert trainer().model.max_logit_scale == 100.0
+    assert trainer(max_logit_scale=30.0).model.max_logit_scale == 30.0
+    sigmoid = trainer(loss="sigmoid")
+    sigmoid.model.logit_scale.assign(np.log(117.3))
+    scale = float(ops.convert_to_numpy(sigmoid.logit_scale()))
+    assert scale == pytest.approx(117.3, rel=1e-5)
+    limited = trainer(loss="sigmoid", max_logit_scale=20.0)
+    assert limited.model.max_logit_scale == 20.0
 
 
 @pytest.mark.slow
@@ -190,6 +244,10 @@ def test_caption_ids_tell_captions_apart():
         ({"max_logit_scale": 0.5}, "above 1"),
         ({"loss": "hinge"}, "softmax"),
         ({"duplicates": "drop"}, "ignore"),
+        ({"mask_positions": "some"}, "mask_positions"),
+        ({"mask_weight": -1.0}, "0 or more"),
+        ({"mask_weight": float("nan")}, "0 or more"),
+        ({"image_chunk_size": 0}, "image_chunk_size=0: expected 1"),
     ],
 )
 def test_options_that_make_no_sense(options, message):
@@ -213,6 +271,18 @@ def test_options_that_make_no_sense(options, message):
             {"masked_patches": np.zeros((3, 16), bool)},
             "must divide the batch",
         ),
+        (
+            {"mask_weight": 1.0},
+            {"masked_patches": np.zeros((0, 16), bool)},
+            "A sixteenth of a batch below 16 is none",
+        ),
+        ({}, {"masked_patches": np.zeros((4, 16), bool)}, "but mask_weight=0"),
+        (
+            {"mask_weight": 1.0},
+            {"masked_patch": np.zeros((4, 16), bool)},
+            "Did you mean masked_patches",
+        ),
+        ({}, {"captions": np.zeros(16)}, "'captions', which nothing reads"),
     ],
 )
 def test_batches_that_do_not_fit(options, extra, message):
