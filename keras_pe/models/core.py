@@ -144,11 +144,34 @@ class PECore(keras.Model):
         }
 
     def compute_output_shape(self, inputs_shape: Any, **shapes: Any) -> Any:
+        rows = None if inputs_shape is None else inputs_shape["images"][0]
         return {
-            "image_embeddings": (inputs_shape["images"][0], self.output_dim),
-            "text_embeddings": (inputs_shape["token_ids"][0], self.output_dim),
+            "image_embeddings": (rows, self.output_dim),
+            "text_embeddings": (rows, self.output_dim),
             "logit_scale": (),
         }
+
+    def compute_loss(self, *arguments: Any, **options: Any) -> Any:
+        if self._compile_loss is None and not self.losses:
+            raise ValueError(
+                "PECore has no loss of its own. Train it in "
+                "keras_pe.training.ContrastiveTrainer(model), or give compile a loss."
+            )
+        return super().compute_loss(*arguments, **options)
+
+    def load_weights(self, filepath: Any, **options: Any) -> None:
+        """Loads what `save_weights` wrote, as `keras.Model.load_weights` does.
+
+        Raises:
+            ValueError: if the file is another model's, such as a trainer's.
+        """
+        if str(filepath).endswith(".weights.h5") and _holds_a_trainer(filepath):
+            raise ValueError(
+                f"{filepath} holds a trainer, not a PECore. Save the model alone with "
+                f"trainer.model.save_weights(...) or save_to_preset(...); or load this "
+                f"file into such a trainer and take its model."
+            )
+        super().load_weights(filepath, **options)
 
     # === Inference ===
     def predict_step(self, *arguments: Any) -> Any:
@@ -316,3 +339,10 @@ class PECore(keras.Model):
 
 def _with_one_scale(outputs: dict[str, Any]) -> dict[str, np.ndarray]:
     return {**outputs, "logit_scale": np.asarray(outputs["logit_scale"])[0]}
+
+
+def _holds_a_trainer(path: Any) -> bool:
+    import h5py  # Keras needs it
+
+    with h5py.File(path, "r") as file:
+        return any(name.startswith("pe_core") for name in file.get("layers", ()))

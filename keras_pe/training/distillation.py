@@ -123,11 +123,12 @@ class DistillationTrainer(ContrastiveTrainer):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        for option in ("loss", "duplicates", "mask_weight"):
+        student = config.pop("model")
+        for option in ("loss", "duplicates", "mask_weight"):  # fixed here
             del config[option]
         return {
             **config,
-            "student": config.pop("model"),
+            "student": student,
             "teacher": keras.saving.serialize_keras_object(self.teacher),
             "teacher_logit_scale": self.teacher_logit_scale,
             "image_size": self.image_size,

@@ -2,7 +2,8 @@
 
 Counted are the matrix products, a multiply-add as two operations; norms, activations,
 softmax and RoPE are left out, as is usual (they are about a per cent). The paper and
-timm count multiply-adds instead: half of these numbers.
+timm count multiply-adds instead, half of these numbers, and the paper's budgets are
+those of the forward pass alone: `TrainingPlan.forward_multiply_adds`.
 """
 
 import dataclasses

@@ -16,7 +16,8 @@ class StopOnNonFinite(keras.callbacks.Callback):
 
     With an optimizer that watches gradients (`keras_pe.training.Lamb` or any class
     with `GradientWatch`) the update of that step was not applied: the weights are
-    those of the step before.
+    those of the step before. A scaled loss (mixed_float16) whose gradients overflow
+    ends nothing: the step is left out, and the scale is halved.
 
     Raises:
         NonFiniteError: from `fit`, with the step and the tensor.
@@ -30,7 +31,9 @@ class StopOnNonFinite(keras.callbacks.Callback):
         self.step += 1
         index = optimizer_number(self.model, "first_non_finite")
         if index is not None and index >= 0:
-            path = self.model.optimizer.watched_paths[int(index)]
+            optimizer = self.model.optimizer
+            optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+            path = optimizer.watched_paths[int(index)]
             raise NonFiniteError(
                 f"Step {self.step}: the gradient of {path} is not finite"
                 f"{self._losses(logs)}. The update was not applied. {self._weights()}"

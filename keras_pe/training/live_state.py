@@ -20,7 +20,9 @@ def optimizer_number(trainer: keras.Model, name: str) -> float | None:
     Returns:
         None for an optimizer without it.
     """
-    variable = getattr(trainer.optimizer, name, None)
+    # Where the loss is scaled, another optimizer is inside.
+    inner = getattr(trainer.optimizer, "inner_optimizer", trainer.optimizer)
+    variable = getattr(inner, name, None)
     if variable is None:
         return None
     state = getattr(trainer, "_jax_state", None)

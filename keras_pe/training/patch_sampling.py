@@ -28,7 +28,8 @@ def masked_patches(
         bool `(rows, patches)`, true where masked.
 
     Raises:
-        ValueError: if the ratio leaves nothing masked or nothing visible.
+        ValueError: if the ratio leaves nothing masked or nothing visible, or there is
+            no picture to mask.
 
     Source: Perception Encoder, section 2.1 and table 18.
 
@@ -37,6 +38,12 @@ def masked_patches(
         >>> masked_patches(2, (5, 5), 0.4, rng).sum(axis=1).tolist()
         [10, 10]
     """
+    if rows < 1 or block < 1:
+        raise ValueError(
+            f"Masks are for one picture or more, in blocks of a patch or more, got "
+            f"rows={rows} and block={block}. A sixteenth of a batch below 16 is none: "
+            f"mask a larger share of the pictures, or take a larger batch."
+        )
     height, width = grid
     patches = height * width
     wanted = round(ratio * patches)

@@ -90,8 +90,26 @@ class TrainingPlan:
 
     @property
     def training_flops(self) -> int:
-        """Operations of the whole run, three forward passes a pair."""
+        """Operations of the whole run, three forward passes a pair.
+
+        A multiply-add is two. See `forward_multiply_adds` for the paper's count.
+        """
         return sum(stage.samples * stage.training_flops for stage in self.stages)
+
+    @property
+    def forward_multiply_adds(self) -> int:
+        """Multiply-adds of both towers' forward passes: the FLOPs of the paper.
+
+        Its figure 2 counts neither the backward pass nor a multiply-add as two
+        operations: a sixth of `training_flops`, but for masks and loss.
+        """
+        return (
+            sum(
+                stage.samples * (stage.image_forward_flops + stage.text_forward_flops)
+                for stage in self.stages
+            )
+            // 2
+        )
 
     @property
     def executed_flops(self) -> int:
@@ -122,8 +140,11 @@ class TrainingPlan:
             f"{self.samples / 1e9:,.1f} B samples in {self.steps:,} steps of "
             f"{self.batch_size:,}, on {self.num_devices:,} devices "
             f"({self.batch_size // self.num_devices:,} rows each)\n"
-            f"{self.training_flops / 1e21:,.1f} ZFLOP of training "
-            f"({self.executed_flops / 1e21:,.1f} with what is computed again)\n"
+            f"{self.training_flops / 1e21:,.4g} ZFLOP of training: three passes, a "
+            f"multiply-add as two ({self.executed_flops / 1e21:,.4g} with what is "
+            f"computed again)\n"
+            f"{self.forward_multiply_adds / 1e21:,.4g} ZFLOP as the paper counts: "
+            f"multiply-adds of the forward pass\n"
             f"{self.precision}, weights {how}"
         )
 
@@ -268,6 +289,11 @@ def plan_training(
         raise ValueError(
             f"The batch must divide over the devices, got a batch of {batch_size} and "
             f"{num_devices} devices."
+        )
+    if mask_every is not None and not 0 < mask_every <= batch_size:
+        raise ValueError(
+            f"One picture in {mask_every} of a batch of {batch_size} is none: there "
+            f"is nothing to mask. Take a larger batch, or mask more of it."
         )
     with without_allocation():
         model = PECore(

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,9 @@ class RunLog(keras.callbacks.Callback):
 class Table:
     """A CSV file that grows by rows and survives a kill between any two.
 
+    A file that something else has damaged stops no run: it is set aside, and what can
+    be read of it is kept.
+
     Args:
         path: the file.
         columns: names of the columns; the first is the step.
@@ -134,14 +138,17 @@ class Table:
 
     def __init__(self, path: Path, columns: tuple[str, ...], first_step: int) -> None:
         self.columns = columns
-        kept = []
+        kept: list[dict[str, str]] = []
         if path.exists():
-            with path.open(newline="") as stream:
-                for row in csv.DictReader(stream):
-                    # A kill can leave half a line at the end.
-                    whole = None not in row.values() and row[columns[0]].isdigit()
-                    if whole and int(row[columns[0]]) <= first_step:
-                        kept.append(row)
+            rows, damage = read_rows(path, columns)
+            kept = [row for row in rows if int(row[columns[0]]) <= first_step]
+            if damage:
+                warnings.warn(
+                    f"{path} is damaged ({damage}). It is set aside as "
+                    f"{set_aside(path).name}; {len(kept)} of its rows are kept, and "
+                    f"the run goes on.",
+                    stacklevel=2,
+                )
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, columns, extrasaction="ignore")
         writer.writeheader()
@@ -162,6 +169,53 @@ class Table:
     def close(self) -> None:
         """Closes the file."""
         self.stream.close()
+
+
+def read_rows(
+    path: Path, columns: tuple[str, ...]
+) -> tuple[list[dict[str, str]], str | None]:
+    """Returns the rows of a table that are whole, and what is wrong with the others.
+
+    Half a line at the end is nothing wrong: a kill leaves one.
+    """
+    text = path.read_bytes().decode("utf-8", errors="replace")
+    lines = text.replace("\0", "\N{REPLACEMENT CHARACTER}").splitlines()
+    found, damage = [], None
+    for number, line in enumerate(lines, start=1):
+        cells = next(csv.reader([line]), [])
+        if number == 1:
+            heading = cells
+            if columns[0] not in heading:
+                return [], f"its first line has no column {columns[0]}"
+            continue
+        row = dict(zip(heading, cells, strict=False))
+        if len(cells) == len(heading) and _is_numbers(row, columns[0]):
+            found.append(row)
+        elif number < len(lines):
+            damage = damage or f"line {number} is no row of numbers"
+    if not lines:
+        damage = "it is empty"
+    return found, damage
+
+
+def _is_numbers(row: dict[str, str], step: str) -> bool:
+    try:
+        for cell in row.values():
+            float(cell or 0)
+        return int(row[step]) >= 0
+    except ValueError:
+        return False
+
+
+def set_aside(path: Path) -> Path:
+    """Renames a file to the first free name of `NAME.damaged`, `NAME.damaged_2`..."""
+    number = 1
+    while True:
+        ending = ".damaged" if number == 1 else f".damaged_{number}"
+        aside = path.with_name(path.name + ending)
+        if not aside.exists():
+            return path.rename(aside)
+        number += 1
 
 
 class EventFile:
@@ -212,6 +266,7 @@ class EventFile:
 
 def learning_rate(optimizer: Any, step: int) -> float:
     """Returns the rate that a step used."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # scales the loss
     schedule = optimizer._learning_rate
     if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
         return float(schedule(step))

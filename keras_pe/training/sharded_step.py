@@ -124,6 +124,9 @@ def step_inputs(
 
     Returns:
         `(shape, dtype)` by name.
+
+    Raises:
+        ValueError: if the batch is too small for a masked picture.
     """
     patches = (image_size // vision["patch_size"]) ** 2
     inputs: Inputs = {
@@ -131,6 +134,11 @@ def step_inputs(
         "token_ids": ((batch_size, text["context_length"]), "int32"),
     }
     if mask_every is not None:
+        if not batch_size // mask_every:
+            raise ValueError(
+                f"One picture in {mask_every} of a batch of {batch_size} is none: "
+                f"there is nothing to mask. Take a larger batch, or mask more of it."
+            )
         inputs["masked_patches"] = ((batch_size // mask_every, patches), "bool")
     if keep_patches < 1.0:
         kept = round(patches * keep_patches)

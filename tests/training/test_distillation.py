@@ -83,6 +83,58 @@ def test_the_student_may_see_smaller_pictures():
 
 
 @pytest.mark.slow
+def test_the_teacher_computes_in_the_students_precision():
+    keras.utils.set_random_seed(0)
+    student = core(num_layers=1, dtype="mixed_bfloat16")
+    teacher = perturb(core(hidden_dim=48), seed=3)
+    trainer = DistillationTrainer(student, teacher)
+    towers = (trainer.teacher.vision_encoder, trainer.teacher.text_encoder)
+    assert [tower.compute_dtype for tower in towers] == ["bfloat16"] * 2
+    assert not trainer.teacher.trainable_variables
+    found = trainer({k: ops.convert_to_tensor(v) for k, v in batch().items()})
+    ours = ops.convert_to_numpy(found["teacher_image_embeddings"])
+    wanted = ops.convert_to_numpy(teacher(batch())["image_embeddings"])
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, wanted, atol=2e-2)  # eight bits
+    assert np.abs(ours - wanted).max() > 1e-5
+    kept = DistillationTrainer(student, teacher, teacher_dtype="float32")
+    assert kept.teacher is teacher
+
+
+class Seen(keras.layers.Layer):
+    """Stands in front of a tower's blocks and notes how many rows come by."""
+
+    def __init__(self, tower):
+        super().__init__()
+        self.tower, self.rows = tower, []
+
+    def call(self, x, training=None):
+        self.rows.append(x.shape[0])
+        return self.tower(x, training=training)
+
+
+@pytest.mark.slow
+def test_the_teacher_runs_in_the_chunks_of_the_student():
+    student, teacher = models()
+    trainer = DistillationTrainer(
+        student, teacher, image_chunk_size=2, text_chunk_size=4
+    )
+    tensors = {k: ops.convert_to_tensor(v) for k, v in batch().items()}
+    for tower, name, chunk, rows in (
+        (teacher.vision_encoder, "images", 2, {2}),
+        (teacher.text_encoder, "token_ids", 4, {4}),
+    ):
+        seen = Seen(tower)
+        found = trainer._taught(seen, tensors[name], chunk, True)
+        assert set(seen.rows) == rows
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(found),
+            ops.convert_to_numpy(trainer._taught(tower, tensors[name], None, True)),
+            atol=1e-6,
+        )
+
+
+@pytest.mark.slow
 def test_options_that_make_no_sense():
     student, teacher = models()
     with pytest.raises(ValueError, match="same model"):

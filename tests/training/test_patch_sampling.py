@@ -40,3 +40,8 @@ def test_nothing_left_is_refused():
         masked_patches(1, (1, 1), 0.4, rng)
     with pytest.raises(ValueError, match="at least one"):
         kept_patches(1, 16, 0.0, rng)
+    # A sixteenth of a batch of 15.
+    with pytest.raises(ValueError, match="rows=0 and block=1"):
+        masked_patches(15 // 16, (4, 4), 0.4, rng)
+    with pytest.raises(ValueError, match="block=0"):
+        masked_patches(1, (4, 4), 0.4, rng, block=0)

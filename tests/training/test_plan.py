@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_pe import PECore
+from keras_pe.models.variants import text_config, vision_config
 from keras_pe.training.flops import loss_flops, text_flops, vision_flops
 from keras_pe.training.plan import plan_training
 from keras_pe.training.unallocated import without_allocation
@@ -67,6 +68,30 @@ def test_published_sizes(name, steps, size, sharding, millions, vision, gmacs):
     text = str(plan)
     assert f"{millions:,.2f} M parameters" in text
     assert f"{steps:,} steps of 131,072, on 256 devices (512 rows each)" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stages", "zflop"),
+    [
+        # Figure 2, steps 1 and 5: L/14 without the pooling block. Which text tower
+        # the ablation had is not published; this one is that of the final model.
+        ([(224, 12e9)], 1.0),
+        ([(98, 10e9), (154, 8e9), (224, 4e9), (336, 2e9)], 1.2),
+    ],
+)
+def test_budgets_of_the_papers_ablation(stages, zflop):
+    plan = plan_training(
+        {**vision_config("PE-Core-L14-336"), "pooling": "token"},
+        text_config("PE-Core-L14-336"),
+        stages=[(size, int(samples)) for size, samples in stages],
+        batch_size=32_768,
+    )
+    found = plan.forward_multiply_adds / 1e21
+    assert found == pytest.approx(zflop, rel=0.16)
+    assert plan.training_flops == pytest.approx(6 * found * 1e21, rel=1e-3)
+    assert f"{found:,.4g} ZFLOP as the paper counts" in str(plan)
+    assert f"{plan.training_flops / 1e21:,.4g} ZFLOP of training" in str(plan)
 
 
 # === Operations ===
@@ -206,6 +231,7 @@ def test_an_error_inside_leaves_keras_as_it_was():
             {"num_devices": 4, "pieces": 3, "sharding": "parameters"},
             "3 pieces for 4 devices",
         ),
+        ({"mask_every": 17}, "One picture in 17 of a batch of 16 is none"),
         ({"stages": [(20, 320)]}, "is no multiple of the patch|whole patches"),
     ],
 )

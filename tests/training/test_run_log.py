@@ -50,6 +50,32 @@ def test_half_a_row_is_dropped(tmp_path, cut):
     assert rows(path)[-1]["loss"] == "2.0"
 
 
+@pytest.mark.parametrize(
+    ("damage", "kept"),
+    [
+        (lambda whole: whole.replace(b"2,1.0", b"2,\xff\xfe"), ["1", "3"]),
+        (lambda whole: whole.replace(b"2,1.0", b"2,1.0\0"), ["1", "3"]),
+        (lambda whole: whole.replace(b"2,1.0", b"2,text"), ["1", "3"]),
+        (lambda whole: whole.replace(b"2,1.0", b"2"), ["1", "3"]),
+        (lambda whole: whole.replace(b"step", b"\x93tep"), []),
+        (lambda whole: b"", []),
+        (lambda whole: whole.decode().encode("utf-16"), []),
+    ],
+)
+def test_a_damaged_table_is_set_aside_and_the_run_goes_on(tmp_path, damage, kept):
+    path = tmp_path / "steps.csv"
+    table(path, 0, 3)
+    broken = damage(path.read_bytes())
+    path.write_bytes(broken)
+    with pytest.warns(UserWarning, match=r"set aside as steps\.csv\.damaged; "):
+        table(path, 3, 4)
+    assert [row["step"] for row in rows(path)] == [*kept, "4"]
+    assert (tmp_path / "steps.csv.damaged").read_bytes() == broken
+    path.write_bytes(broken)
+    with pytest.warns(UserWarning, match=r"steps\.csv\.damaged_2"):
+        table(path, 3, 4)
+
+
 def test_rows_are_readable_while_the_table_is_open(tmp_path):
     open_table = Table(tmp_path / "steps.csv", ("step", "loss"), 0)
     open_table.add({"step": 1, "loss": None})
@@ -108,3 +134,5 @@ def test_learning_rate_of_a_schedule_and_of_a_number():
     schedule = WarmupLinear(1.0, 2, 10)
     assert learning_rate(keras.optimizers.SGD(schedule), 0) == float(schedule(0))
     assert learning_rate(keras.optimizers.SGD(0.25), 7) == 0.25
+    scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(schedule))
+    assert learning_rate(scaled, 1) == float(schedule(1)) != 0.0
