@@ -10,6 +10,7 @@ from PIL import Image
 
 from keras_pe import PECore, PEImageConverter, PETokenizer
 from keras_pe.evaluation.zero_shot import ZeroShotClassifier
+from keras_pe.exact_interval import constant_limits
 from keras_pe.finite import check_finite
 from recipes.emoji_data.captions import class_prompts
 from recipes.emoji_data.shards import load_arrays
@@ -35,7 +36,9 @@ class Score:
 
 
 def bootstrap(hits: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """Returns the mean of hits and its 95 % interval."""
+    """Returns the mean of hits and its 95 % interval, exact if all are alike."""
+    if hits.min() == hits.max():
+        return float(hits[0]), *constant_limits(float(hits[0]), len(hits))
     rng = np.random.default_rng(seed)
     draws = rng.integers(0, len(hits), (RESAMPLES, len(hits)))
     low, high = np.quantile(hits[draws].mean(axis=1), [0.025, 0.975])

@@ -2,7 +2,8 @@
 
 Drawing n pictures with replacement is drawing from a multinomial distribution over
 *kinds* of pictures, where pictures are of one kind if they count alike. There are few
-kinds, so thousands of draws cost milliseconds and no memory.
+kinds, so thousands of draws cost milliseconds and no memory. Where all pictures score
+alike, draws show no width and the interval is the exact one.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from keras_pe.exact_interval import LEVEL, class_mean_limits, constant_limits
+from keras_pe.finite import check_finite
+
 NUM_RESAMPLES = 2000
-LEVEL = 0.95
 _CHUNK = 1 << 22  # counts drawn at once
 
 
@@ -23,7 +26,8 @@ class Score:
 
     Attributes:
         value: the share, 0 to 1.
-        low: lower end of the bootstrap 95 % interval over pictures.
+        low: lower end of the 95 % interval over pictures: by bootstrap, or exact where
+            all of them score alike.
         high: upper end.
         count: how many pictures or texts it is a share of.
     """
@@ -62,18 +66,24 @@ def mean_score(
     Example:
         >>> print(mean_score(np.array([True] * 60 + [False] * 40)))
         60.0 [50.0, 70.0]
+        >>> print(mean_score(np.zeros(130, bool)))
+        0.0 [0.0, 2.8]
     """
-    hits = np.asarray(hits, "int64")
+    hits = check_finite(hits, "hits", "sample").astype("int64")
     _check(len(hits), num_resamples)
     places = np.arange(len(hits)) if pictures is None else np.asarray(pictures)
     _, owner = np.unique(places, return_inverse=True)
     of_picture = np.stack([np.bincount(owner, hits), np.bincount(owner)], axis=1)
+    share_of_picture = of_picture[:, 0] / of_picture[:, 1]
+    value = float(hits.mean())
+    if (share_of_picture == share_of_picture[0]).all():
+        return Score(value, *constant_limits(value, len(of_picture)), len(hits))
     kinds, counts = np.unique(of_picture, axis=0, return_counts=True)
     shares = [
         (drawn @ kinds[:, 0]) / (drawn @ kinds[:, 1])
         for drawn in _draws(counts, seed, num_resamples)
     ]
-    return _score(float(hits.mean()), shares, len(hits))
+    return _score(value, shares, len(hits))
 
 
 def class_mean_score(
@@ -101,9 +111,14 @@ def class_mean_score(
         >>> class_mean_score(hits, np.array([0, 0, 0, 1])).value
         0.5
     """
-    hits = np.asarray(hits, "int64")
+    hits = check_finite(hits, "hits", "sample").astype("int64")
     _check(len(hits), num_resamples)
     classes, place = np.unique(labels, return_inverse=True)
+    sizes = np.bincount(place)
+    recalls = np.bincount(place, hits) / sizes
+    if np.isin(recalls, (0.0, 1.0)).all():  # all pictures of a class score alike
+        limits = class_mean_limits(recalls, sizes)
+        return Score(float(recalls.mean()), *limits, len(hits))
     # Kinds: the misses of all classes, then the hits of all classes.
     counts = np.bincount(place + len(classes) * hits, minlength=2 * len(classes))
 

@@ -95,7 +95,8 @@ class EvaluationResult:
             )
         versions = ", ".join(f"{k} {v}" for k, v in self.versions.items())
         lines += [
-            f"in per cent; bootstrap 95 % intervals over pictures, seed {self.seed}",
+            "in per cent; 95 % intervals over pictures: bootstrap, seed "
+            f"{self.seed}, or exact where all score alike",
             f"weights {self.weights_hash[:16]}, data {self.data_hash[:16]}",
             versions,
         ]

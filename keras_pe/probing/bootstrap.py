@@ -4,8 +4,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from keras_pe.exact_interval import constant_limits
+from keras_pe.finite import check_finite
+
 # From means of the samples' statistics, (..., statistics), to scores (...,).
 Score = Callable[[np.ndarray], np.ndarray]
+
+
+_ROUNDING = 1e-9
 
 
 def bootstrap_scores(  # statistics: (samples, statistics)
@@ -31,11 +37,15 @@ def bootstrap_scores(  # statistics: (samples, statistics)
     Returns:
         float64 `(repeats,)`.
 
+    Raises:
+        NonFiniteError: naming the first sample whose statistics are none.
+
     Example:
         >>> correct = np.array([[1.0], [0.0], [1.0], [1.0]])
         >>> bootstrap_scores(correct, lambda means: means[..., 0], repeats=3).shape
         (3,)
     """
+    statistics = check_finite(statistics, "statistics", "sample")
     rng = np.random.default_rng(seed)
     sums = np.zeros((repeats, statistics.shape[1]))
     weight = np.zeros((repeats, 1))
@@ -44,11 +54,44 @@ def bootstrap_scores(  # statistics: (samples, statistics)
         weights = rng.poisson(1.0, (repeats, len(chunk))).astype("float64")
         sums += weights @ chunk
         weight += weights.sum(axis=1, keepdims=True)
-    return np.asarray(score(sums / np.maximum(weight, 1.0)))
+    # Of few samples a draw may hold none: that is no set, and the whole one stands in.
+    empty = weight[:, 0] == 0
+    sums[empty], weight[empty] = statistics.sum(axis=0), len(statistics)
+    return np.asarray(score(sums / weight))
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Returns the middle share of values, such as 2.5 % to 97.5 %."""
+    """Returns the middle share of values, such as 2.5 % to 97.5 %.
+
+    Raises:
+        NonFiniteError: if a value is NaN or infinite.
+    """
     tail = (1 - level) / 2
-    low, high = np.nanquantile(values, [tail, 1 - tail])
+    values = check_finite(values, "scores", "resampled set")
+    low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def sure_interval(
+    values: np.ndarray,
+    of_samples: np.ndarray,
+    bounds: tuple[float, float] | None,
+) -> tuple[float, float]:
+    """Returns the interval of resampled scores; the exact one if all samples are alike.
+
+    Args:
+        values: `(repeats,)` scores of resampled sets.
+        of_samples: `(samples,)`, the score of each sample on its own.
+        bounds: the least and the greatest score there can be; None if there are none,
+            and then equal samples have an interval without width.
+
+    Example:
+        >>> ones = np.ones(10)
+        >>> low, high = sure_interval(ones, ones, (0.0, 1.0))
+        >>> round(low, 3), high
+        (0.692, 1.0)
+    """
+    low, high = interval(values)
+    if bounds is None or max(high - low, np.ptp(of_samples)) > _ROUNDING:
+        return low, high
+    return constant_limits((low + high) / 2, len(of_samples), bounds)

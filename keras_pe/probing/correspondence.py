@@ -38,6 +38,7 @@ class Correspondence(TrainingFreeProbe):
 
     name: ClassVar[str] = "correspondence"
     metric: ClassVar[str] = "PCK"
+    bounds = (0.0, 1.0)
 
     def __init__(self, tolerance: float = 0.1) -> None:
         if not 0 < tolerance <= 1:

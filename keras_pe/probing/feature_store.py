@@ -9,6 +9,8 @@ from typing import BinaryIO, Self
 
 import numpy as np
 
+from keras_pe.finite import check_finite
+
 TARGETS = "targets"  # the column that every sample has
 
 
@@ -47,7 +49,22 @@ class FeatureStore:
         self._counts: dict[str, int] = {}
 
     def append(self, column: str, rows: np.ndarray) -> None:
-        """Writes rows at the end of a column; all are of one shape and dtype."""
+        """Writes rows at the end of a column; all are of one shape and dtype.
+
+        Raises:
+            ValueError: for rows of another shape or dtype.
+            NonFiniteError: naming the first row, of all so far, with NaN or infinity.
+        """
+        if rows.dtype.kind == "f":
+            first = self._counts.get(column, 0)
+            check_finite(
+                rows,
+                f"column {column!r}",
+                "row",
+                [f"sample {first + number}" for number in range(len(rows))],
+                "Features of a probe and its targets must be numbers; a depth that is "
+                "not known is 0.",
+            )
         kind = (rows.dtype, rows.shape[1:])
         if column not in self._files:
             self._files[column] = (self.directory / f"{column}.bin").open("w+b")

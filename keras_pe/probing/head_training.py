@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pe.finite import NonFiniteError, check_finite
 from keras_pe.models.compiled import no_gradient, run_compiled
 from keras_pe.probing.feature_store import Samples
 
@@ -46,11 +47,14 @@ class HeadModel(keras.Model):
     ) -> Any:
         return self.head_loss(y, ops.cast(y_pred, "float32"))
 
-    def answer(self, features: Any) -> Any:
-        """Returns what `predict` makes of the outputs."""
-        return self.head_predict(
-            ops.cast(self.head(features, training=False), "float32")
-        )
+    def answer(self, features: Any) -> tuple[Any, Any]:
+        """Returns what `predict` makes of the outputs, and the outputs' sums.
+
+        An arg max of NaN looks like any other; a sum does not.
+        """
+        outputs = ops.cast(self.head(features, training=False), "float32")
+        sums = ops.sum(ops.reshape(outputs, (outputs.shape[0], -1)), axis=-1)
+        return self.head_predict(outputs), sums
 
 
 class HeadTrainer:
@@ -94,10 +98,20 @@ class HeadTrainer:
             learning_rates: peaks to choose from.
             seed: of the first weights and the order of samples.
             judge: what is better; asked after every epoch.
+
+        Raises:
+            NonFiniteError: if training ends in NaN at every one of them.
         """
         best: tuple[float, TrainedHead, dict[str, Any]] | None = None
+        diverged: list[float] = []
         for rate in learning_rates:
-            head, epoch, value = self.fit(train, rate, seed, judge)
+            try:
+                head, epoch, value = self.fit(train, rate, seed, judge)
+            except NonFiniteError:
+                diverged.append(rate)
+                if len(diverged) == len(learning_rates):
+                    raise
+                continue
             if best is None or value > best[0]:
                 best = value, head, {"learning_rate": rate, "epochs": epoch}
         assert best is not None
@@ -120,6 +134,10 @@ class HeadTrainer:
 
         Returns:
             The head, the epoch (from 1), and what `judge` said of it.
+
+        Raises:
+            NonFiniteError: if the first epoch leaves no numbers. Later ones end the
+                training, and the best epoch before counts.
         """
         shape = train.batch(np.array([0]))[0].shape[1:]
         batch_size = min(self.batch_size, len(train))
@@ -134,9 +152,25 @@ class HeadTrainer:
                 shuffle=False,
                 verbose=0,
             )
-            value = judge(TrainedHead(model, model.get_weights(), self.batch_size))
+            weights = model.get_weights()
+            try:
+                for variable, weight in zip(model.weights, weights, strict=True):
+                    check_finite(weight, f"{variable.path} after epoch {epoch}")
+                value = float(
+                    check_finite(
+                        judge(TrainedHead(model, weights, self.batch_size)),
+                        f"validation score after epoch {epoch}",
+                    )
+                )
+            except NonFiniteError as error:
+                if best is not None:
+                    break
+                raise NonFiniteError(
+                    f"The head's training at learning rate {learning_rate:g} ended in "
+                    f"NaN or infinity. Offer a smaller one. {error}"
+                ) from error
             if best is None or value > best[0]:
-                best = (value, epoch, model.get_weights())
+                best = (value, epoch, weights)
         assert best is not None
         return TrainedHead(model, best[2], self.batch_size), best[1], best[0]
 
@@ -188,13 +222,19 @@ class TrainedHead:
             # The last batch is filled up: one shape, one compilation.
             features, targets = samples.batch(np.minimum(positions, len(samples) - 1))
             with no_gradient():
-                found = run_compiled(
+                found, sums = run_compiled(
                     self.model,
                     "answer",
                     types.MethodType(HeadModel.answer, self.model),
                     ops.convert_to_tensor(features, dtype="float32"),
                 )
             kept = len(inside)
+            check_finite(
+                ops.convert_to_numpy(sums)[:kept],
+                "outputs of the trained head",
+                "row",
+                [f"sample {samples.rows[place]}" for place in inside],
+            )
             yield ops.convert_to_numpy(found)[:kept], targets[:kept]
 
 

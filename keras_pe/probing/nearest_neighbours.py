@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from keras_pe.finite import check_finite
 from keras_pe.probing.feature_store import Samples
 from keras_pe.probing.probe import ClassificationProbe, FittedClassifier, count_labels
 
@@ -109,6 +110,11 @@ class FittedNeighbours(FittedClassifier):
 
 
 def unit(features: np.ndarray) -> np.ndarray:  # (samples, channels)
-    """Returns rows of unit length; zeros stay zero."""
+    """Returns rows of unit length; zeros stay zero.
+
+    Raises:
+        NonFiniteError: naming the first row that is NaN or infinite.
+    """
+    features = check_finite(features, "features")
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     return np.asarray(features / np.maximum(lengths, 1e-12))

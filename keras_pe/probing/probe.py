@@ -31,12 +31,14 @@ class Probe(abc.ABC):
         name: of the probe.
         metric: what its score is called.
         higher_is_better: whether a larger score is a better one.
+        bounds: the least and the greatest score there can be; None if there are none.
         readings: what it can read of a layer, its default first.
     """
 
     name: ClassVar[str]
     metric: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float] | None] = None
     readings: ClassVar[tuple[Reading, ...]]
 
     @abc.abstractmethod
@@ -50,6 +52,10 @@ class Probe(abc.ABC):
     @abc.abstractmethod
     def score(self, means: np.ndarray) -> np.ndarray:  # (..., statistics) -> (...)
         """Returns the score of the statistics' means over samples."""
+
+    def target_protocol(self, train: Samples, test: Samples) -> dict[str, Any]:
+        """Returns what the targets mean for the score, for the sweep's protocol."""
+        return {}
 
     def gain(self, ours: Any, theirs: Any) -> Any:
         """Returns by how much one score is better than another."""
@@ -99,6 +105,7 @@ class ClassificationProbe(Probe):
     """A probe whose score is the share of pictures it names rightly."""
 
     metric = "accuracy"
+    bounds = (0.0, 1.0)
     readings: ClassVar[tuple[Reading, ...]] = (
         "average",
         "class_token",

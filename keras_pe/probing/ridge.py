@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from keras_pe.finite import check_finite
 from keras_pe.probing.feature_store import Samples
 from keras_pe.probing.moments import Standardization
 from keras_pe.probing.probe import (
@@ -34,7 +35,12 @@ class LinearHead:
         self.standardize, self.weights, self.bias = standardize, weights, bias
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """Returns float64 `(samples, outputs)`."""
+        """Returns float64 `(samples, outputs)`.
+
+        Raises:
+            NonFiniteError: naming the first row that is NaN or infinite.
+        """
+        features = check_finite(features, "features")
         return np.asarray(self.standardize(features) @ self.weights + self.bias)
 
 

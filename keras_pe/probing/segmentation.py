@@ -19,7 +19,9 @@ class Segmentation(Probe):
     """Names the class of every pixel from its patch; scored by the mean IoU.
 
     Targets are masks, uint8 `(samples, height, width)`; 255 is left out of loss and
-    score. The logits of the patches are resized to the masks, bilinearly.
+    score. The mean is over the classes that the test masks hold or the head names; one
+    that training never showed is among them, with an IoU of 0. The logits of the
+    patches are resized to the masks, bilinearly.
 
     Args:
         learning_rates: peaks to choose from, on the validation pictures. With little
@@ -35,6 +37,7 @@ class Segmentation(Probe):
 
     name: ClassVar[str] = "segmentation"
     metric: ClassVar[str] = "mIoU"
+    bounds = (0.0, 1.0)
     readings: ClassVar[tuple[Reading, ...]] = ("map",)
 
     def __init__(
@@ -88,10 +91,18 @@ class Segmentation(Probe):
 
     def score(self, means: np.ndarray) -> np.ndarray:
         """Returns the mean IoU over the classes that are there or were named."""
-        intersection, union = np.split(means, 2, axis=-1)
+        intersection, union = means[..., 0::2], means[..., 1::2]
         seen = union > 0
         iou = np.where(seen, intersection / np.where(seen, union, 1.0), 0.0)
         return np.asarray(iou.sum(axis=-1) / np.maximum(seen.sum(axis=-1), 1))
+
+    def target_protocol(self, train: Samples, test: Samples) -> dict[str, Any]:
+        trained, tested = classes_shown(train), classes_shown(test)
+        return {
+            "trained_classes": len(trained),
+            "test_classes": len(tested),
+            "test_classes_not_trained": sorted(tested - trained),  # IoU 0, counted
+        }
 
 
 class FittedSegmentation(FittedProbe):
@@ -115,21 +126,25 @@ def overlaps(  # pairs of (batch, height, width)
 ) -> np.ndarray:
     """Returns intersections and unions in pixels, `(samples, 2 x classes)`.
 
+    They take turns: both of class 0, both of class 1, ... There are more than
+    `num_classes` classes if the masks hold more; these have no intersection.
+
     Args:
         pairs: (predicted classes, masks), batch by batch.
-        num_classes: number of classes.
+        num_classes: number of classes that can be predicted.
     """
     rows = []
     for predicted, masks in pairs:
         for guess, mask in zip(predicted, masks, strict=True):
-            inside = (mask != IGNORE) & (mask < num_classes)
-            codes = mask[inside].astype("int64") * num_classes + guess[inside]
-            confusion = np.bincount(codes, minlength=num_classes**2)
-            confusion = confusion.reshape(num_classes, num_classes)
-            hits = np.diag(confusion)
-            union = confusion.sum(axis=0) + confusion.sum(axis=1) - hits
-            rows.append(np.concatenate([hits, union]))
-    return np.array(rows, "float64")
+            inside = mask != IGNORE
+            theirs, ours = mask[inside].astype("int64"), guess[inside].astype("int64")
+            size = max(num_classes, int(theirs.max(initial=0)) + 1)
+            hits = np.bincount(theirs[theirs == ours], minlength=size)
+            there = np.bincount(theirs, minlength=size)
+            named = np.bincount(ours, minlength=size)
+            rows.append(np.stack([hits, there + named - hits], axis=1).ravel())
+    width = max(map(len, rows))
+    return np.array([np.pad(row, (0, width - len(row))) for row in rows], "float64")
 
 
 def mask_classes(samples: Samples) -> tuple[int, tuple[int, int]]:
@@ -151,6 +166,14 @@ def mask_classes(samples: Samples) -> tuple[int, tuple[int, int]]:
     if largest < 0 or size is None:
         raise ValueError("Every pixel of every mask is to be ignored (255).")
     return largest + 1, (size[0], size[1])
+
+
+def classes_shown(samples: Samples) -> set[int]:
+    """Returns the classes that have a pixel in the masks."""
+    counts = np.zeros(256, "int64")
+    for masks in samples.targets(256):
+        counts += np.bincount(masks.ravel(), minlength=256)
+    return set(np.flatnonzero(counts[:IGNORE]).tolist())
 
 
 def segmentation_head(

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pe.probing.bootstrap import bootstrap_scores, interval
+from keras_pe.finite import check_finite
+from keras_pe.probing.bootstrap import bootstrap_scores, sure_interval
 from keras_pe.probing.layer_outputs import LayerName
 from keras_pe.probing.probe import Probe
 from keras_pe.probing.result import LayerScore, SweepResult
@@ -39,8 +40,16 @@ def best_place(
     """Returns the place of the layer that validation chooses; of equals the first.
 
     Layer 0, from which no encoder can be made, must be better than all others.
+
+    Raises:
+        NonFiniteError: naming the first layer whose score is none.
     """
-    scores = np.array([outcome.validation_score for outcome in found])
+    scores = check_finite(
+        [outcome.validation_score for outcome in found],
+        f"validation scores of {probe.name}",
+        "place",
+        [f"layer {name}" for name in names[: len(found)]],
+    )
     scores = scores if probe.higher_is_better else -scores
     best = int(np.argmax(scores))
     equals = np.flatnonzero(scores == scores[best])
@@ -74,7 +83,8 @@ def summarize(
     guess = bootstrap_scores(baseline, probe.score, repeats=repeats)
     rows = []
     for name, outcome, scores in zip(names, found, resampled, strict=True):
-        low, high = interval(scores)
+        of_samples = probe.score(outcome.statistics)
+        low, high = sure_interval(scores, of_samples, probe.bounds)
         rows.append(
             LayerScore(
                 layer=name,
@@ -87,6 +97,14 @@ def summarize(
             )
         )
     best = best_place(probe, names, found)
+
+    def gain_over(statistics: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
+        of_samples = probe.gain(
+            probe.score(found[best].statistics), probe.score(statistics)
+        )
+        limits = probe.bounds and (-np.ptp(probe.bounds), np.ptp(probe.bounds))
+        return sure_interval(probe.gain(resampled[best], scores), of_samples, limits)
+
     return SweepResult(
         probe=probe.name,
         metric=probe.metric,
@@ -94,8 +112,11 @@ def summarize(
         layers=tuple(rows),
         candidate=rows[best].layer,
         baseline=float(probe.score(baseline.mean(axis=0))),
-        gain_over_baseline=interval(probe.gain(resampled[best], guess)),
-        gain_over_last=interval(probe.gain(resampled[best], resampled[-1])),
+        gain_over_baseline=gain_over(baseline, guess),
+        # The last layer is as good as itself: no chance is in that.
+        gain_over_last=(0.0, 0.0)
+        if best == len(found) - 1
+        else gain_over(found[-1].statistics, resampled[-1]),
         protocol={**protocol, "probe": options},
         encoder=encoder,
     )

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import keras
 import numpy as np
 
+from keras_pe.finite import check_finite
 from keras_pe.models.compiled import padded_batch
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.preprocessing.image import PEImageConverter
@@ -85,6 +86,8 @@ def sweep(
 
     Raises:
         ValueError: if the data, a share or a name make no sense.
+        NonFiniteError: if a layer gives NaN or infinity, naming layer and sample; or
+            if a head's training ends in NaN, naming its learning rate.
 
     Source: Perception Encoder, section 3 and figure 8.
 
@@ -141,6 +144,12 @@ def sweep(
         assert best is not None
         name = outputs.names[best_place(probe, outputs.names, found)]
         guess = blind_guess(probe, best, store, name, parts[0])
+        targets = [
+            probe.target_protocol(
+                Samples(store, column(name), train), Samples(store, column(name), test)
+            )
+            for train, _, test in parts
+        ]
     return summarize(
         probe,
         outputs.names,
@@ -159,6 +168,7 @@ def sweep(
             "batch_size": batch_size,
             "image_converter": image_converter and image_converter.get_config(),
             "bootstrap_repeats": bootstrap_repeats,
+            **({"targets": targets} if any(targets) else {}),
         },
         encoder=outputs.encoder,
     )
@@ -184,12 +194,22 @@ def run_encoder(
             )
         values = outputs(padded_batch(images, batch_size), reading)
         for name, value in zip(outputs.names, values, strict=True):
-            rows = value[: len(images)]
+            samples = [f"sample {count + number}" for number in range(len(images))]
+            what = f"features of layer {name}"
+            rows = check_finite(value[: len(images)], what, "picture", samples)
             # Maps and tokens are large: half precision keeps what a probe can use.
-            store.append(
-                column(name),
-                rows.astype("float16") if reading in ("tokens", "map") else rows,
-            )
+            if reading in ("tokens", "map"):
+                with np.errstate(over="ignore"):
+                    rows = rows.astype("float16")
+                check_finite(
+                    rows,
+                    f"{what} in half precision",
+                    "picture",
+                    samples,
+                    "They are stored so, and are beyond its 65504: norm=True brings "
+                    "a PE encoder's layers to one scale.",
+                )
+            store.append(column(name), rows)
         store.append(TARGETS, np.asarray(targets))
         count += len(images)
         bar.update(len(images))
@@ -244,17 +264,29 @@ def probe_layer(
         fitted = probe.fit(Samples(store, column(name), train), chosen, seed)
         settings.append(fitted.setting)
         found = fitted.statistics(Samples(store, column(name), test))
-        statistics.append(found)
+        what = f"{probe.name} statistics of layer {name}"
+        statistics.append(check_finite(found, what, "test sample"))
         seed_scores.append(float(probe.score(found.mean(axis=0))))
         of_validation = fitted.statistics(chosen).mean(axis=0)
         validation_scores.append(float(probe.score(of_validation)))
     outcome = LayerOutcome(
-        np.mean(statistics, axis=0),
+        mean_statistics(statistics),
         float(np.mean(validation_scores)),
         settings,
         seed_scores,
     )
     return outcome, fitted
+
+
+def mean_statistics(found: list[np.ndarray]) -> np.ndarray:
+    """Returns the mean over seeds of `(samples, statistics)` arrays.
+
+    One seed's training samples may have more classes than another's, and then its probe
+    has more statistics; those that another lacks are 0 there.
+    """
+    width = max(statistics.shape[1] for statistics in found)
+    padded = [np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in found]
+    return np.asarray(np.mean(padded, axis=0))
 
 
 def blind_guess(

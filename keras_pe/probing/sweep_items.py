@@ -1,10 +1,12 @@
 """The sweep of probes that train nothing: clips and pairs, one after the other."""
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from keras_pe.finite import check_finite
 from keras_pe.probing.layer_outputs import LayerOutputs
 from keras_pe.probing.result import SweepResult
 from keras_pe.probing.summary import LayerOutcome, summarize
@@ -33,12 +35,16 @@ def sweep_items(
 
     Raises:
         ValueError: if there are fewer than two items.
+        NonFiniteError: if a layer gives NaN or infinity, naming layer and item.
     """
     from tqdm import tqdm
 
     statistics, guesses = [], []
-    for item in tqdm(items, desc=probe.name, unit=" items", disable=not progress):
-        statistics.append(probe.measure(item, lambda images: outputs(images, "map")))
+    bar = tqdm(items, desc=probe.name, unit=" items", disable=not progress)
+    for number, item in enumerate(bar):
+        name = f"item {number} ({getattr(item, 'name', '') or 'no name'})"
+        maps = functools.partial(_finite_maps, outputs, name)
+        statistics.append(probe.measure(item, maps))
         guesses.append(probe.baseline(item))
     if len(statistics) < 2:
         raise ValueError(
@@ -71,6 +77,17 @@ def sweep_items(
         },
         encoder=outputs.encoder,
     )
+
+
+def _finite_maps(
+    outputs: LayerOutputs, item: str, images: np.ndarray
+) -> list[np.ndarray]:
+    """Returns the maps of all layers, or says which one of which item holds NaN."""
+    values = outputs(images, "map")
+    return [
+        check_finite(value, f"features of layer {layer} of {item}", "picture")
+        for layer, value in zip(outputs.names, values, strict=True)
+    ]
 
 
 def list_of_items(data: Any) -> Iterable[Any]:

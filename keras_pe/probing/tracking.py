@@ -11,7 +11,6 @@ from keras_pe.probing.mask_scores import boundary_score, region_score
 from keras_pe.probing.nearest_neighbours import unit
 from keras_pe.probing.training_free import Maps, TrainingFreeProbe
 
-
 FirstMask = Literal["nearest", "cover"]
 
 
@@ -64,6 +63,7 @@ class Tracking(TrainingFreeProbe):
 
     name: ClassVar[str] = "tracking"
     metric: ClassVar[str] = "J&F"
+    bounds = (0.0, 1.0)
 
     def __init__(
         self,

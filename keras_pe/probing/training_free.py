@@ -18,11 +18,13 @@ class TrainingFreeProbe(abc.ABC):
         name: of the probe.
         metric: what its score is called.
         higher_is_better: whether a larger score is a better one.
+        bounds: the least and the greatest score there can be; None if there are none.
     """
 
     name: ClassVar[str]
     metric: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
+    bounds: ClassVar[tuple[float, float] | None] = None
 
     @abc.abstractmethod
     def measure(self, item: Any, maps: Maps) -> list[np.ndarray]:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from keras_pe.atomic_file import write_atomically
+from keras_pe.exact_interval import constant_limits
 from recipes.emoji_data.shards import (
     Record,
     load_arrays,
@@ -84,13 +85,18 @@ def ranks(
 
 
 def summarise(places: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """Return top-1 and top-5 in percent with bootstrap 95 % intervals."""
+    """Return top-1 and top-5 in percent with bootstrap 95 % intervals.
+
+    Where all places score alike the interval is exact.
+    """
     rng = np.random.default_rng(BOOTSTRAP_SEED)
     picks = rng.integers(len(places), size=(BOOTSTRAP_ROUNDS, len(places)))
     report: dict[str, Any] = {"pictures": len(places)}
     for top in (1, 5):
         hits = 100.0 * (places < top)
         low, high = np.percentile(hits[picks].mean(1), [2.5, 97.5])
+        if (hits == hits[0]).all():
+            low, high = constant_limits(float(hits[0]), len(hits), (0.0, 100.0))
         report[f"top{top}"] = round(float(hits.mean()), 2)
         report[f"top{top}_interval"] = [round(float(low), 2), round(float(high), 2)]
     return report

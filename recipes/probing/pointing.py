@@ -18,7 +18,8 @@ import numpy as np
 
 from keras_pe import PECore, PEImageConverter, PETokenizer
 from keras_pe.evaluation.zero_shot import embed_texts
-from keras_pe.probing.bootstrap import bootstrap_scores, interval
+from keras_pe.finite import check_finite
+from keras_pe.probing.bootstrap import bootstrap_scores, sure_interval
 from keras_pe.visualization import pointing_accuracy
 from keras_pe.visualization.patch_embeddings import PatchMethod, patch_embeddings
 from recipes.emoji_data.captions import class_prompts
@@ -34,6 +35,8 @@ def hits(  # maps: (rows, columns)
     maps: list[np.ndarray], masks: list[np.ndarray]
 ) -> np.ndarray:
     """Returns for each map whether it points at its object, float64 `(maps, 1)`."""
+    for number, found in enumerate(maps):
+        check_finite(found, f"map {number} of {len(maps)}")
     return np.array(
         [
             [pointing_accuracy(found[None], mask[None])]
@@ -102,7 +105,8 @@ def evaluate(
     for name, found_maps in maps.items():
         table = hits(found_maps, masks)
         scores = bootstrap_scores(table, lambda means: means[..., 0])
-        rows[name] = (float(table.mean()), *interval(scores))
+        limits = sure_interval(scores, table[:, 0], (0.0, 1.0))
+        rows[name] = (float(table.mean()), *limits)
     return rows
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keras_pe.evaluation.intervals import class_mean_score, mean_score
+from keras_pe.finite import NonFiniteError
 
 pytestmark = pytest.mark.quick
 
@@ -51,11 +52,44 @@ def test_the_mean_over_classes():
     np.testing.assert_allclose((score.low, score.high), expected, atol=0.03)
 
 
+def test_outcomes_that_are_all_alike_have_the_exact_interval():
+    # By hand: 0.025 ** (1 / 5) is 0.478, and 1 - 0.025 ** (1 / 130) is 0.028.
+    assert str(mean_score(np.ones(5, bool))) == "100.0 [47.8, 100.0]"
+    assert str(mean_score(np.zeros(130, bool))) == "0.0 [0.0, 2.8]"
+    # Five texts of each of two pictures are two facts: 0.025 ** (1 / 2) is 0.158.
+    pictures = np.repeat([0, 1], 5)
+    assert str(mean_score(np.ones(10, bool), pictures)) == "100.0 [15.8, 100.0]"
+    # Two of five texts, of each picture: other pictures might have all, or none.
+    hits = np.tile([True, True, False, False, False], 2)
+    low, high = 0.158 * 0.4, 0.158 * 0.4 + 0.842
+    score = mean_score(hits, pictures)
+    assert (score.low, score.high) == pytest.approx((low, high), abs=1e-3)
+    # One picture more or less makes no jump.
+    almost = np.arange(130) > 0
+    assert mean_score(almost).low <= mean_score(np.ones(130, bool)).low + 0.01
+
+
+def test_classes_that_are_all_right_or_all_wrong_have_the_exact_interval():
+    labels = np.repeat([0, 1], 50)
+    for hits, value in ((labels >= 0, 1.0), (labels < 0, 0.0), (labels == 0, 0.5)):
+        score = class_mean_score(hits, labels)
+        assert score.value == value
+        assert 0.02 < score.high - score.low < 0.1
+        assert 0.0 <= score.low <= value <= score.high <= 1.0
+    with_a_mixed_one = class_mean_score(np.arange(100) != 3, labels)
+    assert with_a_mixed_one.low < with_a_mixed_one.high
+
+
+@pytest.mark.parametrize("score", [mean_score, class_mean_score])
+def test_outcomes_must_be_numbers(score):
+    with pytest.raises(NonFiniteError, match="hits: sample 1 of 3"):
+        score(np.array([1.0, np.nan, 0.0]), np.arange(3))
+
+
 def test_seeds_and_limits():
     hits = np.arange(30) % 2 == 0
     assert mean_score(hits, seed=3) == mean_score(hits, seed=3)
     assert mean_score(hits, seed=3) != mean_score(hits, seed=4)
-    assert str(mean_score(np.ones(5, bool))) == "100.0 [100.0, 100.0]"
     for score in (mean_score, lambda x: class_mean_score(x, x)):
         with pytest.raises(ValueError, match="nothing to score"):
             score(np.zeros(0, bool))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_pe.probing.bootstrap import bootstrap_scores, interval
+from keras_pe.probing.bootstrap import bootstrap_scores, interval, sure_interval
 
 pytestmark = pytest.mark.quick
 
@@ -20,8 +20,23 @@ def test_width_is_that_of_the_mean():
     assert high == pytest.approx(0.25 + error, abs=0.004)
 
 
-def test_equal_samples_have_no_width():
-    assert interval(bootstrap_scores(np.ones((50, 1)), first)) == (1.0, 1.0)
+def test_equal_samples_have_the_exact_interval():
+    ones = np.ones((50, 1))
+    scores = bootstrap_scores(ones, first)
+    assert interval(scores) == (1.0, 1.0)
+    low, high = sure_interval(scores, ones[:, 0], (0.0, 1.0))
+    assert (low, high) == pytest.approx((0.025 ** (1 / 50), 1.0))
+    # An error has no greatest value: nothing is known of those not seen.
+    assert sure_interval(scores, ones[:, 0], None) == (1.0, 1.0)
+    # Alike samples of a score that is no mean of theirs.
+    mixed = np.arange(1000) / 1000
+    assert sure_interval(mixed, ones[:, 0], (0.0, 1.0)) == interval(mixed)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_draw_of_nothing_is_no_score_of_0(count):
+    scores = bootstrap_scores(np.full((count, 1), 7.0), first)
+    np.testing.assert_allclose(scores, 7.0)
 
 
 def test_differences_are_paired():

@@ -98,6 +98,19 @@ def test_mean_iou():
     assert Segmentation().score(found.mean(axis=0)) == pytest.approx(wanted.mean())
 
 
+def test_a_class_that_training_never_showed_counts_as_0():
+    # Half of the pixels are named rightly, the others are of a class without a name.
+    masks = np.zeros((2, 4, 4), "uint8")
+    masks[:, 2:] = 7
+    masks[1, 3] = 255
+    found = overlaps([(np.zeros_like(masks), masks)], 2)
+    assert found.shape == (2, 16)  # 0 to 7, intersection and union each
+    kept = masks != 255
+    wanted = jaccard_score(masks[kept], np.zeros(kept.sum()), average=None)
+    assert wanted.tolist() == [16 / 28, 0.0]
+    assert Segmentation().score(found.mean(axis=0)) == pytest.approx(wanted.mean())
+
+
 def test_root_mean_square_error():
     rng = np.random.default_rng(0)
     depths = rng.uniform(1, 9, (5, 6, 7))
@@ -225,7 +238,7 @@ def test_clips_that_make_no_sense_are_named():
         probe.baseline(Clip(frames, masks, "a"))
     with pytest.raises(ValueError, match="with one mask each"):
         probe.baseline(Clip(frames, masks[:1], "a"))
-    with pytest.raises(ValueError, match="expected one of .'nearest', 'cover'"):
+    with pytest.raises(ValueError, match="expected one of \\('nearest', 'cover'"):
         Tracking(first_mask="bilinear")
 
 

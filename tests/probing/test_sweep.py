@@ -124,6 +124,44 @@ def test_the_planted_layer_is_best_for_correspondence():
     assert result.baseline == 0.0
 
 
+# === What the score counts ===
+@pytest.mark.slow
+def test_a_class_that_some_seeds_never_train_on_is_named_and_counts():
+    # Class 5 is in one picture alone, which is trained on by some divisions only.
+    pictures, masks = segmented(30)
+    masks[7, :4] = 5
+    test = segmented(10)
+    test[1][0, :4] = 6
+    result = sweep(
+        planted_model(2), (pictures, masks), test, Segmentation((0.03,), epochs=3),
+        [2], seeds=(0, 1, 2, 3), **QUIET,
+    )  # fmt: skip
+    targets = result.protocol["targets"]
+    assert {t["trained_classes"] for t in targets} == {2, 3}
+    assert all(t["test_classes_not_trained"] == [6] for t in targets)
+    assert json.loads(json.dumps(result.to_dict()))["protocol"]["targets"] == targets
+    # Of three classes one has 0: the mean can't be above two thirds.
+    assert 0.1 < result[2].score < 2 / 3
+
+
+@pytest.mark.quick
+def test_scores_that_are_all_alike_have_the_exact_interval():
+    pairs = []
+    for seed in range(5):
+        pictures = noise(2, seed)
+        pictures[1, ..., 0] = np.roll(pictures[0, ..., 0], 8, axis=0)
+        points = np.array([[[2.0, 2.0], [10.0, 2.0]]])
+        pairs.append(PointPairs(pictures, points))
+    result = sweep(planted_model(4), pairs, probe="correspondence", layers=[4], **QUIET)
+    # Four of four found: 0.025 ** (1 / 4) is 0.398.
+    assert (result[4].score, result[4].high) == (1.0, 1.0)
+    assert result[4].low == pytest.approx(0.398, abs=1e-3)
+    # The guess finds none of four: differences are from -1 to 1.
+    assert result.gain_over_baseline == pytest.approx((2 * 0.398 - 1, 1.0), abs=1e-2)
+    assert result.best_layer is None  # four pairs prove nothing
+    assert result.gain_over_last == (0.0, 0.0)
+
+
 # === Noise ===
 @pytest.mark.quick
 @pytest.mark.parametrize("probe", CLASSIFIERS[:3])
