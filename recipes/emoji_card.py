@@ -72,9 +72,9 @@ Fluent flat emoji (MIT), decided nothing: it is read after training.
 {training}
 
 ## Results
-Zero-shot, per cent, with 95 % intervals over the pictures: bootstrap, or exact where all of
-them are wrong. "Chance" is one over the number of classes. The floor compares pixels
-with every training drawing; a held-out concept has none, so its floor is 0.
+Zero-shot, per cent, with 95 % intervals over the pictures: bootstrap, or exact where
+all of them are wrong. "Chance" is one over the number of classes. The floor compares
+pixels with every training drawing; a held-out concept has none, so its floor is 0.
 
 | set | pictures | classes | top-1 | top-5 | chance |
 |---|---|---|---|---|---|
