@@ -162,9 +162,13 @@ def _read_small(path: Path, why: str) -> bytes:
     return path.read_bytes()
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
 def _parse(raw: bytes, path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(raw.decode("utf-8"))
+        content = json.loads(raw.decode("utf-8"), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path.name} is no JSON ({error}): it is damaged. {_advice(path)}"

@@ -21,7 +21,11 @@ OTHER_FILES = (
     ("model.layers.", "a language model"),
 )
 UPSTREAM_TEXT = ("transformer.", "token_embedding.", "ln_final.")
-UPSTREAM_TEXT_NAMES = ("positional_embedding", "text_projection", "logit_scale")
+# What a dual encoder has beside its towers; the bias, if the sigmoid loss trained it.
+LOGIT_NAMES = ("logit_scale", "logit_bias")
+UPSTREAM_TEXT_NAMES = ("positional_embedding", "text_projection", *LOGIT_NAMES)
+# A constant that some programs save among the weights: the causal mask.
+BUFFERS = ("attn_mask", "text.attn_mask")
 
 
 def identify(names: Collection[str], file: str) -> tuple[Family, Kind]:
@@ -67,8 +71,15 @@ def is_vision_name(name: str) -> bool:
 def is_text_name(name: str, family: Family) -> bool:
     """Whether a name of a dual encoder's file belongs to the text tower."""
     if family == "open_clip":
-        return name.startswith("text.") or name == "logit_scale"
-    return name.startswith(UPSTREAM_TEXT) or name in UPSTREAM_TEXT_NAMES
+        return name.startswith("text.") or name in LOGIT_NAMES
+    return (
+        name.startswith(UPSTREAM_TEXT) or name in UPSTREAM_TEXT_NAMES or is_buffer(name)
+    )
+
+
+def is_buffer(name: str) -> bool:
+    """Whether a name is that of a constant, which no model needs."""
+    return name in BUFFERS
 
 
 def _any_prefix(names: set[str], prefix: str) -> bool:

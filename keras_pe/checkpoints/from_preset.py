@@ -8,10 +8,12 @@ from typing import Any
 import keras
 
 from keras_pe.checkpoints.checksums import read_metadata, read_verified
+from keras_pe.checkpoints.deferred import build_unfilled
 from keras_pe.checkpoints.hub import CONFIG, Location, known_preset, resolve
-from keras_pe.checkpoints.inspect import CheckpointInfo, inspect_checkpoint
-from keras_pe.checkpoints.load import load_weights
-from keras_pe.checkpoints.preset_weights import assign_weights, verify_weights
+from keras_pe.checkpoints.inspect import CheckpointInfo, describe, inspect_checkpoint
+from keras_pe.checkpoints.load import load_open
+from keras_pe.checkpoints.preset_weights import PresetWeights, assign_weights
+from keras_pe.checkpoints.reader import Reader, open_checkpoint
 from keras_pe.checkpoints.report import CheckpointError
 from keras_pe.checkpoints.serialized import MODELS, POLICY_NAME, build, build_as, check
 from keras_pe.models.core import PECore
@@ -32,8 +34,10 @@ def load_preset(cls: Any, handle: str | os.PathLike[str], **overrides: Any) -> A
         cls: `PECore`, `PELang`, `PESpatial`, `PEVisionEncoder` (any vision encoder, or
             the vision tower of a dual encoder), or a subclass of one.
         handle: see `keras_pe.checkpoints.hub.resolve`.
-        overrides: `dtype`, a floating point dtype or policy; `image_size`, of foreign
-            checkpoints only, which resamples the position embedding.
+        overrides: `dtype`, a floating point dtype or policy; without it a policy
+            other than float32 that was set by `keras.config.set_dtype_policy` counts,
+            then the preset's own. `image_size`, of foreign checkpoints only, which
+            resamples the position embedding.
 
     Returns:
         The model, with all of its weights.
@@ -45,6 +49,7 @@ def load_preset(cls: Any, handle: str | os.PathLike[str], **overrides: Any) -> A
     Example:
         >>> load_preset(PECore, "pe_core_large_patch14_336")    # doctest: +SKIP
     """
+    overrides = {**_global_policy(), **overrides}
     _check_overrides(overrides)
     family = _family(cls)
     preset = known_preset(handle)
@@ -132,10 +137,13 @@ def _load_own(
     tower = family is PEVisionEncoder and preset_class is PECore
     if "dtype" in overrides:
         _set_dtype(config["config"], overrides["dtype"])
-    verify_weights(directory, metadata)  # before a single weight is allocated
     same = preset_class is family
-    model = build_as(cls, config, where) if same else build(config, where)
-    assign_weights(model, directory, metadata)
+    # All is compared before a single weight is allocated.
+    with PresetWeights(directory, metadata, config) as weights:
+        model = build_unfilled(
+            lambda: build_as(cls, config, where) if same else build(config, where)
+        )
+        assign_weights(model, weights, fresh=True)
     return model.vision_encoder if tower else model
 
 
@@ -167,7 +175,14 @@ def _set_dtype(config: dict[str, Any], dtype: Any) -> None:
 # === Checkpoints of other projects ===
 def _load_foreign(cls: Any, location: Location, overrides: Mapping[str, Any]) -> Any:
     assert location.checkpoint is not None
-    info = inspect_checkpoint(location.checkpoint)
+    with open_checkpoint(location.checkpoint) as reader:
+        return _load_reader(cls, location, reader, overrides)
+
+
+def _load_reader(
+    cls: Any, location: Location, reader: Reader, overrides: Mapping[str, Any]
+) -> Any:
+    info = describe(reader)
     family, foreign = _family(cls), _foreign_family(location, info)
     pools = info.vision_config["pooling"] is not None
     if foreign is PEVisionEncoder and family is not PECore and not pools:
@@ -178,21 +193,20 @@ def _load_foreign(cls: Any, location: Location, overrides: Mapping[str, Any]) ->
     if foreign is PECore and family is PEVisionEncoder:
         foreign = PEVisionEncoder
     build_class = cls if foreign is family else foreign
+    dtype = {key: overrides[key] for key in overrides if key == "dtype"}
+
+    def build_model() -> Any:
+        if foreign is not PECore:
+            return build_class(**vision)
+        text_encoder = PETextEncoder(**{**(text or {}), **dtype})
+        return build_class(PEVisionEncoder(**vision), text_encoder)
+
     try:
-        if foreign is PECore:
-            dtype = {key: overrides[key] for key in overrides if key == "dtype"}
-            towers = (
-                PEVisionEncoder(**vision),
-                PETextEncoder(**{**(text or {}), **dtype}),
-            )
-            model = build_class(*towers)
-        else:
-            model = build_class(**vision)
-    except ValueError as error:
+        model = build_unfilled(build_model)
+    except (ValueError, TypeError) as error:
         raise CheckpointError(f"{location.handle} can't be built: {error}") from error
-    load_weights(
-        model, location.checkpoint, resample_positions="image_size" in overrides
-    )
+    resample = "image_size" in overrides
+    load_open(model, reader, resample_positions=resample, fresh=True)
     return model
 
 
@@ -216,16 +230,24 @@ def _foreign_configs(
         return location.preset.vision_config(), location.preset.text_config()
     assert location.checkpoint is not None
     info = info or inspect_checkpoint(location.checkpoint)
-    if info.assumed_heads:
+    if info.unknown_heads:
         raise CheckpointError(
-            f"{location.handle} has a width that no published model has, and weights "
-            f"do not tell the number of attention heads. Build the model yourself, "
-            f"then call keras_pe.checkpoints.load_weights(model, path)."
+            f"{location.handle} has sizes that no published model has, and weights do "
+            f"not tell the number of attention heads. Build the model yourself with "
+            f"the num_heads (and pooling_heads) that it was trained with, then call "
+            f"keras_pe.checkpoints.load_weights(model, path). The other arguments are "
+            f"keras_pe.checkpoints.inspect_checkpoint(path).vision_config."
         )
     return info.vision_config, info.text_config
 
 
 # === Checks ===
+def _global_policy() -> dict[str, Any]:
+    """Returns the dtype policy that the user set for all of Keras, as an override."""
+    policy = keras.config.dtype_policy()
+    return {} if policy.name == "float32" else {"dtype": policy}
+
+
 def _family(cls: Any) -> Any:
     for family in FAMILIES:
         if issubclass(cls, family):

@@ -24,7 +24,7 @@ CONFIG = "config.json"
 # The small files of a preset.
 OBJECTS = (CONFIG, "tokenizer.json", "image_converter.json", "video_converter.json")
 OPEN_CLIP = "open_clip_model.safetensors"
-PICKLED = (".pt", ".pth", ".bin")
+PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 HUB = re.compile(r"hf://([A-Za-z0-9][\w.-]*/[\w.-]+?)(?:@([\w][\w./-]*))?/?")
 KAGGLE = re.compile(r"kaggle://([\w-]+/[\w-]+/[\w-]+/[\w.-]+(?:/\d+)?)/?")
 

@@ -4,17 +4,21 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from keras_pe.checkpoints.families import Family, Kind, identify
-from keras_pe.checkpoints.reader import Reader, TensorInfo, open_checkpoint
+from keras_pe.checkpoints.reader import (
+    TORCH_SUFFIXES,
+    Reader,
+    TensorInfo,
+    open_checkpoint,
+)
 from keras_pe.checkpoints.report import CheckpointError
+from keras_pe.models import variants
 
-# The number of heads leaves no trace in a weight. Paper, table 17.
-VISION_HEADS: Mapping[int, int] = {192: 3, 384: 6, 768: 12, 1024: 16, 1536: 16}
-USUAL_HEAD_DIM = 64
+FILE_SUFFIXES = (".safetensors", ".h5", *TORCH_SUFFIXES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,22 +26,26 @@ class CheckpointInfo:
     """What a file holds.
 
     Attributes:
-        path: the file.
-        family: "upstream", "timm" or "open_clip".
+        path: the file, or the directory of a preset.
+        family: "upstream", "timm" or "open_clip"; "keras_pe" for a preset.
         kind: "core" for a dual encoder, "vision" for a vision tower.
-        vision_config: constructor arguments of the vision encoder.
+        vision_config: constructor arguments of the vision encoder. `num_heads` and
+            `pooling_heads` are None where they are not known.
         text_config: constructor arguments of the text encoder, or None.
         architecture: official name if it is a released one, such as "PE-Core-B16-224".
             Released models of equal shape share their first name.
         num_tensors: tensors in the file.
         num_parameters: numbers in the file.
         dtypes: dtypes in the file.
-        assumed_heads: whether a number of heads is a guess (head_dim 64), because
-            the width is no published one.
+        unknown_heads: whether a number of heads is not known: it leaves no trace in
+            the weights, and no published tower has these sizes.
+        wrappers: prefixes of names ("module.") and keys of mappings ("state_dict")
+            that training tools had put around the weights.
+        class_name: of a preset, the class that loads it; else None.
     """
 
     path: Path
-    family: Family
+    family: Family | Literal["keras_pe"]
     kind: Kind
     vision_config: dict[str, Any]
     text_config: dict[str, Any] | None
@@ -45,22 +53,70 @@ class CheckpointInfo:
     num_tensors: int
     num_parameters: int
     dtypes: tuple[str, ...]
-    assumed_heads: bool
+    unknown_heads: bool
+    wrappers: tuple[str, ...] = ()
+    class_name: str | None = None
 
 
 def inspect_checkpoint(path: str | os.PathLike[str]) -> CheckpointInfo:
-    """Says what a checkpoint file holds.
+    """Says what a checkpoint file or a preset holds.
 
     Args:
-        path: `.safetensors` or `.pt` file.
+        path: `.safetensors` or `.pt` file, the directory of a preset, or a handle as
+            `from_preset` takes it (which downloads what is not in the cache).
 
     Returns:
         Family, architecture and counts.
 
     Raises:
         CheckpointError: if the file is damaged or no Perception Encoder.
+
+    Example:
+        >>> info = inspect_checkpoint("pe_core_emoji_patch8_64")
+        >>> info.family, info.class_name, info.vision_config["image_size"]
+        ('keras_pe', 'PECore', 64)
     """
-    return describe(open_checkpoint(path))
+    from keras_pe.checkpoints.hub import resolve
+
+    found = Path(path)
+    if found.is_file() or found.suffix.lower() in FILE_SUFFIXES:
+        with open_checkpoint(found) as reader:
+            return describe(reader)
+    location = resolve(path)
+    if location.directory is not None:
+        return _describe_preset(location.directory)
+    assert location.checkpoint is not None
+    with open_checkpoint(location.checkpoint) as reader:
+        return describe(reader)
+
+
+def _describe_preset(directory: Path) -> CheckpointInfo:
+    from keras_pe.checkpoints.checksums import read_metadata, read_verified
+    from keras_pe.checkpoints.hub import CONFIG
+    from keras_pe.checkpoints.preset_weights import PresetWeights
+    from keras_pe.checkpoints.serialized import MODELS, check
+
+    metadata = read_metadata(directory)
+    config = read_verified(directory, CONFIG, metadata)
+    name = check(config, str(directory / CONFIG), MODELS)
+    with PresetWeights(directory, metadata, config) as weights:
+        tensors = weights.tensors
+    towers = config["config"] if name == "PECore" else {"vision_encoder": config}
+    vision = dict(towers["vision_encoder"]["config"])
+    text = dict(towers["text_encoder"]["config"]) if name == "PECore" else None
+    return CheckpointInfo(
+        path=directory,
+        family="keras_pe",
+        kind="core" if name == "PECore" else "vision",
+        vision_config=vision,
+        text_config=text,
+        architecture=_released(vision, text),
+        num_tensors=len(tensors),
+        num_parameters=_num_parameters(tensors),
+        dtypes=tuple(sorted({info.dtype for info in tensors.values()})),
+        unknown_heads=False,
+        class_name=name,
+    )
 
 
 def describe(reader: Reader) -> CheckpointInfo:
@@ -68,7 +124,7 @@ def describe(reader: Reader) -> CheckpointInfo:
     family, kind = identify(reader.tensors, reader.path.name)
     tensors = dict(reader.tensors)
     try:
-        vision, text, guessed = _configs(tensors, family, kind)
+        vision, text = _configs(tensors, family, kind)
     except (KeyError, IndexError, ValueError) as error:
         raise CheckpointError(
             f"{reader.path.name} looks like a {family} Perception Encoder, but its "
@@ -83,27 +139,32 @@ def describe(reader: Reader) -> CheckpointInfo:
         text_config=text,
         architecture=_released(vision, text),
         num_tensors=len(tensors),
-        num_parameters=sum(math.prod(info.shape) for info in tensors.values()),
+        num_parameters=_num_parameters(tensors),
         dtypes=tuple(sorted({info.dtype for info in tensors.values()})),
-        assumed_heads=guessed,
+        unknown_heads=any(
+            config is not None and config["num_heads"] is None
+            for config in (vision, text)
+        ),
+        wrappers=reader.wrappers,
     )
+
+
+def _num_parameters(tensors: Mapping[str, TensorInfo]) -> int:
+    return sum(math.prod(info.shape) for info in tensors.values())
 
 
 def _configs(
     tensors: Mapping[str, TensorInfo], family: Family, kind: Kind
-) -> tuple[dict[str, Any], dict[str, Any] | None, bool]:
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
     if family == "upstream":
         prefix = "visual." if kind == "core" else ""
-        vision, guessed = _upstream_vision(tensors, prefix)
+        vision = _upstream_vision(tensors, prefix)
         text_prefix = ""
     else:
         prefix = "visual.trunk." if kind == "core" else ""
-        vision, guessed = _timm_vision(tensors, prefix)
+        vision = _timm_vision(tensors, prefix)
         text_prefix = "text."
-    if kind == "vision":
-        return vision, None, guessed
-    text, text_guessed = _text(tensors, text_prefix)
-    return vision, text, guessed or text_guessed
+    return vision, _text(tensors, text_prefix) if kind == "core" else None
 
 
 def _vision_config(
@@ -112,13 +173,16 @@ def _vision_config(
     class_token: bool,
     num_layers: int,
     intermediate_dim: int,
+    pooling: str | None,
     **rest: Any,
-) -> tuple[dict[str, Any], bool]:
+) -> dict[str, Any]:
     hidden, _, patch, _ = kernel
+    if min(hidden, patch, tokens, intermediate_dim) < 1:
+        raise ValueError("a size is zero")
     side = math.isqrt(tokens - int(class_token))
-    if side * side != tokens - int(class_token):
+    if side * side != tokens - int(class_token) or not side:
         raise ValueError(f"{tokens} positions are no square grid")
-    heads, guessed = _heads(hidden)
+    heads = _heads(variants.VISION.values(), hidden, intermediate_dim)
     config = {
         "image_size": side * patch,
         "patch_size": patch,
@@ -127,9 +191,12 @@ def _vision_config(
         "num_heads": heads,
         "intermediate_dim": intermediate_dim,
         "class_token": class_token,
+        "pooling": pooling,
         **rest,
     }
-    return config, guessed
+    if pooling is not None:
+        config["pooling_heads"] = None if heads is None else variants.POOLING_HEADS
+    return config
 
 
 def _lookup(
@@ -142,9 +209,7 @@ def _lookup(
     )
 
 
-def _upstream_vision(
-    tensors: Mapping[str, TensorInfo], prefix: str
-) -> tuple[dict[str, Any], bool]:
+def _upstream_vision(tensors: Mapping[str, TensorInfo], prefix: str) -> dict[str, Any]:
     has, shape = _lookup(tensors, prefix)
     return _vision_config(
         kernel=shape("conv1.weight"),
@@ -161,9 +226,7 @@ def _upstream_vision(
     )
 
 
-def _timm_vision(
-    tensors: Mapping[str, TensorInfo], prefix: str
-) -> tuple[dict[str, Any], bool]:
+def _timm_vision(tensors: Mapping[str, TensorInfo], prefix: str) -> dict[str, Any]:
     has, shape = _lookup(tensors, prefix)
     return _vision_config(
         kernel=shape("patch_embed.proj.weight"),
@@ -178,31 +241,36 @@ def _timm_vision(
     )
 
 
-def _text(
-    tensors: Mapping[str, TensorInfo], prefix: str
-) -> tuple[dict[str, Any], bool]:
+def _text(tensors: Mapping[str, TensorInfo], prefix: str) -> dict[str, Any]:
     _, shape = _lookup(tensors, prefix)
     vocabulary_size, hidden = shape("token_embedding.weight")
-    guessed = bool(hidden % USUAL_HEAD_DIM)
-    config = {
+    inner = shape("transformer.resblocks.0.mlp.c_fc.weight")[0]
+    return {
         "vocabulary_size": vocabulary_size,
         "context_length": shape("positional_embedding")[0],
         "hidden_dim": hidden,
         "num_layers": _count(
             tensors, re.escape(prefix) + r"transformer\.resblocks\.(\d+)"
         ),
-        # Every published text tower has heads of 64 channels.
-        "num_heads": max(hidden // USUAL_HEAD_DIM, 1),
-        "intermediate_dim": shape("transformer.resblocks.0.mlp.c_fc.weight")[0],
+        "num_heads": _heads(variants.TEXT.values(), hidden, inner),
+        "intermediate_dim": inner,
         "output_dim": shape("text_projection")[1],
     }
-    return config, guessed
 
 
-def _heads(hidden: int) -> tuple[int, bool]:
-    if hidden in VISION_HEADS:
-        return VISION_HEADS[hidden], False
-    return max(hidden // USUAL_HEAD_DIM, 1), True
+def _heads(
+    published: Iterable[variants.VisionSize | variants.TextSize],
+    hidden: int,
+    inner: int,
+) -> int | None:
+    """Returns the heads of the published towers of these widths; None if there is none.
+
+    All that share a width and a feed-forward have the same heads.
+    """
+    for size in published:
+        if (size.hidden_dim, size.intermediate_dim) == (hidden, inner):
+            return size.num_heads
+    return None
 
 
 def _count(tensors: Mapping[str, TensorInfo], pattern: str) -> int:
@@ -216,8 +284,6 @@ def _count(tensors: Mapping[str, TensorInfo], pattern: str) -> int:
 
 def _released(vision: dict[str, Any], text: dict[str, Any] | None) -> str | None:
     """Returns the official name of a released architecture of the same sizes."""
-    from keras_pe.models import variants
-
     for name in variants.names():
         if not _agree(variants.vision_config(name), vision):
             continue

@@ -10,22 +10,24 @@ import keras
 import numpy as np
 
 from keras_pe.checkpoints import open_clip, timm, upstream
-from keras_pe.checkpoints.families import Family, Kind, identify, is_text_name
+from keras_pe.checkpoints.assign import fill
+from keras_pe.checkpoints.families import (
+    LOGIT_NAMES,
+    Family,
+    Kind,
+    identify,
+    is_buffer,
+    is_text_name,
+)
 from keras_pe.checkpoints.manifest import (
     core_manifest,
     model_variables,
     text_manifest,
     vision_manifest,
 )
-from keras_pe.checkpoints.memory import (
-    FreedMemory,
-    aligned,
-    assign_rows,
-    row_blocks,
-)
 from keras_pe.checkpoints.reader import SAFETENSORS_DTYPES, Reader, open_checkpoint
 from keras_pe.checkpoints.report import CheckpointError, LoadReport
-from keras_pe.checkpoints.rules import Rule, same
+from keras_pe.checkpoints.rules import Rule, scalar
 from keras_pe.models.core import PECore
 from keras_pe.models.text_encoder import PETextEncoder
 from keras_pe.models.vision_encoder import PEVisionEncoder
@@ -40,15 +42,19 @@ def load_weights(
 ) -> LoadReport:
     """Loads an upstream, timm or open_clip checkpoint into a model.
 
-    The family is recognised from the tensor names. Names, shapes and dtypes are
-    compared before anything is assigned, so an error leaves the model as it was;
-    tensors are then read one at a time, so memory stays near one copy of the weights.
+    The family is recognised from the tensor names; what training tools put around
+    them ("module.", "_orig_mod.", a mapping under "state_dict") is taken off. Names,
+    shapes, dtypes, checksums (a `.pt` has them) and values are compared before anything
+    is assigned, and a file that changes meanwhile is noticed: an error leaves the model
+    as it was. Tensors are read one at a time, so memory stays near one copy of the
+    weights.
 
     Args:
         model: a `PECore`, a vision encoder (`PEVisionEncoder`, `PELang`, `PESpatial`)
             or a `PETextEncoder`. A single tower takes its part of a dual encoder's
             file; the report names what was left out.
-        path: `.safetensors` or `.pt` file. A `.pt` is read with `weights_only=True`.
+        path: `.safetensors` or `.pt` file (also `.pth`, `.bin`, `.ckpt`). A `.pt` is
+            opened by PyTorch's restricted unpickler (`weights_only=True`) alone.
         resample_positions: whether a position embedding of another grid is resampled
             bilinearly. Never done unasked.
 
@@ -56,19 +62,41 @@ def load_weights(
         A `LoadReport`: every tensor of the file was used exactly once.
 
     Raises:
-        CheckpointError: if the file is damaged, of another family, or differs from
-            the model in any name, shape or dtype; it names the tensors.
+        CheckpointError: if the file is damaged, of another family, differs from the
+            model in any name, shape or dtype, or holds NaN, infinity or values that
+            the model's dtype can't hold; it names the tensors.
 
     Example:
         >>> report = load_weights(model, "PE-Core-B16-224.pt")  # doctest: +SKIP
         >>> print(report)                                       # doctest: +SKIP
     """
-    reader = open_checkpoint(path)
+    with open_checkpoint(path) as reader:
+        return load_open(model, reader, resample_positions)
+
+
+def load_open(
+    model: keras.Model,
+    reader: Reader,
+    resample_positions: bool = False,
+    fresh: bool = False,
+) -> LoadReport:
+    """Loads an open checkpoint into a model; see `load_weights`.
+
+    Args:
+        model: the model.
+        reader: the open file.
+        resample_positions: whether position embeddings may be resampled.
+        fresh: whether the model is thrown away if this fails.
+    """
     family, kind = identify(reader.tensors, reader.path.name)
     rules, left_out = _plan(model, reader, family, kind)
     variables = _variables(model)
     plan = _compare(model, reader, rules, left_out, resample_positions)
-    _assign(reader, plan, model, variables)
+
+    def changed(rule: Rule, array: np.ndarray) -> np.ndarray:
+        return _resampled(array, model) if rule.source in plan.resampled else array
+
+    fill(reader, plan.rules, variables, changed if plan.resampled else None, fresh)
     return LoadReport(
         path=reader.path,
         family=family,
@@ -78,6 +106,7 @@ def load_weights(
         resampled=tuple(plan.resampled),
         zeros=tuple(plan.zeros),
         dtypes=tuple(sorted({info.dtype for info in reader.tensors.values()})),
+        wrappers=reader.wrappers,
     )
 
 
@@ -102,11 +131,14 @@ def _plan(
                 f"dual encoder's file."
             )
         vision, text = model.vision_encoder, model.text_encoder
-        return list(layout.core_rules(vision.get_config(), text.get_config())), []
+        rules = list(layout.core_rules(vision.get_config(), text.get_config()))
+        return rules, [name for name in reader.tensors if is_buffer(name)]
     if isinstance(model, PEVisionEncoder):
         config = model.get_config()
         if kind == "vision":
-            return list(layout.vision_rules(config)), []
+            # What a dual encoder's file has beside the tower that was cut out of it.
+            left_out = [name for name in reader.tensors if name in LOGIT_NAMES]
+            return list(layout.vision_rules(config)), left_out
         left_out = [name for name in reader.tensors if is_text_name(name, family)]
         if family == "upstream":
             return list(upstream.vision_rules(config, "visual.")), left_out
@@ -123,7 +155,9 @@ def _plan(
             name
             for name in reader.tensors
             if name not in names
-            and (name == "logit_scale" or not is_text_name(name, family))
+            and (
+                name in LOGIT_NAMES or is_buffer(name) or not is_text_name(name, family)
+            )
         ]
         return rules, left_out
     raise CheckpointError(
@@ -179,6 +213,11 @@ def _compare(
         problems.append(f"missing from the file: {_listed(missing)}")
     if unexpected:
         problems.append(f"not in the model: {_listed(unexpected)}")
+    if unexpected == ["logit_bias"]:
+        problems.append(
+            "logit_bias is of a model trained with the sigmoid loss, whose scores need "
+            "it; a PECore has none. Its towers can be loaded one by one"
+        )
     if missing and unexpected:
         problems.extend(_renamed(missing, unexpected))
     resampled, shapes = [], []
@@ -186,6 +225,8 @@ def _compare(
         if name not in tensors or tensors[name].shape == rule.shape:
             continue
         found = tensors[name].shape
+        if name == "logit_scale" and found == (1,):
+            continue  # open_clip writes either
         if _is_grid(name, rule) and _other_grid(found, rule.shape):
             resampled.append(name)
             if resample_positions and _can_resample(model, found):
@@ -212,29 +253,15 @@ def _compare(
             + "."
             + _architecture_hint(reader, model, len(missing) + len(shapes))
         )
+    rules = [
+        dataclasses.replace(
+            rule, shape=(1,), targets=tuple((t, scalar) for t, _ in rule.targets)
+        )
+        if rule.source == "logit_scale" and tensors[rule.source].shape == (1,)
+        else rule
+        for rule in rules
+    ]
     return _Plan(rules, resampled, zeros)
-
-
-def _assign(
-    reader: Reader, plan: _Plan, model: keras.Model, variables: dict[str, Any]
-) -> None:
-    """Streams the tensors of the file into the model."""
-    freed = FreedMemory()
-    for rule in plan.rules:
-        blocks = row_blocks(rule.shape, reader.tensors[rule.source].item_size)
-        if len(blocks) > 1 and [c for _, c in rule.targets] == [same]:
-            for rows in blocks:
-                part = reader.read(rule.source, rows)
-                assign_rows(variables[rule.targets[0][0]], rows, part)
-                freed.replaced(part.nbytes)
-            continue
-        tensor = reader.read(rule.source)
-        for target, convert in rule.targets:
-            array = convert(tensor)
-            if rule.source in plan.resampled:
-                array = _resampled(array, model)
-            variables[target].assign(aligned(array))
-        freed.replaced(tensor.nbytes)
 
 
 def _listed(names: list[str], separator: str = ", ") -> str:

@@ -20,6 +20,14 @@ def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
+def aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Returns zeros that take no memory until they are written."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
 def aligned(array: np.ndarray) -> np.ndarray:
     """Returns an array in order and aligned; itself if it is both."""
     if array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0:
@@ -63,25 +71,33 @@ class FreedMemory:
                 trim(0)
 
 
-def row_blocks(shape: tuple[int, ...], item_size: int) -> list[slice]:
-    """Returns the blocks of rows by which a weight is assigned; mostly one.
+def is_large(shape: tuple[int, ...], item_size: int) -> bool:
+    """Whether a weight is assigned by pieces.
 
-    TensorFlow copies an array twice on its way into a variable. A large one (a token
-    embedding has 200 MB) therefore goes in by pieces; other backends take the array
-    over as it is, and one piece is best.
+    A token embedding has 200 MB: in the smallest models a third of all weights, which
+    must not be in memory twice.
+    """
+    return bool(shape) and math.prod(shape) * item_size > 2 * BLOCK
+
+
+def row_blocks(shape: tuple[int, ...], item_size: int) -> list[slice]:
+    """Returns the blocks of rows by which a weight is read; one if it is small.
 
     Args:
         shape: shape of the weight.
         item_size: bytes of an element in the file.
     """
-    size = math.prod(shape) * item_size
-    if keras.backend.backend() != "tensorflow" or not shape or size <= 2 * BLOCK:
+    if not is_large(shape, item_size):
         return [slice(0, shape[0] if shape else 0)]
+    size = math.prod(shape) * item_size
     rows = max(BLOCK * shape[0] // size, 1)
     return [slice(i, min(i + rows, shape[0])) for i in range(0, shape[0], rows)]
 
 
 def assign_rows(variable: Any, rows: slice, array: np.ndarray) -> None:
-    """Assigns rows of a Keras variable that takes its value by pieces."""
+    """Assigns rows of a Keras variable of PyTorch or TensorFlow."""
     part = keras.ops.convert_to_tensor(array, dtype=variable.dtype)
-    variable.value[rows.start : rows.stop].assign(part)
+    if keras.backend.backend() == "torch":
+        variable.value.detach()[rows].copy_(part)
+    else:
+        variable.value[rows.start : rows.stop].assign(part)

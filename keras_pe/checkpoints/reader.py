@@ -1,12 +1,12 @@
 """Opens checkpoint files as data: names and shapes first, then tensor by tensor."""
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import ml_dtypes
 import numpy as np
@@ -20,6 +20,10 @@ SAFETENSORS_DTYPES: Mapping[str, Any] = {
     "F16": np.float16,
     "BF16": ml_dtypes.bfloat16,
 }
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+# The largest published model has 1,100 tensors and a header of 120 KB.
+MAX_TENSORS = 20_000
+MAX_HEADER_BYTES = 8 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +40,159 @@ class TensorInfo:
 
 
 class Reader(Protocol):
-    """An open checkpoint."""
+    """An open checkpoint.
+
+    Attributes:
+        path: the file.
+        tensors: what is in it.
+        wrappers: what was taken off the names: prefixes ("module.") and keys of
+            mappings around them ("state_dict").
+    """
 
     path: Path
     tensors: dict[str, TensorInfo]
+    wrappers: tuple[str, ...]
 
     def read(self, name: str, rows: slice | None = None) -> np.ndarray:
         """Returns one tensor, or some of its rows, read from the file now."""
+
+    def check_unchanged(self) -> None:
+        """Raises CheckpointError if the file is no longer the one that was opened."""
+
+    def close(self) -> None:
+        """Closes the file."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *error: Any) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where the elements of a tensor lie in a file.
+
+    Attributes:
+        start: byte of the first element.
+        shape: sizes.
+        dtype: name of the dtype.
+        strides: bytes between neighbours along each axis; None if row by row.
+    """
+
+    start: int
+    shape: tuple[int, ...]
+    dtype: str
+    strides: tuple[int, ...] | None = None
+
+    def rows(self, rows: slice) -> "Place":
+        """Returns the place of some rows."""
+        shape = (rows.stop - rows.start, *self.shape[1:])
+        row = (
+            self.strides[0]
+            if self.strides is not None
+            else math.prod(self.shape[1:]) * self.info.item_size
+        )
+        return dataclasses.replace(
+            self, start=self.start + rows.start * row, shape=shape
+        )
+
+    @property
+    def info(self) -> TensorInfo:
+        """Shape and dtype."""
+        return TensorInfo(self.shape, self.dtype)
+
+
+class OpenFile:
+    """A file of which tensors are read, and that must not change meanwhile.
+
+    Plain reads: a memory map would count every page of the file towards the process's
+    memory, and kills the process where a file is cut while it is read.
+
+    Args:
+        path: the file.
+    """
+
+    wrappers: tuple[str, ...] = ()
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.file = path.open("rb")
+        except OSError as error:
+            raise CheckpointError(
+                f"{path} can't be read ({error.strerror}). Give a file you may read."
+            ) from error
+        self._identity = self._state()
+        self.size = os.fstat(self.file.fileno()).st_size
+        self.places: dict[str, Place] = {}
+        self.tensors: dict[str, TensorInfo] = {}
+
+    def _state(self) -> tuple[int, int, int]:
+        found = os.fstat(self.file.fileno())
+        return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+    def set_places(self, places: Mapping[str, Place]) -> None:
+        """Sets what the file holds, under the names that a reader goes by."""
+        self.places = dict(places)
+        self.tensors = {name: place.info for name, place in places.items()}
+
+    def read(self, name: str, rows: slice | None = None) -> np.ndarray:
+        """Returns one tensor, or some of its rows, read from the file now."""
+        place = self.places[name]
+        place = place if rows is None else place.rows(rows)
+        dtype = np.dtype(SAFETENSORS_DTYPES[place.dtype])
+        if place.strides is None:
+            array = aligned_empty(place.shape, dtype)
+            self._fill(name, place.start, array.reshape(-1).view(np.uint8))
+            return array
+        last = sum(
+            (n - 1) * stride
+            for n, stride in zip(place.shape, place.strides, strict=True)
+        )
+        raw = aligned_empty((last + dtype.itemsize,), np.uint8)
+        self._fill(name, place.start, raw)
+        return np.ndarray(place.shape, dtype, raw.data, 0, place.strides)
+
+    def _fill(self, name: str, start: int, target: np.ndarray) -> None:
+        try:
+            self.file.seek(start)
+            read = self.file.readinto(target.data)
+        except OSError as error:
+            raise CheckpointError(
+                f"{name} of {self.path.name} can't be read ({error.strerror}): fetch "
+                f"the file again, or copy it to another disk."
+            ) from error
+        if read != target.nbytes:
+            raise self._changed()
+
+    def check_unchanged(self) -> None:
+        """Raises CheckpointError if the file is no longer the one that was opened."""
+        if self._state() != self._identity:
+            raise self._changed()
+
+    def _changed(self) -> CheckpointError:
+        return CheckpointError(
+            f"{self.path.name} changed while it was read. Wait until whatever writes "
+            f"it is done, then load it again."
+        )
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "file"):
+            self.file.close()
 
 
 def open_checkpoint(path: str | os.PathLike[str]) -> Reader:
@@ -52,142 +202,44 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Reader:
         path: the file.
 
     Returns:
-        A reader that holds names and shapes but no tensor.
+        A reader that holds names and shapes but no tensor. What training tools put
+        around the names is taken off: see its `wrappers`.
 
     Raises:
         CheckpointError: if the file is missing, damaged or of another kind.
     """
+    from keras_pe.checkpoints.safetensors_file import SafetensorsFile
+    from keras_pe.checkpoints.torch_file import TorchFile
+    from keras_pe.checkpoints.wrappers import take_off
+
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(
             f"No checkpoint at {path}. Give the path of a .safetensors or .pt file."
         )
     suffix = path.suffix.lower()
+    file: OpenFile
     if suffix == ".safetensors":
-        return SafetensorsReader(path)
-    if suffix in (".pt", ".pth", ".bin"):
-        return TorchReader(path)
-    raise CheckpointError(
-        f"{path.name} is neither a .safetensors nor a .pt file. keras_pe reads "
-        f"upstream, timm and open_clip checkpoints in these two formats, and its own "
-        f"presets through from_preset."
-    )
+        file = SafetensorsFile(path)
+    elif suffix in TORCH_SUFFIXES:
+        file = TorchFile(path)
+    else:
+        raise CheckpointError(
+            f"{path.name} is neither a .safetensors nor a .pt file. keras_pe reads "
+            f"upstream, timm and open_clip checkpoints in these two formats, and its "
+            f"own presets through from_preset."
+        )
+    names, prefixes = take_off(file.places)
+    file.set_places({ours: file.places[theirs] for ours, theirs in names.items()})
+    file.wrappers = (*file.wrappers, *prefixes)
+    return file
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return found
-
-
-class SafetensorsReader:
-    """Reads tensors of a safetensors file one at a time.
-
-    The library validates the header. The bytes are then read with plain reads: a
-    memory map would count every page of the file towards the process's memory.
-    """
-
-    def __init__(self, path: Path) -> None:
-        from safetensors import SafetensorError, safe_open
-
-        self.path = path
-        try:
-            with safe_open(path, framework="np"):
-                pass  # opening checks header, offsets and file size
-            with path.open("rb") as file:
-                header_size = int.from_bytes(file.read(8), "little")
-                header = json.loads(
-                    file.read(header_size), object_pairs_hook=_no_duplicates
-                )
-        except (SafetensorError, ValueError, OSError) as error:
-            raise CheckpointError(
-                f"{path.name} is no sound safetensors file ({error}). It may be cut "
-                f"short or damaged: fetch it again."
-            ) from error
-        header.pop("__metadata__", None)
-        self._start = 8 + header_size
-        self._offsets: dict[str, int] = {}
-        self.tensors: dict[str, TensorInfo] = {}
-        for name, entry in header.items():
-            self.tensors[name] = TensorInfo(tuple(entry["shape"]), entry["dtype"])
-            self._offsets[name] = entry["data_offsets"][0]
-
-    def read(self, name: str, rows: slice | None = None) -> np.ndarray:
-        info = self.tensors[name]
-        shape, start = info.shape, self._start + self._offsets[name]
-        if rows is not None:
-            shape = (rows.stop - rows.start, *shape[1:])
-            start += rows.start * math.prod(shape[1:]) * info.item_size
-        array = aligned_empty(shape, SAFETENSORS_DTYPES[info.dtype])
-        with self.path.open("rb") as file:
-            file.seek(start)
-            read = file.readinto(array.reshape(-1).view(np.uint8).data)
-        if read != array.nbytes:
-            raise CheckpointError(
-                f"{self.path.name} changed while it was read: {name} is cut short."
-            )
-        return array
-
-
-class TorchReader:
-    """Reads a PyTorch state dict with `weights_only=True`, or not at all."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            import torch
-        except ImportError as error:
-            raise CheckpointError(
-                f"Reading {path.name} needs PyTorch (pip install torch), because the "
-                f".pt format is PyTorch's own. The same weights as .safetensors need "
-                f"no PyTorch."
-            ) from error
-
-        self.path = path
-        try:
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except Exception as error:  # the unpickler raises nearly anything
-            reason = str(error).strip().split("\n")[0][:200]
-            raise CheckpointError(
-                f"{path.name} is no sound PyTorch weights file ({reason}). It may be "
-                f"damaged, or hold code, which is never run: fetch it again or use "
-                f"the .safetensors file."
-            ) from error
-        for wrapper in ("state_dict", "weights"):
-            if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
-                loaded = loaded[wrapper]
-        if not isinstance(loaded, dict) or not loaded:
-            raise CheckpointError(
-                f"{path.name} holds a {type(loaded).__name__}, expected a state dict "
-                f"(tensors by name)."
-            )
-        for name, value in loaded.items():
-            if not isinstance(value, torch.Tensor):
-                raise CheckpointError(
-                    f"{path.name} holds a {type(value).__name__} under {name!r}, "
-                    f"expected tensors only. Save the model's state_dict()."
-                )
-        if all(name.startswith("module.") for name in loaded):  # DataParallel
-            loaded = {name[len("module.") :]: value for name, value in loaded.items()}
-        self._values = loaded
-        names = {
-            torch.float64: "F64",
-            torch.float32: "F32",
-            torch.float16: "F16",
-            torch.bfloat16: "BF16",
-        }
-        self.tensors = {
-            name: TensorInfo(
-                tuple(value.shape), names.get(value.dtype, str(value.dtype))
-            )
-            for name, value in loaded.items()
-        }
-
-    def read(self, name: str, rows: slice | None = None) -> np.ndarray:
-        import torch
-
-        value = self._values[name].detach()
-        value = value if rows is None else value[rows]
-        if value.dtype == torch.bfloat16:
-            return value.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-        return value.numpy()
+def check_count(path: Path, count: int) -> None:
+    """Raises CheckpointError for more tensors than any model has."""
+    if count > MAX_TENSORS:
+        raise CheckpointError(
+            f"{path.name} lists {count:,} tensors, expected at most {MAX_TENSORS:,}: "
+            f"the largest Perception Encoder has 1,100. Save the weights alone, "
+            f"without optimizer state."
+        )

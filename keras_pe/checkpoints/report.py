@@ -17,10 +17,13 @@ class LoadReport:
         family: "upstream", "timm", "open_clip" or "keras_pe".
         num_tensors: tensors in the file.
         loaded: names of the tensors that were assigned, each exactly once.
-        left_out: names that belong to a tower that the model does not have.
+        left_out: names that belong to a tower that the model does not have, and
+            constants.
         resampled: names of position embeddings that were resampled, as asked.
         zeros: names of biases that are zero throughout and that the model lacks.
         dtypes: dtypes found in the file.
+        wrappers: prefixes of names ("module.") and keys of mappings ("state_dict")
+            that training tools had put around the weights.
     """
 
     path: Path
@@ -31,6 +34,7 @@ class LoadReport:
     resampled: tuple[str, ...] = ()
     zeros: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ()
+    wrappers: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         text = (
@@ -38,9 +42,11 @@ class LoadReport:
             f"({self.family} layout, {', '.join(self.dtypes)}) from {self.path.name}"
         )
         if self.left_out:
-            text += f"; {len(self.left_out)} of the other tower left out"
+            text += f"; {len(self.left_out)} that the model does not have left out"
         if self.resampled:
             text += f"; resampled {', '.join(self.resampled)}"
         if self.zeros:
             text += f"; all zero and not needed: {', '.join(self.zeros)}"
+        if self.wrappers:
+            text += f"; without the wrappers {', '.join(self.wrappers)}"
         return text + "."

@@ -40,6 +40,11 @@ def flat(array: np.ndarray) -> np.ndarray:
     return array.reshape(array.shape[-1])
 
 
+def scalar(array: np.ndarray) -> np.ndarray:
+    """(1,) to ()."""
+    return array.reshape(())
+
+
 def without_batch(array: np.ndarray) -> np.ndarray:
     """(1, tokens, hidden) to (tokens, hidden)."""
     return array[0]

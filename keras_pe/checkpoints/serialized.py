@@ -1,6 +1,8 @@
 """Keras objects in JSON, as data: only classes of keras_pe are ever made from it."""
 
+import math
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +19,7 @@ OBJECT_KEYS = {"class_name", "registered_name", "module"}
 FORBIDDEN_KEYS = {"compile_config", "build_config", "shared_object_id"}
 POLICY_NAME = re.compile(r"(mixed_)?(float16|float32|float64|bfloat16)")
 MAX_DEPTH = 16
+MAX_CONTEXT = 65_536  # tokens of a text; Perception Encoder has 72
 
 
 def serialize(item: Any) -> dict[str, Any]:
@@ -78,19 +81,40 @@ def build(config: Mapping[str, Any], where: str) -> Any:
 
 
 def build_as(cls: Any, config: Mapping[str, Any], where: str) -> Any:
-    """Builds a checked configuration as `cls`."""
+    """Builds a checked configuration as `cls`; a file only narrows the defaults."""
     from keras_pe.preprocessing.untrusted_config import narrowed
 
     try:
         values = config["config"]
         if cls.__name__ in ("PEImageConverter", "PEVideoConverter"):
             values = narrowed(values, where)
+        elif cls.__name__ == "PETokenizer":
+            values = _narrowed_tokenizer(values, where)
         return cls.from_config(values)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
+        reason = str(error).rstrip(".")
         raise CheckpointError(
-            f"{where} does not fit {cls.__name__}: {error}. It may come from a newer "
+            f"{where} does not fit {cls.__name__}: {reason}. It may come from a newer "
             f"keras_pe: update it, or save the preset again."
         ) from error
+
+
+def _narrowed_tokenizer(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Returns a tokenizer's configuration with nothing in it that says less."""
+    kept = dict(config)
+    if kept.get("on_truncation") == "ignore":
+        kept["on_truncation"] = "warn"
+        warnings.warn(
+            f"{where} asks for on_truncation='ignore', which a file does not decide: "
+            f"cut texts are warned of. Make the PETokenizer yourself if you want it.",
+            stacklevel=2,
+        )
+    if kept.get("context_length", 0) > MAX_CONTEXT:
+        raise ValueError(
+            f"context_length is {kept['context_length']} tokens, expected at most "
+            f"{MAX_CONTEXT} from a file"
+        )
+    return kept
 
 
 def _registered(name: str) -> str:
@@ -100,6 +124,8 @@ def _registered(name: str) -> str:
 def _check_nested(config: Any, where: str, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise CheckpointError(f"{where} is nested deeper than {MAX_DEPTH} levels.")
+    if isinstance(config, float) and not math.isfinite(config):
+        raise CheckpointError(f"{where} holds {config}, expected finite numbers.")
     if isinstance(config, list):
         for value in config:
             _check_nested(value, where, depth + 1)

@@ -31,8 +31,8 @@ def run(options: argparse.Namespace) -> int:
     table.add_row("vision", _summary(info.vision_config))
     if info.text_config is not None:
         table.add_row("text", _summary(info.text_config))
-    if info.assumed_heads:
-        table.add_row("note", "the number of heads is a guess: no tensor holds it")
+    if info.unknown_heads:
+        table.add_row("note", "the number of heads is unknown: no tensor holds it")
     loads_into = "PECore" if info.kind == "core" else _vision_class(info.vision_config)
     table.add_row("loads into", f"keras_pe.{loads_into}")
     Console().print(table)
@@ -44,4 +44,8 @@ def _vision_class(config: dict[str, object]) -> str:
 
 
 def _summary(config: dict[str, object]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in config.items())
+    return ", ".join(f"{name}={_known(name, value)}" for name, value in config.items())
+
+
+def _known(name: str, value: object) -> object:
+    return "unknown" if value is None and name.endswith("heads") else value

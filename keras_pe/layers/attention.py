@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_pe.layers.dot_product import attend
 from keras_pe.layers.rope import RotaryTable, rotate
+from keras_pe.layers.sizes import check_sizes
 
 
 @keras.saving.register_keras_serializable("keras_pe")
@@ -33,6 +34,7 @@ class SelfAttention(keras.layers.Layer):
     ) -> None:
         # Without autocast Keras would hand the float32 rotary tables over in bfloat16.
         super().__init__(autocast=False, **kwargs)
+        check_sizes(hidden_dim=hidden_dim, num_heads=num_heads)
         if hidden_dim % num_heads:
             raise ValueError(
                 f"num_heads must divide hidden_dim, got hidden_dim={hidden_dim} and "

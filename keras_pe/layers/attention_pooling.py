@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_pe.layers.dot_product import attend
+from keras_pe.layers.sizes import check_sizes
 from keras_pe.layers.transformer import NORM_EPSILON, FeedForward
 
 
@@ -37,6 +38,7 @@ class AttentionPooling(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
+        check_sizes(hidden_dim=hidden_dim, pooling_heads=num_heads)
         if hidden_dim % num_heads:
             raise ValueError(
                 f"pooling_heads must divide hidden_dim, got hidden_dim={hidden_dim} "

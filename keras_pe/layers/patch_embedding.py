@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pe.layers.sizes import check_sizes
+
 
 def bilinear_taps(size: int, native: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the two source rows and the blend weight of each target row.
@@ -112,6 +114,13 @@ class PatchEmbedding(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(autocast=False, **kwargs)
+        rows, columns = native_grid
+        check_sizes(
+            patch_size=patch_size,
+            hidden_dim=hidden_dim,
+            native_grid_rows=rows,
+            native_grid_columns=columns,
+        )
         self.patch_size = patch_size
         self.hidden_dim = hidden_dim
         self.native_grid = (int(native_grid[0]), int(native_grid[1]))

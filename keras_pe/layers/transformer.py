@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_pe.layers.attention import SelfAttention
 from keras_pe.layers.rope import RotaryTable
+from keras_pe.layers.sizes import check_sizes
 
 NORM_EPSILON = 1e-5  # upstream's LayerNorm default, everywhere in the model
 
@@ -22,6 +23,7 @@ class FeedForward(keras.layers.Layer):
 
     def __init__(self, hidden_dim: int, intermediate_dim: int, **kwargs: Any) -> None:
         super().__init__(autocast=False, **kwargs)
+        check_sizes(hidden_dim=hidden_dim, intermediate_dim=intermediate_dim)
         self.hidden_dim = hidden_dim
         self.intermediate_dim = intermediate_dim
         self.expand = keras.layers.Dense(

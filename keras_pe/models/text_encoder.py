@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_pe.layers.sizes import check_sizes
 from keras_pe.layers.transformer import NORM_EPSILON
 from keras_pe.models.compiled import run_compiled
 from keras_pe.models.tower import Tower
@@ -69,6 +70,11 @@ class PETextEncoder(Tower):
             remat=remat,
             name=name or "pe_text_encoder",
             dtype=dtype,
+        )
+        check_sizes(
+            vocabulary_size=vocabulary_size,
+            context_length=context_length,
+            output_dim=output_dim,
         )
         self.vocabulary_size = vocabulary_size
         self.context_length = context_length

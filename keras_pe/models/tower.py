@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_pe.layers.rope import RotaryTable
+from keras_pe.layers.sizes import check_sizes
 from keras_pe.layers.transformer import TransformerBlock, drop_path_factors
 from keras_pe.layers.windows import WindowedBlocks
 
@@ -31,8 +32,15 @@ class Tower(keras.Model):
         dtype: Any,
     ) -> None:
         super().__init__(name=name, dtype=dtype, autocast=False)
-        if num_layers < 1:
-            raise ValueError(f"num_layers must be at least 1, got {num_layers}.")
+        check_sizes(
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            intermediate_dim=intermediate_dim,
+        )
+        check_sizes(
+            "Weights do not tell the number of heads: ask who trained them.",
+            num_heads=num_heads,
+        )
         if hidden_dim % num_heads:
             raise ValueError(
                 f"num_heads must divide hidden_dim, got hidden_dim={hidden_dim} and "

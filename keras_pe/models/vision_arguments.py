@@ -6,6 +6,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from keras_pe.layers.sizes import check_sizes
 from keras_pe.models.features import resolve_layers
 
 Pooling = Literal["attention", "token", "average"] | None
@@ -16,12 +17,22 @@ def check_vision_arguments(
     patch_size: int,
     hidden_dim: int,
     num_heads: int,
+    output_dim: int | None,
     pooling: Pooling,
+    pooling_heads: int,
     class_token: bool,
     rope: bool,
+    rope_reference_grid: int | None,
 ) -> None:
     """Raises ValueError for arguments of `PEVisionEncoder` that make no model."""
-    if image_size <= 0 or image_size % patch_size:
+    check_sizes(image_size=image_size, patch_size=patch_size)
+    if output_dim is not None:
+        check_sizes(output_dim=output_dim)
+    if pooling == "attention":
+        check_sizes(pooling_heads=pooling_heads)
+    if rope_reference_grid is not None:
+        check_sizes(rope_reference_grid=rope_reference_grid)
+    if image_size % patch_size:
         raise ValueError(
             f"image_size must be a positive multiple of patch_size, got "
             f"image_size={image_size} and patch_size={patch_size}."

@@ -120,7 +120,16 @@ class PEVisionEncoder(VisionFeatures):
             dtype=dtype,
         )
         check_vision_arguments(
-            image_size, patch_size, hidden_dim, num_heads, pooling, class_token, rope
+            image_size,
+            patch_size,
+            hidden_dim,
+            num_heads,
+            output_dim,
+            pooling,
+            pooling_heads,
+            class_token,
+            rope,
+            rope_reference_grid,
         )
         if output_bias and output_dim is None:
             raise ValueError("output_bias=True needs an output_dim, got None.")

@@ -1,5 +1,6 @@
 """Handles against a real HTTP server that speaks the Hub's protocol."""
 
+import dataclasses
 import sys
 import time
 import types
@@ -12,6 +13,7 @@ from keras_pe.checkpoints.from_preset import load_tokenizer
 from keras_pe.checkpoints.hub import resolve
 from keras_pe.checkpoints.hub_download import HubError
 from keras_pe.checkpoints.save_preset import save_preset
+from keras_pe.models import variants
 from tests.checkpoints import tiny
 from tests.checkpoints.hub_server import HubServer
 
@@ -177,7 +179,10 @@ def test_revisions(hub, tmp_path):
         keras_pe.PECore.from_preset("hf://me/cats@dogs")
 
 
-def test_foreign_repositories_nobody_knows(hub, released):
+def test_foreign_repositories_nobody_knows(hub, released, monkeypatch):
+    narrow = variants.VISION["PE-Core-T16-384"]
+    wider = dataclasses.replace(narrow, hidden_dim=64)
+    monkeypatch.setitem(variants.VISION, "PE-Core-T16-384", wider)
     files = {
         OPEN_CLIP_FILE: open_clip_file(),
         "open_clip_pytorch_model.bin": b"",
@@ -185,7 +190,8 @@ def test_foreign_repositories_nobody_knows(hub, released):
         "config.json": b'{"model_type": "clip"}',
     }
     hub.add("you/mirror", files)
-    # Narrow towers leave the number of heads open: nothing is guessed.
+    monkeypatch.setitem(variants.VISION, "PE-Core-T16-384", narrow)
+    # Sizes of no published tower leave the number of heads open: nothing is guessed.
     with pytest.raises(CheckpointError, match="number of attention heads"):
         keras_pe.PECore.from_preset("hf://you/mirror")
 

@@ -145,7 +145,7 @@ def test_foreign_objects_are_never_built(preset, kind):
         ({"registered_name": "keras_pe>PETextEncoder"}, "expected one of keras_pe>"),
         ({"registered_name": None}, "no Keras object"),
         ({"compile_config": {"optimizer": "adam"}}, "has compile_config"),
-        ({"config": {}}, "does not fit PECore"),
+        ({"config": {}}, "describes no model"),
     ],
 )
 def test_configurations_that_are_no_model(preset, change, message):
