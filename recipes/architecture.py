@@ -94,9 +94,9 @@ def _of_preset(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _of_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     info = inspect_checkpoint(path)
-    if info.assumed_heads:
+    if info.unknown_heads:
         raise ValueError(
-            f"{path} has a width that no published model has, and weights don't tell "
+            f"{path} has sizes that no published model has, and weights don't tell "
             "the number of attention heads. Take a configuration of that size "
             "(--config), with --set vision.num_heads=... and text.num_heads=..."
         )
