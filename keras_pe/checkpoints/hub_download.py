@@ -71,13 +71,16 @@ def list_files(repo: str, revision: str | None) -> list[str]:
     try:
         with _hub_errors(repo, revision):
             info = HfApi(endpoint=endpoint()).model_info(repo, revision=revision)
+            names = [sibling.rfilename for sibling in info.siblings or ()]
+            if not all(isinstance(name, str) for name in names):
+                raise TypeError(f"names of files such as {names[:3]}")
     except NotOnHubError:
         raise
     except HubError:  # no connection: what is cached still works
         with contextlib.suppress(HubError):
             return _list_cached(repo, revision)
         raise
-    return [sibling.rfilename for sibling in info.siblings or ()]
+    return names
 
 
 def download(
@@ -218,6 +221,14 @@ def _hub_errors(
         raise HubError(
             f"{name or 'The list of files'} of {what} could not be fetched ({error}). "
             f"Check the connection and call again; finished files are kept."
+        ) from error
+    # The client takes any answer for the Hub's: one of another make ends in these.
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise HubError(
+            f"The answer about {name or 'the list of files'} of {what} is none that "
+            f"the Hub gives ({type(error).__name__}: {error}). A proxy, a mirror or "
+            f"the sign-in page of a network may have given it: check HF_ENDPOINT and "
+            f"the connection, and call again."
         ) from error
 
 
