@@ -8,6 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from keras_pe.evaluation.equal_texts import (
+    Equals,
+    check_equals,
+    equal_classes,
+    equal_groups,
+    warn_of_equals,
+)
 from keras_pe.evaluation.hashes import data_hash, weights_hash
 from keras_pe.evaluation.intervals import (
     NUM_RESAMPLES,
@@ -49,6 +56,7 @@ def evaluate_zero_shot(
     max_skipped_share: float = 0.01,
     hash_contents: bool = True,
     progress: bool = False,
+    equal_names: Equals = "separate",
 ) -> EvaluationResult:
     """Evaluates zero-shot classification of pictures or videos.
 
@@ -77,6 +85,10 @@ def evaluate_zero_shot(
             left out, counted and named.
         hash_contents: whether `data_hash` reads all files, or names and sizes.
         progress: whether a progress bar is shown.
+        equal_names: what classes are that no prompt tells apart, such as ImageNet's two
+            of "crane", or "owl" and "OWL ": "separate" rivals, none of which can come
+            first, or one class that gets the "credit" for all. They are named in a
+            warning and in the protocol.
 
     Returns:
         An `EvaluationResult`.
@@ -98,6 +110,7 @@ def evaluate_zero_shot(
     """
     modes = check_modes(resize_modes)
     names = _check_names(class_names)
+    check_equals(equal_names, "equal_names")
     truth = _check_labels(labels, len(pictures), len(names))
     prompts = prompt_templates(templates)
     video = video and video.for_task(average="raw", unit_length=True)
@@ -106,13 +119,20 @@ def evaluate_zero_shot(
     )
     size = min(batch_size, len(names) * len(prompts))
     vectors, truncated = class_vectors(model, tokenizer, names, prompts, size)
+    first = equal_classes(tokenizer, names, prompts, vectors)
+    groups = equal_groups(first)
+    warn_of_equals("class names", names, groups, "equal_names")
+    vectors, places = vectors[first], np.arange(len(names))  # ties to the last bit
+    if equal_names == "credit":
+        alone, places = np.unique(first, return_inverse=True)
+        vectors = vectors[alone]
     kept, embeddings, report = embedder.embed_modes(pictures, modes)
     scores: dict[str, dict[str, Score]] = {}
     for mode in modes:
-        ranks = label_ranks(embeddings[mode], vectors, truth[kept])
+        ranks = label_ranks(embeddings[mode], vectors, places[truth[kept]])
         options = seed, num_resamples
         scores[mode] = {"top1": mean_score(ranks < 1, None, *options)}
-        if len(names) >= TOP_K:
+        if len(vectors) >= TOP_K:
             scores[mode]["top5"] = mean_score(ranks < TOP_K, None, *options)
         scores[mode]["mean_class_recall"] = class_mean_score(
             ranks < 1, truth[kept], *options
@@ -125,6 +145,8 @@ def evaluate_zero_shot(
             "video": dataclasses.asdict(video) if video else None,
             "templates": list(prompts),
             "class_names": names,
+            "equal_names": equal_names,
+            "equal_classes": groups,
             "truncated_prompts": truncated,
             **shared_protocol(
                 model,

@@ -8,6 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from keras_pe.evaluation.equal_texts import (
+    Equals,
+    check_equals,
+    equal_groups,
+    equal_texts,
+    firsts,
+    warn_of_equals,
+)
 from keras_pe.evaluation.hashes import data_hash, weights_hash
 from keras_pe.evaluation.intervals import NUM_RESAMPLES, Score, mean_score
 from keras_pe.evaluation.ranks import CHUNK_SIZE, Matches, match_ranks
@@ -129,6 +137,7 @@ def evaluate_retrieval(
     max_skipped_share: float = 0.01,
     hash_contents: bool = True,
     progress: bool = False,
+    equal_tokens: Equals = "separate",
 ) -> EvaluationResult:
     """Evaluates retrieval of texts by pictures and of pictures by texts.
 
@@ -157,6 +166,10 @@ def evaluate_retrieval(
             belong to skipped pictures alone are left out with them.
         hash_contents: whether `data_hash` reads all files, or names and sizes.
         progress: whether a progress bar is shown.
+        equal_tokens: what texts are that differ, but not to the tokenizer, such as "An
+            owl" and "an owl": "separate" as in upstream, which compares strings, or one
+            text that gets the "credit" for the pictures of both. They are named in a
+            warning and in the protocol.
 
     Returns:
         An `EvaluationResult` with `image_to_text_recall_at_1` and so on.
@@ -179,6 +192,7 @@ def evaluate_retrieval(
     flat, places = _flat_texts(texts, pictures_of_text, len(pictures))
     Matches(len(pictures), places, flat)  # complains before hours of work
     _check_options(ks, chunk_size, dsl_scale)
+    check_equals(equal_tokens, "equal_tokens")
     video = video and video.for_task(average="normalized", unit_length=False)
     embedder = SampleEmbedder(
         model, image_converter, video, batch_size, max_skipped_share, progress
@@ -189,7 +203,14 @@ def evaluate_retrieval(
     text_embeddings = embed_texts(
         model, tokenizer, kept_flat, min(batch_size, max(1, len(kept_flat)))
     )
-    matches = Matches(len(kept), kept_places, kept_flat)
+    first = equal_texts(tokenizer, kept_flat)
+    text_embeddings = text_embeddings[first]  # ties to the last bit
+    # Of each string one: equal strings are one text anyway.
+    strings = np.unique(firsts(kept_flat))
+    groups = [strings[g].tolist() for g in equal_groups(first[strings])]
+    warn_of_equals("texts", kept_flat, groups, "equal_tokens")
+    keys = first.tolist() if equal_tokens == "credit" else kept_flat
+    matches = Matches(len(kept), kept_places, keys)
     owners = {
         "image_to_text": np.arange(len(kept)),
         "text_to_image": np.array([several[0] for several in kept_places]),
@@ -216,6 +237,8 @@ def evaluate_retrieval(
             "dsl_scale": None if dsl_scale is None else float(dsl_scale),
             "num_texts": len(flat),
             "scored_texts": len(kept_flat),
+            "equal_tokens": equal_tokens,
+            "equal_texts": [[kept_texts[i] for i in group] for group in groups],
             "truncated_texts": truncation.num_truncated if truncation else 0,
             **shared_protocol(
                 model,
