@@ -5,7 +5,7 @@ Run:      python -m recipes.contrastive --config emoji --data data/emoji \\
 Go on:    the same with --resume, after any stop, a power cut included.
 Look:     --config paper-g14 --plan prints what a run needs, without starting it.
 Expect:   checkpoints, steps.csv, scores.csv, TensorBoard events, curves.png and, at
-          the end, model.weights.h5; the tables in recipes/README.md.
+          the end, model.weights.h5 and a preset; the tables in recipes/README.md.
 
 `python -m recipes.emoji_data.prepare --output data/emoji` makes the emoji data. Other
 configurations read tar shards of pictures and captions: --data 'data/{000..099}.tar',

@@ -14,7 +14,7 @@ from recipes.contrastive_configs import Config
 from recipes.data_check import check_validation
 from recipes.many_devices import add_device_arguments, start_devices
 from recipes.settings import parse_value, setting_values, with_settings
-from recipes.shard_batches import START_TIMEOUT
+from recipes.shard_batches import START_TIMEOUT, open_shards
 
 
 def add_config(parser: argparse.ArgumentParser, configs: Iterable[str]) -> None:
@@ -238,6 +238,7 @@ def start_run(options: argparse.Namespace, config: Config) -> dict[str, Any]:
         check_validation(
             options.data, options.data_validation, allowed or allowed is not None
         )
+        open_shards(options.data)  # says at once what is wrong with them
     return {
         "data": options.data,
         "output": options.output,

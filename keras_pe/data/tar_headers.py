@@ -123,6 +123,13 @@ def read_members(file: ShardFile, max_member_bytes: int) -> Iterator[Member]:
         kind = block[156:157]
         content = offset + BLOCK
         if kind in (b"x", b"g", b"L"):
+            if extended and kind != b"g":
+                raise TarShardError(
+                    file.path,
+                    offset,
+                    "Two extended headers in a row: the member of the first one is "
+                    "missing. Copy or write the shard again.",
+                )
             extended.update(_extended_header(window, kind, content, size))
             offset = _next_header(content, size)
             continue

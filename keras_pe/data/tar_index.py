@@ -16,6 +16,7 @@ INDEX_SUFFIX = ".index.json"
 # No shard has as many kinds of files. The frames of a clip do count as kinds.
 MAX_EXTENSIONS = 1024
 _FORMAT = "keras_pe tar index 2"
+_HEAD = b'{"checksum":"%s",'  # of all bytes that follow; with them, JSON
 # Content that the digest looks at: so many files, and so many bytes at the end of each,
 # for the beginnings of pictures from one program are alike.
 _DIGEST_FILES, _DIGEST_BYTES = 16, 1024
@@ -284,12 +285,21 @@ def _to_json(index: TarIndex, file: ShardFile) -> bytes:
         "offsets": index.offsets.tolist(),
         "sizes": index.sizes.tolist(),
     }
-    return json.dumps(content, separators=(",", ":")).encode()
+    body = json.dumps(content, separators=(",", ":")).encode()[1:]
+    return _HEAD % _checksum(body) + body
+
+
+def _checksum(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode()
 
 
 def _from_json(stored: bytes, file: ShardFile) -> TarIndex | None:
     """Reads a stored index; None if it is of another file, damaged or implausible."""
     try:
+        # A digit that changed on a disk would be an offset as good as any.
+        length = len(_HEAD % _checksum(b""))
+        if stored[:length] != _HEAD % _checksum(stored[length:]):
+            return None
         content = json.loads(stored)
         if content["format"] != _FORMAT or content["shard"] != file.fingerprint:
             return None

@@ -1,7 +1,7 @@
 """KerasHub's RetinaNet on Perception Encoder: wire it up, train a step, detect.
 
 Run:      python -m recipes.detection.retinanet --steps 1
-Needs:    pip install "keras-pe[hub]", and a backend.
+Needs:    pip install keras-pe keras-hub, and a backend.
 Expect:   the size of every map, the loss of each step, and what is detected in one
           picture. One step teaches nothing: this shows how the parts fit. With
           `--steps 100 --batch-size 8 --learning-rate 3e-4` the loss falls from 0.59 to
