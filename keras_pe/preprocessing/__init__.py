@@ -6,7 +6,7 @@ from keras_pe.preprocessing.image_file import PictureError
 from keras_pe.preprocessing.skip_report import SkippedPicture, SkipReport
 from keras_pe.preprocessing.tokenizer import PETokenizer, TruncationReport
 from keras_pe.preprocessing.video import PEVideoConverter, frame_indices
-from keras_pe.preprocessing.video_file import VideoError
+from keras_pe.preprocessing.video_error import VideoError
 
 __all__ = [
     "PEImageConverter",

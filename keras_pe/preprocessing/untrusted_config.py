@@ -15,7 +15,7 @@ from keras_pe.preprocessing.image_file import (
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_SIDE,
 )
-from keras_pe.preprocessing.video_file import DEFAULT_MAX_FRAMES
+from keras_pe.preprocessing.video_error import DEFAULT_MAX_FRAMES
 
 _LIMITS = {
     "max_pixels": DEFAULT_MAX_PIXELS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import keras
@@ -14,13 +14,14 @@ from PIL import Image
 from keras_pe.preprocessing import image_file
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.image_file import PictureError
+from keras_pe.preprocessing.picture_inputs import is_file, name_of, to_array
 from keras_pe.preprocessing.skip_report import SkipReport
-from keras_pe.preprocessing.video_file import (
+from keras_pe.preprocessing.video_error import (
     DAMAGED,
     DEFAULT_MAX_FRAMES,
     VideoError,
-    open_frames,
 )
+from keras_pe.preprocessing.video_file import open_frames
 
 FRAME_RULES = ("benchmark", "notebook")
 
@@ -74,6 +75,12 @@ class PEVideoConverter:
     height, width, 3) of uint8, or floats in [0, 1]; or a list of frames, each
     anything a `PEImageConverter` takes. Only the frames that are needed are kept,
     and sizes are checked before anything is decoded.
+
+    Frames are turned and mirrored as the file says, colours follow its matrix and
+    range (BT.601 if it says none), animations are composed, a picture that an animated
+    PNG hides is left out. Frames are counted, not timed: uneven steps and a late start
+    change nothing. Pixels are taken as square, and cropping that only the container
+    (not the codec) asks for is left to players, as in the reference.
 
     Args:
         image_size: side of the output in pixels, or (height, width).
@@ -172,7 +179,7 @@ class PEVideoConverter:
         for index, video in enumerate(_as_videos(videos)):
             report.num_pictures += 1
             try:
-                rows.append(self.convert(video, _video_name(video, index)))
+                rows.append(self.convert(video, name_of(video, "video", index)))
             except PictureError as error:
                 if self.on_error == "raise":
                     raise
@@ -198,7 +205,7 @@ class PEVideoConverter:
             PictureError: if it cannot be used, whatever `on_error` says.
             ImportError: if a video file needs PyAV, which is not installed.
         """
-        name = _video_name(video) if name is None else name
+        name = name_of(video, "video", None) if name is None else name
         pictures = self.image_converter
         frames = open_frames(
             video,
@@ -259,14 +266,17 @@ class PEVideoConverter:
 
 def _as_videos(videos: Any) -> Sequence[Any]:
     """List the videos of a call: one video becomes a list of one."""
-    if isinstance(videos, str | os.PathLike | bytes | bytearray | memoryview):
+    one = str | os.PathLike | bytes | bytearray | memoryview
+    if isinstance(videos, one) or is_file(videos):
         return [videos]
     if hasattr(videos, "__array__") and not isinstance(videos, Image.Image):
-        array = np.asarray(videos)
-        if array.dtype.kind in "UO":  # an array of paths
+        array = to_array(videos, name_of(videos, "video", None))
+        if array.dtype.kind in "UOT" and array.ndim <= 1:  # an array of paths
             return array.ravel().tolist()
         return list(array) if array.ndim == 5 else [array]
-    if isinstance(videos, Iterable) and not isinstance(videos, dict | Image.Image):
+    # Neither has an order in which rows could be told apart.
+    unordered = isinstance(videos, Mapping | Set)
+    if isinstance(videos, Iterable) and not unordered | isinstance(videos, Image.Image):
         items = videos if isinstance(videos, list | tuple) else list(videos)
         return [items] if items and all(map(_is_frame, items)) else items
     return [videos]  # which `convert` refuses, saying what it is
@@ -274,10 +284,3 @@ def _as_videos(videos: Any) -> Sequence[Any]:
 
 def _is_frame(item: Any) -> bool:
     return isinstance(item, Image.Image) or 2 <= getattr(item, "ndim", 0) <= 3
-
-
-def _video_name(video: Any, index: int | None = None) -> str:
-    if isinstance(video, str | os.PathLike):
-        return os.fsdecode(video)
-    place = "video" if index is None else f"videos[{index}]"
-    return f"{place} ({type(video).__name__})"

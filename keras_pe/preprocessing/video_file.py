@@ -14,29 +14,29 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from PIL import Image
 
 from keras_pe.preprocessing import image_file
+from keras_pe.preprocessing.animation_file import AnimationFrames
 from keras_pe.preprocessing.image_file import PictureError
 from keras_pe.preprocessing.picture_files import list_files
+from keras_pe.preprocessing.picture_inputs import file_content, is_file, to_array
+from keras_pe.preprocessing.video_error import (
+    CONTAINERS,
+    DAMAGED,
+    NO_FRAMES,
+    UNKNOWN_CODEC,
+    VideoError,
+    check_count,
+    check_pixels,
+    damaged,
+)
+from keras_pe.preprocessing.video_frame import frame_picture
 
-# Two hours at 30 frames a second.
-DEFAULT_MAX_FRAMES = 216_000
-# The values of `VideoError.reason`, beside those of `image_file.REASONS`.
-NO_FRAMES = "no frames"
-TOO_MANY_FRAMES = "too many frames"
-DAMAGED = "damaged video"
-
-# Containers that hold their own pictures. Playlists and lists of files are left out
-# on purpose: FFmpeg would open whatever paths and addresses a hostile one names.
-CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf"
+# Decoders that read the alpha channel of WebM, by those that don't.
+_ALPHA_CODECS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 # How the files begin that Pillow reads, animated or not.
 _PICTURE = re.compile(rb"GIF8|\x89PNG|\xff\xd8|RIFF....WEBP", re.DOTALL)
-
-
-class VideoError(PictureError):
-    """A video that cannot be used; `name`, `reason` and `detail` say why."""
 
 
 class Frames(Protocol):
@@ -64,8 +64,8 @@ def open_frames(
     """Opens a video of any kind; no frame is decoded yet.
 
     Args:
-        video: path or bytes of a file, a folder, an array (frames, height, width,
-            channels) or a list of frames.
+        video: path or bytes of a file, an open file, a folder, an array (frames,
+            height, width, channels) or a list of frames.
         name: what to call it in an error.
         max_pixels: width times height of a frame above which it is refused.
         max_frames: number of frames above which it is refused.
@@ -80,6 +80,7 @@ def open_frames(
         ImportError: if it needs PyAV, which is not installed.
 
     Example:
+        >>> import numpy as np
         >>> frames = open_frames(np.zeros((3, 4, 4, 3), "uint8"), "clip", 16, 10)
         >>> [number for number, frame in frames.read([0, 2])]
         [0, 2]
@@ -88,40 +89,30 @@ def open_frames(
     limits = max_pixels, max_frames, formats, max_side
     if isinstance(video, bytes | bytearray | memoryview):
         frames = _open_file(bytes(video), name, *limits)
+    elif is_file(video):
+        frames = _open_file(file_content(video, name), name, *limits)
     elif isinstance(video, str | os.PathLike):
-        path = Path(video)
-        if path.is_dir():
-            frames = ListedFrames(_frame_files(path))
+        if os.path.isdir(_path_of(video, name)):
+            frames = ListedFrames(_frame_files(Path(video), name))
         else:
-            frames = _open_file(path, name, *limits)
+            frames = _open_file(video, name, *limits)
     elif isinstance(video, list | tuple):
         frames = ListedFrames(video)
     elif getattr(video, "ndim", 0) == 4:
-        frames = ListedFrames(np.asarray(video))
+        frames = ListedFrames(to_array(video, name))
     else:
         shape = getattr(video, "shape", None)
         raise VideoError(
             name,
             image_file.BAD_TYPE,
             f"A {type(video).__name__}{f' of shape {shape}' if shape else ''}; "
-            "expected a path, bytes, a folder, an array (frames, height, width, 3) "
-            "or a list of frames.",
+            "expected a path, bytes, an open file, a folder, an array (frames, height, "
+            "width, 3) or a list of frames.",
         )
     if frames.count < 1:
         raise VideoError(name, NO_FRAMES, "Expected at least one frame or picture.")
     check_count(frames.count, name, max_frames)
     return frames
-
-
-def check_count(count: int, name: str, max_frames: int) -> None:
-    """Raises VideoError if there are too many frames."""
-    if count > max_frames:
-        raise VideoError(
-            name,
-            TOO_MANY_FRAMES,
-            f"It has {count:,} frames or more; expected at most {max_frames:,}. Cut "
-            "it, or raise `max_frames` if you trust it.",
-        )
 
 
 class ListedFrames:
@@ -136,50 +127,12 @@ class ListedFrames:
             yield number, self.frames[number]
 
 
-class AnimationFrames:
-    """Frames of a GIF, WebP or PNG. A still picture has one."""
-
-    def __init__(
-        self,
-        source: Path | bytes,
-        name: str,
-        max_pixels: int,
-        formats: Collection[str],
-        max_side: int = image_file.DEFAULT_MAX_SIDE,
-    ) -> None:
-        self.source, self.name, self.formats = source, name, formats
-        self.limits = max_pixels, max_side
-        with image_file._stream(source, name) as stream:
-            picture = self._header(stream)
-            try:
-                self.count = int(getattr(picture, "n_frames", 1))
-            except Exception as error:  # decoders raise nearly anything
-                raise damaged(name, error) from error
-
-    def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        with image_file._stream(self.source, self.name) as stream:
-            picture = self._header(stream)
-            for number in numbers:
-                try:
-                    if self.count > 1:
-                        picture.seek(number)
-                    frame = picture.convert("RGBA" if _transparent(picture) else "RGB")
-                except Exception as error:
-                    raise damaged(self.name, error) from error
-                yield number, frame
-
-    def _header(self, stream: Any) -> Image.Image:
-        picture = image_file._read_header(stream, self.name, self.formats)
-        check_pixels(*picture.size, self.name, *self.limits)
-        return picture
-
-
 class VideoFileFrames:
     """Frames of a video file, decoded by FFmpeg through PyAV."""
 
     def __init__(
         self,
-        source: Path | bytes,
+        source: str | os.PathLike[str] | bytes,
         name: str,
         max_pixels: int,
         max_frames: int,
@@ -190,10 +143,11 @@ class VideoFileFrames:
         # Containers may not say how many frames they hold, or say it wrongly. Counting
         # packets reads the file but decodes nothing.
         times: list[int | None] = []  # when each frame is shown
+        self.alpha_codec: str | None = None
         keys: set[int] = set()  # ... and where decoding can begin
         with self._opened() as (container, stream):
             for packet in container.demux(stream):
-                if not packet.size or packet.is_discard:
+                if not packet.size or packet.is_discard or _unseen(packet, stream):
                     continue
                 times.append(packet.pts)
                 check_count(len(times), name, max_frames)
@@ -231,11 +185,11 @@ class VideoFileFrames:
                 try:
                     if reached is None or key > reached:
                         container.seek(key, stream=stream)
-                        decoder = container.decode(stream)
-                    frame = next((x for x in decoder if (x.pts or 0) >= time), None)
+                        decoder = self._decoded(container, stream)
+                    frame = next((x for x in decoder if _shown(x) >= time), None)
                 except failed:
                     return
-                if frame is None or frame.pts != time:
+                if frame is None or frame.pts != time or frame.is_corrupt:
                     return
                 reached = time
                 yield number, self._picture(frame)
@@ -244,7 +198,7 @@ class VideoFileFrames:
         """Decodes from the beginning; corrects `count` if the file ends early."""
         wanted, decoded = set(numbers), 0
         with self._opened() as (container, stream):
-            for number, frame in enumerate(container.decode(stream)):
+            for number, frame in enumerate(self._decoded(container, stream)):
                 decoded = number + 1
                 if number in wanted:
                     yield number, self._picture(frame)
@@ -254,9 +208,24 @@ class VideoFileFrames:
 
     def _picture(self, frame: Any) -> Image.Image:
         check_pixels(frame.width, frame.height, self.name, *self.limits)
-        picture: Image.Image = frame.to_image()
-        turn = frame.rotation % 360  # of a phone held upright; counter-clockwise
-        return picture.rotate(turn, expand=True) if turn else picture
+        if frame.is_corrupt:
+            raise VideoError(
+                self.name,
+                DAMAGED,
+                "The decoder made up parts of a frame: its data are damaged or "
+                "missing. Copy it again, or re-encode it.",
+            )
+        return frame_picture(frame)
+
+    def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
+        """Yields frames in the order of showing, from where the container stands."""
+        if self.alpha_codec is None:
+            yield from container.decode(stream)
+            return
+        # FFmpeg's own decoders of WebM leave the alpha channel out.
+        decoder = _pyav().CodecContext.create(self.alpha_codec, "r")
+        for packet in container.demux(stream):
+            yield from decoder.decode(packet)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
@@ -264,48 +233,57 @@ class VideoFileFrames:
         av = _pyav()
         with image_file._stream(self.source, self.name) as file:
             try:
-                options = {"format_whitelist": CONTAINERS}
-                with av.open(file, options=options) as container:
-                    stream = container.streams.best("video")
-                    if stream is None:
-                        raise VideoError(self.name, NO_FRAMES, "It holds no video.")
-                    size = stream.codec_context.width, stream.codec_context.height
+                # Titles in Latin-1 or worse are no reason to refuse frames.
+                with av.open(
+                    file,
+                    options={"format_whitelist": CONTAINERS},
+                    metadata_errors="replace",
+                ) as container:
+                    stream = self._stream(container)
+                    codec = stream.codec_context
+                    size = codec.width, codec.height
                     check_pixels(*size, self.name, *self.limits)
+                    if stream.metadata.get("alpha_mode") == "1":
+                        self.alpha_codec = _ALPHA_CODECS.get(codec.name)
                     yield container, stream
-            except (av.error.FFmpegError, MemoryError) as error:
+            except PictureError:
+                raise
+            except Exception as error:  # PyAV raises nearly anything on hostile bytes
                 raise damaged(self.name, error) from error
 
-
-def check_pixels(
-    width: int, height: int, name: str, max_pixels: int, max_side: int
-) -> None:
-    """Raises VideoError if frames are too large."""
-    for value, limit, argument, unit in (
-        (width * height, max_pixels, "max_pixels", "pixels"),
-        (max(width, height), max_side, "max_side", "pixels along a side"),
-    ):
-        if value > limit:
+    def _stream(self, container: Any) -> Any:
+        """Returns the video among the streams of a file."""
+        stream = container.streams.best("video")
+        if stream is None:
+            raise VideoError(self.name, NO_FRAMES, "It holds no video.")
+        if stream.disposition & _pyav().stream.Disposition.attached_pic:
             raise VideoError(
-                name,
-                image_file.TOO_LARGE,
-                f"Its frames are {width} x {height}: {value:,} {unit}; expected at "
-                f"most {limit:,}. Scale it down, or raise `{argument}` if you "
-                "trust it.",
+                self.name, NO_FRAMES, "It holds a cover picture, but no video."
             )
+        if stream.codec_context is None:
+            raise VideoError(
+                self.name,
+                UNKNOWN_CODEC,
+                "This FFmpeg has no decoder for it: re-encode it, as H.264 or AV1.",
+            )
+        return stream
 
 
-def damaged(name: str, error: Exception) -> VideoError:
-    """Returns the error for a file that no decoder reads."""
-    return VideoError(
-        name,
-        DAMAGED,
-        f"The decoder says: {image_file._describe(error)}. Expected a complete video "
-        f"({CONTAINERS}) or a GIF, WebP or PNG: copy it again, or re-encode it as MP4.",
-    )
+def _shown(frame: Any) -> float:
+    """Returns when a frame is shown; one that does not say comes before all others."""
+    return float("-inf") if frame.pts is None else frame.pts
+
+
+def _unseen(packet: Any, stream: Any) -> bool:
+    """Says whether a packet holds a frame that is only referred to, never shown."""
+    if stream.codec_context.name not in ("vp8", "libvpx"):
+        return False
+    # RFC 6386, section 9.1: show_frame is bit 4 of the first byte.
+    return not bytes(memoryview(packet)[:1])[0] >> 4 & 1
 
 
 def _open_file(
-    source: Path | bytes,
+    source: str | os.PathLike[str] | bytes,
     name: str,
     max_pixels: int,
     max_frames: int,
@@ -322,7 +300,16 @@ def _open_file(
     return VideoFileFrames(source, name, max_pixels, max_frames, max_side)
 
 
-def _frame_files(folder: Path) -> list[Path]:
+def _path_of(video: str | os.PathLike, name: str) -> str | bytes:
+    try:
+        return os.fspath(video)
+    except Exception as error:
+        raise VideoError(
+            name, image_file.UNREADABLE, f"{image_file._describe(error)}."
+        ) from error
+
+
+def _frame_files(folder: Path, name: str) -> list[Path]:
     """Lists the pictures of a folder, `frame2` before `frame10`."""
 
     def order(path: Path) -> list[tuple[int, str]]:
@@ -331,11 +318,12 @@ def _frame_files(folder: Path) -> list[Path]:
             (int(piece), "") if i % 2 else (-1, piece) for i, piece in enumerate(pieces)
         ]
 
-    return sorted(list_files(folder), key=order)
-
-
-def _transparent(picture: Image.Image) -> bool:
-    return picture.mode in ("RGBA", "LA") or "transparency" in picture.info
+    try:
+        return sorted(list_files(folder), key=order)
+    except OSError as error:
+        raise VideoError(
+            name, image_file.UNREADABLE, f"{image_file._describe(error)}."
+        ) from error
 
 
 def _pyav() -> Any:
