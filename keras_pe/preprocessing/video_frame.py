@@ -55,10 +55,9 @@ def transposition(matrix: np.ndarray | None) -> Image.Transpose | None:
     """
     if matrix is None:
         return None
-    signs = tuple(
-        np.sign(np.where(np.abs(matrix) * 16 > np.abs(matrix).max(), matrix, 0))
-    )
-    return _TRANSPOSE_OF_MATRIX.get(tuple(int(sign) for sign in signs))
+    small = np.abs(matrix) * 16 <= np.abs(matrix).max()
+    a, b, c, d = np.sign(np.where(small, 0, matrix)).tolist()
+    return _TRANSPOSE_OF_MATRIX.get((a, b, c, d))
 
 
 def _display_matrix(frame: Any) -> np.ndarray | None:
