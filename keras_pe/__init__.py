@@ -1,18 +1,21 @@
 """Perception Encoder for Keras 3, on JAX, PyTorch and TensorFlow."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from keras_pe.default_backend import choose_backend
+from keras_pe.registration import register_with_keras
 
-choose_backend()  # before anything imports Keras
-
-from keras_pe.evaluation.zero_shot import ZeroShotClassifier  # noqa: E402
-from keras_pe.models.core import PECore  # noqa: E402
-from keras_pe.models.lang import PELang  # noqa: E402
-from keras_pe.models.spatial import PESpatial  # noqa: E402
-from keras_pe.models.text_encoder import PETextEncoder  # noqa: E402
-from keras_pe.models.vision_encoder import PEVisionEncoder  # noqa: E402
-from keras_pe.preprocessing.image import PEImageConverter  # noqa: E402
-from keras_pe.preprocessing.tokenizer import PETokenizer  # noqa: E402
-from keras_pe.preprocessing.video import PEVideoConverter  # noqa: E402
+if TYPE_CHECKING:
+    from keras_pe.evaluation.zero_shot import ZeroShotClassifier
+    from keras_pe.models.core import PECore
+    from keras_pe.models.lang import PELang
+    from keras_pe.models.spatial import PESpatial
+    from keras_pe.models.text_encoder import PETextEncoder
+    from keras_pe.models.vision_encoder import PEVisionEncoder
+    from keras_pe.preprocessing.image import PEImageConverter
+    from keras_pe.preprocessing.tokenizer import PETokenizer
+    from keras_pe.preprocessing.video import PEVideoConverter
 
 __all__ = [
     "PECore",
@@ -27,3 +30,47 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+# Imported on first use: the command line answers --help without Keras.
+_CLASSES = {
+    "PECore": "models.core",
+    "PEImageConverter": "preprocessing.image",
+    "PELang": "models.lang",
+    "PESpatial": "models.spatial",
+    "PETextEncoder": "models.text_encoder",
+    "PETokenizer": "preprocessing.tokenizer",
+    "PEVideoConverter": "preprocessing.video",
+    "PEVisionEncoder": "models.vision_encoder",
+    "ZeroShotClassifier": "evaluation.zero_shot",
+}
+_PACKAGES = (
+    "checkpoints",
+    "data",
+    "evaluation",
+    "layers",
+    "losses",
+    "models",
+    "preprocessing",
+    "probing",
+    "search",
+    "training",
+    "visualization",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CLASSES:
+        found = getattr(importlib.import_module(f"{__name__}.{_CLASSES[name]}"), name)
+        globals()[name] = found
+        return found
+    if name in _PACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_PACKAGES, "__version__"])
+
+
+choose_backend()  # before anything imports Keras
+register_with_keras()

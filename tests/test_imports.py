@@ -2,11 +2,16 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import pytest
+
+import keras_pe
+from tests.small_models import core
 
 pytestmark = pytest.mark.quick
 HEAVY = (
@@ -23,7 +28,7 @@ HEAVY = (
 
 def modules_after(statement):
     """Returns the top-level modules loaded by a statement in a fresh process."""
-    code = f"import sys; {statement}; import json; print(json.dumps(list(sys.modules)))"
+    code = f"import sys, json; {statement}; print(json.dumps(list(sys.modules)))"
     environment = {**os.environ, "KERAS_BACKEND": keras.backend.backend()}
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -37,9 +42,74 @@ def modules_after(statement):
 
 @pytest.mark.slow
 def test_nothing_heavy_beyond_keras_itself():
-    added = modules_after("import keras_pe") - modules_after("import keras")
+    loaded = modules_after("import keras_pe, keras")
+    added = loaded - modules_after("import keras")
     assert not added & set(HEAVY), added
     assert "keras_pe" in added
+
+
+def test_the_package_alone_needs_no_keras():
+    loaded = modules_after("import keras_pe")
+    assert not loaded & {*HEAVY, "keras", "numpy", "PIL", "rich"}
+
+
+def test_the_name_space_is_what_users_are_told():
+    assert dir(keras_pe) == sorted(
+        [*keras_pe.__all__, *keras_pe._PACKAGES, "__version__"]
+    )
+    folder = Path(keras_pe.__file__).parent
+    packages = {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert packages - {"cli"} == set(keras_pe._PACKAGES)
+    for name in dir(keras_pe):
+        assert getattr(keras_pe, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'PECOre'"):
+        keras_pe.PECOre  # noqa: B018
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A model as .keras file and as pickle."""
+    folder = tmp_path_factory.mktemp("saved")
+    model = core()
+    model.save(folder / "model.keras")
+    (folder / "model.pickle").write_bytes(pickle.dumps(model))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import keras_pe, keras",
+        "import keras, keras_pe",
+        "import keras_pe.files, keras",
+        "from keras_pe.layers.rope import rotate; import keras",
+        "from keras_pe import *; import keras",
+    ],
+)
+def test_our_classes_are_registered_whatever_was_imported(statement):
+    names = [*keras_pe.__all__, "TransformerBlock", "FeaturePyramid"]
+    names.remove("ZeroShotClassifier")  # not one of Keras' objects
+    modules_after(
+        f"{statement}; find = keras.saving.get_registered_object; "
+        f"missing = [n for n in {names} if find('keras_pe>' + n) is None]; "
+        f"assert not missing, missing; "
+        f"from keras_pe import PECore; assert find('keras_pe>PECore') is PECore"
+    )
+
+
+@pytest.mark.slow
+def test_a_file_is_loaded_before_a_class_was_touched(saved):
+    path = str(saved / "model.keras")
+    modules_after(
+        f"import keras_pe, keras; assert keras.saving.load_model({path!r}).built"
+    )
+
+
+@pytest.mark.slow
+def test_a_pickle_needs_no_import(saved):
+    path = str(saved / "model.pickle")
+    modules_after(f"import pickle; assert pickle.load(open({path!r}, 'rb')).built")
 
 
 def choose(home, blocked, **environment):

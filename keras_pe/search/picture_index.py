@@ -224,11 +224,8 @@ def find_pictures(
     Raises:
         ValueError: if there are none.
     """
-    one = isinstance(pictures, str | os.PathLike)
-    if not all(os.fspath(path) for path in ([pictures] if one else pictures)):
-        raise ValueError("The path of a picture or folder is empty: name one.")
     if isinstance(pictures, str | os.PathLike):
-        root = Path(pictures)
+        root = _named(pictures)
         if root.is_dir():
             found = list_files(root, recursive=True)
             if not found:
@@ -238,8 +235,14 @@ def find_pictures(
                 )
             return [path.absolute() for path in found]
         pictures = [pictures]
-    paths = [Path(path) for path in pictures]
+    paths = [_named(path) for path in pictures]
     missing = [str(path) for path in paths if not path.is_file()]
     if missing or not paths:
         raise ValueError(f"No such picture or folder: {', '.join(missing) or '(none)'}")
     return [path.absolute() for path in paths]
+
+
+def _named(path: str | os.PathLike[str]) -> Path:
+    if not os.fspath(path):  # Path("") would be the working directory
+        raise ValueError("The path of a picture or folder is empty: name one.")
+    return Path(path)
