@@ -1,18 +1,25 @@
 """Name pictures with classes of your choice, without training."""
 
+from __future__ import annotations
+
 import argparse
-import json
-from pathlib import Path
+from typing import Any
 
 from keras_pe.cli.common import (
     Loaded,
     add_batch_size,
+    add_json,
+    add_pictures,
     add_preset,
+    find_all,
     load,
+    path,
     positive,
     say_skipped,
     show_progress,
+    text,
 )
+from keras_pe.cli.output import print_json, printable
 
 HELP = "name pictures with classes of your choice"
 EPILOG = """examples:
@@ -24,11 +31,18 @@ EPILOG = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="file or folder")
+    add_pictures(parser)
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--classes", nargs="+", metavar="NAME", help="class names")
     group.add_argument(
-        "--classes-file", type=Path, metavar="FILE", help="text file, one name a line"
+        "--classes",
+        nargs="+",
+        type=text,
+        metavar="NAME",
+        help="class names, two or more (default: those the preset knows)",
+    )
+    group.add_argument(
+        "--classes-file",
+        type=path, metavar="FILE", help="text file, one name a line"
     )
     parser.add_argument(
         "--template",
@@ -36,59 +50,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help='prompt with {} for the name, such as "a photo of a {}."; repeatable',
     )
-    parser.add_argument("--top-k", type=positive, default=5, metavar="N")
-    parser.add_argument("--json", action="store_true", help="one JSON object a picture")
+    parser.add_argument(
+        "--top-k",
+        type=positive,
+        default=5,
+        metavar="N",
+        help="how many classes are shown of each picture (default: 5)",
+    )
+    add_json(parser, "one object a picture")
     add_preset(parser)
     add_batch_size(parser)
 
 
-def classes_and_templates(
-    options: argparse.Namespace, loaded: Loaded
-) -> tuple[list[str], list[str] | None]:
-    """Returns what the options say, else what the preset knows.
+def named_classes(options: argparse.Namespace) -> list[str] | None:
+    """Returns the classes that the options name, or None.
 
     Raises:
-        ValueError: if neither names any classes.
+        ValueError: if there are none, or one alone.
     """
-    known = loaded.metadata.get("zero_shot", {})
-    templates = options.template or known.get("templates")
     if options.classes:
-        return options.classes, templates
-    if options.classes_file:
+        names = list(options.classes)
+    elif options.classes_file:
         lines = options.classes_file.read_text(encoding="utf-8").splitlines()
         names = [line.strip() for line in lines if line.strip()]
         if not names:
             raise ValueError(f"{options.classes_file} holds no class names.")
-        return names, templates
-    if "class_names" in known:
-        loaded.tokenizer.on_truncation = "ignore"  # a few long names, known classes
-        return known["class_names"], templates
-    raise ValueError(
-        f"{options.preset} has no classes of its own: name some with --classes or "
-        f"--classes-file."
-    )
+    else:
+        return None
+    if len(names) == 1:
+        raise ValueError(
+            f"One class alone is always 100 %, whatever the picture shows: give "
+            f'others to compare with, such as "{names[0]}" "something else".'
+        )
+    return names
 
 
 def run(options: argparse.Namespace) -> int:
     """Classifies and prints; returns the exit code."""
-    from rich.console import Console
-    from rich.markup import escape
-
-    from keras_pe.evaluation.zero_shot import ZeroShotClassifier
     from keras_pe.preprocessing.batches import load_batches
-    from keras_pe.search.picture_index import find_pictures
 
-    paths = [p for given in options.pictures for p in find_pictures(given)]
+    names = named_classes(options)
+    paths = find_all(options.pictures)
     loaded = load(options.preset)
-    names, templates = classes_and_templates(options, loaded)
-    classifier = ZeroShotClassifier(
-        loaded.model,
-        loaded.tokenizer,
-        names,
-        templates,
-        loaded.image_converter,
-        min(options.batch_size, len(paths)),
-    )
+    size = min(options.batch_size, len(paths))
+    classifier = make_classifier(loaded, names, options.template, size, options.preset)
     batches = load_batches(
         paths,
         loaded.image_converter,
@@ -96,14 +101,49 @@ def run(options: argparse.Namespace) -> int:
         max_skipped_share=1.0,
         progress=show_progress() and len(paths) > options.batch_size,
     )
-    console = Console()
     for place, best in classifier.predict_batches(batches, options.top_k):
         if options.json:
             found = [{"class": p.name, "probability": p.probability} for p in best]
-            print(json.dumps({"picture": str(paths[place]), "classes": found}))
+            print_json({"picture": str(paths[place]), "classes": found})
             continue
-        console.print(f"[bold]{escape(str(paths[place]))}[/bold]", soft_wrap=True)
+        print(printable(paths[place]))
         for prediction in best:
-            name = escape(prediction.name)
-            console.print(f"  {prediction.probability:6.1%}  {name}")
+            print(f"  {prediction.probability:6.1%}  {printable(prediction.name)}")
     return say_skipped(batches.report)
+
+
+def make_classifier(
+    loaded: Loaded,
+    names: list[str] | None,
+    templates: list[str] | None,
+    batch_size: int,
+    preset: str,
+) -> Any:
+    """Returns a classifier of these classes, or of those that the preset knows.
+
+    Raises:
+        ValueError: if neither names any classes.
+    """
+    from keras_pe.evaluation.zero_shot import ZeroShotClassifier
+
+    known = loaded.metadata.get("zero_shot", {})
+    matrix = None
+    if names is None:
+        if "class_names" not in known:
+            raise ValueError(
+                f"{preset} has no classes of its own: name some with --classes or "
+                f"--classes-file."
+            )
+        names = known["class_names"]
+        loaded.tokenizer.on_truncation = "ignore"  # a few long names, known classes
+        if templates is None:
+            matrix = loaded.class_matrix
+    return ZeroShotClassifier(
+        loaded.model,
+        loaded.tokenizer,
+        names,
+        templates or known.get("templates"),
+        loaded.image_converter,
+        batch_size,
+        class_matrix=matrix,
+    )

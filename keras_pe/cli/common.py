@@ -1,16 +1,24 @@
 """Arguments and steps that several commands share."""
 
-import argparse
-import sys
-from typing import Any, NamedTuple
+from __future__ import annotations
 
-from keras_pe.models.core import PECore
-from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.preprocessing.skip_report import SkipReport
-from keras_pe.preprocessing.tokenizer import PETokenizer
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from keras_pe.cli.output import printable
+
+if TYPE_CHECKING:
+    from keras_pe.models.core import PECore
+    from keras_pe.preprocessing.image import PEImageConverter
+    from keras_pe.preprocessing.skip_report import SkipReport
+    from keras_pe.preprocessing.tokenizer import PETokenizer
 
 BUNDLED_PRESET = "pe_core_emoji_patch8_64"
-SOME_SKIPPED = 3  # exit code
+FAILED, SOME_SKIPPED = 1, 3  # exit codes
 
 
 class Loaded(NamedTuple):
@@ -22,14 +30,31 @@ class Loaded(NamedTuple):
     metadata: dict[str, Any]
 
 
-def add_preset(parser: argparse.ArgumentParser) -> None:
+# === Arguments ===
+def add_preset(
+    parser: argparse.ArgumentParser,
+    default: str | None = BUNDLED_PRESET,
+    otherwise: str = "the small one inside the package",
+) -> None:
     """Adds `--preset`."""
     parser.add_argument(
         "--preset",
-        default=BUNDLED_PRESET,
+        default=default,
+        type=text,
         metavar="NAME",
         help="preset name, directory, hf://owner/repo[@revision] or kaggle://... "
-        "(default: the small one inside the package)",
+        f"(default: {otherwise})",
+    )
+
+
+def add_pictures(parser: argparse.ArgumentParser, nargs: str = "+") -> None:
+    """Adds the pictures."""
+    parser.add_argument(
+        "pictures",
+        nargs=nargs,
+        type=path,
+        metavar="PICTURE",
+        help="file, or folder with all below it",
     )
 
 
@@ -44,6 +69,11 @@ def add_batch_size(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds `--json`."""
+    parser.add_argument("--json", action="store_true", help=f"print {what} as JSON")
+
+
 def positive(text: str) -> int:
     """Parses a positive whole number."""
     number = int(text)
@@ -52,10 +82,35 @@ def positive(text: str) -> int:
     return number
 
 
+def path(text: str) -> Path:
+    """Parses a path: `Path("")` would be the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("empty path")
+    return Path(text)
+
+
+def text(text: str) -> str:
+    """Parses a text that is not empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("empty text")
+    return text
+
+
+# === Steps ===
+def find_all(given: Sequence[Path]) -> list[Path]:
+    """Returns the pictures of files and folders."""
+    from keras_pe.search.picture_index import find_pictures
+
+    return [found for one in given for found in find_pictures(one)]
+
+
 def load(preset: str) -> Loaded:
     """Loads a dual encoder with its tokenizer, converter and metadata."""
     from keras_pe.checkpoints.checksums import read_metadata
     from keras_pe.checkpoints.hub import resolve
+    from keras_pe.models.core import PECore
+    from keras_pe.preprocessing.image import PEImageConverter
+    from keras_pe.preprocessing.tokenizer import PETokenizer
 
     model = PECore.from_preset(preset)
     directory = resolve(preset, need="config").directory  # None for other formats
@@ -67,13 +122,28 @@ def load(preset: str) -> Loaded:
     )
 
 
+def lasting_handle(preset: str) -> str:
+    """Returns a handle that means the same in another working directory."""
+    return os.path.abspath(preset) if os.path.exists(preset) else preset
+
+
 def show_progress() -> bool:
     """Whether someone is watching: no progress bars in files and pipes."""
     return sys.stderr.isatty()
 
 
+def tell(line: str) -> None:
+    """Says what is going on, on standard error, at once."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def say_skipped(report: SkipReport) -> int:
     """Names what was skipped on standard error; returns the exit code."""
     for picture in report.skipped:
-        print(f"skipped {picture.name}: {picture.reason}", file=sys.stderr)
-    return SOME_SKIPPED if report.skipped else 0
+        tell(f"skipped {printable(picture.name)}: {picture.reason}")
+    if not report.skipped:
+        return 0
+    if report.num_skipped == report.num_pictures:
+        tell("keras-pe: none of the pictures could be read")
+        return FAILED
+    return SOME_SKIPPED

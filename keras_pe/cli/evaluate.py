@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_pe.cli.common import (
     SOME_SKIPPED,
     Loaded,
     add_batch_size,
+    add_json,
     add_preset,
     load,
+    path,
     positive,
     show_progress,
+    tell,
 )
+from keras_pe.cli.output import print_json, printable
 
 if TYPE_CHECKING:
     from keras_pe.evaluation.datasets import Captioned, Labelled
@@ -43,20 +46,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
     zero_shot = tasks.add_parser("zero-shot", help="classification by class names")
     zero_shot.add_argument(
-        "folder", nargs="?", type=Path, metavar="FOLDER", help="one folder a class"
+        "folder", nargs="?", type=path, metavar="FOLDER", help="one folder a class"
     )
     zero_shot.add_argument(
         "--shards", metavar="PATTERN", help="tar shards with .cls files instead"
     )
     zero_shot.add_argument(
         "--names",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="class names: .json or .txt; needed for shards",
     )
     prompts = zero_shot.add_mutually_exclusive_group()
     prompts.add_argument(
-        "--templates", type=Path, metavar="FILE", help="JSON file of prompts"
+        "--templates", type=path, metavar="FILE", help="JSON file of prompts"
     )
     prompts.add_argument(
         "--template-set",
@@ -68,18 +71,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     retrieval = tasks.add_parser("retrieval", help="recall at k, both ways")
     source = retrieval.add_mutually_exclusive_group(required=True)
-    source.add_argument("--coco", type=Path, metavar="JSON", help="COCO captions")
+    source.add_argument("--coco", type=path, metavar="JSON", help="COCO captions")
     source.add_argument(
-        "--karpathy", type=Path, metavar="JSON", help="dataset_flickr30k.json or alike"
+        "--karpathy", type=path, metavar="JSON", help="dataset_flickr30k.json or alike"
     )
     source.add_argument(
-        "--csv", type=Path, metavar="FILE", help="video_id and sentence of videos"
+        "--csv", type=path, metavar="FILE", help="video_id and sentence of videos"
     )
     source.add_argument("--shards", metavar="PATTERN", help="tar shards with captions")
     retrieval.add_argument(
-        "--images", type=Path, metavar="DIR", help="folder of the pictures or videos"
+        "--images", type=path, metavar="DIR", help="folder of the pictures or videos"
     )
-    retrieval.add_argument("--split", default="test", help="of --karpathy")
+    retrieval.add_argument("--split", default="test", help="split of --karpathy (default: test)")
     retrieval.add_argument(
         "--max-captions",
         type=positive,
@@ -105,16 +108,31 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         help="both reports the better one too, as the paper does",
     )
     parser.add_argument("--video", action="store_true", help="these are videos")
-    parser.add_argument("--num-frames", type=positive, default=8, metavar="N")
     parser.add_argument(
-        "--frame-rule", choices=("benchmark", "notebook"), default="benchmark"
+        "--num-frames",
+        type=positive,
+        default=8,
+        metavar="N",
+        help="frames of each video (default: 8)",
+    )
+    parser.add_argument(
+        "--frame-rule",
+        choices=("benchmark", "notebook"),
+        default="benchmark",
+        help="which frames: as upstream's benchmark (default) or its notebook",
     )
     parser.add_argument(
         "--frame-average",
         choices=("raw", "normalized"),
         help="default: raw in classification, normalized in retrieval, as upstream",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the intervals' resampling (default: 0)",
+    )
     parser.add_argument(
         "--max-skipped",
         type=float,
@@ -129,8 +147,9 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         help="what the hash of the data is made of: names is quick",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="the JSON file to write"
+        "--output", type=path, metavar="FILE", help="the JSON file to write"
     )
+    add_json(parser, "everything --output would write")
     add_preset(parser)
     add_batch_size(parser)
 
@@ -138,14 +157,20 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Evaluates, prints and writes; returns the exit code."""
     from keras_pe.cli.common import say_skipped
+    from keras_pe.files import check_file_target
     from keras_pe.preprocessing.skip_report import SkipReport
 
+    if options.output:
+        check_file_target(options.output)  # before hours of evaluation
     evaluate = _zero_shot if options.task == "zero-shot" else _retrieval
     result = evaluate(options)
-    print(result)
+    if options.json:
+        print_json(result.to_dict(), indent=2)
+    else:
+        print(result)
     if options.output:
         result.to_json(options.output)
-        print(f"written: {options.output}")
+        tell(f"written: {printable(options.output)}")
     say_skipped(SkipReport(result.num_samples, list(result.skipped)))
     return SOME_SKIPPED if result.skipped else 0
 

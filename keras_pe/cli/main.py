@@ -5,6 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from keras_pe.cli.output import discard_output, prepare_streams, printable
+
 COMMANDS = (
     "demo",
     "classify",
@@ -25,11 +27,14 @@ EPILOG = """examples:
   keras-pe search photos.index --text "a red car"
 
 Each command has its own help: keras-pe COMMAND --help
+
+exit codes: 0 all went well, 1 an error or nothing that could be used, 2 a wrong command
+line, 3 some pictures were skipped, 130 stopped by Ctrl-C
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Returns the parser of all commands."""
+    """Returns the parser of all commands; needs neither Keras nor NumPy."""
     from importlib import import_module
 
     import keras_pe
@@ -68,24 +73,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: command line without the program's name; None takes the process's.
 
     Returns:
-        0 if all went well, 1 for an error (one line on standard error), 3 if some
-        pictures were skipped, 130 after Ctrl-C. A wrong command line exits with 2.
+        0 if all went well, 1 for an error (one line on standard error) or if nothing
+        could be used, 3 if some pictures were skipped, 130 after Ctrl-C. A wrong
+        command line exits with 2.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    options = build_parser().parse_args(arguments)
+    debug = False
     try:
-        return int(options.run(options))
+        prepare_streams()
+        try:
+            options = build_parser().parse_args(arguments)
+            debug = options.debug
+            return int(options.run(options))
+        finally:
+            sys.stdout.flush()  # here a full disk is an error with a message
     except KeyboardInterrupt:
         print("keras-pe: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `keras-pe presets | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return 0
     except (ValueError, OSError, ImportError, RuntimeError) as error:
-        if options.debug:
+        if debug:
             raise
         line = " ".join(str(error).split()) or type(error).__name__
-        print(f"keras-pe: {line}", file=sys.stderr)
+        print(f"keras-pe: {printable(line)}", file=sys.stderr)
+        if sys.stdout is not None:
+            discard_output()  # if it is standard output that is full
         return 1
 
 

@@ -1,11 +1,18 @@
 """Find the layer that a task needs: score every layer of an encoder on a folder."""
 
 import argparse
-import sys
-from pathlib import Path
 from typing import Any
 
-from keras_pe.cli.common import add_batch_size, add_preset, show_progress
+from keras_pe.cli.common import (
+    add_batch_size,
+    add_json,
+    add_preset,
+    path,
+    positive,
+    show_progress,
+    tell,
+)
+from keras_pe.cli.output import print_json, printable
 
 HELP = "score every layer of an encoder on your own pictures"
 EPILOG = """examples:
@@ -22,8 +29,8 @@ PROBES = ("knn", "ridge", "logistic", "attentive")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
-    parser.add_argument("data", type=Path, metavar="FOLDER")
-    parser.add_argument("--test", type=Path, metavar="FOLDER", help="test pictures")
+    parser.add_argument("data", type=path, metavar="FOLDER")
+    parser.add_argument("--test", type=path, metavar="FOLDER", help="test pictures")
     parser.add_argument(
         "--task",
         help="default: classification",
@@ -38,10 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N")
     parser.add_argument("--image-size", type=int, metavar="PIXELS")
     parser.add_argument("--limit", type=int, metavar="N", help="at most N samples")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="JSON of it all")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="one line a layer")
+    parser.add_argument("--output", type=path, metavar="FILE", help="JSON of it all")
+    parser.add_argument("--csv", type=path, metavar="FILE", help="one line a layer")
     parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="picture of the curve"
+        "--plot", type=path, metavar="FILE", help="picture of the curve"
     )
     add_preset(parser)
     add_batch_size(parser)

@@ -1,10 +1,9 @@
 """Search an index by a text or by a picture."""
 
 import argparse
-import json
-from pathlib import Path
 
-from keras_pe.cli.common import add_preset, load, positive
+from keras_pe.cli.common import add_json, add_preset, load, path, positive, text
+from keras_pe.cli.output import print_json, printable
 
 HELP = "search an index by text or picture"
 EPILOG = """examples:
@@ -15,13 +14,19 @@ EPILOG = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
-    parser.add_argument("index", type=Path, help="what `keras-pe index` wrote")
+    parser.add_argument("index", type=path, help="what `keras-pe index` wrote")
     query = parser.add_mutually_exclusive_group(required=True)
-    query.add_argument("--text", help="what to look for, in words")
-    query.add_argument("--picture", type=Path, help="what to look for, as a picture")
-    parser.add_argument("--top-k", type=positive, default=10, metavar="N")
-    parser.add_argument("--json", action="store_true", help="one JSON object a match")
-    add_preset(parser)
+    query.add_argument("--text", type=text, help="what to look for, in words")
+    query.add_argument("--picture", type=path, help="what to look for, as a picture")
+    parser.add_argument(
+        "--top-k",
+        type=positive,
+        default=10,
+        metavar="N",
+        help="how many pictures are shown (default: 10)",
+    )
+    add_json(parser, "one object a picture")
+    add_preset(parser, None, "the one that made the index")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -29,7 +34,13 @@ def run(options: argparse.Namespace) -> int:
     from keras_pe.search import PictureIndex
 
     index = PictureIndex.open(options.index)
-    loaded = load(options.preset)
+    preset = options.preset or index.preset
+    if preset is None:
+        raise ValueError(
+            f"{options.index} was built in Python from a model without a name: say "
+            f"which preset it was with --preset."
+        )
+    loaded = load(preset)
     if options.text is not None:
         query = index.query_text(loaded.model, loaded.tokenizer, options.text)
     else:
@@ -38,8 +49,7 @@ def run(options: argparse.Namespace) -> int:
         )
     for match in index.search(query, options.top_k):
         if options.json:
-            found = {"picture": str(match.path), "similarity": match.similarity}
-            print(json.dumps(found))
+            print_json({"picture": str(match.path), "similarity": match.similarity})
         else:
-            print(f"{match.similarity:6.3f}  {match.path}")
+            print(f"{match.similarity:6.3f}  {printable(match.path)}")
     return 0

@@ -10,18 +10,21 @@
   layers      pca, or with --point similarity, through the layers
 """
 
+from __future__ import annotations
+
 import argparse
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from keras_pe.cli.common import add_pictures, add_preset, find_all, load, path, text
+from keras_pe.cli.output import printable
 
-from keras_pe.cli.common import add_preset, load
-from keras_pe.models.vision_encoder import PEVisionEncoder
-from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.visualization.patch_embeddings import PatchMethod
-from keras_pe.visualization.text_scores import Contrast
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keras_pe.models.vision_encoder import PEVisionEncoder
+    from keras_pe.preprocessing.image import PEImageConverter
 
 HELP = "draw what the model sees in pictures"
 EPILOG = """examples:
