@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_pe.checkpoints.checksums import METADATA, read_metadata, write_metadata
+from keras_pe.checkpoints.class_vectors import write_class_vectors
 from keras_pe.checkpoints.manifest import core_manifest, vision_manifest
 from keras_pe.checkpoints.preset_weights import SHARD_MAP, SINGLE_FILE
 from keras_pe.checkpoints.report import CheckpointError
@@ -53,7 +54,9 @@ def save_preset(
         directory: where; made if missing.
         tokenizer: a `PETokenizer` to write along.
         image_converter: a `PEImageConverter` to write along.
-        metadata: more to say in metadata.json, such as scores; JSON values.
+        metadata: more to say in metadata.json, such as scores; JSON values. Classes
+            and prompts in it, `{"zero_shot": {"class_names": [...], "templates":
+            [...]}}`, are embedded and saved along, if a tokenizer is.
         dtype: dtype of the weights in the file, "float16", "bfloat16" or "float32";
             None is the model's own. The loaded model has the dtype it has here.
         max_shard_size: gigabytes above which the weights are split into files.
@@ -82,6 +85,8 @@ def save_preset(
             text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
             (aside / name).write_text(text, encoding="utf-8")
         stored = _save_weights(model, aside, dtype, max_shard_size)
+        if isinstance(model, PECore) and tokenizer is not None:
+            write_class_vectors(aside, model, tokenizer, metadata or {})
         write_metadata(aside, _metadata(model, stored, metadata))
 
 

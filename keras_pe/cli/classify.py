@@ -41,8 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="class names, two or more (default: those the preset knows)",
     )
     group.add_argument(
-        "--classes-file",
-        type=path, metavar="FILE", help="text file, one name a line"
+        "--classes-file", type=path, metavar="FILE", help="text file, one name a line"
     )
     parser.add_argument(
         "--template",

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from keras_pe.cli.output import printable
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from keras_pe.models.core import PECore
     from keras_pe.preprocessing.image import PEImageConverter
     from keras_pe.preprocessing.skip_report import SkipReport
@@ -28,6 +30,16 @@ class Loaded(NamedTuple):
     tokenizer: PETokenizer
     image_converter: PEImageConverter
     metadata: dict[str, Any]
+    directory: Path | None  # of a preset in our own format
+
+    @property
+    def class_matrix(self) -> np.ndarray | None:
+        """The vectors of the preset's own classes, if they were saved with it."""
+        from keras_pe.checkpoints.class_vectors import read_class_vectors
+
+        if self.directory is None:
+            return None
+        return read_class_vectors(self.directory, self.metadata)
 
 
 # === Arguments ===
@@ -119,6 +131,7 @@ def load(preset: str) -> Loaded:
         PETokenizer.from_preset(preset),
         PEImageConverter.from_preset(preset),
         {} if directory is None else read_metadata(directory),
+        directory,
     )
 
 

@@ -1,120 +1,179 @@
-"""Name a few pictures that the bundled model has never seen.
+"""Show what the bundled model makes of drawings that it has never seen.
 
 The model was trained by this project on the drawings of several emoji vendors. The
-pictures come from another one, and the classes are all 1,364 of its emoji that are
-neither flags nor symbols.
+pictures come from another one. They are named among eight words and among all 1,364
+emoji names that the preset knows, searched by words, and searched for where a word is.
 """
+
+from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageDraw, ImageFont
+from keras_pe.cli.common import BUNDLED_PRESET, Loaded, add_json, load, path, tell
+from keras_pe.cli.output import print_json, printable
 
-from keras_pe.cli.common import BUNDLED_PRESET, load
-from keras_pe.evaluation.zero_shot import Prediction, ZeroShotClassifier
+if TYPE_CHECKING:
+    from keras_pe.cli.demo_picture import Findings
+    from keras_pe.evaluation.zero_shot import Prediction
 
-HELP = "name a few pictures with the bundled model"
+HELP = "show what the bundled model sees"
 EPILOG = """example:
   keras-pe demo --output demo.png
 """
 PICTURES = Path(__file__).parent / "demo_pictures"
 TOP_K = 3
-# Colours of the picture file.
-INK, FAINT, BAR, RIGHT = (31, 35, 40), (110, 118, 129), (221, 228, 237), (26, 127, 55)
+QUERIES = ("a plant", "food", "music", "snow")  # none is the name of a picture
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
     parser.add_argument(
         "--output",
-        type=Path,
+        type=path,
         default=Path("keras_pe_demo.png"),
         metavar="FILE",
         help="picture file to write (default: keras_pe_demo.png)",
     )
+    add_json(parser, "the answers")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Classifies the demo pictures, prints a table, writes a picture."""
-    from rich.console import Console
-    from rich.table import Table
+    """Looks at the demo pictures, prints what was found, writes a picture."""
+    from keras_pe.files import check_file_target, file_aside
 
-    paths = sorted(PICTURES.glob("*.png"))
+    check_file_target(options.output)
     start = time.perf_counter()
+    tell("1/4  importing Keras and its backend")
+    import keras
+
+    tell(f"2/4  loading {BUNDLED_PRESET} on {keras.backend.backend()}")
     loaded = load(BUNDLED_PRESET)
-    zero_shot = loaded.metadata["zero_shot"]
-    loaded.tokenizer.on_truncation = "ignore"  # a few long names of known classes
-    classifier = ZeroShotClassifier(
-        loaded.model,
-        loaded.tokenizer,
-        zero_shot["class_names"],
-        zero_shot["templates"],
-        loaded.image_converter,
-        batch_size=64,
-    )
-    found = classifier.predict(paths, top_k=TOP_K)
+    paths = sorted(PICTURES.glob("*.png"))
+    tell(f"3/4  looking at {len(paths)} drawings; the first look compiles the model")
+    found = look(loaded, paths)
+    tell("4/4  drawing")
+    from keras_pe.cli.demo_picture import draw
+
+    with file_aside(options.output) as aside:
+        draw(found).save(aside)
     seconds = time.perf_counter() - start
-    table = Table(title=f"{len(paths)} pictures, {len(classifier.class_names)} classes")
-    table.add_column("picture")
-    for place in ("best", "second", "third"):
-        table.add_column(place)
-    for path, best in zip(paths, found, strict=True):
-        row = [f"{p.name} ({p.probability:.0%})" for p in best]
-        if best[0].name == _label(path):
-            row[0] = f"[green]{row[0]}[/green]"
-        table.add_row(_label(path), *row)
-    Console().print(table)
-    draw(paths, found).save(options.output)
-    right = sum(
-        best[0].name == _label(path) for path, best in zip(paths, found, strict=True)
-    )
-    print(
-        f"{right} of {len(paths)} right. Loaded, compiled and named in "
-        f"{seconds:.1f} s. Picture: {options.output}"
-    )
+    if options.json:
+        print_json(as_json(found))
+    else:
+        print_findings(found)
+        print(f"{seconds:.1f} s. Picture: {printable(options.output)}")
     return 0
 
 
-def _label(path: Path) -> str:
-    return path.stem.replace("_", " ")
+def look(loaded: Loaded, paths: Sequence[Path]) -> Findings:
+    """Names, searches and locates the pictures."""
+    import numpy as np
+    from PIL import Image
+
+    from keras_pe.cli.demo_picture import Findings
+    from keras_pe.evaluation.zero_shot import (
+        ZeroShotClassifier,
+        class_vectors,
+        embed_texts,
+    )
+    from keras_pe.models.compiled import called_once
+    from keras_pe.visualization.patch_embeddings import contributions
+
+    known = loaded.metadata["zero_shot"]
+    names, templates = known["class_names"], known["templates"]
+    loaded.tokenizer.on_truncation = "ignore"  # a few long names of known classes
+    matrix = loaded.class_matrix
+    if matrix is None:  # a preset of one's own, in the place of the bundled one
+        matrix, _ = class_vectors(loaded.model, loaded.tokenizer, names, templates)
+    labels = [path.stem.replace("_", " ") for path in paths]
+    few = matrix[[names.index(label) for label in labels]]
+
+    def classifier(class_names: Sequence[str], vectors: np.ndarray) -> Any:
+        return ZeroShotClassifier(
+            loaded.model,
+            loaded.tokenizer,
+            class_names,
+            templates,
+            loaded.image_converter,
+            batch_size=len(paths),
+            class_matrix=vectors,
+        )
+
+    pictures = [Image.open(path).convert("RGBA") for path in paths]
+    with called_once():
+        # One pass gives the embeddings and what each patch adds to them.
+        encoder = loaded.model.vision_encoder
+        parts = contributions(encoder, loaded.image_converter(paths))
+        queries = embed_texts(loaded.model, loaded.tokenizer, QUERIES, len(QUERIES))
+    embeddings = parts.total()
+    own = few - few.mean(axis=0)  # what speaks for this word, not for all of them
+    return Findings(
+        labels=labels,
+        pictures=pictures,
+        among_few=classifier(labels, few).predict_embeddings(embeddings, 1),
+        among_all=classifier(names, matrix).predict_embeddings(embeddings, TOP_K),
+        num_names=len(names),
+        queries=list(QUERIES),
+        matches=queries @ embeddings.T,
+        maps=np.einsum("brcd,bd->brc", parts.patches, own),
+        num_parameters=loaded.metadata["parameter_count"],
+    )
 
 
-def draw(paths: list[Path], found: list[list[Prediction]]) -> Image.Image:
-    """Returns a picture: each demo picture above its best classes."""
-    columns, cell_width, cell_height, side = 4, 260, 270, 128
-    rows = -(-len(paths) // columns)
-    canvas = Image.new("RGB", (columns * cell_width, rows * cell_height), "white")
-    pen = ImageDraw.Draw(canvas)
-    name_font, font = ImageFont.load_default(15), ImageFont.load_default(14)
-    for place, (path, best) in enumerate(zip(paths, found, strict=True)):
-        left = (place % columns) * cell_width + 20
-        top = (place // columns) * cell_height + 16
-        width = cell_width - 40
-        with Image.open(path) as file:
-            picture = file.convert("RGBA").resize((side, side))
-        canvas.paste(picture, (left + (width - side) // 2, top), picture)
-        pen.text((left, top + side + 8), _label(path), INK, name_font)
-        for row, prediction in enumerate(best):
-            y = top + side + 34 + row * 24
-            bar = max(round(width * prediction.probability), 2)
-            pen.rectangle((left, y, left + bar, y + 20), BAR)
-            colour = RIGHT if prediction.name == _label(path) else INK
-            name = _shorten(pen, prediction.name, width - 50, font)
-            pen.text((left + 4, y + 2), name, colour, font)
-            share = f"{prediction.probability:.0%}"
-            pen.text((left + width, y + 2), share, FAINT, font, anchor="ra")
-    return canvas
+# === Words ===
+def print_findings(found: Findings) -> None:
+    """Prints two tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    count = len(found.labels)
+    table = Table(title=f"{count} drawings by a vendor the model has never seen")
+    table.add_column("drawing")
+    table.add_column(f"of {count} names")
+    table.add_column(f"best of {found.num_names:,} names")
+    for place in ("second", "third"):
+        table.add_column(place)
+    for label, few, many in zip(
+        found.labels, found.among_few, found.among_all, strict=True
+    ):
+        cells = [_cell(prediction, label) for prediction in (*few, *many)]
+        table.add_row(label, *cells)
+    console.print(table)
+    for query, scores in zip(found.queries, found.matches, strict=True):
+        best = [found.labels[row] for row in (-scores).argsort()[:TOP_K]]
+        console.print(
+            f'search "{query}": [bold]{best[0]}[/bold], {", ".join(best[1:])}'
+        )
+    console.print(
+        f"{found.num_right(found.among_few)} of {count} right among {count} names, "
+        f"{found.num_right(found.among_all)} among {found.num_names:,}."
+    )
 
 
-def _shorten(
-    pen: ImageDraw.ImageDraw,
-    text: str,
-    width: int,
-    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
-) -> str:
-    if pen.textlength(text, font) <= width:
-        return text
-    while text and pen.textlength(f"{text}…", font) > width:
-        text = text[:-1]
-    return f"{text.rstrip()}…"
+def _cell(prediction: Prediction, label: str) -> str:
+    text = f"{prediction.name} ({prediction.probability:.0%})"
+    return f"[green]{text}[/green]" if prediction.name == label else text
+
+
+def as_json(found: Findings) -> dict[str, object]:
+    """Returns what was found as JSON values."""
+
+    def answers(best: list[Prediction]) -> list[dict[str, object]]:
+        return [{"class": p.name, "probability": p.probability} for p in best]
+
+    rows = zip(found.labels, found.among_few, found.among_all, strict=True)
+    return {
+        "pictures": [
+            {"picture": label, "among_few": answers(few), "among_all": answers(many)}
+            for label, few, many in rows
+        ],
+        "search": {
+            query: [found.labels[row] for row in (-scores).argsort()]
+            for query, scores in zip(found.queries, found.matches, strict=True)
+        },
+    }

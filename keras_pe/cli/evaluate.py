@@ -82,7 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     retrieval.add_argument(
         "--images", type=path, metavar="DIR", help="folder of the pictures or videos"
     )
-    retrieval.add_argument("--split", default="test", help="split of --karpathy (default: test)")
+    retrieval.add_argument(
+        "--split", default="test", help="split of --karpathy (default: test)"
+    )
     retrieval.add_argument(
         "--max-captions",
         type=positive,

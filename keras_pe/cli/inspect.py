@@ -1,17 +1,26 @@
 """Say what a checkpoint file holds and which model it would load into."""
 
 import argparse
-from pathlib import Path
+import dataclasses
 
-HELP = "say what a checkpoint file holds"
-EPILOG = """example:
+from keras_pe.cli.common import add_json, text
+from keras_pe.cli.output import print_json, printable
+
+HELP = "say what a checkpoint file or a preset holds"
+EPILOG = """examples:
   keras-pe inspect PE-Core-L14-336.pt
+  keras-pe inspect pe_core_emoji_patch8_64 --json
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
-    parser.add_argument("checkpoint", type=Path, help=".safetensors or .pt file")
+    parser.add_argument(
+        "checkpoint",
+        type=text,
+        help=".safetensors or .pt file, preset name, directory or hf://owner/repo",
+    )
+    add_json(parser, "all of it")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -22,7 +31,12 @@ def run(options: argparse.Namespace) -> int:
     from keras_pe.checkpoints import inspect_checkpoint
 
     info = inspect_checkpoint(options.checkpoint)
-    table = Table(title=info.path.name, show_header=False, title_justify="left")
+    if options.json:
+        print_json({**dataclasses.asdict(info), "path": str(info.path)}, indent=2)
+        return 0
+    table = Table(
+        title=printable(info.path.name), show_header=False, title_justify="left"
+    )
     kind = "dual encoder" if info.kind == "core" else "vision tower"
     table.add_row("written by", f"{info.family} ({kind})")
     table.add_row("architecture", info.architecture or "no released one")

@@ -29,38 +29,81 @@ PROBES = ("knn", "ridge", "logistic", "attentive")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
-    parser.add_argument("data", type=path, metavar="FOLDER")
-    parser.add_argument("--test", type=path, metavar="FOLDER", help="test pictures")
+    parser.add_argument(
+        "data", type=path, metavar="FOLDER", help="one folder a class, ADE20K or DAVIS"
+    )
+    parser.add_argument(
+        "--test",
+        type=path,
+        metavar="FOLDER",
+        help="test pictures (default: a part of FOLDER)",
+    )
     parser.add_argument(
         "--task",
-        help="default: classification",
+        help="what FOLDER holds (default: classification)",
         choices=("classification", "segmentation", "tracking"),
         default="classification",
     )
-    parser.add_argument("--probe", choices=PROBES, default="ridge")
     parser.add_argument(
-        "--layers", type=int, nargs="+", metavar="N", help="default: all of them"
+        "--probe",
+        choices=PROBES,
+        default="ridge",
+        help="what is trained on the features of each layer (default: ridge)",
     )
-    parser.add_argument("--norm", action="store_true", help="apply the final norm")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N")
-    parser.add_argument("--image-size", type=int, metavar="PIXELS")
-    parser.add_argument("--limit", type=int, metavar="N", help="at most N samples")
-    parser.add_argument("--output", type=path, metavar="FILE", help="JSON of it all")
-    parser.add_argument("--csv", type=path, metavar="FILE", help="one line a layer")
     parser.add_argument(
-        "--plot", type=path, metavar="FILE", help="picture of the curve"
+        "--layers",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="which layers (default: all of them)",
     )
+    parser.add_argument(
+        "--norm", action="store_true", help="apply the final norm to every layer"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[0],
+        metavar="N",
+        help="probes are trained once for each (default: 0)",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=positive,
+        metavar="PIXELS",
+        help="side of the pictures (default: the preset's)",
+    )
+    parser.add_argument("--limit", type=positive, metavar="N", help="at most N samples")
+    parser.add_argument(
+        "--output", type=path, metavar="FILE", help="JSON file of all results"
+    )
+    parser.add_argument(
+        "--csv", type=path, metavar="FILE", help="CSV file, one line a layer"
+    )
+    parser.add_argument(
+        "--plot", type=path, metavar="FILE", help="picture of the curve over the layers"
+    )
+    add_json(parser, "everything --output would write")
     add_preset(parser)
     add_batch_size(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Sweeps the layers, prints the answer and writes the files asked for."""
+    from keras_pe.files import check_file_target
     from keras_pe.models.vision_encoder import PEVisionEncoder
     from keras_pe.preprocessing.image import PEImageConverter
     from keras_pe.probing import sweep
     from keras_pe.probing.folder_data import folder_items, folder_samples
 
+    for target in (options.output, options.csv, options.plot):
+        if target is not None:
+            check_file_target(target)  # before hours of probing
+    if options.plot is not None:
+        from keras_pe.visualization.panels import check_figure_path
+
+        check_figure_path(options.plot)
     encoder = PEVisionEncoder.from_preset(options.preset)
     converter = PEImageConverter.from_preset(options.preset)
     if options.image_size is not None:
@@ -99,13 +142,16 @@ def run(options: argparse.Namespace) -> int:
         image_converter=converter,
         progress=show_progress(),
     )
-    print(result)
-    for path, write in (
+    if options.json:
+        print_json(result.to_dict(), indent=2)
+    else:
+        print(result)
+    for target, write in (
         (options.output, result.to_json),
         (options.csv, result.to_csv),
         (options.plot, result.plot),
     ):
-        if path is not None:
-            write(path)
-            print(f"wrote {path}", file=sys.stderr)
+        if target is not None:
+            write(target)
+            tell(f"wrote {printable(target)}")
     return 0

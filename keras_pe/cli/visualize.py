@@ -17,8 +17,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_pe.cli.common import add_pictures, add_preset, find_all, load, path, text
-from keras_pe.cli.output import printable
+from keras_pe.cli.common import add_pictures, add_preset, load, text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +36,9 @@ EPILOG = """examples:
 numbers (336x448, height first) keep the shape of a picture that is not square.
 """
 MOST_LAYERS = 12  # drawn by --kind layers
+# What `text_score_maps` takes; spelled out here, so that --help needs no Keras.
+METHODS = ("contribution", "value", "projection")
+CONTRASTS = ("none", "mean", "softmax")
 # What each kind may be told, beside the preset, the size and the output.
 KINDS = {
     "pca": ("layer",),
@@ -49,9 +51,20 @@ KINDS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="file or folder")
-    parser.add_argument("--kind", choices=tuple(KINDS), default="pca")
-    parser.add_argument("--text", nargs="+", metavar="TEXT", help="for --kind text")
+    add_pictures(parser)
+    parser.add_argument(
+        "--kind",
+        choices=tuple(KINDS),
+        default="pca",
+        help="what is drawn, see above (default: pca)",
+    )
+    parser.add_argument(
+        "--text",
+        nargs="+",
+        type=text,
+        metavar="TEXT",
+        help="what to look for, with --kind text",
+    )
     parser.add_argument(
         "--layer",
         type=int,
@@ -73,12 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--method",
-        choices=get_args(PatchMethod),
+        choices=METHODS,
         help="how patches are compared with texts (default: contribution)",
     )
     parser.add_argument(
         "--contrast",
-        choices=get_args(Contrast),
+        choices=CONTRASTS,
         help="whether texts compete: mean shows what speaks for one rather than for "
         "the others, softmax which of them fits best (default: none)",
     )
@@ -170,7 +183,7 @@ def draw_texts(options: argparse.Namespace, paths: list[Path], output: Path) -> 
     from keras_pe.evaluation.zero_shot import embed_texts
     from keras_pe.visualization import text_score_figure, text_score_maps
 
-    model, tokenizer, converter, _ = load(options.preset)
+    model, tokenizer, converter, *_ = load(options.preset)
     images = prepare(converter, options, paths)
     texts = embed_texts(model, tokenizer, options.text, len(options.text))
     maps = text_score_maps(

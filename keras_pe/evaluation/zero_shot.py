@@ -55,6 +55,9 @@ class ZeroShotClassifier:
             the model's own image size.
         batch_size: pictures and texts a forward pass. A last partial batch is
             padded, so there is one compilation for each size of picture.
+        class_matrix: `(classes, output_dim)`, vectors of the classes of unit length
+            that were computed before with these names and templates; None computes
+            them.
 
     Raises:
         ValueError: if there are no classes, or a template has no `{}`.
@@ -80,6 +83,7 @@ class ZeroShotClassifier:
         templates: str | Sequence[str] | None = None,
         image_converter: PEImageConverter | None = None,
         batch_size: int = 32,
+        class_matrix: np.ndarray | None = None,
     ) -> None:
         names = list(class_names)
         if isinstance(class_names, str) or not names:
@@ -100,10 +104,16 @@ class ZeroShotClassifier:
             image_size=model.vision_encoder.image_size
         )
         self.batch_size = batch_size
-        # (classes, output_dim), unit length
-        self.class_matrix, _ = class_vectors(
-            model, tokenizer, names, prompts, batch_size
-        )
+        if class_matrix is None:
+            class_matrix, _ = class_vectors(
+                model, tokenizer, names, prompts, batch_size
+            )
+        if class_matrix.shape != (len(names), model.output_dim):
+            raise ValueError(
+                f"class_matrix must have shape ({len(names)}, {model.output_dim}), one "
+                f"vector a class, got {class_matrix.shape}."
+            )
+        self.class_matrix = check_finite(class_matrix, "class_matrix", "class", names)
         self.logit_scale = float(ops.convert_to_numpy(model.clamped_logit_scale()))
 
     def similarities(self, images: Any) -> np.ndarray:
@@ -160,8 +170,19 @@ class ZeroShotClassifier:
         for indices, images in batches:
             names = [f"number {place} of those given" for place in indices]
             embeddings = embed_images(self.model, images, self.batch_size, names)
-            best = self._best(embeddings @ self.class_matrix.T, top_k)
+            best = self.predict_embeddings(embeddings, top_k)
             yield from zip(map(int, indices), best, strict=True)
+
+    def predict_embeddings(
+        self, embeddings: np.ndarray, top_k: int = 5
+    ) -> list[list[Prediction]]:
+        """Returns the best classes of pictures that are embedded already.
+
+        Args:
+            embeddings: `(count, output_dim)`, of unit length.
+            top_k: classes to return for each.
+        """
+        return self._best(embeddings @ self.class_matrix.T, top_k)
 
     def _best(self, similarities: np.ndarray, top_k: int) -> list[list[Prediction]]:
         logits = self.logit_scale * similarities

@@ -10,15 +10,17 @@ PyTorch runs eagerly on CPU, where compiling costs about a minute and gains abou
 tenth, and through `torch.compile` on a GPU.
 """
 
+import contextlib
 import functools
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
 Method = Callable[..., Any]
+_called_once: list[bool] = []  # how many blocks of `called_once` are open
 # Compiled functions live as long as their model; the weights they were made for are
 # remembered by identity, because LoRA and quantisation replace variables.
 _compiled: "weakref.WeakKeyDictionary[keras.Model, dict[Hashable, Any]]" = (
@@ -46,7 +48,7 @@ def run_compiled(
         return method(*arrays)
     if backend == "jax":
         return _run_jax(model, key, method, arrays)
-    if backend == "tensorflow":
+    if backend == "tensorflow" and not _called_once:
         return _run_tensorflow(model, key, method, arrays)
     if backend == "torch":
         return _run_torch(model, key, method, arrays)
@@ -148,6 +150,21 @@ def _unbound(method: Method) -> Method:
     return method.__func__  # type: ignore[attr-defined]
 
 
+@contextlib.contextmanager
+def called_once() -> Iterator[None]:
+    """Says that what is called in this block is called once.
+
+    TensorFlow then runs without a graph: tracing one takes seconds and gains some from
+    the second call on. JAX compiles all the same, as its single operations would be
+    compiled one by one.
+    """
+    _called_once.append(True)
+    try:
+        yield
+    finally:
+        _called_once.pop()
+
+
 def padded_batch(batch: np.ndarray, batch_size: int) -> np.ndarray:
     """Repeats the last row of a short batch: one shape, one compilation."""
     missing = batch_size - len(batch)
@@ -162,6 +179,4 @@ def no_gradient() -> Any:
         import torch
 
         return torch.no_grad()
-    import contextlib
-
     return contextlib.nullcontext()

@@ -1,15 +1,23 @@
 """The commands, run as a user runs them, on the preset inside the package."""
 
+import argparse
+import copy
+import csv
+import importlib
 import json
-import subprocess
-import sys
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_pe.cli import demo
+from keras_pe.checkpoints.class_vectors import CLASS_VECTORS, read_class_vectors
+from keras_pe.cli import demo, embed, visualize
+from keras_pe.cli.common import load
 from keras_pe.cli.main import COMMANDS, main
+from keras_pe.evaluation.zero_shot import class_vectors
+from keras_pe.visualization.patch_embeddings import PatchMethod
+from keras_pe.visualization.text_scores import Contrast
 from tests.reference_models import checkpoint
 
 
@@ -29,12 +37,47 @@ def pictures(tmp_path):
 
 def test_demo_writes_a_table_and_a_picture(capsys, tmp_path):
     output = tmp_path / "demo.png"
-    code, out, _ = run(capsys, "demo", "--output", output)
+    code, out, err = run(capsys, "demo", "--output", output)
     assert code == 0
-    assert "rocket" in out
-    assert "right. Loaded" in out
+    assert "7 of 8 right among 8 names" in out
+    assert [line.split()[0] for line in err.splitlines()] == [
+        "1/4",
+        "2/4",
+        "3/4",
+        "4/4",
+    ]
     with Image.open(output) as picture:
-        assert picture.size[0] == 1040
+        assert picture.size[0] == 1240
+
+
+def test_saved_class_vectors_are_those_of_the_prompts():
+    loaded = load("pe_core_emoji_patch8_64")
+    known = loaded.metadata["zero_shot"]
+    saved = loaded.class_matrix
+    assert saved.shape == (1364, 192)
+    rows = slice(0, 1364, 91)
+    loaded.tokenizer.on_truncation = "ignore"
+    made, _ = class_vectors(
+        *(loaded.model, loaded.tokenizer),
+        *(known["class_names"][rows], known["templates"]),
+    )
+    np.testing.assert_allclose(saved[rows], made, atol=2e-3)
+    size = (loaded.directory / CLASS_VECTORS).stat().st_size
+    assert size < 0.6 * 2**20
+
+
+def test_class_vectors_of_other_weights_or_names_are_ignored(tmp_path):
+    source = load("pe_core_emoji_patch8_64")
+    for change in ("nothing", "weights", "names", "templates"):
+        metadata = copy.deepcopy(source.metadata)
+        if change == "weights":
+            metadata["files"]["model.weights.h5"]["sha256"] = "0" * 64
+        elif change == "names":
+            metadata["zero_shot"]["class_names"][0] = "another"
+        elif change == "templates":
+            metadata["zero_shot"]["templates"].pop()
+        found = read_class_vectors(source.directory, metadata)
+        assert (found is None) == (change != "nothing"), change
 
 
 def test_classify_with_own_classes(capsys, pictures):
@@ -70,6 +113,21 @@ def test_classify_from_a_file_of_classes(capsys, pictures, tmp_path):
     assert len(out.splitlines()) == 3
 
 
+def test_nothing_that_can_be_read_is_an_error(capsys, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    bad, output = tmp_path / "bad.png", tmp_path / "vectors.npz"
+    for command in (
+        ("classify", bad, "--classes", "cat", "dog"),
+        ("embed", bad, "--output", output),
+        ("index", tmp_path, "--output", tmp_path / "index"),
+    ):
+        code, out, err = run(capsys, *command)
+        assert code == 1
+        assert "none of the pictures could be read" in err.lower()
+        assert out == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.png"]
+
+
 def test_embed_index_and_search(capsys, pictures, tmp_path):
     npz = tmp_path / "vectors.npz"
     code, _, _ = run(capsys, "embed", pictures, "--output", npz)
@@ -93,6 +151,63 @@ def test_embed_index_and_search(capsys, pictures, tmp_path):
     assert len(out.splitlines()) == len(list(pictures.glob("*.png")))
 
 
+def test_an_index_knows_its_preset_and_is_updated(capsys, pictures, tmp_path):
+    index = tmp_path / "index"
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for name in ("pizza", "owl"):
+        (pictures / f"{name}.png").rename(folder / f"{name}.png")
+    preset = "pe_core_emoji_small_patch8_64"
+    code, _, _ = run(capsys, "index", folder, "--output", index, "--preset", preset)
+    assert code == 0
+    (pictures / "cactus.png").rename(folder / "cactus.png")
+    code, out, _ = run(capsys, "index", folder, "--output", index, "--update", "--json")
+    assert code == 0
+    counts = json.loads(out)
+    assert (counts["pictures"], counts["unchanged"]) == (3, 2)
+    assert counts["preset"] == preset
+    code, out, _ = run(
+        capsys, "search", index, "--picture", folder / "owl.png", "--json", "--top-k", 1
+    )
+    assert code == 0
+    match = json.loads(out)
+    assert match["picture"] == str(folder / "owl.png")
+    assert match["similarity"] == pytest.approx(1.0, abs=1e-5)
+    code, _, err = run(
+        *(capsys, "search", index, "--text", "an owl"),
+        *("--preset", "pe_core_emoji_patch8_64"),
+    )
+    assert code == 1
+    assert f"another model ({preset})" in err
+
+
+def test_embeddings_in_every_format(capsys, tmp_path):
+    found = {}
+    for suffix in embed.WRITERS:
+        path = tmp_path / f"texts{suffix}"
+        texts = ("--texts", "a cat", 'a "dog", big')
+        code, out, _ = run(capsys, "embed", *texts, "--output", path, "--json")
+        assert code == 0
+        assert json.loads(out) == {"output": str(path), "count": 2, "channels": 192}
+        found[suffix] = path
+    with np.load(found[".npz"]) as file:
+        expected, names = file["embeddings"], file["names"].tolist()
+    np.testing.assert_array_equal(np.load(found[".npy"]), expected)
+    with found[".csv"].open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["name", *map(str, range(192))]
+    assert [row[0] for row in rows] == names
+    for numbers in (
+        [row[1:] for row in rows],
+        [row["embedding"] for row in json.loads(found[".json"].read_text())],
+        [
+            json.loads(line)["embedding"]
+            for line in found[".jsonl"].read_text().splitlines()
+        ],
+    ):
+        np.testing.assert_array_equal(np.array(numbers, "float32"), expected)
+
+
 def test_embed_texts(capsys, tmp_path):
     npz = tmp_path / "texts.npz"
     code, _, _ = run(capsys, "embed", "--texts", "a cat", "a dog", "--output", npz)
@@ -106,9 +221,14 @@ def test_presets_are_listed(capsys):
     code, out, _ = run(capsys, "presets", "--json")
     assert code == 0
     assert len(json.loads(out)) == 16
-    code, out, _ = run(capsys, "presets")
+    code, out, _ = run(capsys, "presets")  # to a pipe
     assert code == 0
-    assert "PE-Spat" in out
+    lines = {line.split()[0]: line for line in out.splitlines() if "pe_" in line}
+    assert len(lines) == 16
+    assert "PE-Lang-G14-448-Tiling" in lines["pe_lang_gigantic_patch14_448_tiling"]
+    for name, line in lines.items():
+        where = "in the package" if "emoji" in name else "Hugging Face Hub"
+        assert line.rstrip().endswith(where)
 
 
 @pytest.mark.quick
@@ -127,6 +247,10 @@ def test_inspect(capsys):
         ("index", "none", "--output", "x"),
         ("search", "none", "--text", "a"),
         ("embed", "--output", "x.npz"),
+        ("embed", "--texts", "a", "--output", "x.txt"),
+        ("embed", "--texts", "a", "--output", "/proc/none/x.npz"),
+        ("demo", "--output", "/proc/none/x.png"),
+        ("visualize", "none.png", "--output", "x.nothing"),
     ],
 )
 def test_errors_are_one_line(capsys, tmp_path, monkeypatch, arguments):
@@ -140,7 +264,13 @@ def test_errors_are_one_line(capsys, tmp_path, monkeypatch, arguments):
 
 @pytest.mark.quick
 def test_wrong_command_lines_exit_with_2(capsys):
-    for arguments in ([], ["fly"], ["search", "x"], ["classify", "a", "--top-k", "0"]):
+    for arguments in (
+        [],
+        ["fly"],
+        ["search", "x"],
+        ["classify", "a", "--top-k", "0"],
+        ["classify", ""],
+    ):
         with pytest.raises(SystemExit) as exit_:
             main(arguments)
         assert exit_.value.code == 2
@@ -156,15 +286,22 @@ def test_every_help_has_an_example(capsys, command):
     assert f"keras-pe {command}" in capsys.readouterr().out.split("example")[-1]
 
 
-@pytest.mark.slow
-def test_a_closed_pipe_is_no_error():
-    command = [sys.executable, "-m", "keras_pe.cli.main", "presets", "--json"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.close()
-        assert process.stderr is not None
-        errors = process.stderr.read().decode()
-        process.wait()
-    assert "BrokenPipe" not in errors
+@pytest.mark.quick
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_argument_is_explained(command):
+    parser = argparse.ArgumentParser()
+    module = importlib.import_module(f"keras_pe.cli.{command}")
+    module.add_arguments(parser)
+    parsers = [parser]
+    for each in parsers:
+        for action in each._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+            else:
+                assert action.help, action
+
+
+@pytest.mark.quick
+def test_choices_of_help_are_those_of_the_library():
+    assert get_args(PatchMethod) == visualize.METHODS
+    assert get_args(Contrast) == visualize.CONTRASTS
