@@ -132,7 +132,7 @@ class _Pen:
 
 def draw(found: Findings) -> Image.Image:
     """Returns the picture: names among few and among all, places, search."""
-    pen = _Pen(WIDTH, 812)
+    pen = _Pen(WIDTH, 828)
     millions = found.num_parameters / 1e6
     pen.text((EDGE, 26), "What a small Perception Encoder sees", 28)
     pen.text(
@@ -177,7 +177,7 @@ def _names(pen: _Pen, found: Findings, top: float) -> None:
         y = top + 36 + width + 4
         pen.mark(left + 12, y + 6, right)
         colour = RIGHT if right else WRONG
-        pen.text((left + 28, y + 1), best.name, 15, colour, width=width - 62)
+        pen.text((left + 28, y + 1), best.name, 14, colour, width=width - 64)
         share = f"{best.probability:.0%}"
         pen.text((left + width - 10, y + 2), share, 13, FAINT, "ra")
     many = (

@@ -17,7 +17,16 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_pe.cli.common import add_pictures, add_preset, load, text
+from keras_pe.cli.common import (
+    add_pictures,
+    add_preset,
+    find_all,
+    load,
+    path,
+    tell,
+    text,
+)
+from keras_pe.cli.output import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,9 +41,11 @@ EPILOG = """examples:
   keras-pe visualize photo.png --kind similarity --point 3,4 --layer -2
   keras-pe visualize photo.png --kind layers --image-size 448
 
---image-size takes any size in whole patches: larger pictures give finer maps. Two
-numbers (336x448, height first) keep the shape of a picture that is not square.
+Pictures keep their shape, to the nearest whole patch. --image-size takes any size in
+whole patches, one number or two (336x448, height first): larger ones give finer maps.
 """
+FINE_PATCHES = 16  # along the longer side, where the picture is as large
+SHOWN_SIDE = 448  # pixels of the longer side of the pictures behind the maps
 MOST_LAYERS = 12  # drawn by --kind layers
 # What `text_score_maps` takes; spelled out here, so that --help needs no Keras.
 METHODS = ("contribution", "value", "projection")
@@ -82,7 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-size",
         type=image_size,
         metavar="N",
-        help="side in pixels, or HEIGHTxWIDTH (default: the preset's own)",
+        help="side in pixels, or HEIGHTxWIDTH (default: the preset's own on the longer "
+        "side, more for a preset of few patches)",
     )
     parser.add_argument(
         "--method",
@@ -97,7 +109,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=path,
         metavar="FILE",
         help="picture file to write (default: PICTURE_KIND.png, here)",
     )
@@ -122,11 +134,14 @@ def image_size(text: str) -> tuple[int, int]:
 
 def run(options: argparse.Namespace) -> int:
     """Draws and writes; returns the exit code."""
-    from keras_pe.search.picture_index import find_pictures
+    from keras_pe.files import check_file_target
+    from keras_pe.visualization.panels import check_figure_path
 
     check(options)
-    paths = [p for given in options.pictures for p in find_pictures(given)]
+    paths = find_all(options.pictures)
     output = options.output or Path(f"{paths[0].stem}_{options.kind}.png")
+    check_figure_path(output)
+    check_file_target(output)
     draw = {
         "pca": draw_pca,
         "text": draw_texts,
@@ -135,7 +150,7 @@ def run(options: argparse.Namespace) -> int:
         "layers": draw_layers,
     }[options.kind]
     draw(options, paths, output)
-    print(f"Picture: {output}")
+    print(f"Picture: {printable(output)}")
     return 0
 
 
@@ -155,22 +170,73 @@ def check(options: argparse.Namespace) -> None:
 
 
 def prepare(
-    converter: PEImageConverter, options: argparse.Namespace, paths: list[Path]
-) -> np.ndarray:
-    """Returns the pictures as model input of the size asked for."""
-    if options.image_size is not None:
-        config = {**converter.get_config(), "image_size": options.image_size}
-        converter = PEImageConverter.from_config(config)
-    return converter(paths)
+    converter: PEImageConverter,
+    encoder: PEVisionEncoder,
+    options: argparse.Namespace,
+    paths: list[Path],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the pictures as model input, and finer ones to draw.
+
+    Without a size asked for, they keep the shape of the first picture: those of other
+    shapes are cropped to it, none is squashed.
+    """
+    from keras_pe.preprocessing.image import PEImageConverter
+
+    config = converter.get_config()
+    patch = encoder.patch_embedding.patch_size
+    size = options.image_size
+    if size is None:
+        config["resize_mode"] = "center_crop"
+        size = size_of_shape(source_size(converter, paths[0]), patch, encoder)
+        tell(
+            f"{size[0]} x {size[1]} pixels (height x width): {size[0] // patch} x "
+            f"{size[1] // patch} patches; --image-size takes another size"
+        )
+    images = PEImageConverter.from_config({**config, "image_size": size})(paths)
+    encoder.patch_embedding.grid(images.shape)  # refuses what is not whole patches
+    finer = [side * max(1, SHOWN_SIDE // max(size)) for side in size]
+    shown = PEImageConverter.from_config({**config, "image_size": finer})(paths)
+    return images, shown
+
+
+def source_size(converter: PEImageConverter, picture: Path) -> tuple[int, int]:
+    """Returns height and width of a picture as its photographer saw it."""
+    from keras_pe.preprocessing.image_file import open_picture_file
+
+    name, formats = str(picture), converter.formats
+    opened = open_picture_file(picture, name, formats, converter.max_pixels)
+    return opened.height, opened.width
+
+
+def size_of_shape(
+    source: tuple[int, int], patch: int, encoder: PEVisionEncoder
+) -> tuple[int, int]:
+    """Returns the size in whole patches that is nearest to a picture's shape.
+
+    Its longer side is the model's own; for a model of few patches it is that of the
+    picture, up to `FINE_PATCHES` patches.
+
+    Args:
+        source: height and width of the picture.
+        patch: side of a patch in pixels.
+        encoder: the model.
+    """
+    longest = max(source)
+    side = max(encoder.image_size, min(longest, FINE_PATCHES * patch))
+    rows, columns = (max(round(x * side / (longest * patch)), 1) for x in source)
+    return rows * patch, columns * patch
 
 
 def load_vision(
     options: argparse.Namespace, paths: list[Path]
-) -> tuple[PEVisionEncoder, np.ndarray]:
-    """Returns the vision encoder of any preset, and its input."""
+) -> tuple[PEVisionEncoder, np.ndarray, np.ndarray]:
+    """Returns the vision encoder of any preset, its input, and pictures to draw."""
+    from keras_pe.models.vision_encoder import PEVisionEncoder
+    from keras_pe.preprocessing.image import PEImageConverter
+
     encoder = PEVisionEncoder.from_preset(options.preset)
     converter = PEImageConverter.from_preset(options.preset)
-    return encoder, prepare(converter, options, paths)
+    return encoder, *prepare(converter, encoder, options, paths)
 
 
 def layer_of(options: argparse.Namespace) -> int:
@@ -184,7 +250,7 @@ def draw_texts(options: argparse.Namespace, paths: list[Path], output: Path) -> 
     from keras_pe.visualization import text_score_figure, text_score_maps
 
     model, tokenizer, converter, *_ = load(options.preset)
-    images = prepare(converter, options, paths)
+    images, shown = prepare(converter, model.vision_encoder, options, paths)
     texts = embed_texts(model, tokenizer, options.text, len(options.text))
     maps = text_score_maps(
         model,
@@ -193,17 +259,17 @@ def draw_texts(options: argparse.Namespace, paths: list[Path], output: Path) -> 
         options.method or "contribution",
         options.contrast or "none",
     )
-    shared_scale = options.contrast == "softmax"  # probabilities
-    text_score_figure(images, maps, options.text, shared_scale, output)
+    # One scale: a text that is nowhere stays dark.
+    text_score_figure(shown, maps, options.text, shared_scale=True, path=output)
 
 
 def draw_pca(options: argparse.Namespace, paths: list[Path], output: Path) -> None:
     """Draws the main components of one layer, the same for all pictures."""
     from keras_pe.visualization import pca_figure, pca_map
 
-    encoder, images = load_vision(options, paths)
+    encoder, images, shown = load_vision(options, paths)
     colours = pca_map(encoder.features(images, layer_of(options)))
-    pca_figure(images, colours, [path.stem for path in paths], output)
+    pca_figure(shown, colours, [path.stem for path in paths], output)
 
 
 def draw_similarity(
@@ -212,11 +278,11 @@ def draw_similarity(
     """Draws what resembles a patch; with several pictures, one of the first."""
     from keras_pe.visualization import similarity_figure, similarity_map
 
-    encoder, images = load_vision(options, paths)
+    encoder, images, shown = load_vision(options, paths)
     features = encoder.features(images, layer_of(options))
     row, column = options.point
     maps = similarity_map(features, row, column, picture=0)
-    similarity_figure(images, maps, options.point, 0, output)
+    similarity_figure(shown, maps, options.point, 0, output)
 
 
 def draw_attention(
@@ -229,12 +295,10 @@ def draw_attention(
         pooling_attention,
     )
 
-    encoder, images = load_vision(options, paths)
+    encoder, images, shown = load_vision(options, paths)
     asked = options.layer is not None or options.point is not None
     if encoder.attention_pooling is not None and not asked:
-        attention_figure(
-            images, pooling_attention(encoder, images).patches, path=output
-        )
+        attention_figure(shown, pooling_attention(encoder, images).patches, path=output)
         return
     rows, columns = encoder.patch_embedding.grid(images.shape)
     first = int(encoder.class_token)
@@ -251,14 +315,16 @@ def draw_attention(
         raise ValueError("This encoder has no class token: say which patch, --point.")
     weights = attention_maps(encoder, images, layer_of(options))[:, :, query, first:]
     weights = weights.reshape(*weights.shape[:2], rows, columns)
-    attention_figure(images, weights, options.point, output)
+    attention_figure(shown, weights, options.point, output)
 
 
 def draw_layers(options: argparse.Namespace, paths: list[Path], output: Path) -> None:
     """Draws components or similarity through the layers."""
+    import numpy as np
+
     from keras_pe.visualization import layer_figure, pca_map, similarity_map
 
-    encoder, images = load_vision(options, paths)
+    encoder, images, shown = load_vision(options, paths)
     count = min(encoder.num_layers + 1, MOST_LAYERS)
     layers = np.linspace(0, encoder.num_layers, count).round().astype(int).tolist()
     found: Any = encoder.features(images, layers)
@@ -267,4 +333,4 @@ def draw_layers(options: argparse.Namespace, paths: list[Path], output: Path) ->
     else:
         row, column = options.point
         maps = [similarity_map(features, row, column) for features in found]
-    layer_figure(images, maps, layers, options.point, output)
+    layer_figure(shown, maps, layers, options.point, output)

@@ -173,7 +173,8 @@ def text_score_figure(
 
     Returns:
         The figure. The darkest colour is a score of 0 or below, what does not speak
-        for the text; the lightest is the highest score.
+        for the text; the lightest is the highest score. Titles give that of
+        each map.
 
     Raises:
         ValueError: if the arguments do not fit together.
@@ -191,7 +192,8 @@ def text_score_figure(
         group = [Panel(picture)]
         for heat, top, text in zip(heats, tops, texts, strict=True):
             limits = (0.0, float(top) if top > 0 else 1.0)
-            group.append(Panel(picture, heat, limits, title=text))
+            title = f"{text}\nhighest {heat.max():+.3f}"
+            group.append(Panel(picture, heat, limits, title=title))
         groups.append(group)
     return _draw_rows(groups, path, interpolation, opacity)
 
@@ -217,7 +219,8 @@ def similarity_figure(
         opacity: of the maps, from 0 to 1.
 
     Returns:
-        The figure. All maps share their colours, from the lowest cosine to 1.
+        The figure. All maps share their colours, from the lowest cosine to 1; the
+        titles give both ends, and the range of each map.
 
     Raises:
         ValueError: if the arguments do not fit together.
@@ -231,13 +234,19 @@ def similarity_figure(
     grid = maps.shape[1:]
     limits = (min(float(maps.min()), 0.999), 1.0)
     marked = range(len(pictures)) if picture is None else [picture % len(pictures)]
-    pairs = [
-        [
-            Panel(image, None, None, point if place in marked else None, grid),
-            Panel(image, heat, limits, point if place in marked else None, grid),
-        ]
-        for place, (image, heat) in enumerate(zip(pictures, maps, strict=True))
-    ]
+    where = f"patch {point[0]},{point[1]} of {grid[0]} x {grid[1]}"
+    pairs = []
+    for place, (image, heat) in enumerate(zip(pictures, maps, strict=True)):
+        here = point if place in marked else None
+        title = (
+            f"cosine, {limits[0]:.2f} to 1\nhere {heat.min():.2f} to {heat.max():.2f}"
+        )
+        pairs.append(
+            [
+                Panel(image, None, None, here, grid, where if here else ""),
+                Panel(image, heat, limits, here, grid, title),
+            ]
+        )
     return _draw_pairs(pairs, path, interpolation, opacity)
 
 

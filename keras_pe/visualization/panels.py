@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from keras_pe.files import file_aside
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Interpolation = Literal["nearest", "bilinear"]
+MATPLOTLIB_MISSING = (
+    'Figures are drawn by Matplotlib, which is missing: pip install "keras-pe[probe]".'
+)
 DPI = 150
 PANEL_INCHES = 1.9  # longer side of a panel
 GAP_INCHES, LINE_INCHES, FONT_POINTS = 0.06, 0.14, 8.0
@@ -71,6 +76,29 @@ def displayable(images: Any) -> np.ndarray:
     return np.clip(images.astype("float32") * 0.5 + 0.5, 0.0, 1.0)
 
 
+def check_figure_path(path: str | os.PathLike[str]) -> None:
+    """Raises unless a figure can be written in the format of this suffix.
+
+    Args:
+        path: file to write.
+
+    Raises:
+        ValueError: if the suffix is none of a picture format.
+        ImportError: if Matplotlib is missing.
+    """
+    try:
+        from matplotlib.backend_bases import FigureCanvasBase
+    except ImportError as error:
+        raise ImportError(MATPLOTLIB_MISSING) from error
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    suffix = os.path.splitext(os.fspath(path))[1].removeprefix(".").lower()
+    if suffix not in known:
+        raise ValueError(
+            f"{path}: expected the suffix of a picture format, one of "
+            f"{', '.join(known)}."
+        )
+
+
 def draw_panels(
     panels: Sequence[Panel | None],
     columns: int,
@@ -102,9 +130,7 @@ def draw_panels(
     try:
         from matplotlib.figure import Figure  # no display is needed
     except ImportError as error:
-        raise ImportError(
-            "Figures are drawn by Matplotlib, which is missing: pip install matplotlib."
-        ) from error
+        raise ImportError(MATPLOTLIB_MISSING) from error
     drawn = [panel for panel in panels if panel is not None]
     if not drawn:
         raise ValueError("There is nothing to draw.")
@@ -137,7 +163,9 @@ def draw_panels(
             title = _fitted(panel.title, across)
             axes.set_title(title, fontsize=FONT_POINTS, pad=2.5, parse_math=False)
     if path is not None:
-        figure.savefig(path, dpi=DPI)
+        check_figure_path(path)
+        with file_aside(path) as aside:
+            figure.savefig(aside, dpi=DPI)
     return figure
 
 

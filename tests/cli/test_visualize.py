@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from keras_pe.cli import demo, visualize
+from tests.small_models import vision_encoder
 
 ROCKET = str(demo.PICTURES / "rocket.png")
 
@@ -64,6 +65,38 @@ def test_several_pictures_and_a_name_for_the_figure(tmp_path, monkeypatch):
 def test_options_that_do_not_go_together(arguments, message):
     with pytest.raises(ValueError, match=message):
         visualize.run(parsed(ROCKET, *arguments))
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("source", "size"),
+    [
+        ((64, 64), (64, 64)),
+        ((1000, 1000), (128, 128)),  # finer than the model's own, which is 8 patches
+        ((150, 300), (64, 128)),
+        ((300, 150), (128, 64)),
+        ((100, 300), (40, 128)),  # 42.7 is nearest to 5 patches
+        ((40, 80), (40, 80)),
+        ((20, 40), (32, 64)),  # enlarged to the model's own
+        ((1, 5000), (8, 128)),
+    ],
+)
+def test_pictures_keep_their_shape(source, size):
+    encoder = vision_encoder(image_size=64)
+    assert visualize.size_of_shape(source, 8, encoder) == size
+
+
+def test_a_wide_photograph_is_drawn_wide(tmp_path, capsys):
+    photo = Image.new("RGB", (64, 128))  # on its side, as cameras store it
+    exif = photo.getexif()
+    exif[0x0112] = 6
+    photo.save(tmp_path / "wide.png", exif=exif)
+    output = tmp_path / "seen.png"
+    options = parsed(tmp_path / "wide.png", "--layer", 1, "--output", output)
+    assert visualize.run(options) == 0
+    assert "64 x 128 pixels (height x width): 8 x 16 patches" in capsys.readouterr().err
+    with Image.open(output) as picture:
+        assert picture.width > 3 * picture.height
 
 
 @pytest.mark.quick
