@@ -172,7 +172,8 @@ def run(options: argparse.Namespace) -> int:
         print(result)
     if options.output:
         result.to_json(options.output)
-        tell(f"written: {printable(options.output)}")
+        say = tell if options.json else print
+        say(f"written: {printable(options.output)}")
     say_skipped(SkipReport(result.num_samples, list(result.skipped)))
     return SOME_SKIPPED if result.skipped else 0
 

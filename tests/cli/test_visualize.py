@@ -113,9 +113,10 @@ def test_numbers_are_parsed():
 @pytest.mark.slow
 def test_sizes_and_points_that_do_not_fit(tmp_path):
     output = ("--output", tmp_path / "none.png")
+    point = ("--point", "8,0")
     with pytest.raises(ValueError, match="multiples of the patch size 8"):
         visualize.run(parsed(ROCKET, "--image-size", 60, *output))
-    options = parsed(ROCKET, "--kind", "attention", "--point", "8,0", *output)
+    options = parsed(ROCKET, "--image-size", 64, "--kind", "attention", *point, *output)
     with pytest.raises(ValueError, match="outside the 8 rows and 8 columns"):
         visualize.run(options)
     assert not (tmp_path / "none.png").exists()

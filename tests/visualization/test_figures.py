@@ -80,7 +80,12 @@ def test_heads_have_a_panel_each_and_pictures_a_row():
 def test_texts_are_drawn_from_zero(shared_scale):
     maps = np.stack([MAPS, 3 * MAPS, -np.abs(MAPS)], axis=1)
     figure = text_score_figure(IMAGES, maps, ["a", "b", "$c$"], shared_scale)
-    assert titles(figure)[:4] == ["", "a", "b", "$c$"]
+    highest = [float(heat.max()) for heat in maps[0]]
+    assert titles(figure)[:4] == [
+        "",
+        *(f"{t}\nhighest {h:+.3f}" for t, h in zip("ab", highest, strict=False)),
+        f"$c$\nhighest {highest[2]:+.3f}",
+    ]
     limits = [axes.images[1].get_clim() for axes in figure.axes[1:4]]
     top = float(MAPS[0].max())
     expected = [3 * top] * 3 if shared_scale else [top, 3 * top, 1.0]
@@ -91,6 +96,12 @@ def test_texts_are_drawn_from_zero(shared_scale):
 def test_only_the_picture_of_the_point_is_marked():
     figure = similarity_figure(IMAGES, MAPS, (0, 0), picture=-1)
     assert [len(axes.lines) for axes in figure.axes] == [0, 0, 2, 2]
+    low, high = float(MAPS[0].min()), float(MAPS[0].max())
+    assert titles(figure)[:2] == [
+        "",
+        f"cosine, {min(MAPS.min(), 0.999):.2f} to 1\nhere {low:.2f} to {high:.2f}",
+    ]
+    assert titles(figure)[2] == "patch 0,0 of 2 x 3"
     figure = similarity_figure(IMAGES, MAPS, (0, 0))
     assert [len(axes.lines) for axes in figure.axes] == [2, 2, 2, 2]
 

@@ -36,7 +36,7 @@ def test_texts_are_found_in_scenes_of_two_drawings():
     scenes = [scene(drawings[left], drawings[right]) for left, right in pairs]
     images = np.stack([picture for picture, _ in scenes])
     masks = np.stack([mask for _, two in scenes for mask in two])
-    model, tokenizer, _, _ = load("pe_core_emoji_patch8_64")
+    model, tokenizer, *_ = load("pe_core_emoji_patch8_64")
     texts = embed_texts(model, tokenizer, [f"a {path.stem}" for path in paths])
     places = np.array([(i, n) for i, pair in enumerate(pairs) for n in pair]).T
     share = {}
