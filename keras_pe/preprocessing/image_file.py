@@ -24,6 +24,7 @@ from keras_pe.preprocessing.image_depth import (
     round_to_bytes,
     signed_bytes,
 )
+from keras_pe.preprocessing.png_checksums import check_png
 
 # What cameras, browsers and data sets produce, each decoded by a maintained
 # library in memory. Left out on purpose: EPS (runs Ghostscript, a program of its
@@ -288,7 +289,10 @@ def _read_header(stream: BinaryIO, name: str, formats: Collection[str]) -> Image
         raise PictureError(name, EMPTY, "It has no bytes: copy or download it again.")
     stream.seek(0)
     try:
-        return Image.open(stream, formats=tuple(formats))
+        picture = Image.open(stream, formats=tuple(formats))
+        if picture.format == "PNG":
+            check_png(stream)
+        return picture
     except UnidentifiedImageError:
         raise PictureError(
             name,
