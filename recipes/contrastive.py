@@ -128,6 +128,7 @@ def train(
     data: str,
     output: Path,
     resume: bool = False,
+    extend: bool = False,
     validation_data: str | None = None,
     leave_out: tuple[str, ...] = (),
     initial_weights: str | None = None,
@@ -144,6 +145,7 @@ def train(
         data: directory of the emoji data, or the shards' pattern.
         output: where everything goes.
         resume: go on from the newest checkpoint in `output`.
+        extend: with it, the stages may be longer than those of the run so far.
         validation_data: shards to measure retrieval on; emoji have a split of theirs.
         leave_out: emoji vendors to train without.
         initial_weights: file or preset to start from; None starts from scratch.
@@ -188,7 +190,7 @@ def train(
             progress=progress,
             complete=completed,
         )
-        run.train(resume)
+        run.train(resume, extend)
         finish_run(model, output, tokenizer)
         return model
 

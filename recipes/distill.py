@@ -144,6 +144,7 @@ def train(
     data: str,
     output: Path,
     resume: bool = False,
+    extend: bool = False,
     validation_data: str | None = None,
     leave_out: tuple[str, ...] = (),
     initial_weights: str | None = None,
@@ -197,7 +198,7 @@ def train(
             progress=progress,
             complete=completed,
         )
-        run.train(resume)
+        run.train(resume, extend)
         finish_run(student, output, tokenizer)
         return student
 

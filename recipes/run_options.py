@@ -3,11 +3,12 @@
 import argparse
 import contextlib
 import dataclasses
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from keras_pe.training.resolution import rescaled
+from keras_pe.training.resolution import ResolutionStage, extended, rescaled
 from recipes.architecture import with_architecture
 from recipes.config_checks import check_config, check_towers
 from recipes.contrastive_configs import Config
@@ -109,6 +110,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on from the newest checkpoint"
     )
     group.add_argument(
+        "--extend",
+        action="store_true",
+        help="with --resume and --samples: the last stage goes on until the run has "
+        "so many; the learning rate is that of the longer schedule from there on",
+    )
+    group.add_argument(
         "--save-every", type=int, default=100, metavar="STEPS", help="(default 100)"
     )
     group.add_argument(
@@ -189,11 +196,42 @@ def flag_settings(options: argparse.Namespace) -> list[str]:
 
 
 def with_samples(config: Config, options: argparse.Namespace) -> Config:
-    """Returns a configuration whose stages share so many samples."""
+    """Returns a configuration whose stages share so many samples.
+
+    Raises:
+        ValueError: if a run is to be extended and there is none, or it isn't said by
+            how much.
+    """
+    if options.extend and None in (options.samples, options.output):
+        raise ValueError(
+            "--extend needs --output, the run that goes on, and --samples, the pairs "
+            "that it shall have in all."
+        )
     if options.samples is None:
         return config
     samples = parse_value(options.samples, int, "samples")
+    if options.extend:
+        stages = stages_of_run(options.output)
+        if samples != sum(stage.samples for stage in stages):  # not extended before
+            stages = extended(stages, samples)
+        return dataclasses.replace(config, stages=tuple(stages))
     return dataclasses.replace(config, stages=tuple(rescaled(config.stages, samples)))
+
+
+def stages_of_run(output: Path) -> list[ResolutionStage]:
+    """Returns the stages that a run was planned with.
+
+    Raises:
+        FileNotFoundError: if there is no run.
+    """
+    path = output / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is not there: {output} holds no run to extend."
+        )
+    settings = json.loads(path.read_text())
+    settings = settings.get("student", settings)  # of a distillation
+    return [ResolutionStage(**stage) for stage in settings["stages"]]
 
 
 # === Start ===
@@ -243,6 +281,7 @@ def start_run(options: argparse.Namespace, config: Config) -> dict[str, Any]:
         "data": options.data,
         "output": options.output,
         "resume": options.resume,
+        "extend": options.extend,
         "validation_data": options.validation_data,
         "leave_out": tuple(options.leave_out),
         "initial_weights": options.initial_weights,

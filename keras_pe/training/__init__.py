@@ -20,6 +20,7 @@ from keras_pe.training.resolution import (
     ABLATION_STAGES,
     PlannedStage,
     ResolutionStage,
+    extended,
     plan_stages,
     rescaled,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "WatchedLamb",
     "collect",
     "draw_curves",
+    "extended",
     "kept_patches",
     "masked_patches",
     "plan_stages",

@@ -146,6 +146,37 @@ def rescaled(
     ]
 
 
+def extended(
+    stages: Sequence[ResolutionStage], total_samples: int
+) -> list[ResolutionStage]:
+    """Lengthens the last stage of a schedule; what comes before stays as it is.
+
+    Args:
+        stages: the stages in their order.
+        total_samples: samples of the longer schedule.
+
+    Returns:
+        The new stages.
+
+    Raises:
+        ValueError: if that is no more than the schedule has.
+
+    Example:
+        >>> stages = [ResolutionStage(98, 600), ResolutionStage(224, 400)]
+        >>> [stage.samples for stage in extended(stages, 1500)]
+        [600, 900]
+    """
+    _check_stages(stages)
+    before = sum(stage.samples for stage in stages)
+    if total_samples <= before:
+        raise ValueError(
+            f"total_samples={total_samples}: the run has {before} already. An extended "
+            f"run has more."
+        )
+    last = stages[-1].samples + total_samples - before
+    return [*stages[:-1], dataclasses.replace(stages[-1], samples=last)]
+
+
 def _rounded(numerator: int, denominator: int) -> int:
     """Divides whole numbers and rounds, exactly at any size; halves go up."""
     return (2 * numerator + denominator) // (2 * denominator)

@@ -19,7 +19,7 @@ from keras_pe.training.guards import StopOnNonFinite
 from keras_pe.training.live_state import sync_state
 from keras_pe.training.resolution import PlannedStage
 from keras_pe.training.run_checkpoint import RunCheckpoints
-from keras_pe.training.run_log import RunLog, Table
+from keras_pe.training.run_log import RunLog, Table, learning_rate
 from keras_pe.training.sharding import whole_values
 from keras_pe.training.torch_loop import fit_distributed
 from keras_pe.training.trainer_state import collect, restore
@@ -88,19 +88,28 @@ class TrainingRun:
         self.complete = complete
         self.total_steps = sum(stage.num_steps for stage in self.stages)
         self.checkpoints = RunCheckpoints(self.directory / "checkpoints", keep=keep)
+        self.extension: str | None = None  # what an extended run is told
 
-    def train(self, resume: bool = False) -> None:
+    def train(self, resume: bool = False, extend: bool = False) -> None:
         """Trains to the end of the last stage.
 
         Args:
             resume: go on from the newest sound checkpoint, if there is one.
+            extend: with `resume`, let the stages differ from those that the run was
+                planned with, as long as the steps made so far were made at the same
+                picture sizes. From the step of the checkpoint on, the learning rate is
+                that of the new schedule. Where the two schedules agreed before (a
+                constant rate, the warm-up), the weights become those of a run that was
+                planned so; else the rate jumps, which is logged with both rates.
 
         Raises:
             ValueError: if the directory holds a run and `resume` is False, or a run
                 of another configuration.
             NonFiniteError: if a loss or gradient is NaN or infinite.
         """
-        step, seconds = self._start(resume)
+        if extend and not resume:
+            raise ValueError("extend=True goes on with a run: give resume=True too.")
+        step, seconds = self._start(resume, extend)
         guard = StopOnNonFinite(step)
         if host_position()[0]:  # another process, or machine, writes
             follower = _Follower(self, step)
@@ -120,6 +129,8 @@ class TrainingRun:
             progress=self.progress,
         )
         log.stages = self.stages
+        if self.extension is not None:
+            log.bar.write(self.extension)
         saver = _Saver(self, log)
         scorer = _Scorer(self, log) if self.evaluate is not None else None
         try:
@@ -161,7 +172,7 @@ class TrainingRun:
             data, steps_per_epoch=count, shuffle=False, verbose=0, callbacks=callbacks
         )
 
-    def _start(self, resume: bool) -> tuple[int, float]:
+    def _start(self, resume: bool, extend: bool) -> tuple[int, float]:
         """Restores what is to be restored; returns step and seconds done before."""
         # Else `fit` builds it with the first batch of a generator, which is then lost.
         if not self.trainer.optimizer.built:
@@ -176,22 +187,65 @@ class TrainingRun:
                 f"{newest.name}. Resume it (--resume), or give another directory."
             )
         arrays, state = self.checkpoints.load()
-        theirs, ours = state["configuration"], self.configuration
-        if self.complete is not None:
-            theirs = self.complete(theirs, ours)
-        if theirs != ours:
-            keys = sorted(
-                key
-                for key in {*theirs, *ours}
-                if theirs.get(key, "absent") != ours.get(key, "absent")
-            )
+        changed = differences(state["configuration"], self.configuration)
+        length = [key for key in changed if key.split(".")[-1] == "stages"]
+        if changed != length or (changed and not extend):
+            longer = " To make the run longer, extend it (--extend)." * bool(length)
             raise ValueError(
                 f"{self.directory} holds a run of another configuration; different: "
-                f"{', '.join(keys)}. Resume with the run's own configuration, or "
-                f"start a new run in another directory."
+                f"{', '.join(changed)}. Resume with the run's own configuration, or "
+                f"start a new run in another directory.{longer}"
             )
+        step = int(state["step"])
+        if extend:
+            self._check_extension(step, state.get("stages"))
         restore(self.trainer, arrays)
-        return int(state["step"]), float(state["seconds"])
+        if extend:
+            self.extension = self._extension(step, state)
+        return step, float(state["seconds"])
+
+    def _check_extension(self, step: int, stages: Any) -> None:
+        """Refuses other picture sizes of steps that have been made."""
+        if stages is None:
+            raise ValueError(
+                f"{self.directory} was made before runs could be extended: its "
+                f"checkpoints do not say which steps had which picture size."
+            )
+        sizes = [
+            [s[0] for s in plan for _ in range(s[2])] for plan in (stages, self.stages)
+        ]
+        if len(sizes[1]) < step or sizes[0][:step] != sizes[1][:step]:
+            raise ValueError(
+                f"An extended run keeps the picture sizes of the {step} steps that "
+                f"were made: stages {[tuple(stage) for stage in stages]} (size, first "
+                f"step, steps), got {[tuple(stage) for stage in self.stages]}. "
+                f"Lengthen the last stage, or add stages after it."
+            )
+
+    def _extension(self, step: int, state: dict[str, Any]) -> str:
+        """Returns what an extension does to the schedule."""
+        before = sum(stage[2] for stage in state["stages"])
+        old, new = state["learning_rate"], learning_rate(self.trainer.optimizer, step)
+        same = abs(old - new) <= 1e-6 * max(old, new)
+        return (
+            f"extended at step {step} from {before} to {self.total_steps} steps; "
+            f"learning rate of the next step: "
+            + (f"{new:.4g}, as planned before" if same else f"{new:.4g}, not {old:.4g}")
+        )
+
+
+def differences(
+    theirs: dict[str, Any], ours: dict[str, Any], prefix: str = ""
+) -> list[str]:
+    """Returns the keys whose values differ, those of dictionaries inside with dots."""
+    found = []
+    for key in sorted({*theirs, *ours}):
+        a, b = (values.get(key, "absent") for values in (theirs, ours))
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(prefix + key)
+    return found
 
 
 def _scope_of(trainer: keras.Model) -> Any:
@@ -222,6 +276,8 @@ class _Saver(keras.callbacks.Callback):
             "step": self.log.step,
             "seconds": self.log.seconds,
             "configuration": self.run.configuration,
+            "stages": [list(stage) for stage in self.run.stages],
+            "learning_rate": learning_rate(self.run.trainer.optimizer, self.log.step),
         }
         with whole_values(_all_variables(self.run.trainer)):
             arrays = collect(self.run.trainer)

@@ -12,7 +12,7 @@ from keras_pe import PECore
 from keras_pe.training.resolution import ResolutionStage
 from recipes import contrastive, distill
 from recipes.contrastive_configs import Config, small_towers
-from recipes.run_options import with_overrides
+from recipes.run_options import with_overrides, with_samples
 from tests.recipes.small_emoji import write_small_emoji
 
 STUDENT = Config(
@@ -64,6 +64,28 @@ def test_train_and_go_on(tmp_path):
         )
     with pytest.raises(ValueError, match="already holds a run"):
         distill.train(config, str(data), output, progress=False)
+
+    command = ["--resume", "--extend", "--samples", "40", "--output", str(output)]
+    for _ in range(2):  # the second time it is a resume of the extended run
+        longer = with_samples(STUDENT, distill.parse(command))
+        assert longer.stages == (ResolutionStage(16, 5 * 8),)
+        config = dataclasses.replace(config, student=longer)
+        distill.train(
+            config, str(data), output, resume=True, extend=True, progress=False
+        )
+    with (output / "steps.csv").open(newline="") as stream:
+        steps = [row["step"] for row in csv.DictReader(stream)]
+    assert steps == ["1", "2", "3", "4", "5"]
+
+
+@pytest.mark.quick
+def test_an_extension_needs_a_run_and_a_length(tmp_path):
+    for command in (["--extend"], ["--extend", "--samples", "64"]):
+        with pytest.raises(ValueError, match="--extend needs --output"):
+            with_samples(STUDENT, distill.parse(command))
+    command = ["--extend", "--samples", "64", "--output", str(tmp_path)]
+    with pytest.raises(FileNotFoundError, match="holds no run to extend"):
+        with_samples(STUDENT, distill.parse(command))
 
 
 @pytest.mark.quick

@@ -8,6 +8,7 @@ from keras_pe.training.resolution import (
     ABLATION_STAGES,
     PlannedStage,
     ResolutionStage,
+    extended,
     plan_stages,
     rescaled,
 )
@@ -98,3 +99,12 @@ def test_sizes_must_be_multiples_of_the_patch(size, patch, near):
 def test_nonsense_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_longer_schedule_keeps_what_comes_before_its_last_stage():
+    stages = [ResolutionStage(98, 600), ResolutionStage(224, 400)]
+    longer = extended(stages, 1500)
+    assert longer == [stages[0], ResolutionStage(224, 900)]
+    for total in (1000, 999):
+        with pytest.raises(ValueError, match="the run has 1000 already"):
+            extended(stages, total)

@@ -41,13 +41,13 @@ class Recorder(ContrastiveTrainer):
         return super().call(inputs, training)
 
 
-def trainer(seed=0):
+def trainer(seed=0, rate=None):
     keras.utils.set_random_seed(seed)
     model = keras_pe.PECore(
         vision_encoder(num_layers=1, drop_path=0.2), text_encoder(num_layers=1)
     )
     found = Recorder(model)
-    schedule = WarmupCosine(1e-2, 2, STEPS)
+    schedule = rate if rate is not None else WarmupCosine(1e-2, 2, STEPS)
     # Few operations a weight, and no XLA under TensorFlow: much is compiled here.
     optimizer = watched(keras.optimizers.SGD)(schedule, momentum=0.9)
     found.compile(optimizer, jit_compile=keras.backend.backend() == "jax")
@@ -92,7 +92,13 @@ def batches(error_at=None, nan_at=None):
 def training_run(directory, data, of=None, **options):
     options = {"configuration": CONFIGURATION, "save_every": 1, **options}
     return TrainingRun(
-        of or trainer(), directory, STAGES, BATCH, data, progress=False, **options
+        of or trainer(),
+        directory,
+        options.pop("stages", STAGES),
+        BATCH,
+        data,
+        progress=False,
+        **options,
     )
 
 
@@ -264,3 +270,64 @@ def test_a_finished_run_has_nothing_left_to_do(runs):
     before = without_clock(rows(runs.stopped))
     training_run(runs.stopped, batches(error_at=0), runs.trainer).train(resume=True)
     assert without_clock(rows(runs.stopped)) == before
+
+
+# === A longer run ===
+SHORT = [STAGES[0], STAGES[1]._replace(num_steps=2)]
+
+
+def configuration(stages, **changes):
+    return {"student": {"seed": 1, "stages": [list(s) for s in stages]}, **changes}
+
+
+def planned(directory, stages, rate, **changes):
+    return training_run(
+        directory,
+        batches(),
+        trainer(rate=rate),
+        stages=stages,
+        configuration=configuration(stages, **changes),
+        save_every=4,
+    )
+
+
+def test_an_extended_run_is_one_that_was_planned_so(tmp_path, capsys, compiled_once):
+    """With a constant rate; it had even come to its end."""
+    planned(tmp_path / "long", STAGES, 0.01).train()
+    planned(tmp_path / "short", SHORT, 0.01).train()
+    again = planned(tmp_path / "short", STAGES, 0.01)
+    with pytest.raises(ValueError, match=r"different: student\.stages.*--extend"):
+        again.train(resume=True)
+    again.train(resume=True, extend=True)
+    said = "extended at step 8 from 8 to 10 steps; learning rate of the next step: 0.01"
+    assert again.extension == f"{said}, as planned before"
+    assert said in "".join(capsys.readouterr())
+    ours, theirs = arrays(tmp_path / "short"), arrays(tmp_path / "long")
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        if keras.backend.backend() == "tensorflow":
+            np.testing.assert_allclose(ours[name], value, rtol=1e-5, atol=1e-7)
+        else:
+            np.testing.assert_array_equal(ours[name], value, err_msg=name)
+    assert [int(row["step"]) for row in rows(tmp_path / "short")] == list(range(1, 11))
+
+
+def test_an_extended_schedule_is_the_new_one_from_there_on(tmp_path, compiled_once):
+    old, new = WarmupCosine(1e-2, 2, 8), WarmupCosine(1e-2, 2, 10)
+    planned(tmp_path, SHORT, old).train()
+    again = planned(tmp_path, STAGES, new)
+    again.train(resume=True, extend=True)
+    assert f"{float(new(8)):.4g}, not {float(old(8)):.4g}" in again.extension
+    rates = [float(row["learning_rate"]) for row in rows(tmp_path)]
+    expected = [float((old if step < 8 else new)(step)) for step in range(10)]
+    assert rates == pytest.approx(expected, rel=1e-5)
+    for stages, changes, message in (
+        ([STAGES[0]._replace(image_size=32), STAGES[1]], {}, "keeps the picture sizes"),
+        (SHORT[:1], {}, "keeps the picture sizes"),
+        (STAGES, {"data": 2}, "different: data"),
+    ):
+        other = planned(tmp_path, stages, new, **changes)
+        with pytest.raises(ValueError, match=message):
+            other.train(resume=True, extend=True)
+    with pytest.raises(ValueError, match="give resume=True too"):
+        again.train(extend=True)
