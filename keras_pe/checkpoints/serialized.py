@@ -19,6 +19,7 @@ OBJECT_KEYS = {"class_name", "registered_name", "module"}
 FORBIDDEN_KEYS = {"compile_config", "build_config", "shared_object_id"}
 POLICY_NAME = re.compile(r"(mixed_)?(float16|float32|float64|bfloat16)")
 MAX_DEPTH = 16
+MAX_PIXEL = 1e6  # of a picture after mean and std; published models have 1
 MAX_CONTEXT = 65_536  # tokens of a text; Perception Encoder has 72
 
 
@@ -88,6 +89,7 @@ def build_as(cls: Any, config: Mapping[str, Any], where: str) -> Any:
         values = config["config"]
         if cls.__name__ in ("PEImageConverter", "PEVideoConverter"):
             values = narrowed(values, where)
+            _check_scale(values)
         elif cls.__name__ == "PETokenizer":
             values = _narrowed_tokenizer(values, where)
         return cls.from_config(values)
@@ -97,6 +99,19 @@ def build_as(cls: Any, config: Mapping[str, Any], where: str) -> Any:
             f"{where} does not fit {cls.__name__}: {reason}. It may come from a newer "
             f"keras_pe: update it, or save the preset again."
         ) from error
+
+
+def _check_scale(config: Mapping[str, Any]) -> None:
+    """Refuses a mean and a deviation by which pixels become no numbers of float32."""
+    for mean, std in zip(
+        config.get("mean", (0.5,)), config.get("std", (0.5,)), strict=False
+    ):
+        largest = max(abs(mean), abs(1 - mean)) / std if std else math.inf
+        if not largest < MAX_PIXEL:
+            raise ValueError(
+                f"mean {mean} and std {std} make pixels of up to {largest:g}, expected "
+                f"less than {MAX_PIXEL:g}"
+            )
 
 
 def _narrowed_tokenizer(config: Mapping[str, Any], where: str) -> dict[str, Any]:

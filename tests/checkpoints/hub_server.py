@@ -29,6 +29,8 @@ class HubServer:
         gated: repositories whose files nobody may fetch.
         private: repositories that look absent.
         down: names of files that give HTTP status 500.
+        etags: what to say instead of the hash of a small file, by name.
+        packed: gzip streams to send instead of a small file, by name.
         moved: new names of repositories that were renamed.
         requests: (method, path, Range header) of every request.
     """
@@ -41,6 +43,8 @@ class HubServer:
         self.gated: set[str] = set()
         self.private: set[str] = set()
         self.down: set[str] = set()
+        self.etags: dict[str, str] = {}
+        self.packed: dict[str, bytes] = {}
         self.moved: dict[str, str] = {}
         self.requests: list[tuple[str, str, str | None]] = []
         self.connections: list[socket.socket] = []
@@ -154,7 +158,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             headers["X-Linked-Etag"] = f'"{digest}"'
             headers["X-Linked-Size"] = str(len(content))
             return self._redirect(302, f"{self.hub.cdn_url}/cdn/{digest}", headers)
-        headers["ETag"] = f'"{hashlib.sha1(content).hexdigest()}"'
+        named = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+        headers["ETag"] = f'"{self.hub.etags.get(name, named)}"'
+        if self.command == "GET" and name in self.hub.packed:
+            headers["Content-Encoding"] = "gzip"
+            return self._send(self.hub.packed[name], headers)
         return self._send(self.hub.wrong.get(name, content), headers)
 
     def _send_blob(self, digest: str) -> None:

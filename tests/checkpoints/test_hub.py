@@ -1,6 +1,7 @@
 """Handles against a real HTTP server that speaks the Hub's protocol."""
 
 import dataclasses
+import gzip
 import sys
 import time
 import types
@@ -278,8 +279,11 @@ def test_wrong_checksum_of_a_preset(hub, tmp_path):
     # A small file that changes on its way is caught by our checksum too.
     hub.wrong["config.json"] = files["config.json"].replace(b"32", b"48")
     hub.add("me/dogs", files)
-    with pytest.raises(CheckpointError, match=r"config\.json is damaged"):
+    with pytest.raises(CheckpointError, match=r"config\.json was damaged.*git hash"):
         keras_pe.PECore.from_preset("hf://me/dogs")
+    # It does not stay in the cache.
+    hub.wrong.clear()
+    keras_pe.PECore.from_preset("hf://me/dogs")
 
 
 def test_missing_private_and_gated(hub, released):
@@ -301,8 +305,57 @@ def test_missing_private_and_gated(hub, released):
 def test_server_trouble_is_no_reason_for_another_file(hub, released):
     hub.add(OPEN_CLIP_REPO, {OPEN_CLIP_FILE: open_clip_file()})
     hub.down.add(OPEN_CLIP_FILE)
-    with pytest.raises(CheckpointError, match="can't be asked"):
+    with pytest.raises(CheckpointError, match=r"failed to give .* HTTP status 500"):
         resolve("PE-Core-T16-384")
+    hub.add("you/readme", {"config.json": b"{}", "metadata.json": b"{}"})
+    hub.down.add("config.json")
+    with pytest.raises(CheckpointError, match="HTTP status 500") as error:
+        resolve("hf://you/readme")
+    assert "connection" not in str(error.value)
+
+
+@pytest.mark.parametrize("etag", ["../../../out", "/tmp/out", "", "a" * 41, "A" * 40])
+def test_names_of_content_are_hashes(hub, tmp_path, etag):
+    """The client would write to the cache's folder joined with the name."""
+    hub.add("you/evil", {"config.json": b"{}", "metadata.json": b"{}"})
+    hub.etags["config.json"] = etag
+    with pytest.raises(CheckpointError, match="expected a SHA-256 or a git hash"):
+        resolve("hf://you/evil")
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [path for path in written if path.read_bytes() == b"{}"]
+
+
+def test_packed_content_does_not_fill_the_disk(hub, tmp_path):
+    """64 MB of zeros come as 64 KB; the Hub says two bytes."""
+    hub.add("you/bomb", {"config.json": b"{}", "metadata.json": b"{}"})
+    hub.packed["config.json"] = gzip.compress(bytes(64 * 2**20))
+    with pytest.raises(CheckpointError, match="more than the 2 bytes"):
+        resolve("hf://you/bomb")
+    sizes = [path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()]
+    assert sum(sizes) < 32 * 2**20
+
+
+def test_absurd_sizes_are_not_fetched(hub, monkeypatch):
+    monkeypatch.setattr("keras_pe.checkpoints.hub_download.MAX_JSON_BYTES", 10)
+    hub.add("you/large", {"config.json": b"{" * 11, "metadata.json": b"{}"})
+    with pytest.raises(CheckpointError, match=r"has 11 bytes, expected at most 10"):
+        resolve("hf://you/large")
+
+
+def test_no_connection_is_known_at_once(hub, monkeypatch):
+    """The client would ask for 20 seconds: here its waits end the test."""
+    hub.stop()
+
+    def waited(seconds):
+        raise AssertionError(f"waited for {seconds} s")
+
+    clock = types.SimpleNamespace(**{**vars(time), "sleep": waited})
+    monkeypatch.setattr("huggingface_hub.utils._http.time", clock)
+    start = time.monotonic()
+    for handle in ("PE-Core-T16-384", "hf://me/cats", "pe_lang_large_patch14_448"):
+        with pytest.raises(CheckpointError, match="no connection"):
+            resolve(handle)
+    assert time.monotonic() - start < 6
 
 
 # === Offline ===

@@ -84,6 +84,13 @@ def test_numbers_that_are_none(preset, constant):
         load_image_converter(preset)
 
 
+@pytest.mark.parametrize("scale", [{"mean": [1e308] * 3}, {"std": [1e-40, 1, 1]}])
+def test_pictures_stay_numbers(preset, scale):
+    change_config(preset, "image_converter", **scale)
+    with pytest.raises(CheckpointError, match="make pixels of up to"):
+        load_image_converter(preset)
+
+
 # === Sizes ===
 @pytest.mark.parametrize(
     ("tower", "change", "message"),
