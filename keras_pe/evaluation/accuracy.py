@@ -102,11 +102,16 @@ def evaluate_zero_shot(
     Source: Perception Encoder, appendix B.1.2; upstream `zeroshot_classification.py`.
 
     Example:
-        >>> result = evaluate_zero_shot(
-        ...     model, tokenizer, ["a.jpg", "b.jpg"], [0, 1], ["cat", "dog"]
-        ... )                                               # doctest: +SKIP
-        >>> print(result.best["top1"])                      # doctest: +SKIP
-        100.0 [100.0, 100.0]
+        >>> from importlib.resources import files
+        >>> preset = "pe_core_emoji_small_patch8_64"
+        >>> model = PECore.from_preset(preset)
+        >>> tokenizer = PETokenizer.from_preset(preset)
+        >>> folder = files("keras_pe") / "cli" / "demo_pictures"
+        >>> names = ["owl", "guitar", "pizza"]
+        >>> pictures = [folder / f"{name}.png" for name in names]
+        >>> result = evaluate_zero_shot(model, tokenizer, pictures, [0, 1, 2], names)
+        >>> print(result.best["top1"])
+        100.0 [29.2, 100.0]
     """
     modes = check_modes(resize_modes)
     names = _check_names(class_names)

@@ -31,8 +31,10 @@ def weights_hash(model: keras.Model) -> str:
         64 hexadecimal digits.
 
     Example:
-        >>> weights_hash(model)[:8]     # doctest: +SKIP
-        'cc2790ed'
+        >>> from keras_pe import PEVisionEncoder
+        >>> encoder = PEVisionEncoder.from_preset("pe_core_emoji_small_patch8_64")
+        >>> weights_hash(encoder)[:8]
+        'b2bfdc78'
     """
     digest = hashlib.sha256()
     for name, variable in sorted(model_variables(model).items()):

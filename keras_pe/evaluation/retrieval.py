@@ -184,9 +184,16 @@ def evaluate_retrieval(
     `zeroshot_retrieval.py`.
 
     Example:
-        >>> texts = [["a cat", "a pet"], ["a dog"]]             # doctest: +SKIP
-        >>> print(evaluate_retrieval(model, tokenizer, ["cat.jpg", "dog.jpg"], texts))
-        ... # doctest: +SKIP
+        >>> from importlib.resources import files
+        >>> preset = "pe_core_emoji_small_patch8_64"
+        >>> model = PECore.from_preset(preset)
+        >>> tokenizer = PETokenizer.from_preset(preset)
+        >>> folder = files("keras_pe") / "cli" / "demo_pictures"
+        >>> pictures = [folder / "owl.png", folder / "guitar.png"]
+        >>> texts = [["an owl", "a drawing of an owl"], ["a guitar"]]
+        >>> result = evaluate_retrieval(model, tokenizer, pictures, texts, ks=(1,))
+        >>> result.best["text_to_image_recall_at_1"].value
+        1.0
     """
     modes = check_modes(resize_modes)
     flat, places = _flat_texts(texts, pictures_of_text, len(pictures))

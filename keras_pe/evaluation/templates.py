@@ -49,8 +49,10 @@ def read_templates(
         ValueError: if it is no such file, or `dataset` is needed and not in it.
 
     Example:
-        >>> read_templates("templates.json", "imagenet1k")[0]   # doctest: +SKIP
-        'a bad photo of a {c}.'
+        >>> lists = '{"imagenet1k": ["a bad photo of a {c}."], "fer2013": ["{c}"]}'
+        >>> _ = Path("templates.json").write_text(lists)
+        >>> read_templates("templates.json", "imagenet1k")
+        ('a bad photo of a {c}.',)
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))

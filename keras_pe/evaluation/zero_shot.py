@@ -65,14 +65,13 @@ class ZeroShotClassifier:
     Source: Perception Encoder, appendix B.1.2; upstream `zeroshot_classification.py`.
 
     Example:
-        >>> model = keras_pe.PECore.from_preset("pe_core_emoji_patch8_64")
-        ... # doctest: +SKIP
-        >>> tokenizer = keras_pe.PETokenizer.from_preset("pe_core_emoji_patch8_64")
-        ... # doctest: +SKIP
-        >>> classify = ZeroShotClassifier(model, tokenizer, ["a cat", "a dog"])
-        ... # doctest: +SKIP
-        >>> classify.predict(["cat.png"])[0][0].name  # doctest: +SKIP
-        'a cat'
+        >>> from importlib.resources import files
+        >>> model = PECore.from_preset("pe_core_emoji_patch8_64")
+        >>> tokenizer = PETokenizer.from_preset("pe_core_emoji_patch8_64")
+        >>> classifier = ZeroShotClassifier(model, tokenizer, ["owl", "guitar"])
+        >>> folder = files("keras_pe") / "cli" / "demo_pictures"
+        >>> classifier.predict([folder / "owl.png"])[0][0].name
+        'owl'
     """
 
     def __init__(

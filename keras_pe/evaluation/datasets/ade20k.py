@@ -71,8 +71,9 @@ def read_ade20k_mask(
         ValueError: if it holds other numbers, or colours.
 
     Example:
-        >>> read_ade20k_mask("ADE_val_00000001.png").min()      # doctest: +SKIP
-        np.int32(0)
+        >>> Image.fromarray(np.array([[0, 1, 150]], "uint8")).save("mask.png")
+        >>> read_ade20k_mask("mask.png")
+        array([[255,   0, 149]], dtype=int32)
     """
     with Image.open(path, formats=("PNG",)) as picture:
         if picture.mode not in ("L", "P"):

@@ -68,8 +68,9 @@ def read_davis_mask(path: str | os.PathLike[str]) -> np.ndarray:
         ValueError: if it is a picture in colours.
 
     Example:
-        >>> read_davis_mask("00000.png").max()                  # doctest: +SKIP
-        np.uint8(3)
+        >>> Image.fromarray(np.array([[0, 3]], "uint8")).save("00000.png")
+        >>> read_davis_mask("00000.png")
+        array([[0, 3]], dtype=uint8)
     """
     with Image.open(path, formats=("PNG",)) as picture:
         if picture.mode not in ("P", "L"):

@@ -42,10 +42,14 @@ def read_image_folder(root: FilePath, names: FilePath | None = None) -> Labelled
         ValueError: if names and folders do not fit together.
 
     Example:
-        >>> val = read_image_folder("imagenet/val", "class_index.json")
-        ... # doctest: +SKIP
-        >>> val.class_names[0]                                  # doctest: +SKIP
-        'tench'
+        >>> from PIL import Image
+        >>> for name in ("n01440764", "n01443537"):
+        ...     Path("val", name).mkdir(parents=True)
+        ...     Image.new("RGB", (8, 8)).save(f"val/{name}/1.png")
+        >>> index = '{"n01440764": "tench", "n01443537": "goldfish"}'
+        >>> _ = Path("index.json").write_text(index)
+        >>> list(read_image_folder("val", "index.json").class_names)
+        ['tench', 'goldfish']
     """
     return _read(root, names, PICTURE_SUFFIXES)
 
