@@ -74,6 +74,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             status, headers, spoiled_body, less = spoiled
             if spoiled_body is not body:
                 body, length = spoiled_body, str(len(spoiled_body))
+            # What a spoiled answer leaves in the connection is no start of the next.
+            headers.setdefault("Connection", "close")
+            self.close_connection = True
         self.send_response(status)
         headers.setdefault("Content-Length", length or "0")
         for key, value in headers.items():

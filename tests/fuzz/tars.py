@@ -204,10 +204,10 @@ class Tars(Campaign):
         with tarfile.open(fileobj=io.BytesIO(plain(content))) as archive:
             for member in archive.getmembers():
                 if member.isreg():
-                    file = archive.extractfile(member)
-                    assert file is not None
+                    # From the shard as it is: what lies in a file may look like a header.
+                    end = member.offset_data + member.size
                     name = normal(member.name.removeprefix("./"))
-                    expected[name] = file.read()
+                    expected[name] = content[member.offset_data : end]
         found = {
             f"{sample['__key__']}.{extension}": data
             for sample in samples
