@@ -204,7 +204,7 @@ class Tars(Campaign):
         with tarfile.open(fileobj=io.BytesIO(plain(content))) as archive:
             for member in archive.getmembers():
                 if member.isreg():
-                    # From the shard as it is: what lies in a file may look like a header.
+                    # From the shard as it is: a file may hold what looks like a header.
                     end = member.offset_data + member.size
                     name = normal(member.name.removeprefix("./"))
                     expected[name] = content[member.offset_data : end]
