@@ -192,15 +192,16 @@ def _no_more_than(size: int | None, name: str) -> dict[str, Any]:
     ):
         return {}
 
-    class Counted(tqdm):  # type: ignore[misc, type-arg]
+    most = 2 * size + 2**20  # a transfer that breaks off may begin again
+
+    class Counted(tqdm):
         """The client's progress bar, which it tells of every piece."""
 
         seen = 0
 
         def update(self, n: float | None = 1) -> bool | None:
             Counted.seen += max(int(n or 0), 0)
-            # A transfer that breaks off may begin again.
-            if Counted.seen > 2 * size + 2**20:
+            if Counted.seen > most:
                 raise HubError(
                     f"{name} brings more than the {size:,} bytes that the Hub says it "
                     f"has. The transfer was ended."
