@@ -8,6 +8,8 @@ emoji names that the preset knows, searched by words, and searched for where a w
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,6 +48,9 @@ def run(options: argparse.Namespace) -> int:
     from keras_pe.files import check_file_target, file_aside
 
     check_file_target(options.output)
+    if "jax" not in sys.modules:
+        # Every function runs once here: optimising it costs a second and gains nothing.
+        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     start = time.perf_counter()
     tell("1/4  importing Keras and its backend")
     import keras
