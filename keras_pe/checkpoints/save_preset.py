@@ -18,6 +18,7 @@ from keras_pe.checkpoints.preset_weights import SHARD_MAP, SINGLE_FILE
 from keras_pe.checkpoints.report import CheckpointError
 from keras_pe.checkpoints.serialized import MODELS, check, serialize
 from keras_pe.files import write_directory
+from keras_pe.layers.layer_state import STATE_KEYS
 from keras_pe.models.core import PECore
 
 MAX_SHARD_GB = 10.0  # KerasHub's default
@@ -96,7 +97,8 @@ def _save_weights(
     """Writes the weights; returns the dtype in the file."""
     own = str(_towers(model)[0].dtype_policy.variable_dtype)
     stored = dtype or own
-    if stored != own or model.compiled:
+    adapted = any(tower.has_lora for tower in _towers(model))
+    if stored != own or model.compiled or adapted:
         # Keras writes what the model has, in its dtype and with its optimizer. A twin
         # has neither. It gets the weights through a file, which merges LoRA.
         twin = _twin(model, stored)
@@ -127,8 +129,8 @@ def _twin(model: keras.Model, dtype: str) -> Any:
             name=model.name,
             max_logit_scale=model.max_logit_scale,
         )
-    policy = keras.DTypePolicy(dtype)
-    return type(model).from_config({**model.get_config(), "dtype": policy})
+    config = {k: v for k, v in model.get_config().items() if k not in STATE_KEYS}
+    return type(model).from_config({**config, "dtype": keras.DTypePolicy(dtype)})
 
 
 def _check_finite(model: keras.Model, twin: keras.Model, dtype: str) -> None:

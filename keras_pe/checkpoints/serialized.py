@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_pe.checkpoints.report import CheckpointError
+from keras_pe.layers.layer_state import STATE_KEYS
 
 PREFIX = "keras_pe>"
 MODELS = ("PECore", "PEVisionEncoder", "PELang", "PESpatial")  # what a preset holds
@@ -16,7 +17,8 @@ PARTS = ("PETextEncoder",)
 CONVERTERS = ("PETokenizer", "PEImageConverter", "PEVideoConverter")
 # Keys that make Keras treat a mapping as an object to build.
 OBJECT_KEYS = {"class_name", "registered_name", "module"}
-FORBIDDEN_KEYS = {"compile_config", "build_config", "shared_object_id"}
+# A preset holds an architecture and weights, nothing of how somebody trained them.
+FORBIDDEN_KEYS = {"compile_config", "build_config", "shared_object_id", *STATE_KEYS}
 POLICY_NAME = re.compile(r"(mixed_)?(float16|float32|float64|bfloat16)")
 MAX_DEPTH = 16
 MAX_PIXEL = 1e6  # of a picture after mean and std; published models have 1

@@ -9,11 +9,12 @@ from keras import ops
 
 from keras_pe.evaluation.templates import TEMPLATES, fill, prompt_templates
 from keras_pe.finite import check_finite
-from keras_pe.models.compiled import no_gradient, padded_batch
+from keras_pe.models.compiled import padded_batch
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.batches import PictureBatches, load_batches
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.tokenizer import PETokenizer
+from keras_pe.preprocessing.tokenizer_check import check_tokenizer
 
 # A short, general set; a data set of its own deserves templates of its own.
 DEFAULT_TEMPLATES = TEMPLATES["general"]
@@ -60,7 +61,8 @@ class ZeroShotClassifier:
             them.
 
     Raises:
-        ValueError: if there are no classes, or a template has no `{}`.
+        ValueError: if there are no classes, a template has no `{}`, or the tokenizer
+            is that of another model.
 
     Source: Perception Encoder, appendix B.1.2; upstream `zeroshot_classification.py`.
 
@@ -247,9 +249,11 @@ def embed_texts(
     """Returns unit-length embeddings of texts, `(count, output_dim)` float32.
 
     Raises:
+        ValueError: if the tokenizer is that of another model.
         NonFiniteError: if the model gives NaN or infinity for a text.
     """
     texts = list(texts)
+    check_tokenizer(tokenizer, model)
     embeddings = embed_in_batches(
         model.encode_text, tokenizer(texts), batch_size, model.output_dim
     )
@@ -268,7 +272,7 @@ def embed_images(
         NonFiniteError: if the model gives NaN or infinity for a picture, which is then
             called by its name, if there are `names`.
     """
-    images = np.asarray(images, dtype="float32")
+    images = ops.convert_to_numpy(model.vision_encoder.checked_images(images))
     embeddings = embed_in_batches(
         model.encode_image, images, batch_size, model.output_dim
     )
@@ -285,9 +289,8 @@ def embed_in_batches(
     Whether they are finite is for the caller to check, who knows what the rows are.
     """
     embeddings = np.empty((len(inputs), output_dim), "float32")
-    with no_gradient():
-        for start in range(0, len(inputs), batch_size):
-            batch = inputs[start : start + batch_size]
-            result = ops.convert_to_numpy(encode(padded_batch(batch, batch_size)))
-            embeddings[start : start + len(batch)] = result[: len(batch)]
+    for start in range(0, len(inputs), batch_size):
+        batch = inputs[start : start + batch_size]
+        result = ops.convert_to_numpy(encode(padded_batch(batch, batch_size)))
+        embeddings[start : start + len(batch)] = result[: len(batch)]
     return embeddings

@@ -5,13 +5,15 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_pe.layers.dense import Dense
 from keras_pe.layers.dot_product import attend
+from keras_pe.layers.layer_state import LayerOfLayers
 from keras_pe.layers.rope import RotaryTable, rotate
 from keras_pe.layers.sizes import check_sizes
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class SelfAttention(keras.layers.Layer):
+class SelfAttention(LayerOfLayers):
     """Self-attention whose queries, keys and values come from one `Dense`.
 
     One `Dense` rather than a raw matrix, so that LoRA and int8 quantisation reach it.
@@ -44,16 +46,15 @@ class SelfAttention(keras.layers.Layer):
         self.num_heads = num_heads
         self.head_dim = hidden_dim // num_heads
         self.causal = causal
-        self.qkv = keras.layers.Dense(
-            3 * hidden_dim, dtype=self.dtype_policy, name="qkv"
-        )
-        self.output_projection = keras.layers.Dense(
+        self.qkv = Dense(3 * hidden_dim, dtype=self.dtype_policy, name="qkv")
+        self.output_projection = Dense(
             hidden_dim, dtype=self.dtype_policy, name="output"
         )
 
     def build(self, x_shape: Any) -> None:
         self.qkv.build((None, None, self.hidden_dim))
         self.output_projection.build((None, None, self.hidden_dim))
+        self.restore_when_built()
 
     def call(  # x: (batch, tokens, hidden_dim)
         self,

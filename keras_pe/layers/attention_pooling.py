@@ -5,13 +5,15 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_pe.layers.dense import Dense
 from keras_pe.layers.dot_product import attend
+from keras_pe.layers.layer_state import LayerOfLayers
 from keras_pe.layers.sizes import check_sizes
 from keras_pe.layers.transformer import NORM_EPSILON, FeedForward
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class AttentionPooling(keras.layers.Layer):
+class AttentionPooling(LayerOfLayers):
     """Pools tokens into one vector by cross-attention from a learned probe.
 
     There is no residual connection around the attention, only around the
@@ -49,13 +51,9 @@ class AttentionPooling(keras.layers.Layer):
         self.head_dim = hidden_dim // num_heads
         self.intermediate_dim = intermediate_dim or 4 * hidden_dim
         policy = self.dtype_policy
-        self.query = keras.layers.Dense(hidden_dim, dtype=policy, name="query")
-        self.key_value = keras.layers.Dense(
-            2 * hidden_dim, dtype=policy, name="key_value"
-        )
-        self.output_projection = keras.layers.Dense(
-            hidden_dim, dtype=policy, name="output"
-        )
+        self.query = Dense(hidden_dim, dtype=policy, name="query")
+        self.key_value = Dense(2 * hidden_dim, dtype=policy, name="key_value")
+        self.output_projection = Dense(hidden_dim, dtype=policy, name="output")
         self.norm = keras.layers.LayerNormalization(
             epsilon=NORM_EPSILON, dtype=policy, name="norm"
         )
@@ -75,6 +73,7 @@ class AttentionPooling(keras.layers.Layer):
         self.output_projection.build(shape)
         self.norm.build(shape)
         self.feed_forward.build(shape)
+        self.restore_when_built()
 
     def call(self, x: Any) -> Any:  # (batch, tokens, hidden_dim)
         tokens = x.shape[1]

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pe.layers.dense import Dense
+from keras_pe.layers.layer_state import LayerOfLayers
 from keras_pe.layers.sizes import check_sizes
 
 
@@ -84,7 +86,7 @@ def tile_positions(  # positions: (native_rows * native_columns, hidden_dim)
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class PatchEmbedding(keras.layers.Layer):
+class PatchEmbedding(LayerOfLayers):
     """Cuts pictures into patches, projects them, adds class token and positions.
 
     The projection is a `Dense` on flattened patches: the same arithmetic as the
@@ -126,7 +128,7 @@ class PatchEmbedding(keras.layers.Layer):
         self.native_grid = (int(native_grid[0]), int(native_grid[1]))
         self.class_token = class_token
         self.tiled_positions = tiled_positions
-        self.projection = keras.layers.Dense(
+        self.projection = Dense(
             hidden_dim, use_bias=False, dtype=self.dtype_policy, name="projection"
         )
 
@@ -145,6 +147,7 @@ class PatchEmbedding(keras.layers.Layer):
             initializer=keras.initializers.RandomNormal(stddev=self.hidden_dim**-0.5),
             name="position_embedding",
         )
+        self.restore_when_built()
 
     def grid(self, images_shape: Any) -> tuple[int, int]:
         """Returns (rows, columns) of patches of pictures of this shape, or raises."""

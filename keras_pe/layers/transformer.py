@@ -6,6 +6,8 @@ import keras
 from keras import ops
 
 from keras_pe.layers.attention import SelfAttention
+from keras_pe.layers.dense import Dense
+from keras_pe.layers.layer_state import LayerOfLayers
 from keras_pe.layers.rope import RotaryTable
 from keras_pe.layers.sizes import check_sizes
 
@@ -13,7 +15,7 @@ NORM_EPSILON = 1e-5  # upstream's LayerNorm default, everywhere in the model
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class FeedForward(keras.layers.Layer):
+class FeedForward(LayerOfLayers):
     """Two `Dense` layers with an exact GELU between them.
 
     Args:
@@ -26,16 +28,13 @@ class FeedForward(keras.layers.Layer):
         check_sizes(hidden_dim=hidden_dim, intermediate_dim=intermediate_dim)
         self.hidden_dim = hidden_dim
         self.intermediate_dim = intermediate_dim
-        self.expand = keras.layers.Dense(
-            intermediate_dim, dtype=self.dtype_policy, name="expand"
-        )
-        self.contract = keras.layers.Dense(
-            hidden_dim, dtype=self.dtype_policy, name="contract"
-        )
+        self.expand = Dense(intermediate_dim, dtype=self.dtype_policy, name="expand")
+        self.contract = Dense(hidden_dim, dtype=self.dtype_policy, name="contract")
 
     def build(self, x_shape: Any) -> None:
         self.expand.build((None, None, self.hidden_dim))
         self.contract.build((None, None, self.intermediate_dim))
+        self.restore_when_built()
 
     def call(self, x: Any) -> Any:  # (batch, tokens, hidden_dim)
         return self.contract(ops.gelu(self.expand(x), approximate=False))
@@ -115,7 +114,7 @@ def drop_path_factors(
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class TransformerBlock(keras.layers.Layer):
+class TransformerBlock(LayerOfLayers):
     """Pre-norm attention and feed-forward, each with a residual connection.
 
     Args:
@@ -172,6 +171,16 @@ class TransformerBlock(keras.layers.Layer):
                 hidden_dim, layer_scale, dtype=policy, name="feed_forward_scale"
             )
 
+    @property
+    def dense_layers(self) -> tuple[Dense, ...]:
+        """The matrices that LoRA adapts."""
+        return (
+            self.attention.qkv,
+            self.attention.output_projection,
+            self.feed_forward.expand,
+            self.feed_forward.contract,
+        )
+
     def build(self, x_shape: Any) -> None:
         shape = (None, None, self.hidden_dim)
         self.attention_norm.build(shape)
@@ -181,6 +190,7 @@ class TransformerBlock(keras.layers.Layer):
         if self.attention_scale is not None and self.feed_forward_scale is not None:
             self.attention_scale.build(shape)
             self.feed_forward_scale.build(shape)
+        self.restore_when_built()
 
     def call(  # x: (batch, tokens, hidden_dim)
         self,

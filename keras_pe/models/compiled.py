@@ -1,10 +1,16 @@
-"""Runs a model's method compiled, whatever the backend.
+"""Runs a model's method for inference, compiled, whatever the backend.
 
 This is the one module under `models/` that knows which backend runs. A method called
 on concrete arrays is compiled once for each shape; the weights are arguments of the
 compiled function, never constants inside it, so training, loading, LoRA and
 quantisation take effect at once and no weight is stored twice. A method called while
 something else is being traced is left alone: the outer function compiles it.
+
+What comes back has no gradient and holds on to nothing but its own values, unless
+the caller asks for gradients; `np.asarray` reads it on every backend. Inside a trace
+and inside another layer's call a method is part of that, gradients included: PyTorch
+trains without tracing, and a head that calls `encoder.features` must train there as
+it does on JAX and TensorFlow.
 
 PyTorch runs eagerly on CPU, where compiling costs about a minute and gains about a
 tenth, and through `torch.compile` on a GPU.
@@ -29,7 +35,11 @@ _compiled: "weakref.WeakKeyDictionary[keras.Model, dict[Hashable, Any]]" = (
 
 
 def run_compiled(
-    model: keras.Model, key: Hashable, method: Method, *arrays: Any
+    model: keras.Model,
+    key: Hashable,
+    method: Method,
+    *arrays: Any,
+    gradient: bool = False,
 ) -> Any:
     """Calls `method(*arrays)`, compiled where that is possible.
 
@@ -39,6 +49,7 @@ def run_compiled(
         method: takes arrays, returns a nest of arrays, reads the model's weights and
             changes no state.
         arrays: the arguments, arrays of known shape.
+        gradient: whether gradients flow from what is returned to weights and arrays.
 
     Returns:
         What `method` returns.
@@ -48,10 +59,10 @@ def run_compiled(
         return method(*arrays)
     if backend == "jax":
         return _run_jax(model, key, method, arrays)
-    if backend == "tensorflow" and not _called_once:
-        return _run_tensorflow(model, key, method, arrays)
+    if backend == "tensorflow":
+        return _run_tensorflow(model, key, method, arrays, gradient)
     if backend == "torch":
-        return _run_torch(model, key, method, arrays)
+        return _run_torch(model, key, method, arrays, gradient)
     return method(*arrays)
 
 
@@ -92,7 +103,11 @@ def _run_jax(
 
 
 def _run_tensorflow(
-    model: keras.Model, key: Hashable, method: Method, arrays: tuple[Any, ...]
+    model: keras.Model,
+    key: Hashable,
+    method: Method,
+    arrays: tuple[Any, ...],
+    gradient: bool,
 ) -> Any:
     import tensorflow as tf
 
@@ -110,18 +125,40 @@ def _run_tensorflow(
 
         return graph
 
-    function, _ = _cached(model, key, compile_method)
-    return function(*arrays)
+    function = method if _called_once else _cached(model, key, compile_method)[0]
+    found = function(*arrays)
+    if gradient or _inside_a_layer():
+        return found
+    return keras.tree.map_structure(tf.stop_gradient, found)  # a tape may be recording
 
 
 def _run_torch(
+    model: keras.Model,
+    key: Hashable,
+    method: Method,
+    arrays: tuple[Any, ...],
+    gradient: bool,
+) -> Any:
+    import torch
+
+    if _torch_traces():
+        return method(*arrays)
+    function = _torch_function(model, key, method, arrays)
+    if gradient or _inside_a_layer():
+        return function(*arrays)
+    # Not inference_mode: a head that trains on the result could not keep it.
+    with torch.no_grad():
+        return keras.tree.map_structure(_torch_result, function(*arrays))
+
+
+def _torch_function(
     model: keras.Model, key: Hashable, method: Method, arrays: tuple[Any, ...]
 ) -> Any:
     import torch
 
     tensors = [array for array in arrays if isinstance(array, torch.Tensor)]
-    if not any(tensor.is_cuda for tensor in tensors) or torch.compiler.is_compiling():
-        return method(*arrays)
+    if not any(tensor.is_cuda for tensor in tensors):
+        return method
 
     def compile_method(variables: list[Any]) -> Any:
         owner = weakref.ref(model)
@@ -134,7 +171,106 @@ def _run_torch(
         return graph
 
     function, _ = _cached(model, key, compile_method)
-    return function(*arrays)
+    return function
+
+
+def _torch_traces() -> bool:
+    """Returns whether PyTorch compiles, exports or transforms what runs now."""
+    import torch
+
+    transforms = getattr(torch._C, "_functorch", None)  # torch.func.grad, vmap, ...
+    return bool(
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or (transforms and transforms.peek_interpreter_stack() is not None)
+    )
+
+
+def _inside_a_layer() -> bool:
+    """Returns whether this is a part of another layer's or model's call."""
+    from keras.src.backend.common import global_state
+
+    return global_state.get_global_attribute("current_call_ctx") is not None
+
+
+def _torch_result(tensor: Any) -> Any:
+    """Returns a tensor that owns its memory and that `np.asarray` reads."""
+    import torch
+
+    if tensor.untyped_storage().nbytes() > tensor.nbytes:
+        tensor = tensor.clone()  # a slice would keep all that it was cut from
+    if tensor.device.type == "cpu" and tensor.dtype is not torch.bfloat16:
+        return tensor
+    return tensor.as_subclass(_readable_tensor())
+
+
+@functools.cache
+def _readable_tensor() -> Any:
+    """Returns the class of tensors that NumPy reads from any device, in bfloat16 too.
+
+    Any operation on one gives an ordinary tensor; a file holds an ordinary one.
+    """
+    import torch
+
+    class ReadableTensor(torch.Tensor):  # type: ignore[misc]
+        __torch_function__ = torch._C._disabled_torch_function_impl
+
+        def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+            array = torch_array(self)
+            return array if dtype is None else array.astype(dtype, copy=False)
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            return self.as_subclass(torch.Tensor).__reduce_ex__(protocol)
+
+        def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+            return self.detach().clone().as_subclass(type(self))
+
+    return ReadableTensor
+
+
+def torch_array(tensor: Any) -> np.ndarray:
+    """Returns a PyTorch tensor as a NumPy array, from any device, in its dtype."""
+    import ml_dtypes
+    import torch
+
+    tensor = tensor.detach().as_subclass(torch.Tensor).cpu()
+    if tensor.dtype is torch.bfloat16:
+        return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return np.asarray(tensor.numpy())
+
+
+def host_array(array: Any) -> np.ndarray | None:
+    """Returns an array as NumPy if that costs nothing, to look at its values.
+
+    Args:
+        array: an array or tensor of any kind.
+
+    Returns:
+        The values; None if they are not known yet (something is being traced) or lie
+        on an accelerator, where a look would stop the queue of work.
+    """
+    if isinstance(array, np.ndarray):
+        return array
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        concrete = isinstance(array, jax.Array) and not isinstance(
+            array, jax.core.Tracer
+        )
+        if concrete and all(d.platform == "cpu" for d in array.devices()):
+            return np.asarray(array) if array.is_fully_addressable else None
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        if tf.is_tensor(array) and hasattr(array, "numpy") and "CPU" in array.device:
+            return np.asarray(array.numpy())
+    elif backend == "torch":
+        import torch
+
+        if isinstance(array, torch.Tensor) and array.device.type == "cpu":
+            return None if _torch_traces() else torch_array(array)
+    return None
 
 
 def _unbound(method: Method) -> Method:

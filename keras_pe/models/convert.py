@@ -195,7 +195,8 @@ def _check_plain(encoder: "PEVisionEncoder") -> None:
         if getattr(layer, "lora_enabled", False):
             raise ValueError(
                 f"convert was called on an encoder with LoRA ({layer.path}). Convert "
-                f"first, then call enable_lora."
+                f"encoder.merge_lora(), a copy that holds the updates in its weights; "
+                f"or convert first, then call enable_lora."
             )
         if getattr(layer, "quantization_mode", None):
             raise ValueError(

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pe.layers.layer_state import flags_config, restore_trainable_flags
 from keras_pe.models.compiled import run_compiled
 from keras_pe.models.presets_property import PresetsProperty
 from keras_pe.models.text_encoder import PETextEncoder
@@ -193,43 +194,59 @@ class PECore(keras.Model):
     def predict_on_batch(self, x: Any) -> dict[str, np.ndarray]:
         return _with_one_scale(super().predict_on_batch(x))
 
-    def encode_image(self, images: Any, normalize: bool = True) -> Any:
+    def encode_image(
+        self, images: Any, normalize: bool = True, *, gradient: bool = False
+    ) -> Any:
         """Embeds pictures; compiled.
 
         Args:
             images: `(batch, height, width, 3)`, floating point in [-1, 1].
-            normalize: whether embeddings get unit length (then float32).
+            normalize: whether embeddings get unit length (then float32). Raw ones may
+                share a large constant part, which carries nothing: 32 of the bundled
+                model's norm of 37. Standardise them before a head of your own learns
+                from them; see `docs/fine_tuning.md`.
+            gradient: whether gradients flow from the result; by default it holds no
+                graph and is read by `np.asarray`. Calling the model gives gradients
+                too.
 
         Returns:
             `(batch, output_dim)`.
 
         Raises:
-            ValueError: if shape, dtype or size do not fit.
+            ValueError: if shape, dtype, size or values do not fit.
+            TypeError: if these are files or PIL images.
         """
         images = self.vision_encoder.checked_images(images)
         method = functools.partial(self._encode_image, normalize=normalize)
-        return run_compiled(self, ("image", normalize), method, images)
+        key = ("image", normalize)
+        return run_compiled(self, key, method, images, gradient=gradient)
 
     def _encode_image(self, images: Any, normalize: bool) -> Any:
         embeddings = self.vision_encoder(images, training=False)
         return l2_normalize(embeddings) if normalize else embeddings
 
-    def encode_text(self, token_ids: Any, normalize: bool = True) -> Any:
+    def encode_text(
+        self, token_ids: Any, normalize: bool = True, *, gradient: bool = False
+    ) -> Any:
         """Embeds texts; compiled.
 
         Args:
             token_ids: `(batch, tokens)` int32, from `PETokenizer`.
             normalize: whether embeddings get unit length (then float32).
+            gradient: as in `encode_image`.
 
         Returns:
             `(batch, output_dim)`.
 
         Raises:
-            ValueError: if shape or dtype do not fit.
+            ValueError: if shape or dtype do not fit, or an id is not in the
+                vocabulary.
+            TypeError: if these are texts.
         """
         token_ids = self.text_encoder.checked_ids(token_ids)
         method = functools.partial(self._encode_text, normalize=normalize)
-        return run_compiled(self, ("text", normalize), method, token_ids)
+        key = ("text", normalize)
+        return run_compiled(self, key, method, token_ids, gradient=gradient)
 
     def _encode_text(self, token_ids: Any, normalize: bool) -> Any:
         embeddings = self.text_encoder(token_ids, training=False)
@@ -240,6 +257,8 @@ class PECore(keras.Model):
         frames: Any,
         normalize: bool = True,
         frame_average: FrameAverage = "normalized",
+        *,
+        gradient: bool = False,
     ) -> Any:
         """Embeds videos as the average of their frames' embeddings; compiled.
 
@@ -250,6 +269,7 @@ class PECore(keras.Model):
             frame_average: "normalized" averages frame embeddings of unit length
                 (upstream's retrieval), "raw" the embeddings as they come (upstream's
                 classification).
+            gradient: as in `encode_image`.
 
         Returns:
             `(batch, output_dim)`.
@@ -272,7 +292,8 @@ class PECore(keras.Model):
         method = functools.partial(
             self._encode_video, normalize=normalize, frame_average=frame_average
         )
-        return run_compiled(self, ("video", normalize, frame_average), method, frames)
+        key = ("video", normalize, frame_average)
+        return run_compiled(self, key, method, frames, gradient=gradient)
 
     def _encode_video(
         self, frames: Any, normalize: bool, frame_average: FrameAverage
@@ -284,8 +305,35 @@ class PECore(keras.Model):
         video = ops.mean(embeddings, axis=1)
         return l2_normalize(video) if normalize else video
 
+    # === LoRA ===
+    @property
+    def trainable(self) -> bool:
+        """Whether the model is trained; with LoRA, whether its updates are."""
+        return bool(self._trainable)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        keras.Model.trainable.fset(self, value)
+        if value and self._towers_with_lora() == 2:
+            self.logit_scale.trainable = False
+
+    def _towers_with_lora(self) -> int:
+        towers = (
+            getattr(self, "vision_encoder", None),
+            getattr(self, "text_encoder", None),
+        )
+        return sum(tower is not None and tower.has_lora for tower in towers)
+
     def enable_lora(self, rank: int, alpha: float | None = None) -> None:
-        """Adds LoRA to both towers and freezes the rest, the logit scale included."""
+        """Adds LoRA to both towers and freezes the rest, the logit scale included.
+
+        Args and raises: those of `PEVisionEncoder.enable_lora`.
+        """
+        if self._towers_with_lora():
+            raise ValueError(
+                f"A tower of {self.name} has LoRA already. Call enable_lora on the "
+                f"other tower, or on PECore(vision_encoder.merge_lora(), ...)."
+            )
         self.vision_encoder.enable_lora(rank, alpha)
         self.text_encoder.enable_lora(rank, alpha)
         self.logit_scale.trainable = False
@@ -299,6 +347,7 @@ class PECore(keras.Model):
             "vision_encoder": keras.saving.serialize_keras_object(self.vision_encoder),
             "text_encoder": keras.saving.serialize_keras_object(self.text_encoder),
             **({} if limit == MAX_LOGIT_SCALE else {"max_logit_scale": limit}),
+            **flags_config(self),
         }
 
     @classmethod
@@ -306,7 +355,11 @@ class PECore(keras.Model):
         config = dict(config)
         for tower in ("vision_encoder", "text_encoder"):
             config[tower] = keras.saving.deserialize_keras_object(config[tower])
-        return cls(**config)
+        flags = config.pop("trainable_flags", {})
+        model = cls(**config)
+        if flags:  # the towers have theirs already
+            restore_trainable_flags(model, flags)
+        return model
 
     @classmethod
     def from_preset(cls, preset: str, **overrides: Any) -> Self:

@@ -7,6 +7,7 @@ from typing import Any, Self
 import keras
 from keras import ops
 
+from keras_pe.layers.layer_state import flags_config, restore_trainable_flags
 from keras_pe.models.features import resolve_layers
 from keras_pe.models.vision_arguments import check_parts
 from keras_pe.models.vision_encoder import PEVisionEncoder
@@ -219,6 +220,7 @@ class FeaturePyramid(keras.Model):
             "scales": list(self.scales),
             "channels": self.channels,
             "top_level": self.top_level,
+            **flags_config(self),
         }
 
     @classmethod
@@ -227,7 +229,11 @@ class FeaturePyramid(keras.Model):
         config["encoder"] = keras.saving.deserialize_keras_object(config["encoder"])
         if isinstance(config.get("dtype"), dict):
             config["dtype"] = keras.dtype_policies.deserialize(config["dtype"])
-        return cls(**config)
+        flags = config.pop("trainable_flags", {})
+        pyramid = cls(**config)
+        if flags:
+            restore_trainable_flags(pyramid, flags)
+        return pyramid
 
 
 def _checked_scales(scales: Sequence[float], patch_size: int) -> tuple[float, ...]:

@@ -3,11 +3,13 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_pe.layers.dense import Dense
 from keras_pe.layers.sizes import check_sizes
 from keras_pe.layers.transformer import NORM_EPSILON
-from keras_pe.models.compiled import run_compiled
+from keras_pe.models.compiled import host_array, run_compiled
 from keras_pe.models.tower import Tower
 
 
@@ -92,7 +94,7 @@ class PETextEncoder(Tower):
         self.norm = keras.layers.LayerNormalization(
             epsilon=NORM_EPSILON, dtype=policy, name="norm"
         )
-        self.projection = keras.layers.Dense(
+        self.projection = Dense(
             output_dim,
             use_bias=False,
             kernel_initializer=keras.initializers.RandomNormal(stddev=hidden_dim**-0.5),
@@ -123,7 +125,14 @@ class PETextEncoder(Tower):
         training: bool | None = None,
     ) -> Any:
         tokens = self._check_length(token_ids.shape)
-        x = self.token_embedding(token_ids)  # (batch, tokens, hidden_dim)
+        self._check_ids(token_ids)
+        token_ids = ops.cast(token_ids, "int32")
+        # Where values can't be checked, backends differ on ids that do not exist: they
+        # wrap, read zeros or stop the device. Such a text becomes NaN on all of them.
+        known = ops.clip(token_ids, 0, self.vocabulary_size - 1)
+        wrong = ops.any(known != token_ids, axis=-1)[:, None, None]
+        x = self.token_embedding(known)  # (batch, tokens, hidden_dim)
+        x = ops.where(wrong, ops.cast(float("nan"), x.dtype), x)
         x = x + ops.cast(self.position_embedding[:tokens], x.dtype)
         last = self.num_layers
         end = ops.argmax(token_ids, axis=-1)[:, None, None]  # the token that is pooled
@@ -136,33 +145,68 @@ class PETextEncoder(Tower):
             raise ValueError(
                 f"Expected token ids of shape (batch, tokens) with at most "
                 f"{self.context_length} tokens, got {tuple(shape)}. Make them with "
-                f"PETokenizer(context_length={self.context_length}, "
-                f"vocabulary_size={self.vocabulary_size})."
+                f"{self._tokenizer()}."
             )
         return int(shape[1])
 
     def compute_output_shape(self, token_ids_shape: Any, **shapes: Any) -> Any:
         return (token_ids_shape[0], self.output_dim)
 
-    def encode(self, token_ids: Any) -> Any:
-        """Returns the tower's output, compiled: the inference twin of calling it."""
-        return run_compiled(self, "encode", self._encode, self.checked_ids(token_ids))
+    def encode(self, token_ids: Any, *, gradient: bool = False) -> Any:
+        """Returns the tower's output, compiled: the inference twin of calling it.
+
+        Args:
+            token_ids: `(batch, tokens)` int32, from `PETokenizer`.
+            gradient: whether gradients flow from the result; by default it holds no
+                graph and is read by `np.asarray`.
+        """
+        token_ids = self.checked_ids(token_ids)
+        return run_compiled(self, "encode", self._encode, token_ids, gradient=gradient)
 
     def _encode(self, token_ids: Any) -> Any:
         return self(token_ids, training=False)
 
     def checked_ids(self, token_ids: Any) -> Any:
         """Returns token ids as an int32 tensor, or says what is wrong with them."""
+        if not hasattr(token_ids, "dtype"):
+            token_ids = np.asarray(token_ids)
+        self._check_ids(token_ids)
+        self._check_length(token_ids.shape)
         if isinstance(token_ids, keras.KerasTensor):
             return token_ids
-        dtype = keras.backend.standardize_dtype(getattr(token_ids, "dtype", "int32"))
+        return ops.convert_to_tensor(token_ids, dtype="int32")
+
+    def _check_ids(self, token_ids: Any) -> None:
+        """Checks the dtype, and the values where they can be seen for nothing."""
+        tokenizer = self._tokenizer()
+        if getattr(token_ids.dtype, "kind", None) in ("U", "O", "S"):
+            raise TypeError(
+                f"The text tower reads token ids, got texts ({token_ids!r:.80}). Use "
+                f"encode_text({tokenizer}(texts)), or PETokenizer.from_preset(...)."
+            )
+        dtype = keras.backend.standardize_dtype(token_ids.dtype)
         if "int" not in dtype:
             raise ValueError(
                 f"Token ids must be whole numbers, got {dtype}. Make them with "
-                f"PETokenizer(context_length={self.context_length})."
+                f"{tokenizer}; in a functional model take keras.Input(..., "
+                f'dtype="int32").'
             )
-        self._check_length(getattr(token_ids, "shape", (0,)))
-        return ops.convert_to_tensor(token_ids, dtype="int32")
+        values = host_array(token_ids)
+        if values is None or not values.size:
+            return
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= self.vocabulary_size:
+            raise ValueError(
+                f"Token ids must be from 0 to {self.vocabulary_size - 1}, got {low} to "
+                f"{high}. They come from a tokenizer of another model: make them with "
+                f"{tokenizer}."
+            )
+
+    def _tokenizer(self) -> str:
+        return (
+            f"PETokenizer(context_length={self.context_length}, "
+            f"vocabulary_size={self.vocabulary_size})"
+        )
 
     # === Config ===
     def get_config(self) -> dict[str, Any]:

@@ -1,10 +1,17 @@
 """What the vision and the text tower share: a stack of blocks and what runs it."""
 
-from typing import Any
+from typing import Any, Self
 
 import keras
 from keras import ops
 
+from keras_pe.layers.layer_state import (
+    STATE_KEYS,
+    adaptations,
+    restore_state,
+    state_config,
+    walk,
+)
 from keras_pe.layers.rope import RotaryTable
 from keras_pe.layers.sizes import check_sizes
 from keras_pe.layers.transformer import TransformerBlock, drop_path_factors
@@ -152,40 +159,96 @@ class Tower(keras.Model):
             return keras.remat(lambda z: block(z, **fixed))(x)
         return keras.remat(lambda z, d: block(z, drop_path=d, **fixed))(x, drop_path)
 
+    # === LoRA ===
+    @property
+    def trainable(self) -> bool:
+        """Whether the tower is trained; with LoRA, whether its updates are."""
+        return bool(self._trainable)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        keras.Model.trainable.fset(self, value)
+        if value and self.has_lora:
+            self._freeze_base()
+
+    @property
+    def has_lora(self) -> bool:
+        """Whether `enable_lora` was called."""
+        # Keras sets `trainable` before there are blocks.
+        blocks = getattr(self, "blocks", [])
+        return any(dense.lora_enabled for b in blocks for dense in b.dense_layers)
+
     def enable_lora(self, rank: int, alpha: float | None = None) -> None:
         """Adds trainable low-rank updates to every block's `Dense`; freezes the rest.
+
+        The rest stays frozen when `trainable` is set to False and to True again. Files
+        and copies keep the updates apart from the weights; `merge_lora` and presets
+        put them together.
 
         Args:
             rank: rank of the updates.
             alpha: scale of the updates; None is `rank`.
 
         Raises:
-            ValueError: if the rank is no positive number.
+            ValueError: if the rank is no positive number, or there is LoRA already.
 
         Source: Hu et al. 2021, "LoRA".
         """
         if rank < 1:
             raise ValueError(f"rank must be at least 1, got {rank}.")
+        if self.has_lora:
+            ranks = {d.lora_rank for b in self.blocks for d in b.dense_layers}
+            raise ValueError(
+                f"{self.name} has LoRA already, of rank {ranks.pop()}. For another "
+                f"rank call it on encoder.merge_lora(), a copy that holds the updates "
+                f"in its weights."
+            )
         self.trainable = True
-        adapted: set[int] = set()
         for block in self.blocks:
-            for dense in (
-                block.attention.qkv,
-                block.attention.output_projection,
-                block.feed_forward.expand,
-                block.feed_forward.contract,
-            ):
+            for dense in block.dense_layers:
                 dense.enable_lora(rank, lora_alpha=alpha)
-                adapted.add(id(dense))
+        self._freeze_base()
+
+    def _freeze_base(self) -> None:
+        """Leaves the updates of LoRA alone trainable."""
         for layer in self._flatten_layers(recursive=True):
-            if id(layer) in adapted:
-                layer.bias.trainable = False
+            if getattr(layer, "lora_enabled", False):
+                layer._kernel.trainable = False
+                if layer.bias is not None:
+                    layer.bias.trainable = False
             elif not layer._layers:
                 layer.trainable = False
             else:  # a layer of layers: only what it owns itself
                 for variable in layer._trainable_variables:
                     variable.trainable = False
 
+    def merge_lora(self) -> Self:
+        """Returns a copy without LoRA, its updates added to the weights.
+
+        It computes the same. All of it is trainable.
+
+        Raises:
+            ValueError: if the tower is quantised: sums would be rounded again.
+        """
+        if any("quantization" in entry for entry in adaptations(self).values()):
+            raise ValueError(
+                f"{self.name} is quantised, and adding updates to whole numbers would "
+                f"round them away. Save it as it is, with save(...)."
+            )
+        config = {k: v for k, v in self.get_config().items() if k not in STATE_KEYS}
+        copy = type(self).from_config(config)
+        parts = dict(walk(copy))
+        for path, layer in walk(self):
+            theirs = {variable.name: variable for variable in _own(parts[path])}
+            for variable in _own(layer):
+                if variable.name in theirs:  # else an update of LoRA
+                    theirs[variable.name].assign(variable)
+            if getattr(layer, "lora_enabled", False):
+                kernel = parts[path]._kernel
+                kernel.assign(ops.add(kernel, layer.lora_update))
+        return copy
+
+    # === Config ===
     def tower_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
@@ -197,14 +260,22 @@ class Tower(keras.Model):
             "layer_scale": self.layer_scale,
             "drop_path": self.drop_path,
             "remat": self.remat,
+            **state_config(self),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
         config = dict(config)
+        state = {key: config.pop(key) for key in STATE_KEYS if key in config}
         if isinstance(config.get("dtype"), dict):
             config["dtype"] = keras.dtype_policies.deserialize(config["dtype"])
-        return cls(**config)
+        tower = cls(**config)
+        restore_state(tower, state)
+        return tower
+
+
+def _own(layer: keras.Layer) -> list[Any]:
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
 def _policy_config(policy: Any) -> Any:

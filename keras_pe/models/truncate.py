@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from keras_pe.layers.layer_state import STATE_KEYS, restore_state
 from keras_pe.models.features import resolve_layers
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def truncated(
     if norm and encoder.norm is None:
         raise ValueError("norm=True was asked of an encoder without a final norm.")
     config = PEVisionEncoder.get_config(encoder)
+    state = {key: config.pop(key) for key in STATE_KEYS if key in config}
     rates = encoder.drop_path_rates()
     config.update(
         num_layers=number,
@@ -32,6 +34,14 @@ def truncated(
     if encoder.window_size is not None:
         config["global_blocks"] = [b for b in encoder.global_blocks if b <= number]
     small = PEVisionEncoder.from_config(config)
+    parts = {"", *(layer.name for layer in small._layers)}
+    restore_state(  # what is frozen, quantised or adapted by LoRA stays so
+        small,
+        {
+            key: {p: v for p, v in entries.items() if p.split("/")[0] in parts}
+            for key, entries in state.items()
+        },
+    )
     pairs = [
         (encoder.patch_embedding, small.patch_embedding),
         (encoder.pre_norm, small.pre_norm),

@@ -1,15 +1,20 @@
 """Checks what a vision encoder is built from, called with and asked for."""
 
+import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_pe.layers.sizes import check_sizes
+from keras_pe.models.compiled import host_array
 from keras_pe.models.features import resolve_layers
 
 Pooling = Literal["attention", "token", "average"] | None
+# No slip in a mean and deviation comes so far, pictures of 0 to 255 do unless black.
+LARGEST_PIXEL = 10.0
 
 
 def check_vision_arguments(
@@ -119,14 +124,71 @@ def check_parts(encoder: Any, norm: bool, class_token: bool) -> None:
 
 def float_images(images: Any) -> Any:
     """Returns pictures as a float tensor, or says what is wrong with them."""
-    dtype = keras.backend.standardize_dtype(getattr(images, "dtype", "float32"))
+    if not hasattr(images, "dtype"):
+        images = _listed_pictures(images)
+    check_pixels(images)
+    if isinstance(images, keras.KerasTensor):
+        return images
+    dtype = keras.backend.standardize_dtype(images.dtype)
+    return ops.convert_to_tensor(
+        images, dtype="float32" if dtype == "float64" else dtype
+    )
+
+
+def check_pixels(images: Any) -> None:
+    """Refuses pictures that are not scaled to [-1, 1], as far as that can be seen.
+
+    The dtype is known wherever a model runs. Values are looked at where that is free:
+    not in a trace, not on an accelerator.
+
+    Raises:
+        ValueError: naming dtype or range.
+    """
+    dtype = keras.backend.standardize_dtype(images.dtype)
     if not dtype.startswith(("float", "bfloat")):
         raise ValueError(
             f"Images must be floating point in [-1, 1], got {dtype}. "
-            f"PEImageConverter makes them from files, PIL images or uint8 arrays."
+            f"PEImageConverter makes them from files, PIL images or uint8 arrays; in a "
+            f"model put keras.layers.Rescaling(1 / 127.5, offset=-1) first."
         )
-    if isinstance(images, keras.KerasTensor):
-        return images
-    if dtype == "float64":
-        dtype = "float32"
-    return ops.convert_to_tensor(images, dtype=dtype)
+    values = host_array(images)
+    if values is None or not values.size:
+        return
+    low, high = float(values.min()), float(values.max())
+    if max(-low, high) > LARGEST_PIXEL:
+        raise ValueError(
+            f"Images must be floating point in [-1, 1], got values from {low:g} to "
+            f"{high:g}. PEImageConverter scales pictures of 0 to 255, as does "
+            f"keras.layers.Rescaling(1 / 127.5, offset=-1)."
+        )
+
+
+def _listed_pictures(images: Any) -> np.ndarray:
+    """Returns lists of arrays as one array; says what to use for files."""
+    first = images[0] if isinstance(images, list | tuple) and images else images
+    if isinstance(first, str | bytes | os.PathLike) or hasattr(first, "read"):
+        raise TypeError(
+            f"Models read arrays (batch, height, width, 3) in [-1, 1], got "
+            f"{_shown(first)}. Make them with PEImageConverter.from_preset(...)"
+            f"(pictures); `keras-pe embed` embeds a folder."
+        )
+    if not isinstance(first, list | tuple) and not hasattr(
+        first, "__array_interface__"
+    ):
+        if not hasattr(first, "dtype"):
+            raise TypeError(
+                f"Models read arrays (batch, height, width, 3) in [-1, 1], got "
+                f"{_shown(first)}. PEImageConverter makes them."
+            )
+        images = [ops.convert_to_numpy(image) for image in images]
+    try:
+        return np.asarray(images)
+    except ValueError as error:
+        raise ValueError(
+            f"Pictures of one batch must have one size ({error}). PEImageConverter "
+            f"resizes them."
+        ) from error
+
+
+def _shown(item: Any) -> str:
+    return f"{item!r:.80} ({type(item).__name__})"

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_pe.layers.attention_pooling import AttentionPooling
+from keras_pe.layers.dense import Dense
 from keras_pe.layers.patch_embedding import PatchEmbedding
 from keras_pe.layers.rope import RotaryTable, rotary_table
 from keras_pe.layers.transformer import NORM_EPSILON
@@ -16,6 +17,7 @@ from keras_pe.models.presets_property import PresetsProperty
 from keras_pe.models.truncate import truncated
 from keras_pe.models.vision_arguments import (
     Pooling,
+    check_pixels,
     check_vision_arguments,
     check_windows,
 )
@@ -174,7 +176,7 @@ class PEVisionEncoder(VisionFeatures):
                 hidden_dim, pooling_heads, dtype=policy, name="attention_pooling"
             )
         if output_dim is not None:
-            self.projection = keras.layers.Dense(
+            self.projection = Dense(
                 output_dim,
                 use_bias=output_bias,
                 kernel_initializer=keras.initializers.RandomNormal(
@@ -272,6 +274,7 @@ class PEVisionEncoder(VisionFeatures):
     ) -> dict[int, Any]:
         """Returns the tokens of each layer asked for; runs no block past the last."""
         grid = self.patch_embedding.grid(images.shape)
+        check_pixels(images)
         masked_patches, mask_embedding = masks
         x = self.patch_embedding(  # (batch, tokens, hidden_dim)
             images, masked_patches=masked_patches, mask_embedding=mask_embedding

@@ -29,6 +29,8 @@ class VisionFeatures(Tower):
         layers: int | list[int] | tuple[int, ...] = -1,
         norm: bool = False,
         class_token: bool = False,
+        *,
+        gradient: bool = False,
     ) -> Features | list[Features]:
         """Returns the tokens of one layer or of several, from one forward pass.
 
@@ -39,6 +41,9 @@ class VisionFeatures(Tower):
                 run.
             norm: whether the encoder's final norm is applied to each.
             class_token: whether the class token is kept, first.
+            gradient: whether gradients flow from the values; by default they hold no
+                graph and are read by `np.asarray`. For a head that trains the encoder
+                along see `feature_map`.
 
         Returns:
             One `Features` for a number, a list of them, in the order asked, for a
@@ -60,12 +65,12 @@ class VisionFeatures(Tower):
             self._feature_values, layers=numbers, norm=norm, class_token=class_token
         )
         key = ("features", numbers, norm, class_token)
-        values = run_compiled(self, key, method, images)
+        values = run_compiled(self, key, method, images, gradient=gradient)
         found = [
             Features(value, layer, norm, grid, class_token)
             for value, layer in zip(values, numbers, strict=True)
         ]
-        return found[0] if isinstance(layers, int) else found
+        return found if isinstance(layers, list | tuple) else found[0]
 
     def _feature_values(
         self, images: Any, layers: tuple[int, ...], norm: bool, class_token: bool
@@ -110,9 +115,15 @@ class VisionFeatures(Tower):
         x = x[:, 1:] if self.class_token else x
         return ops.reshape(x, (-1, *grid, self.hidden_dim))
 
-    def encode(self, images: Any) -> Any:
-        """Returns the tower's output, compiled: the inference twin of calling it."""
-        return run_compiled(self, "encode", self._encode, self.checked_images(images))
+    def encode(self, images: Any, *, gradient: bool = False) -> Any:
+        """Returns the tower's output, compiled: the inference twin of calling it.
+
+        Args:
+            images: `(batch, height, width, 3)` in [-1, 1].
+            gradient: as in `features`.
+        """
+        images = self.checked_images(images)
+        return run_compiled(self, "encode", self._encode, images, gradient=gradient)
 
     def _encode(self, images: Any) -> Any:
         return self(images, training=False)

@@ -1,0 +1,102 @@
+"""A `Dense` layer whose low-rank updates survive freezing, thawing and files."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+LORA_NAMES = ("lora_kernel_a", "lora_kernel_b")
+LORA_FACTOR = "lora_factor"
+
+
+@keras.saving.register_keras_serializable("keras_pe")
+class Dense(keras.layers.Dense):
+    """`keras.layers.Dense` with LoRA that is kept whole.
+
+    Keras' own writes the merged matrix alone, and sets both factors of the update to
+    zero where a layer with LoRA reads a file: their gradients are then zero for good.
+    Here files hold the base and the factors. A layer without LoRA, or with another
+    rank, that reads them adds the update to its matrix. Nor does `trainable = True`
+    thaw a base that LoRA has frozen.
+
+    Args: those of `keras.layers.Dense`.
+
+    Example:
+        >>> import numpy as np
+        >>> layer = Dense(4)
+        >>> tuple(layer(np.zeros((2, 3), "float32")).shape)
+        (2, 4)
+        >>> layer.enable_lora(2)
+        >>> layer.trainable = True
+        >>> sorted(variable.name for variable in layer.trainable_variables)
+        ['bias', 'lora_kernel_a', 'lora_kernel_b']
+    """
+
+    @property
+    def trainable(self) -> bool:
+        return bool(self._trainable)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        keras.layers.Dense.trainable.fset(self, value)
+        if getattr(self, "lora_enabled", False):
+            self._kernel.trainable = False
+
+    def quantize(
+        self, mode: Any = None, type_check: bool = True, config: Any = None
+    ) -> None:
+        # Keras refuses subclasses, which could compute something else. This does not.
+        super().quantize(mode, type_check=False, config=config)
+
+    @property
+    def lora_update(self) -> Any:
+        """What LoRA adds to the matrix, float32 `(channels in, channels out)`."""
+        update = ops.matmul(self.lora_kernel_a, self.lora_kernel_b)
+        return (self.lora_alpha / self.lora_rank) * update
+
+    def save_own_variables(self, store: Any) -> None:
+        if not self.lora_enabled:
+            super().save_own_variables(store)
+            return
+        self.lora_enabled = False  # or Keras would write the merged matrix
+        try:
+            super().save_own_variables(store)
+        finally:
+            self.lora_enabled = True
+        for name in LORA_NAMES:
+            store[name] = ops.convert_to_numpy(getattr(self, name))
+        store[LORA_FACTOR] = ops.convert_to_numpy(
+            ops.convert_to_tensor(self.lora_alpha / self.lora_rank, "float32")
+        )
+
+    def load_own_variables(self, store: Any) -> None:
+        keys = list(store.keys())  # no dictionary, but an open group of a file
+        base = {k: store[k] for k in keys if k not in (*LORA_NAMES, LORA_FACTOR)}
+        if not self.lora_enabled:
+            super().load_own_variables(base)
+            self._merge_from(store, keys)
+            return
+        kept = ops.convert_to_numpy(self.lora_kernel_a)
+        super().load_own_variables(base)  # zeros both factors of the update
+        if LORA_FACTOR in keys and store[LORA_NAMES[0]].shape == kept.shape:
+            for name in LORA_NAMES:
+                getattr(self, name).assign(store[name])
+        else:  # an update of another rank, or none: ours begins, at zero
+            self.lora_kernel_a.assign(kept)
+            self._merge_from(store, keys)
+
+    def _merge_from(self, store: Any, keys: list[str]) -> None:
+        """Adds the update that a file holds, if any, to the matrix."""
+        if LORA_FACTOR not in keys:
+            return
+        if self.quantization_mode is not None:
+            raise ValueError(
+                f"{self.path} is quantised ({self.quantization_mode}), and the file "
+                f"holds LoRA updates, which can't be added to whole numbers. Call "
+                f"enable_lora with the rank of the file before loading."
+            )
+        a, b, factor = (
+            ops.convert_to_tensor(store[name][...], "float32")
+            for name in (*LORA_NAMES, LORA_FACTOR)
+        )
+        self._kernel.assign(ops.add(self._kernel, factor * ops.matmul(a, b)))

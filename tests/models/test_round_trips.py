@@ -1,0 +1,362 @@
+"""What comes back from files and copies: values, flags, and what the next step moves.
+
+Each of our models stands beside a stock Keras model that goes through the same.
+"""
+
+import copy
+import gc
+import pickle
+
+import keras
+import numpy as np
+import pytest
+
+import keras_pe
+from keras_pe.checkpoints.report import CheckpointError
+from keras_pe.layers.layer_state import adaptations
+from keras_pe.layers.transformer import TransformerBlock
+from tests.small_models import token_ids
+
+SIZES = {"hidden_dim": 16, "num_layers": 2, "num_heads": 2, "intermediate_dim": 24}
+RNG = np.random.default_rng(0)
+IMAGES = RNG.uniform(-1, 1, (4, 16, 16, 3)).astype("float32")
+TOKENS = RNG.normal(size=(4, 5, 16)).astype("float32")
+IDS = token_ids(4)
+INPUTS = {
+    "core": {"images": IMAGES, "token_ids": IDS},
+    "vision": IMAGES,
+    "text": IDS,
+    "block": TOKENS,
+    "stock": TOKENS,
+}
+OURS = ("core", "vision", "text", "block")
+STATES = ("plain", "frozen", "part", "lora", "int8", "int4", "float8", "mixed")
+
+
+def body_of(subject, dtype):
+    vision = keras_pe.PEVisionEncoder(
+        16, 8, **SIZES, output_dim=8, pooling_heads=2, dtype=dtype
+    )
+    text = keras_pe.PETextEncoder(600, 8, **SIZES, output_dim=8, dtype=dtype)
+    if subject == "core":
+        return keras_pe.PECore(vision, text)
+    if subject == "vision":
+        return vision
+    if subject == "text":
+        return text
+    if subject == "block":
+        return TransformerBlock(16, 2, 24, layer_scale=0.5, dtype=dtype, name="block")
+    first = keras.layers.Dense(12, dtype=dtype, name="first")
+    second = keras.layers.Dense(16, dtype=dtype, name="second")
+    norm = keras.layers.LayerNormalization(dtype=dtype, name="norm")
+    inner = keras.Sequential([first, second], name="inner")
+    return keras.Sequential([inner, norm], name="stock")
+
+
+def freeze_a_part(subject, body):
+    if subject == "core":
+        body.logit_scale.trainable = False
+        body.vision_encoder.trainable = False
+        body.vision_encoder.blocks[1].trainable = True
+        body.text_encoder.blocks[0].attention.qkv.bias.trainable = False
+    elif subject in ("vision", "text"):
+        body.blocks[0].trainable = False
+        body.blocks[0].attention.trainable = True
+        body.norm.gamma.trainable = False
+    elif subject == "block":
+        body.attention.qkv.trainable = False
+        body.attention_scale.scale.trainable = False
+    else:
+        body.layers[0].layers[0].trainable = False
+
+
+def add_lora(body):
+    if isinstance(body, TransformerBlock):
+        for dense in body.dense_layers:
+            dense.enable_lora(2)
+    else:
+        body.enable_lora(2, alpha=3.0)
+
+
+def symbolic(array):
+    return keras.Input(array.shape[1:], dtype=array.dtype.name)
+
+
+def model_of(subject, state, seed=0):
+    """Returns a functional model, a head on a body in a state, of random weights."""
+    keras.utils.set_random_seed(seed)
+    body = body_of(subject, "mixed_bfloat16" if state == "mixed" else "float32")
+    inputs = keras.tree.map_structure(symbolic, INPUTS[subject])
+    x = body(inputs)
+    if subject == "core":
+        x = x["image_embeddings"] + x["text_embeddings"]
+    model = keras.Model(inputs, keras.layers.Dense(3, name="head")(x))
+    randomize(model, seed)
+    if state == "frozen":
+        body.trainable = False
+    elif state == "part":
+        freeze_a_part(subject, body)
+    elif state == "lora":
+        add_lora(body)
+        randomize(model, seed)
+    elif state in ("int8", "int4", "float8"):
+        gc.freeze()  # Keras collects garbage at every layer
+        model.quantize(state)
+        gc.unfreeze()
+    return model
+
+
+def randomize(model, seed):
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        noise = rng.normal(0, 0.2, tuple(variable.shape)).astype("float32")
+        variable.assign(keras.ops.convert_to_numpy(variable) + noise)
+
+
+def body_in(model, subject):
+    classes = (keras_pe.PECore, keras_pe.PEVisionEncoder, keras_pe.PETextEncoder)
+    (found,) = [x for x in model.layers if isinstance(x, (*classes, TransformerBlock))]
+    return found
+
+
+def outputs(model, subject):
+    found = model(
+        keras.tree.map_structure(keras.ops.convert_to_tensor, INPUTS[subject])
+    )
+    return keras.ops.convert_to_numpy(keras.ops.cast(found, "float32"))
+
+
+def flags(model):
+    """Returns everything that says what is trained."""
+    trained = set(map(id, model.trainable_variables))
+    # Keras' own paths change with loading: of the stock model names are compared.
+    stock = any(layer.name == "stock" for layer in model.layers)
+    variables = sorted(
+        (v.name if stock else v.path.split("/", 1)[1], id(v) in trained)
+        for v in model.variables
+    )
+    layers = sorted(
+        (x.name, x.trainable)
+        for x in model._flatten_layers()
+        if x is not model and not isinstance(x, keras.layers.InputLayer)
+    )
+    return variables, layers
+
+
+def step(model, subject):
+    """Takes one step; returns weights before and after, and which of them train."""
+    trained = set(map(id, model.trainable_variables))
+    # A stock model's paths change with loading, a float8 Dense's order does.
+    keys = range(len(model.weights)) if subject == "stock" else None
+    keys = keys or [v.path for v in model.weights]
+    trains = {k: id(v) in trained for k, v in zip(keys, model.weights, strict=True)}
+    before = dict(zip(keys, model.get_weights(), strict=True))
+    model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
+    inputs = INPUTS[subject]
+    model.train_on_batch(inputs, np.ones(model(inputs).shape, "float32"))
+    return before, dict(zip(keys, model.get_weights(), strict=True)), trains
+
+
+def through_keras_file(model, subject, state, folder):
+    model.save(folder / "model.keras")
+    return keras.saving.load_model(folder / "model.keras")
+
+
+def through_weights(model, subject, state, folder):
+    model.save_weights(folder / "model.weights.h5")
+    twin = model_of(subject, state, seed=1)
+    twin.load_weights(folder / "model.weights.h5")
+    return twin
+
+
+def through_clone(model, subject, state, folder):
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    return clone
+
+
+WAYS = {
+    ".keras": through_keras_file,
+    "weights file": through_weights,
+    "clone_model": through_clone,
+    "deepcopy": lambda model, *_: copy.deepcopy(model),
+    "pickle": lambda model, *_: pickle.loads(pickle.dumps(model)),
+}
+
+
+def cases():
+    for subject in (*OURS, "stock"):
+        for state in STATES:
+            # Files do not keep a stock layer's LoRA, nor float8 its order of weights.
+            if not (subject == "stock" and state in ("lora", "float8")):
+                yield subject, state
+
+
+@pytest.mark.parametrize(("subject", "state"), cases())
+def test_copies_are_equal_and_train_alike(subject, state, tmp_path):
+    model = model_of(subject, state)
+    expected, expected_flags = outputs(model, subject), flags(model)
+    copies = {}
+    for way, through in WAYS.items():
+        if way == "clone_model" and state == "float8":
+            continue  # a stock Dense lists its weights in another order: no set_weights
+        copies[way] = through(model, subject, state, tmp_path)
+        found = outputs(copies[way], subject)
+        np.testing.assert_array_equal(found, expected, err_msg=way)
+        assert flags(copies[way]) == expected_flags, way
+    found = {}
+    for name, one in (("model", model), (".keras", copies[".keras"])):
+        before, found[name], trains = step(one, subject)
+        moved = {key for key in before if (before[key] != found[name][key]).any()}
+        assert moved, name
+        if state != "float8":  # its scales follow the data
+            assert moved <= {key for key in before if trains[key]}, name
+    for key, wanted in found["model"].items():
+        np.testing.assert_allclose(
+            found[".keras"][key], wanted, atol=1e-6, err_msg=str(key)
+        )
+
+
+@pytest.mark.parametrize("state", ["frozen", "part", "lora"])
+@pytest.mark.parametrize("subject", ["core", "vision"])
+def test_a_preset_holds_weights_and_no_flags(subject, state, tmp_path):
+    body = body_in(model_of(subject, state), subject)
+    body.save_to_preset(tmp_path / "preset")
+    assert "trainable" not in (tmp_path / "preset" / "config.json").read_text()
+    copy = type(body).from_preset(tmp_path / "preset")
+    encode = "encode_image" if subject == "core" else "encode"
+    np.testing.assert_allclose(
+        np.asarray(getattr(copy, encode)(IMAGES)),
+        np.asarray(getattr(body, encode)(IMAGES)),
+        atol=1e-6,
+    )
+    assert not adaptations(copy)
+    assert all(variable.trainable for variable in copy.weights)
+
+
+def test_a_preset_of_a_quantised_model_is_refused(tmp_path):
+    body = body_in(model_of("vision", "int8"), "vision")
+    with pytest.raises(CheckpointError, match="Save before calling quantize"):
+        body.save_to_preset(tmp_path / "preset")
+
+
+# === LoRA ===
+def test_a_second_lora_is_refused_and_changes_nothing():
+    for body in (body_of("vision", "float32"), body_of("core", "float32")):
+        body.enable_lora(2)
+        names = [v.path for v in body.trainable_variables]
+        with pytest.raises(ValueError, match=r"has LoRA already.*merge_lora\(\)"):
+            body.enable_lora(4)
+        assert [v.path for v in body.trainable_variables] == names
+    core = body_of("core", "float32")
+    core.text_encoder.enable_lora(2)
+    with pytest.raises(ValueError, match="other tower"):
+        core.enable_lora(2)
+    assert not core.vision_encoder.has_lora
+
+
+@pytest.mark.parametrize("subject", ["core", "vision", "text"])
+def test_freezing_and_thawing_leaves_the_base_of_lora_frozen(subject):
+    model = model_of(subject, "plain")
+    body = body_in(model, subject)
+    body.enable_lora(2)
+    adapted = [v.path for v in model.trainable_variables]
+    for outer in (body, model):
+        outer.trainable = False
+        assert not outer.trainable_variables
+        outer.trainable = True
+        assert [v.path for v in model.trainable_variables] == adapted
+    assert all("lora" in path or "head" in path for path in adapted)
+
+
+def test_a_part_thawed_on_purpose_stays_so_in_copies(tmp_path):
+    body = body_of("vision", "float32")
+    body.enable_lora(2)
+    body.norm.trainable = True
+    names = [v.path for v in body.trainable_variables]
+    body.save(tmp_path / "body.keras")
+    loaded = keras.saving.load_model(tmp_path / "body.keras")
+    assert [v.path for v in loaded.trainable_variables] == names
+    assert sum("norm" in name for name in names) == 2
+
+
+def test_merged_lora_computes_the_same_and_is_plain():
+    model = model_of("vision", "lora")
+    body = body_in(model, "vision")
+    merged = body.merge_lora()
+    np.testing.assert_allclose(
+        np.asarray(merged.encode(IMAGES)), np.asarray(body.encode(IMAGES)), atol=1e-6
+    )
+    assert not merged.has_lora
+    assert len(merged.trainable_variables) == len(merged.variables)
+    merged.enable_lora(4)  # what the error of a second enable_lora says
+    body.merge_lora().convert(image_size=32)  # what the error of convert says
+
+
+def test_weights_with_lora_are_merged_by_a_plain_model_and_kept_by_another(tmp_path):
+    adapted = model_of("vision", "lora")
+    adapted.save_weights(tmp_path / "x.weights.h5")
+    plain = model_of("vision", "plain", seed=1)
+    plain.load_weights(tmp_path / "x.weights.h5")
+    wanted = outputs(adapted, "vision")
+    np.testing.assert_allclose(outputs(plain, "vision"), wanted, atol=1e-6)
+    # A plain file in a model with LoRA: an update of zero, that can still learn.
+    plain.save_weights(tmp_path / "plain.weights.h5")
+    fresh = model_of("vision", "lora", seed=2)
+    fresh.load_weights(tmp_path / "plain.weights.h5")
+    np.testing.assert_allclose(outputs(fresh, "vision"), wanted, atol=1e-6)
+    dense = body_in(fresh, "vision").blocks[0].attention.qkv
+    before = keras.ops.convert_to_numpy(dense.lora_kernel_b)
+    step(fresh, "vision")
+    assert np.abs(keras.ops.convert_to_numpy(dense.lora_kernel_b) - before).max() > 0
+    # Of another rank: added to the base, and an update of its own begins.
+    other = body_of("vision", "float32")
+    other.enable_lora(4)
+    body_in(adapted, "vision").save_weights(tmp_path / "body.weights.h5")
+    other.load_weights(tmp_path / "body.weights.h5")
+    np.testing.assert_allclose(
+        np.asarray(other.encode(IMAGES)),
+        np.asarray(body_in(adapted, "vision").encode(IMAGES)),
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("state", ["frozen", "part", "lora", "int8", "int4"])
+def test_a_truncated_encoder_keeps_values_and_state(state):
+    body = body_in(model_of("vision", state), "vision")
+    small = body.truncate(1)
+    np.testing.assert_allclose(
+        np.asarray(small.encode(IMAGES)),
+        np.asarray(body.features(IMAGES, 1, class_token=True).values),
+        atol=1e-6,
+    )
+    kept = {
+        path: e
+        for path, e in adaptations(body).items()
+        if path in ("patch_embedding/projection",) or path.startswith("block_1/")
+    }
+    assert adaptations(small) == kept
+    names = {v.path.split("/", 1)[1] for v in small.trainable_variables}
+    before = {v.path.split("/", 1)[1] for v in body.trainable_variables}
+    assert names == {
+        v
+        for v in before
+        if v.split("/")[0] in ("patch_embedding", "pre_norm", "block_1")
+    }
+
+
+def test_a_configuration_of_parts_that_do_not_exist_is_refused():
+    body = body_of("vision", "float32")
+    config = {**body.get_config(), "trainable_flags": {"block_9": False}}
+    with pytest.raises(ValueError, match=r"does not have: 'block_9'"):
+        keras_pe.PEVisionEncoder.from_config(config)
+    config = {**body.get_config(), "adaptations": {"block_9": {"quantization": "int8"}}}
+    with pytest.raises(ValueError, match="'block_9'"):
+        keras_pe.PEVisionEncoder.from_config(config)
+
+
+def test_configurations_of_models_as_made_say_nothing():
+    for subject in OURS:
+        text = str(body_of(subject, "float32").get_config())
+        assert "trainable_flags" not in text
+        assert "adaptations" not in text
