@@ -140,7 +140,8 @@ def flags(model):
         for x in model._flatten_layers()
         if x is not model and not isinstance(x, keras.layers.InputLayer)
     )
-    return variables, layers
+    # A frozen stock Sequential comes back as trainable, around layers that are frozen.
+    return variables, [] if stock else layers
 
 
 def step(model, subject):
