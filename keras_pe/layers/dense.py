@@ -32,6 +32,8 @@ class Dense(keras.layers.Dense):
         ['bias', 'lora_kernel_a', 'lora_kernel_b']
     """
 
+    lora_enabled: bool
+
     @property
     def trainable(self) -> bool:
         return bool(self._trainable)

@@ -200,6 +200,7 @@ class TransformerBlock(LayerOfLayers):
         only: Any = None,  # (batch, 1, 1) int32: the one token that goes on
         attention_mask: Any = None,  # bool (batch, 1, 1, tokens): false is not seen
     ) -> Any:
+        x = ops.cast(x, self.compute_dtype)  # without autocast, a no-op in a tower
         branch = self.attention(
             self.attention_norm(x),
             rotary=rotary,

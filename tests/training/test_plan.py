@@ -129,8 +129,10 @@ def test_operations_are_those_that_pytorch_counts(changes):
     config = {**small_models.VISION, **changes}
     counted = {}
     for name, call in {
-        "image": lambda: model.encode_image(small_models.images(1, 48, 48)),
-        "text": lambda: model.encode_text(small_models.token_ids(1)),
+        "image": lambda: model.encode_image(
+            small_models.images(1, 48, 48), gradient=True
+        ),
+        "text": lambda: model.encode_text(small_models.token_ids(1), gradient=True),
     }.items():
         # The fused kernel of CPUs isn't counted.
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
