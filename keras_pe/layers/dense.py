@@ -50,9 +50,8 @@ class Dense(keras.layers.Dense):
         # Keras refuses subclasses, which could compute something else. This does not.
         super().quantize(mode, type_check=False, config=config)
 
-    @property
     def lora_update(self) -> Any:
-        """What LoRA adds to the matrix, float32 `(channels in, channels out)`."""
+        """Returns what LoRA adds to the matrix, float32 `(channels in, channels out)`."""
         update = ops.matmul(self.lora_kernel_a, self.lora_kernel_b)
         return (self.lora_alpha / self.lora_rank) * update
 

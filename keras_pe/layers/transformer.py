@@ -171,9 +171,9 @@ class TransformerBlock(LayerOfLayers):
                 hidden_dim, layer_scale, dtype=policy, name="feed_forward_scale"
             )
 
-    @property
+    # No property: Keras would find these layers under its name, in files too.
     def dense_layers(self) -> tuple[Dense, ...]:
-        """The matrices that LoRA adapts."""
+        """Returns the matrices that LoRA adapts."""
         return (
             self.attention.qkv,
             self.attention.output_projection,

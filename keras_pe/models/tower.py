@@ -176,7 +176,7 @@ class Tower(keras.Model):
         """Whether `enable_lora` was called."""
         # Keras sets `trainable` before there are blocks.
         blocks = getattr(self, "blocks", [])
-        return any(dense.lora_enabled for b in blocks for dense in b.dense_layers)
+        return any(dense.lora_enabled for b in blocks for dense in b.dense_layers())
 
     def enable_lora(self, rank: int, alpha: float | None = None) -> None:
         """Adds trainable low-rank updates to every block's `Dense`; freezes the rest.
@@ -197,7 +197,7 @@ class Tower(keras.Model):
         if rank < 1:
             raise ValueError(f"rank must be at least 1, got {rank}.")
         if self.has_lora:
-            ranks = {d.lora_rank for b in self.blocks for d in b.dense_layers}
+            ranks = {d.lora_rank for b in self.blocks for d in b.dense_layers()}
             raise ValueError(
                 f"{self.name} has LoRA already, of rank {ranks.pop()}. For another "
                 f"rank call it on encoder.merge_lora(), a copy that holds the updates "
@@ -205,7 +205,7 @@ class Tower(keras.Model):
             )
         self.trainable = True
         for block in self.blocks:
-            for dense in block.dense_layers:
+            for dense in block.dense_layers():
                 dense.enable_lora(rank, lora_alpha=alpha)
         self._freeze_base()
 
@@ -245,7 +245,7 @@ class Tower(keras.Model):
                     theirs[variable.name].assign(variable)
             if getattr(layer, "lora_enabled", False):
                 kernel = parts[path]._kernel
-                kernel.assign(ops.add(kernel, layer.lora_update))
+                kernel.assign(ops.add(kernel, layer.lora_update()))
         return copy
 
     # === Config ===

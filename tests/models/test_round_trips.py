@@ -79,7 +79,7 @@ def freeze_a_part(subject, body):
 
 def add_lora(body):
     if isinstance(body, TransformerBlock):
-        for dense in body.dense_layers:
+        for dense in body.dense_layers():
             dense.enable_lora(2)
     else:
         body.enable_lora(2, alpha=3.0)
