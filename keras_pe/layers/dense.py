@@ -51,7 +51,7 @@ class Dense(keras.layers.Dense):
         super().quantize(mode, type_check=False, config=config)
 
     def lora_update(self) -> Any:
-        """Returns what LoRA adds to the matrix, float32 `(channels in, channels out)`."""
+        """Returns what LoRA adds to the matrix, float32 `(inputs, outputs)`."""
         update = ops.matmul(self.lora_kernel_a, self.lora_kernel_b)
         return (self.lora_alpha / self.lora_rank) * update
 
