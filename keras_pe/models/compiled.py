@@ -181,7 +181,7 @@ def _torch_traces() -> bool:
     transforms = getattr(torch._C, "_functorch", None)  # torch.func.grad, vmap, ...
     return bool(
         torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
+        or torch._C._get_tracing_state() is not None  # torch.jit.trace
         or (transforms and transforms.peek_interpreter_stack() is not None)
     )
 
@@ -212,8 +212,8 @@ def _readable_tensor() -> Any:
     """
     import torch
 
-    class ReadableTensor(torch.Tensor):  # type: ignore[misc]
-        __torch_function__ = torch._C._disabled_torch_function_impl
+    class ReadableTensor(torch.Tensor):
+        __torch_function__: Any = torch._C._disabled_torch_function_impl
 
         def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
             array = torch_array(self)
