@@ -1,6 +1,8 @@
 """Set-up of the whole suite: which backend runs, and how fast it compiles."""
 
+import gc
 import os
+from collections.abc import Iterator
 
 # Tests compile far more than they compute: half the time without the costly passes.
 os.environ.setdefault(
@@ -22,3 +24,18 @@ def pytest_report_header(config: pytest.Config) -> str:
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_compiled_programs() -> Iterator[None]:
+    """Each program that JAX has compiled holds pieces of the process's memory map.
+
+    Linux allows a process 65,530 of them (`vm.max_map_count`); the whole suite would
+    need more, and XLA then aborts the process.
+    """
+    yield
+    if keras.backend.backend() == "jax":
+        import jax
+
+        gc.collect()
+        jax.clear_caches()
