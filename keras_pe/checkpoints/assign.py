@@ -74,6 +74,7 @@ def fill(
             size = reader.tensors[rule.source].item_size * _count(rule)
             freed.replaced(size)
         reader.check_unchanged()
+    freed.hand_back()
 
 
 def _count(rule: Rule) -> int:

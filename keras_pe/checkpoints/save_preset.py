@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_pe.checkpoints.checksums import METADATA, read_metadata, write_metadata
 from keras_pe.checkpoints.class_vectors import write_class_vectors
+from keras_pe.checkpoints.deferred import build_unfilled
 from keras_pe.checkpoints.manifest import core_manifest, vision_manifest
 from keras_pe.checkpoints.preset_weights import SHARD_MAP, SINGLE_FILE
 from keras_pe.checkpoints.report import CheckpointError
@@ -101,7 +102,7 @@ def _save_weights(
     if stored != own or model.compiled or adapted:
         # Keras writes what the model has, in its dtype and with its optimizer. A twin
         # has neither. It gets the weights through a file, which merges LoRA.
-        twin = _twin(model, stored)
+        twin = build_unfilled(lambda: _twin(model, stored))
         full = directory / "full.weights.h5"
         model.save_weights(full)
         twin.load_weights(full)
