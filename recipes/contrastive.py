@@ -31,6 +31,7 @@ from keras_pe import PECore, PETextEncoder, PETokenizer, PEVisionEncoder
 # isort: split
 import keras
 
+from keras_pe.preprocessing.tokenizer_check import check_tokenizer
 from keras_pe.training.contrastive import ContrastiveTrainer
 from keras_pe.training.gradient_watch import WatchedAdamW
 from keras_pe.training.lamb import WatchedLamb
@@ -171,6 +172,7 @@ def train(
         trainer = build_trainer(config, model)
         check_layout(trainer)
         tokenizer = build_tokenizer(config)
+        check_tokenizer(tokenizer, model)
         settings = {
             **dataclasses.asdict(config),
             "leave_out": list(leave_out),

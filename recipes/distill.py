@@ -24,6 +24,7 @@ from keras_pe import PECore, PETokenizer
 # isort: split
 import keras
 
+from keras_pe.preprocessing.tokenizer_check import check_tokenizer
 from keras_pe.training.distillation import DistillationTrainer
 from keras_pe.training.resolution import plan_stages
 from keras_pe.training.run import TrainingRun
@@ -178,6 +179,8 @@ def train(
         trainer.compile(optimizer=build_optimizer(of_student))
         tokenizer = build_tokenizer(of_student)
         both = BothTokenizers(tokenizer, PETokenizer.from_preset(config.teacher))
+        check_tokenizer(both.student, student)
+        check_tokenizer(both.teacher, teacher)
         run = TrainingRun(
             trainer,
             output,

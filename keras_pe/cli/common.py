@@ -117,18 +117,25 @@ def find_all(given: Sequence[Path]) -> list[Path]:
 
 
 def load(preset: str) -> Loaded:
-    """Loads a dual encoder with its tokenizer, converter and metadata."""
+    """Loads a dual encoder with its tokenizer, converter and metadata.
+
+    Raises:
+        ValueError: if the preset's tokenizer is not that of its model.
+    """
     from keras_pe.checkpoints.checksums import read_metadata
     from keras_pe.checkpoints.hub import resolve
     from keras_pe.models.core import PECore
     from keras_pe.preprocessing.image import PEImageConverter
     from keras_pe.preprocessing.tokenizer import PETokenizer
+    from keras_pe.preprocessing.tokenizer_check import check_tokenizer
 
     model = PECore.from_preset(preset)
+    tokenizer = PETokenizer.from_preset(preset)
+    check_tokenizer(tokenizer, model)
     directory = resolve(preset, need="config").directory  # None for other formats
     return Loaded(
         model,
-        PETokenizer.from_preset(preset),
+        tokenizer,
         PEImageConverter.from_preset(preset),
         {} if directory is None else read_metadata(directory),
         directory,

@@ -69,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     zero_shot.add_argument(
         "--templates-for", metavar="NAME", help="which list of --templates"
     )
+    _add_equals(zero_shot, "--equal-names", "class names that no prompt tells apart")
     retrieval = tasks.add_parser("retrieval", help="recall at k, both ways")
     source = retrieval.add_mutually_exclusive_group(required=True)
     source.add_argument("--coco", type=path, metavar="JSON", help="COCO captions")
@@ -98,8 +99,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="re-weight scores by a softmax over the queries, as upstream with 1.0",
     )
+    _add_equals(retrieval, "--equal-tokens", "texts that are one to the tokenizer")
     for task in (zero_shot, retrieval):
         _add_common(task)
+
+
+def _add_equals(parser: argparse.ArgumentParser, flag: str, what: str) -> None:
+    parser.add_argument(
+        flag,
+        choices=("separate", "credit"),
+        default="separate",
+        help=f"{what} are rivals (default), or each gets the credit of all",
+    )
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -190,6 +201,7 @@ def _zero_shot(options: argparse.Namespace) -> EvaluationResult:
         data.labels,
         data.class_names,
         _templates(options, loaded),
+        equal_names=options.equal_names,
         **_settings(options, loaded),
     )
 
@@ -205,6 +217,7 @@ def _retrieval(options: argparse.Namespace) -> EvaluationResult:
         data.samples,
         data.texts,
         dsl_scale=options.dsl_scale,
+        equal_tokens=options.equal_tokens,
         **_settings(options, loaded),
     )
 

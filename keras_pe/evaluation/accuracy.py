@@ -13,6 +13,7 @@ from keras_pe.evaluation.equal_texts import (
     check_equals,
     equal_classes,
     equal_groups,
+    scores_of_equals,
     warn_of_equals,
 )
 from keras_pe.evaluation.hashes import data_hash, weights_hash
@@ -126,7 +127,7 @@ def evaluate_zero_shot(
     vectors, truncated = class_vectors(model, tokenizer, names, prompts, size)
     first = equal_classes(tokenizer, names, prompts, vectors)
     groups = equal_groups(first)
-    warn_of_equals("class names", names, groups, "equal_names")
+    warn_of_equals("class names", names, groups, scores_of_equals("equal_names"))
     vectors, places = vectors[first], np.arange(len(names))  # ties to the last bit
     if equal_names == "credit":
         alone, places = np.unique(first, return_inverse=True)

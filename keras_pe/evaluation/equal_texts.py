@@ -86,9 +86,16 @@ def equal_groups(first: np.ndarray) -> list[list[int]]:
 
 
 def warn_of_equals(
-    kind: str, names: Sequence[str], groups: list[list[int]], option: str
+    kind: str, names: Sequence[str], groups: list[list[int]], advice: str
 ) -> None:
-    """Says which of the names are one to the model, if any are."""
+    """Says which of the names are one to the model, if any are.
+
+    Args:
+        kind: what the names are, such as "class names".
+        names: all of them.
+        groups: from `equal_groups`.
+        advice: what follows from it and what to do, in whole sentences.
+    """
     if not groups:
         return
     shown = "; ".join(
@@ -99,9 +106,16 @@ def warn_of_equals(
     more = f"; and {len(groups) - 5} more sets" if len(groups) > 5 else ""
     warnings.warn(
         f"{sum(map(len, groups))} of {len(names)} {kind} are not different to the "
-        f"model: {shown}{more}. Ties count against it, so none of them can come first. "
-        f'Give them different texts, or {option}="credit" counts equal ones as one.',
+        f"model: {shown}{more}. {advice}",
         stacklevel=3,
+    )
+
+
+def scores_of_equals(option: str) -> str:
+    """Returns what an evaluation makes of equals, for `warn_of_equals`."""
+    return (
+        "Ties count against it, so none of them can come first. Give them different "
+        f'texts, or {option}="credit" counts equal ones as one.'
     )
 
 

@@ -14,6 +14,7 @@ from keras_pe.evaluation.equal_texts import (
     equal_groups,
     equal_texts,
     firsts,
+    scores_of_equals,
     warn_of_equals,
 )
 from keras_pe.evaluation.hashes import data_hash, weights_hash
@@ -215,7 +216,7 @@ def evaluate_retrieval(
     # Of each string one: equal strings are one text anyway.
     strings = np.unique(firsts(kept_flat))
     groups = [strings[g].tolist() for g in equal_groups(first[strings])]
-    warn_of_equals("texts", kept_flat, groups, "equal_tokens")
+    warn_of_equals("texts", kept_flat, groups, scores_of_equals("equal_tokens"))
     keys = first.tolist() if equal_tokens == "credit" else kept_flat
     matches = Matches(len(kept), kept_places, keys)
     owners = {

@@ -7,6 +7,11 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_pe.evaluation.equal_texts import (
+    equal_classes,
+    equal_groups,
+    warn_of_equals,
+)
 from keras_pe.evaluation.templates import TEMPLATES, fill, prompt_templates
 from keras_pe.finite import check_finite
 from keras_pe.models.compiled import padded_batch
@@ -20,6 +25,10 @@ from keras_pe.preprocessing.tokenizer_check import check_tokenizer
 DEFAULT_TEMPLATES = TEMPLATES["general"]
 # Prompts whose embeddings are held at once; ImageNet has 80,000.
 MAX_PROMPTS = 8192
+EQUAL_CLASSES = (
+    "They share their probability, and which of them comes first says nothing. Give "
+    "them different names, or leave all but one out."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +52,8 @@ class ZeroShotClassifier:
     """Classifies pictures by comparing them with the texts of the classes.
 
     Each class is the average of its prompts' embeddings, all of unit length. The
-    class matrix is computed once, here.
+    class matrix is computed once, here. Classes that are one to the model, such as
+    "owl" and "OWL ", are named in a warning.
 
     Args:
         model: a `PECore`.
@@ -115,6 +125,8 @@ class ZeroShotClassifier:
                 f"vector a class, got {class_matrix.shape}."
             )
         self.class_matrix = check_finite(class_matrix, "class_matrix", "class", names)
+        first = equal_classes(tokenizer, names, prompts, self.class_matrix)
+        warn_of_equals("class names", names, equal_groups(first), EQUAL_CLASSES)
         self.logit_scale = float(ops.convert_to_numpy(model.clamped_logit_scale()))
 
     def similarities(self, images: Any) -> np.ndarray:

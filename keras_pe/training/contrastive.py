@@ -25,6 +25,7 @@ from keras_pe.training.distribution import (
     num_replicas,
     replica_loss_scale,
 )
+from keras_pe.training.known_ids import check_ids, with_checked_ids
 from keras_pe.training.latest import Latest
 from keras_pe.training.pair_batches import (
     caption_ids,
@@ -75,8 +76,9 @@ class ContrastiveTrainer(keras.Model):
 
     Raises:
         ValueError: if an option makes no sense. By `fit`, if a batch has arrays that
-            nothing reads, labels, weights of samples or a single pair, or can't be
-            cut into the chunks asked for.
+            nothing reads, labels, weights of samples, a single pair or token ids that
+            do not exist (seen in arrays, generators, `PyDataset` and `tf.data`), or
+            can't be cut into the chunks asked for.
 
     Source: Perception Encoder, section 2.1 and table 18.
 
@@ -172,11 +174,21 @@ class ContrastiveTrainer(keras.Model):
         self._check_compiled()
         split = options.get("validation_split") or 0.0
         check_arrays(x, batch_size, split, self.loss_kind == "softmax")
+        x = with_checked_ids(x, self.vocabularies())
         history = super().fit(x, y, batch_size, *rest, **options)
         # An average of the weights is taken before they are clamped.
         scale = self.model.logit_scale
         scale.assign(scale.constraint(scale))
         return history
+
+    def train_on_batch(self, x: Any, *rest: Any, **options: Any) -> Any:
+        """Takes one step as `keras.Model.train_on_batch` does, after a look at ids."""
+        check_ids(x, self.vocabularies())
+        return super().train_on_batch(x, *rest, **options)
+
+    def vocabularies(self) -> dict[str, int]:
+        """Returns for each array of token ids how many ids there are."""
+        return {"token_ids": self.model.text_encoder.vocabulary_size}
 
     # === Forward ===
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:

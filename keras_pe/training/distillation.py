@@ -92,6 +92,11 @@ class DistillationTrainer(ContrastiveTrainer):
             images = ops.image.resize(images, size, antialias=True)
         return {**super().call({**inputs, "images": images}, training), **taught}
 
+    def vocabularies(self) -> dict[str, int]:
+        """Returns for each array of token ids how many ids there are."""
+        teacher = self.teacher.text_encoder.vocabulary_size
+        return {**super().vocabularies(), "teacher_token_ids": teacher}
+
     def _taught(
         self, tower: Any, x: Any, chunk_size: int | None, training: bool | None
     ) -> Any:

@@ -82,6 +82,25 @@ def test_zero_shot(capsys, one_model, folders, tmp_path):
 
 
 @pytest.mark.usefixtures("one_model")
+def test_equal_names_are_rivals_or_credited(capsys, folders):
+    copy = folders / "OWL "  # of another folder's name, to the model
+    copy.mkdir()
+    (copy / "owl.png").write_bytes((folders / "owl" / "owl.png").read_bytes())
+    scores = {}
+    for choice in ("separate", "credit"):
+        with pytest.warns(UserWarning, match="2 of 9 class names"):
+            _, out, _ = run(
+                capsys,
+                *("zero-shot", folders, "--equal-names", choice, "--json"),
+                *("--template-set", "plain", "--resize-mode", "squash"),
+            )
+        found = json.loads(out)
+        assert found["protocol"]["equal_names"] == choice
+        scores[choice] = found["scores"]["squash"]["top1"]["value"]
+    assert scores["credit"] == pytest.approx(scores["separate"] + 2 / 9)
+
+
+@pytest.mark.usefixtures("one_model")
 def test_videos_of_the_same_pictures(capsys, tmp_path):
     for path in PICTURES.glob("*.png"):
         folder = tmp_path / path.stem

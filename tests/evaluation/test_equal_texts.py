@@ -8,6 +8,7 @@ import pytest
 from keras_pe import PETokenizer
 from keras_pe.evaluation import evaluate_retrieval, evaluate_zero_shot
 from keras_pe.evaluation.equal_texts import equal_classes, equal_groups
+from keras_pe.evaluation.zero_shot import ZeroShotClassifier
 from tests.small_models import core, perturb
 
 OPTIONS = {"batch_size": 2, "num_resamples": 20, "resize_modes": "squash"}
@@ -126,3 +127,16 @@ def test_options_that_are_none(model):
         top1(model, [0] * 6, NAMES, equal_names="merge")
     with pytest.raises(ValueError, match="equal_tokens='merge': expected one of"):
         evaluate_retrieval(model, tokenizer(), pictures(1), ["a"], equal_tokens="merge")
+
+
+def test_a_classifier_names_equal_classes(model):
+    message = r"2 of 3 class names are not .*'a cat', 'A  cat' \(places 0, 2\)\. They s"
+    with pytest.warns(UserWarning, match=message):
+        found = ZeroShotClassifier(model, tokenizer(), ["a cat", "b", "A  cat"])
+    with pytest.warns(UserWarning, match=message):  # of vectors that were saved, too
+        ZeroShotClassifier(
+            model, tokenizer(), found.class_names, class_matrix=found.class_matrix
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        ZeroShotClassifier(model, tokenizer(), ["a cat", "b"])

@@ -136,6 +136,28 @@ def test_saved_pyramid_comes_back(tmp_path):
         np.testing.assert_array_equal(to_numpy(ours), to_numpy(theirs))
 
 
+def test_what_is_frozen_stays_frozen_in_copies(tmp_path):
+    pyramid = FeaturePyramid(encoder(), scales=(1, 0.5), channels=8)
+    pyramid.encoder.trainable = False
+    pyramid.encoder.blocks[1].trainable = True
+    pyramid.levels[0].trainable = False
+    trained = [v.path.split("/", 1)[1] for v in pyramid.trainable_variables]
+    assert 0 < len(trained) < len(pyramid.variables)
+    pyramid.save(tmp_path / "pyramid.keras")
+    for copy in (
+        keras.models.load_model(tmp_path / "pyramid.keras"),
+        FeaturePyramid.from_config(pyramid.get_config()),
+    ):
+        names = [v.path.split("/", 1)[1] for v in copy.trainable_variables]
+        assert names == trained
+        assert not copy.encoder.trainable
+        assert copy.encoder.blocks[1].trainable
+    x = images(1)
+    loaded = keras.models.load_model(tmp_path / "pyramid.keras")
+    for name, values in pyramid(x).items():
+        np.testing.assert_array_equal(to_numpy(loaded(x)[name]), to_numpy(values))
+
+
 def test_low_precision_follows_the_encoder():
     net = vision_encoder(dtype="mixed_bfloat16", num_layers=1)
     pyramid = FeaturePyramid(net, scales=(1,), channels=4)

@@ -3,6 +3,7 @@
 import pytest
 
 import keras_pe
+from keras_pe.cli.common import load
 from keras_pe.evaluation import evaluate_retrieval, evaluate_zero_shot
 from keras_pe.evaluation.zero_shot import ZeroShotClassifier, embed_texts
 from keras_pe.preprocessing.tokenizer_check import check_tokenizer
@@ -35,3 +36,10 @@ def test_a_shorter_context_and_other_callables_are_taken():
     model = core()
     check_tokenizer(Tokenizer(context_length=4, vocabulary_size=600), model)
     check_tokenizer(lambda texts: texts, model)
+
+
+def test_a_preset_with_the_tokenizer_of_another_model_is_refused(tmp_path):
+    other = Tokenizer(context_length=8, vocabulary_size=601)
+    core().save_to_preset(tmp_path / "cats", tokenizer=other)
+    with pytest.raises(ValueError, match=r"does not fit the model: .* of 601"):
+        load(str(tmp_path / "cats"))
