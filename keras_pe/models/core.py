@@ -202,8 +202,8 @@ class PECore(keras.Model):
         Args:
             images: `(batch, height, width, 3)`, floating point in [-1, 1].
             normalize: whether embeddings get unit length (then float32). Raw ones may
-                share a large constant part, which carries nothing. Standardise them before a head of your own learns
-                from them; see `docs/fine_tuning.md`.
+                share a large constant part, which carries nothing. Standardise them
+                before a head of your own learns from them; see `docs/fine_tuning.md`.
             gradient: whether gradients flow from the result; by default it holds no
                 graph and is read by `np.asarray`. Calling the model gives gradients
                 too.

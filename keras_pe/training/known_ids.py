@@ -99,7 +99,7 @@ def _checked_generator(
             yield batch
 
 
-class _CheckedDataset(keras.utils.PyDataset):  # type: ignore[misc]
+class _CheckedDataset(keras.utils.PyDataset):
     """A `PyDataset` around another one."""
 
     def __init__(
