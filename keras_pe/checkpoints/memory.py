@@ -110,10 +110,12 @@ def assign_rows(variable: Any, rows: slice, array: np.ndarray) -> None:
 
     # `variable.value[rows].assign(part)` would read the variable first, and a variable
     # that someone has read is copied as a whole before it is changed.
-    tf.raw_ops.ResourceStridedSliceAssign(
-        ref=variable.value.handle,
-        begin=[rows.start],
-        end=[rows.stop],
-        strides=[1],
-        value=part,
-    )
+    value = variable.value
+    for copy in getattr(value, "values", (value,)):  # one a device, under a strategy
+        tf.raw_ops.ResourceStridedSliceAssign(
+            ref=copy.handle,
+            begin=[rows.start],
+            end=[rows.stop],
+            strides=[1],
+            value=part,
+        )
