@@ -1,10 +1,10 @@
 """What a loop costs that keeps its embeddings: their own bytes, or their graphs too?
 
 Run:      KERAS_BACKEND=torch python benchmarks/kept_results.py
-          (and jax, tensorflow; results are added to benchmarks/results/kept_results.json)
+          (and jax, tensorflow; adds to benchmarks/results/kept_results.json)
 Expect:   under a minute; growth of the process per kept batch of 8 pictures, for
-          `encode_image`, for `features`, and for `encode_image(gradient=True)`, which on
-          PyTorch keeps the graph of each result and is the control.
+          `encode_image`, for `features`, and as a control for
+          `encode_image(gradient=True)`, which on PyTorch keeps a graph a result.
 """
 
 import gc
