@@ -34,6 +34,7 @@ from keras_pe.training.pair_batches import (
     check_negatives,
     check_options,
     check_unlabelled,
+    refuse_weights,
 )
 
 INITIAL_SIGMOID_BIAS = -10.0  # Zhai et al. 2023: most pairs of a batch do not match
@@ -172,6 +173,7 @@ class ContrastiveTrainer(keras.Model):
     ) -> Any:
         """Trains as `keras.Model.fit` does, after a look at arrays given whole."""
         self._check_compiled()
+        refuse_weights(options)
         split = options.get("validation_split") or 0.0
         check_arrays(x, batch_size, split, self.loss_kind == "softmax")
         x = with_checked_ids(x, self.vocabularies())
@@ -183,8 +185,14 @@ class ContrastiveTrainer(keras.Model):
 
     def train_on_batch(self, x: Any, *rest: Any, **options: Any) -> Any:
         """Takes one step as `keras.Model.train_on_batch` does, after a look at ids."""
+        refuse_weights(options)
         check_ids(x, self.vocabularies())
         return super().train_on_batch(x, *rest, **options)
+
+    def evaluate(self, x: Any = None, *rest: Any, **options: Any) -> Any:
+        """Evaluates as `keras.Model.evaluate` does."""
+        refuse_weights(options)
+        return super().evaluate(x, *rest, **options)
 
     def vocabularies(self) -> dict[str, int]:
         """Returns for each array of token ids how many ids there are."""

@@ -75,6 +75,19 @@ def check_unlabelled(y: Any, sample_weight: Any) -> None:
         )
 
 
+def refuse_weights(options: Mapping[str, Any]) -> None:
+    """Refuses weights given to `fit` by name: without labels Keras would drop them.
+
+    Args:
+        options: what `fit`, `evaluate` or `train_on_batch` was given by name.
+
+    Raises:
+        ValueError: as `check_unlabelled`.
+    """
+    for name in ("sample_weight", "class_weight"):
+        check_unlabelled(None, options.get(name))
+
+
 def check_negatives(rows: int | None) -> None:
     """Refuses a training step of one pair, whose softmax loss is always 0.
 

@@ -73,6 +73,8 @@ def test_evaluation_is_the_mean_over_all_batches_and_training_the_last():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"sample_weight": np.ones(4)}, "sample_weight and class_"),
+        ({"class_weight": {0: 2.0}}, "sample_weight and class_"),
         ({"y": np.zeros(4), "sample_weight": np.ones(4)}, "sample_weight and class_"),
         ({"y": np.zeros(4), "class_weight": {0: 2.0}}, "sample_weight and class_"),
         ({"y": np.zeros(4)}, "Labels are not used"),
