@@ -109,6 +109,12 @@ class ZeroShotClassifier:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
         self.model = model
         self.tokenizer = tokenizer
+        for place, name in enumerate(names):
+            if not isinstance(name, str) or not name.strip():
+                raise ValueError(
+                    f"class_names[{place}] is {name!r}, expected a name that can stand "
+                    f'in a prompt, such as "a cat".'
+                )
         self.class_names = names
         self.templates = prompts
         self.image_converter = image_converter or PEImageConverter(

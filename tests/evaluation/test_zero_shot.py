@@ -86,6 +86,8 @@ def test_templates_of_files_and_lists(model, tokenizer):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"class_names": ["cat", 3]}, r"class_names\[1\] is 3, expected a name"),
+        ({"class_names": ["cat", " "]}, r"class_names\[1\] is ' ', expected a name"),
         ({"class_names": []}, "at least one name"),
         ({"class_names": "cat"}, "list of at least one name"),
         ({"class_names": NAMES, "templates": ["a photo"]}, "exactly one {}"),
