@@ -7,7 +7,6 @@ from keras import ops
 
 from keras_pe.losses.chunked_contrastive import chunked_softmax_contrastive_loss
 from keras_pe.losses.contrastive import softmax_contrastive_loss
-from keras_pe.losses.masked_alignment import masked_alignment_loss
 from keras_pe.losses.sigmoid import (
     chunked_sigmoid_contrastive_loss,
     sigmoid_contrastive_loss,
@@ -27,6 +26,7 @@ from keras_pe.training.distribution import (
 )
 from keras_pe.training.known_ids import check_ids, with_checked_ids
 from keras_pe.training.latest import Latest
+from keras_pe.training.mask_regularisation import mask_loss, used_patches
 from keras_pe.training.pair_batches import (
     caption_ids,
     check_arrays,
@@ -236,7 +236,7 @@ class ContrastiveTrainer(keras.Model):
     def _encode_images(self, inputs: dict[str, Any], training: bool | None) -> Any:
         """Returns embeddings `(batch, output_dim)` and the mask loss or None."""
         images = inputs["images"]
-        masks, kept = self._checked_patches(inputs, training)
+        masks, kept = used_patches(inputs, self.mask_weight, training)
         chunks = self._num_chunks(images, self.image_chunk_size, training)
         if chunks == 1:
             return self._encode_chunk(images, kept, masks, None, training)
@@ -263,33 +263,6 @@ class ContrastiveTrainer(keras.Model):
             return merge_rows(results), None
         return merge_rows(results[0]), ops.mean(results[1])
 
-    def _checked_patches(
-        self, inputs: dict[str, Any], training: bool | None
-    ) -> tuple[Any, Any]:
-        """Returns masks and kept patches, each None where there are none to use."""
-        kept, masks = inputs.get("kept_patches"), inputs.get("masked_patches")
-        if masks is not None and not self.mask_weight:
-            raise ValueError(
-                "The batch has masked_patches, but mask_weight=0: there is no mask "
-                "regularisation. Give the trainer a mask_weight (the recipes take 1), "
-                "or leave the masks out."
-            )
-        if not self.mask_weight or not training:
-            return None, kept
-        if masks is None:
-            raise ValueError(
-                f"mask_weight={self.mask_weight} needs masks in every batch, got "
-                f"{sorted(inputs)}. Add masked_patches "
-                f"(keras_pe.training.patch_sampling draws them), or set mask_weight=0."
-            )
-        if kept is not None:
-            raise ValueError(
-                "Mask regularisation compares a masked picture token by token with "
-                "the whole one, so it can't go with patch dropping: give "
-                "masked_patches or kept_patches, not both."
-            )
-        return masks, kept
-
     def _encode_chunk(
         self, images: Any, kept: Any, masks: Any, factors: Any, training: bool | None
     ) -> Any:
@@ -303,38 +276,14 @@ class ContrastiveTrainer(keras.Model):
         return embeddings, self._mask_loss(images, tokens, masks)
 
     def _mask_loss(self, images: Any, tokens: Any, masks: Any) -> Any:
-        """Returns how far masked pictures' tokens are from the whole pictures'.
-
-        The copies never reach the pooling, and the target is a constant: this loss
-        and the contrastive one share the blocks but no path.
-        """
-        vision = self.model.vision_encoder
-        count = masks.shape[0]
-        if not count or images.shape[0] is None or images.shape[0] % count:
-            raise ValueError(
-                f"The number of masked pictures must divide the batch, got {count} "
-                f"masks for {images.shape[0]} pictures. A sixteenth of a batch below "
-                f"16 is none: mask a larger share, or take a larger batch; on "
-                f"TensorFlow batch with drop_remainder=True."
-            )
-        # Evenly spaced rows: where the batch is sharded, each device masks its own.
-        each = images.shape[0] // count
-        masked_tokens = vision.last_tokens(
-            images[::each],
-            masked_patches=masks,
-            mask_embedding=ops.convert_to_tensor(self.mask_embedding),
-            training=False,
-        )
-        full_tokens = ops.stop_gradient(tokens[::each])
-        if self.mask_normed and vision.norm is not None:
-            masked_tokens = vision.norm(masked_tokens)
-            full_tokens = ops.stop_gradient(vision.norm(full_tokens))
-        first = int(vision.class_token)
-        return masked_alignment_loss(
-            masked_tokens[:, first:],
-            full_tokens[:, first:],
+        return mask_loss(
+            self.model.vision_encoder,
+            images,
+            tokens,
             masks,
+            self.mask_embedding,
             positions=self.mask_positions,
+            normed=self.mask_normed,
         )
 
     # === Loss ===
@@ -354,11 +303,11 @@ class ContrastiveTrainer(keras.Model):
         scale = self.logit_scale()
         contrastive = self._contrastive_loss(x, y_pred, scale)
         rows = ops.shape(y_pred["image_embeddings"])[0]
-        report(self.contrastive_metric, contrastive, rows, training)
-        report(self.scale_metric, scale, rows, training)
+        self.contrastive_metric.record(contrastive, rows, training)
+        self.scale_metric.record(scale, rows, training)
         total = contrastive
         if self.mask_metric is not None and "mask_loss" in y_pred:
-            report(self.mask_metric, y_pred["mask_loss"], rows, training)
+            self.mask_metric.record(y_pred["mask_loss"], rows, training)
             total = total + self.mask_weight * y_pred["mask_loss"]
         for added in self.losses:  # by `add_loss`, or of a regulariser
             total = total + ops.sum(ops.cast(added, total.dtype))
@@ -442,11 +391,3 @@ def training_policy(model: PECore) -> str:
         tower.dtype_policy.name for tower in (model.vision_encoder, model.text_encoder)
     ]
     return "mixed_float16" if "mixed_float16" in names else names[0]
-
-
-def report(metric: Latest, value: Any, rows: Any, training: bool) -> None:
-    """Takes a training step's value, or adds that of an evaluation's batch."""
-    if training:
-        metric.update_state(value)
-    else:
-        metric.add(value, rows)

@@ -48,6 +48,13 @@ class Latest(keras.metrics.Metric):
         self.total.assign_add(ops.stop_gradient(value) * rows)
         self.count.assign_add(rows)
 
+    def record(self, value: Any, rows: Any, training: bool) -> None:
+        """Takes a training step's value, or adds that of an evaluation's batch."""
+        if training:
+            self.update_state(value)
+        else:
+            self.add(value, rows)
+
     def result(self) -> Any:
         count = ops.convert_to_tensor(self.count)
         return ops.convert_to_tensor(self.total) / ops.maximum(count, 1.0)
