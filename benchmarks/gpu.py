@@ -30,7 +30,7 @@ from typing import Any
 from benchmarks.gpu_parts import turns
 from benchmarks.gpu_parts.forward import MODELS
 from benchmarks.gpu_parts.worker import part_file, part_name
-from keras_pe.atomic_file import write_atomically
+from keras_pe.files import write_atomically
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 WHOLE_SECONDS = 465.0

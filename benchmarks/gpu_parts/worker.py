@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from keras_pe.atomic_file import write_atomically
+from keras_pe.files import write_atomically
 
 FAILED_LINES = 6  # of a traceback
 

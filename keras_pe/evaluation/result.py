@@ -12,8 +12,8 @@ from typing import Any
 
 import keras
 
-from keras_pe.atomic_file import write_atomically
 from keras_pe.evaluation.intervals import Score
+from keras_pe.files import write_atomically
 from keras_pe.preprocessing.skip_report import SkippedPicture
 
 FORMAT = 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_pe.atomic_file import write_atomically
+from keras_pe.files import write_atomically
 from keras_pe.training.distribution import (
     host_position,
     one_replica,

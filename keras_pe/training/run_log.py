@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from keras_pe.atomic_file import write_atomically
+from keras_pe.files import write_atomically
 from keras_pe.training.live_state import optimizer_number
 from keras_pe.training.resolution import PlannedStage
 

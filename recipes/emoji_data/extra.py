@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_pe.atomic_file import write_atomically
+from keras_pe.files import write_atomically
 from recipes.emoji_data.near_copies import LIMIT, ink, nearest_of_same_concept
 from recipes.emoji_data.shards import (
     Record,

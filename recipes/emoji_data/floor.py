@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from keras_pe.atomic_file import write_atomically
 from keras_pe.exact_interval import constant_limits
+from keras_pe.files import write_atomically
 from recipes.emoji_data.shards import (
     Record,
     load_arrays,

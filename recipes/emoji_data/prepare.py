@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from keras_pe.atomic_file import write_atomically
+from keras_pe.files import write_atomically
 from recipes.emoji_data.icons import IconSet, join
 from recipes.emoji_data.packages import (
     Package,

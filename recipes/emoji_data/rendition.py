@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from keras_pe.atomic_file import write_atomically
+from keras_pe.files import write_atomically
 from recipes.emoji_data.concepts import normalise_hexcode
 from recipes.emoji_data.extra import Sample, picture_size, read_concepts
 from recipes.emoji_data.packages import (

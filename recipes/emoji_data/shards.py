@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from keras_pe.atomic_file import write_atomically
+from keras_pe.files import write_atomically
 
 Record = dict[str, Any]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from keras_pe.atomic_file import write_atomically
+from keras_pe.files import write_atomically
 from recipes.emoji_data.packages import PackageError
 from recipes.emoji_data.render import encode_webp
 from recipes.emoji_data.shards import (

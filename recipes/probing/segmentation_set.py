@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_pe.atomic_file import write_atomically
+from keras_pe.files import write_atomically
 from recipes.emoji_data.shards import to_json_bytes
 
 BACKGROUND, IGNORE = 0, 255

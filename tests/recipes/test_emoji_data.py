@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_pe.atomic_file import write_atomically
+from keras_pe.files import write_atomically
 from recipes.emoji_data.captions import captions, class_prompts, sample_caption
 from recipes.emoji_data.concepts import family_of, hexcode_of, normalise_hexcode
 from recipes.emoji_data.icons import IconSet, join, slug_of
