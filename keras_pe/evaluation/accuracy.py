@@ -31,7 +31,7 @@ from keras_pe.evaluation.samples import (
     shared_protocol,
 )
 from keras_pe.evaluation.templates import prompt_templates
-from keras_pe.evaluation.zero_shot import class_vectors
+from keras_pe.evaluation.zero_shot import checked_class_names, class_vectors
 from keras_pe.finite import check_finite
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.image import PEImageConverter
@@ -115,7 +115,7 @@ def evaluate_zero_shot(
         100.0 [29.2, 100.0]
     """
     modes = check_modes(resize_modes)
-    names = _check_names(class_names)
+    names = checked_class_names(class_names)
     check_equals(equal_names, "equal_names")
     truth = _check_labels(labels, len(pictures), len(names))
     prompts = prompt_templates(templates)
@@ -198,15 +198,6 @@ def label_ranks(  # (count, channels), (classes, channels), (count,)
         # Not `>=`: what can't be compared must count against the model.
         ranks[rows] = (~(similarities < right)).sum(axis=1) - 1
     return ranks
-
-
-def _check_names(class_names: Sequence[str]) -> list[str]:
-    names = [] if isinstance(class_names, str) else list(class_names)
-    if not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(
-            f"class_names must be a list of at least one name, got {class_names!r:.80}."
-        )
-    return names
 
 
 def _check_labels(labels: Any, num_pictures: int, num_classes: int) -> np.ndarray:

@@ -96,12 +96,7 @@ class ZeroShotClassifier:
         batch_size: int = 32,
         class_matrix: np.ndarray | None = None,
     ) -> None:
-        names = list(class_names)
-        if isinstance(class_names, str) or not names:
-            raise ValueError(
-                f"class_names must be a list of at least one name, got "
-                f'{class_names!r}. For example ["a cat", "a dog"].'
-            )
+        names = checked_class_names(class_names)
         prompts = (
             DEFAULT_TEMPLATES if templates is None else prompt_templates(templates)
         )
@@ -109,12 +104,6 @@ class ZeroShotClassifier:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
         self.model = model
         self.tokenizer = tokenizer
-        for place, name in enumerate(names):
-            if not isinstance(name, str) or not name.strip():
-                raise ValueError(
-                    f"class_names[{place}] is {name!r}, expected a name that can stand "
-                    f'in a prompt, such as "a cat".'
-                )
         self.class_names = names
         self.templates = prompts
         self.image_converter = image_converter or PEImageConverter(
@@ -220,6 +209,31 @@ class ZeroShotClassifier:
             ]
             for row, best in enumerate(order)
         ]
+
+
+def checked_class_names(class_names: Sequence[str]) -> list[str]:
+    """Returns the names of classes as a list.
+
+    Raises:
+        ValueError: if there are none, or one can't stand in a prompt.
+
+    Example:
+        >>> checked_class_names(("a cat", "a dog"))
+        ['a cat', 'a dog']
+    """
+    names = [] if isinstance(class_names, str) else list(class_names)
+    if not names:
+        raise ValueError(
+            f"class_names must be a list of at least one name, got "
+            f'{class_names!r:.80}. For example ["a cat", "a dog"].'
+        )
+    for place, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(
+                f"class_names[{place}] is {name!r:.80}, expected a name that can stand "
+                f'in a prompt, such as "a cat".'
+            )
+    return names
 
 
 def class_vectors(

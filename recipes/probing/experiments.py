@@ -160,6 +160,16 @@ def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
     plot_sweeps(curves, path, [names for names in panels if names])
 
 
+def score_cells(result: dict[str, Any]) -> list[str]:
+    """Returns the score of each layer in per cent, that of the chosen one bold."""
+    return [
+        f"**{100 * row['score']:.1f}**"
+        if row["layer"] == result["best_layer"]
+        else f"{100 * row['score']:.1f}"
+        for row in result["layers"]
+    ]
+
+
 def table(found: dict[str, dict[str, Any]]) -> str:
     """Returns the results as Markdown, per cent, a column a layer."""
     layers = [str(row["layer"]) for row in next(iter(found.values()))["layers"]]
@@ -170,12 +180,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
         "|---" * (len(layers) + 5) + "|",
     ]
     for name, result in found.items():
-        cells = [
-            f"**{100 * row['score']:.1f}**"
-            if row["layer"] == result["best_layer"]
-            else f"{100 * row['score']:.1f}"
-            for row in result["layers"]
-        ]
+        cells = score_cells(result)
         low, high = (100 * value for value in result["gain_over_last"])
         last = result["best_layer"] == result["layers"][-1]["layer"]
         gain = "is the last" if last else f"{low:+.1f} to {high:+.1f}"

@@ -17,7 +17,7 @@ from typing import Any
 
 from keras_pe import PEVisionEncoder
 from keras_pe.probing import Tracking
-from recipes.probing.experiments import Experiments
+from recipes.probing.experiments import Experiments, score_cells
 
 RULES = {
     "nearest, 0 to 1 (DINO's)": Tracking(first_mask="nearest", normalize=True),
@@ -35,12 +35,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
         "|---" * (len(layers) + 2) + "|",
     ]
     for rule, result in found.items():
-        cells = [
-            f"**{100 * row['score']:.1f}**"
-            if row["layer"] == result["best_layer"]
-            else f"{100 * row['score']:.1f}"
-            for row in result["layers"]
-        ]
+        cells = score_cells(result)
         low, high = (100 * value for value in result["gain_over_last"])
         lines.append(f"| {rule} | {' | '.join(cells)} | {low:+.1f} to {high:+.1f} |")
     return "\n".join(lines)
