@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pe.finite import check_finite
 from keras_pe.layers.sizes import check_sizes
 from keras_pe.models.compiled import host_array
 from keras_pe.models.features import resolve_layers
@@ -129,6 +130,9 @@ def float_images(images: Any) -> Any:
     check_pixels(images)
     if isinstance(images, keras.KerasTensor):
         return images
+    values = host_array(images)
+    if values is not None:
+        check_finite(values, "images", "picture", hint="Look at how they are made.")
     dtype = keras.backend.standardize_dtype(images.dtype)
     return ops.convert_to_tensor(
         images, dtype="float32" if dtype == "float64" else dtype

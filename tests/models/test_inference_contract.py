@@ -284,6 +284,15 @@ def test_unscaled_pictures_are_refused(kind):
             function(pictures)
 
 
+def test_pictures_of_nan_are_refused_by_place():
+    model = core()
+    pictures = np.zeros((3, 32, 32, 3), "float32")
+    pictures[1, 4, 5, 0] = np.nan
+    for function in (model.encode_image, model.vision_encoder.features):
+        with pytest.raises(ValueError, match="images: picture 1 of 3 holds NaN"):
+            function(pictures)
+
+
 @pytest.mark.parametrize("step", ["predict", "fit", "whole model", "functional"])
 def test_whole_numbers_are_refused_where_values_are_not_known(step):
     model = core()
