@@ -187,7 +187,10 @@ class TrainingRun:
                 f"{newest.name}. Resume it (--resume), or give another directory."
             )
         arrays, state = self.checkpoints.load()
-        changed = differences(state["configuration"], self.configuration)
+        theirs = state["configuration"]
+        if self.complete is not None:
+            theirs = self.complete(theirs, self.configuration)
+        changed = differences(theirs, self.configuration)
         length = [key for key in changed if key.split(".")[-1] == "stages"]
         if changed != length or (changed and not extend):
             longer = " To make the run longer, extend it (--extend)." * bool(length)
