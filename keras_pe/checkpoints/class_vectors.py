@@ -68,6 +68,7 @@ def read_class_vectors(
 
     Raises:
         CheckpointError: if the file is damaged.
+        ValueError: if the metadata names what are no classes.
     """
     from safetensors import safe_open
 
@@ -88,11 +89,12 @@ def read_class_vectors(
 
 
 def _classes(metadata: Mapping[str, Any]) -> tuple[list[str], list[str]] | None:
-    known = metadata.get("zero_shot")
-    if not isinstance(known, Mapping):
+    from keras_pe.evaluation.known_classes import known_classes
+
+    known = known_classes(metadata)
+    if known is None or not metadata["zero_shot"].get("templates"):
         return None
-    names, templates = known.get("class_names"), known.get("templates")
-    return (list(names), list(templates)) if names and templates else None
+    return known[0], list(known[1])
 
 
 def _key(sums: Mapping[str, str], known: tuple[list[str], list[str]]) -> str:

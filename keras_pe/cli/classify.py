@@ -123,17 +123,18 @@ def make_classifier(
     Raises:
         ValueError: if neither names any classes.
     """
+    from keras_pe.evaluation.known_classes import known_classes
     from keras_pe.evaluation.zero_shot import ZeroShotClassifier
 
-    known = loaded.metadata.get("zero_shot", {})
+    known = known_classes(loaded.metadata, preset)
     matrix = None
     if names is None:
-        if "class_names" not in known:
+        if known is None:
             raise ValueError(
                 f"{preset} has no classes of its own: name some with --classes or "
                 f"--classes-file."
             )
-        names = known["class_names"]
+        names = known[0]
         loaded.tokenizer.on_truncation = "ignore"  # a few long names, known classes
         if templates is None:
             matrix = loaded.class_matrix
@@ -141,7 +142,7 @@ def make_classifier(
         loaded.model,
         loaded.tokenizer,
         names,
-        templates or known.get("templates"),
+        templates or (None if known is None else known[1]),
         loaded.image_converter,
         batch_size,
         class_matrix=matrix,

@@ -80,6 +80,7 @@ def look(loaded: Loaded, paths: Sequence[Path]) -> Findings:
     from PIL import Image
 
     from keras_pe.cli.demo_picture import Findings
+    from keras_pe.evaluation.known_classes import known_classes
     from keras_pe.evaluation.zero_shot import (
         ZeroShotClassifier,
         class_vectors,
@@ -88,8 +89,10 @@ def look(loaded: Loaded, paths: Sequence[Path]) -> Findings:
     from keras_pe.models.compiled import called_once
     from keras_pe.visualization.patch_embeddings import contributions
 
-    known = loaded.metadata["zero_shot"]
-    names, templates = known["class_names"], known["templates"]
+    known = known_classes(loaded.metadata, BUNDLED_PRESET)
+    if known is None:
+        raise ValueError(f"{BUNDLED_PRESET} names no classes: install keras-pe again.")
+    names, templates = known
     loaded.tokenizer.on_truncation = "ignore"  # a few long names of known classes
     matrix = loaded.class_matrix
     if matrix is None:  # a preset of one's own, in the place of the bundled one
@@ -146,8 +149,8 @@ def print_findings(found: Findings) -> None:
     for label, few, many in zip(
         found.labels, found.among_few, found.among_all, strict=True
     ):
-        cells = [_cell(prediction, label) for prediction in (*few, *many)]
-        table.add_row(label, *cells)
+        answers = [_answer(few[0], label), _answer(many[0], label)]
+        table.add_row(label, *answers, *(_named(other, label) for other in many[1:]))
     console.print(table)
     for query, scores in zip(found.queries, found.matches, strict=True):
         best = [found.labels[row] for row in (-scores).argsort()[:TOP_K]]
@@ -156,12 +159,21 @@ def print_findings(found: Findings) -> None:
         )
     console.print(
         f"{found.num_right(found.among_few)} of {count} right among {count} names, "
-        f"{found.num_right(found.among_all)} among {found.num_names:,}."
+        f"{found.num_right(found.among_all)} among {found.num_names:,} (+ right, x "
+        "wrong)."
     )
 
 
-def _cell(prediction: Prediction, label: str) -> str:
-    text = f"{prediction.name} ({prediction.probability:.0%})"
+def _answer(prediction: Prediction, label: str) -> str:
+    """Marks an answer with a sign: colours are lost in a pipe or a file."""
+    sign = "+" if prediction.name == label else "[red]x[/red]"
+    return f"{sign} {_named(prediction, label)}"
+
+
+def _named(prediction: Prediction, label: str) -> str:
+    from rich.markup import escape
+
+    text = escape(printable(f"{prediction.name} ({prediction.probability:.0%})"))
     return f"[green]{text}[/green]" if prediction.name == label else text
 
 

@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints a table; returns the exit code."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from keras_pe.checkpoints import inspect_checkpoint
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         print_json({**dataclasses.asdict(info), "path": str(info.path)}, indent=2)
         return 0
     table = Table(
-        title=printable(info.path.name), show_header=False, title_justify="left"
+        title=escape(printable(info.path.name)), show_header=False, title_justify="left"
     )
     kind = "dual encoder" if info.kind == "core" else "vision tower"
     table.add_row("written by", f"{info.family} ({kind})")

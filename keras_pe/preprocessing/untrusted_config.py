@@ -6,6 +6,7 @@ preset comes from somebody else: it may ask for less than the defaults, never fo
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -22,8 +23,12 @@ _LIMITS = {
     "max_side": DEFAULT_MAX_SIDE,
     "max_frames": DEFAULT_MAX_FRAMES,
 }
-# A batch of eight videos of this side takes 5 GB; published models have 224 to 512.
+# A picture of this side takes 0.2 GB; published models have 224 to 512.
 _LARGEST_IMAGE_SIZE = 4096
+# Published protocols take 8 to 32 frames. All frames of a video together may take as
+# much as eight pictures of the largest size.
+_MOST_FRAMES = 256
+_MOST_PIXELS = 8 * _LARGEST_IMAGE_SIZE**2
 
 
 def narrowed(config: Mapping[str, Any], where: str = "the preset") -> dict[str, Any]:
@@ -41,7 +46,8 @@ def narrowed(config: Mapping[str, Any], where: str = "the preset") -> dict[str, 
         A configuration for `from_config`.
 
     Raises:
-        ValueError: if no format is left, or the image size is absurd.
+        ValueError: if no format is left, or the image size or number of frames is
+            absurd.
 
     Example:
         >>> narrowed({"image_size": 64, "max_pixels": 1000, "on_error": "skip"})
@@ -71,7 +77,7 @@ def narrowed(config: Mapping[str, Any], where: str = "the preset") -> dict[str, 
                 f"{', '.join(DEFAULT_FORMATS)}. Build the converter yourself if you "
                 "trust these decoders."
             )
-    _check_image_size(kept.get("image_size", 1), where)
+    _check_size(kept.get("image_size", 1), kept.get("num_frames", 1), where)
     if refused:
         warnings.warn(
             f"{where} asks for {', '.join(refused)}, which a file does not decide: "
@@ -82,11 +88,21 @@ def narrowed(config: Mapping[str, Any], where: str = "the preset") -> dict[str, 
     return kept
 
 
-def _check_image_size(size: Any, where: str) -> None:
-    sides = size if isinstance(size, list | tuple) else [size]
-    largest = max((x for x in sides if isinstance(x, int | float)), default=0)
-    if largest > _LARGEST_IMAGE_SIZE:
+def _check_size(size: Any, num_frames: Any, where: str) -> None:
+    """Refuses what no memory holds; what is no number is left to the converter."""
+    sides = size if isinstance(size, list | tuple) else [size, size]
+    known = [side for side in sides if isinstance(side, int | float)]
+    if not max(known, default=0) <= _LARGEST_IMAGE_SIZE:
         raise ValueError(
             f"{where} has image_size={size!r}; expected at most {_LARGEST_IMAGE_SIZE} "
             "from a file."
+        )
+    if not isinstance(num_frames, int | float):
+        return
+    pixels = num_frames * math.prod(known)
+    if not num_frames <= _MOST_FRAMES or not pixels <= _MOST_PIXELS:
+        raise ValueError(
+            f"{where} has num_frames={num_frames!r} of image_size={size!r}; expected "
+            f"at most {_MOST_FRAMES} frames and {_MOST_PIXELS:,} pixels together from "
+            "a file. Make the PEVideoConverter yourself if you trust it."
         )

@@ -18,12 +18,13 @@ from PIL import Image
 
 from keras_pe.preprocessing import image_file
 from keras_pe.preprocessing.animation_file import AnimationFrames
+from keras_pe.preprocessing.container_rules import check_container
+from keras_pe.preprocessing.decoder_reports import DamageReported, errors_raised
 from keras_pe.preprocessing.image_file import PictureError
 from keras_pe.preprocessing.picture_files import list_files
 from keras_pe.preprocessing.picture_inputs import file_content, is_file, to_array
 from keras_pe.preprocessing.video_error import (
     CONTAINERS,
-    DAMAGED,
     NO_FRAMES,
     UNKNOWN_CODEC,
     VideoError,
@@ -35,6 +36,12 @@ from keras_pe.preprocessing.video_frame import frame_picture
 
 # Decoders that read the alpha channel of WebM, by those that don't.
 _ALPHA_CODECS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+# Checksums are compared, what a codec's rules forbid and what ends too early is an
+# error. FFmpeg has more such flags; they refuse what DivX and Xvid wrote.
+_STRICT = "crccheck+bitstream+buffer+explode"
+# What FFmpeg calls the readers of `CONTAINERS`.
+_MOV, _TS = "mov,mp4,m4a,3gp,3g2,mj2", "mpegts"
+_DEMUXERS = (_MOV, "matroska,webm", "avi", _TS, "mpeg", "flv", "ogg", "asf")
 # How the files begin that Pillow reads, animated or not.
 _PICTURE = re.compile(rb"GIF8|\x89PNG|\xff\xd8|RIFF....WEBP", re.DOTALL)
 
@@ -145,19 +152,37 @@ class VideoFileFrames:
         times: list[int | None] = []  # when each frame is shown
         self.alpha_codec: str | None = None
         keys: set[int] = set()  # ... and where decoding can begin
+        held = 0
+        self._check_container()
         with self._opened() as (container, stream):
-            for packet in container.demux(stream):
+            kind = container.format.name
+            for packet in self._packets(container, stream):
+                held += packet.dts is not None or bool(packet.size)
+                if packet.is_corrupt:
+                    raise DamageReported("a packet is marked as corrupt")
                 if not packet.size or packet.is_discard or _unseen(packet, stream):
                     continue
                 times.append(packet.pts)
                 check_count(len(times), name, max_frames)
                 if packet.is_keyframe and packet.pts is not None:
                     keys.add(packet.pts)
+            # AVI has a count too, but two of six sound files count frames that nobody
+            # recorded.
+            if held < stream.frames and kind == _MOV:
+                raise DamageReported(f"{held:,} of {stream.frames:,} frames are there")
         self.count = len(times)
         known = [time for time in times if time is not None]
-        unique = len(set(known)) == len(times)
+        # Program streams have few times: after a seek, frames get those of others.
+        unique = len(set(known)) == len(times) and kind != "mpeg"
         self.times = sorted(known) if unique else []  # empty: no seeking
         self.keys = sorted(keys)
+
+    def _check_container(self) -> None:
+        with image_file._stream(self.source, self.name) as file:
+            try:
+                check_container(file)
+            except ValueError as error:
+                raise damaged(self.name, error) from error
 
     def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
         done = -1
@@ -170,7 +195,7 @@ class VideoFileFrames:
 
     def _seeking(self, numbers: Sequence[int]) -> Iterator[tuple[int, Image.Image]]:
         """Decodes from the key frame before each number; stops at any surprise."""
-        failed = _pyav().error.FFmpegError
+        surprises = _pyav().error.FFmpegError, DamageReported
         with self._opened() as (container, stream):
             reached: int | None = None
             decoder: Iterator[Any] = iter(())
@@ -185,14 +210,34 @@ class VideoFileFrames:
                 try:
                     if reached is None or key > reached:
                         container.seek(key, stream=stream)
-                        decoder = self._decoded(container, stream)
-                    frame = next((x for x in decoder if _shown(x) >= time), None)
-                except failed:
+                        decoder = self._expected(self._decoded(container, stream), key)
+                    frame = next((x for x in decoder if x.pts == time), None)
+                except surprises:
                     return
-                if frame is None or frame.pts != time or frame.is_corrupt:
+                if frame is None:
                     return
                 reached = time
                 yield number, self._picture(frame)
+
+    def _expected(self, frames: Iterator[Any], key: int) -> Iterator[Any]:
+        """Yields the frames from a key frame on, as long as each is the next in time.
+
+        Each is held back until its successor is seen: a frame whose time is wrong
+        would be taken for another.
+        """
+        number, held = bisect.bisect_left(self.times, key), None
+        for frame in frames:
+            if held is None and (frame.pts is None or frame.pts < key):
+                continue  # it depends on the group before, and is shown before
+            if number >= len(self.times) or frame.pts != self.times[number]:
+                raise DamageReported("frames are out of order")
+            if held is not None:
+                yield held
+            number, held = number + 1, frame
+        if number != len(self.times):
+            raise DamageReported("frames are missing")
+        if held is not None:
+            yield held
 
     def _in_order(self, numbers: Sequence[int]) -> Iterator[tuple[int, Image.Image]]:
         """Decodes from the beginning; corrects `count` if the file ends early."""
@@ -208,24 +253,40 @@ class VideoFileFrames:
 
     def _picture(self, frame: Any) -> Image.Image:
         check_pixels(frame.width, frame.height, self.name, *self.limits)
-        if frame.is_corrupt:
-            raise VideoError(
-                self.name,
-                DAMAGED,
-                "The decoder made up parts of a frame: its data are damaged or "
-                "missing. Copy it again, or re-encode it.",
-            )
         return frame_picture(frame)
 
+    def _packets(self, container: Any, stream: Any) -> Iterator[Any]:
+        """Yields packets from where the container stands."""
+        packets, begun = container.demux(stream), False
+        while True:
+            with errors_raised(_pyav(), _DEMUXERS):
+                packet = next(packets, None)
+            if packet is None:
+                return
+            # Broadcasts are recorded from any moment on: what comes before the first
+            # key frame cannot be decoded.
+            begun = begun or packet.is_keyframe or not packet.size
+            if begun or container.format.name != _TS:
+                yield packet
+
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
-        """Yields frames in the order of showing, from where the container stands."""
-        if self.alpha_codec is None:
-            yield from container.decode(stream)
-            return
-        # FFmpeg's own decoders of WebM leave the alpha channel out.
-        decoder = _pyav().CodecContext.create(self.alpha_codec, "r")
-        for packet in container.demux(stream):
-            yield from decoder.decode(packet)
+        """Yields frames in the order of showing, from where the container stands.
+
+        A frame that is damaged spoils those after it, so it need not be one that is
+        asked for to end this.
+        """
+        decoder = stream.codec_context
+        if self.alpha_codec is not None:
+            # FFmpeg's own decoders of WebM leave the alpha channel out.
+            decoder = _pyav().CodecContext.create(self.alpha_codec, "r")
+            decoder.thread_count = 1
+        for packet in self._packets(container, stream):
+            with errors_raised(_pyav(), [decoder.name]):
+                frames = decoder.decode(packet)
+            for frame in frames:
+                if frame.is_corrupt:
+                    raise DamageReported("parts of a frame are made up")
+                yield frame
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
@@ -233,16 +294,19 @@ class VideoFileFrames:
         av = _pyav()
         with image_file._stream(self.source, self.name) as file:
             try:
-                # Titles in Latin-1 or worse are no reason to refuse frames.
-                with av.open(
-                    file,
-                    options={"format_whitelist": CONTAINERS},
-                    metadata_errors="replace",
-                ) as container:
+                options = {"format_whitelist": CONTAINERS, "err_detect": _STRICT}
+                with errors_raised(av, _DEMUXERS):
+                    # Titles in Latin-1 or worse are no reason to refuse frames.
+                    container = av.open(
+                        file, options=options, metadata_errors="replace"
+                    )
+                with container:
                     stream = self._stream(container)
                     codec = stream.codec_context
                     size = codec.width, codec.height
                     check_pixels(*size, self.name, *self.limits)
+                    codec.thread_count = 1  # see `errors_raised`
+                    codec.options = {"err_detect": _STRICT}
                     if stream.metadata.get("alpha_mode") == "1":
                         self.alpha_codec = _ALPHA_CODECS.get(codec.name)
                     yield container, stream
@@ -267,11 +331,6 @@ class VideoFileFrames:
                 "This FFmpeg has no decoder for it: re-encode it, as H.264 or AV1.",
             )
         return stream
-
-
-def _shown(frame: Any) -> float:
-    """Returns when a frame is shown; one that does not say comes before all others."""
-    return float("-inf") if frame.pts is None else frame.pts
 
 
 def _unseen(packet: Any, stream: Any) -> bool:

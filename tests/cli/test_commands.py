@@ -40,6 +40,16 @@ def test_demo_writes_a_table_and_a_picture(capsys, tmp_path):
     code, out, err = run(capsys, "demo", "--output", output)
     assert code == 0
     assert "7 of 8 right among 8 names" in out
+    # Answers are marked by signs too: a pipe has no colours.
+    assert "\x1b[" not in out
+    rows = [line.split("│")[1:-1] for line in out.splitlines() if "│" in line]
+    assert len(rows) == 8
+    for label, *answers in rows:
+        for answer in answers[:2]:
+            sign, name = answer.split("(")[0].split(maxsplit=1)
+            assert (sign == "+") == (name.strip() == label.strip())
+            assert sign in "+x"
+    assert sum(row[1].split()[0] == "+" for row in rows) == 7
     assert [line.split()[0] for line in err.splitlines()] == [
         "1/4",
         "2/4",

@@ -29,15 +29,17 @@ def encode(
     pixels="yuv420p",
     times=None,
     metadata=None,
+    rate=10,
+    muxing=None,
     **options,
 ):
-    """The bytes of a video of frames (height, width, 3 or 4); times in tenths."""
+    """The bytes of a video of frames (height, width, 3 or 4); times in 1 / rate s."""
     import av
 
     stream = io.BytesIO()
-    with av.open(stream, "w", format=container) as output:
+    with av.open(stream, "w", format=container, options=muxing or {}) as output:
         output.metadata.update(metadata or {})
-        video = output.add_stream(codec, rate=10, options=options)
+        video = output.add_stream(codec, rate=rate, options=options)
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt = pixels
         for number, frame in enumerate(frames):

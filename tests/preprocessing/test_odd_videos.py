@@ -151,7 +151,8 @@ def test_a_title_in_latin_1_is_no_fault(container):
 
 
 def with_unknown_codec(container):
-    content = encode(greys(4), container, "mpeg4")
+    options = {"write_crc32": "0"} if container == "matroska" else {}
+    content = encode(greys(4), container, "mpeg4", muxing=options)
     known = {"avi": b"FMP4", "matroska": b"V_MPEG4/ISO/ASP"}[container]
     return content.replace(known, b"ZZZ9" if container == "avi" else b"V_FUTURE/CODEC1")
 

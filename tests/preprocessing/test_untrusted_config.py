@@ -130,3 +130,27 @@ def test_an_absurd_preset_is_a_checkpoint_error(preset):
     for name, value in (("formats", ["EPS"]), ("image_size", 10**9)):
         with pytest.raises(CheckpointError, match=name):
             PEImageConverter.from_preset(preset(**{"formats": ["PNG"], name: value}))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"num_frames": 257},
+        {"num_frames": 10**12},
+        {"num_frames": float("inf")},
+        {"num_frames": float("nan")},
+        {"num_frames": 32, "image_size": 4096},
+        {"num_frames": 200, "image_size": [1024, 2048]},
+        {"image_size": float("nan")},
+    ],
+)
+def test_videos_that_no_memory_holds_are_refused(config):
+    with pytest.raises(ValueError, match="expected at most"):
+        narrowed(config)
+
+
+def test_frames_of_published_protocols_are_taken():
+    for config in ({"num_frames": 32, "image_size": 512}, {"num_frames": 256}):
+        assert quietly_narrowed(**config) == config
+    with pytest.raises(ValueError, match="num_frames='8'"):
+        PEVideoConverter(**quietly_narrowed(num_frames="8"))
