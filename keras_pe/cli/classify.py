@@ -65,12 +65,17 @@ def named_classes(options: argparse.Namespace) -> list[str] | None:
     """Returns the classes that the options name, or None.
 
     Raises:
-        ValueError: if there are none, or one alone.
+        ValueError: if there are none, or one alone, or the file is no UTF-8 text.
     """
     if options.classes:
         names = list(options.classes)
     elif options.classes_file:
-        lines = options.classes_file.read_text(encoding="utf-8").splitlines()
+        try:
+            lines = options.classes_file.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{options.classes_file} is no UTF-8 text ({error}). Save it as UTF-8."
+            ) from error
         names = [line.strip() for line in lines if line.strip()]
         if not names:
             raise ValueError(f"{options.classes_file} holds no class names.")

@@ -45,5 +45,8 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
     """Returns the lines of a text file that are not empty."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text ({error}). Save it so.") from error
     return [line.strip() for line in lines if line.strip()]
