@@ -4,10 +4,10 @@ Run:      python benchmarks/import_time.py
 Expect:   a line a backend and results/import_time.json; about three minutes.
 
 The package is lazy: `import keras_pe` loads neither Keras nor NumPy. What a user pays
-comes with the first class, so `import keras` is compared with the bare import, with that
-of all classes of the package's front page, and with an interpreter that imports nothing.
-Fresh processes, taking turns; CPU seconds of the process (user and system, to 10 ms),
-which other load on the machine hardly touches; the least of the turns and the median.
+comes with the first class, so `import keras` is compared with the bare import, that of
+all classes of the package's front page, and an interpreter that imports nothing. Fresh
+processes, taking turns; CPU seconds of the process (user and system, to 10 ms), which
+other load on the machine hardly touches; the least of the turns and the median.
 """
 
 import datetime
