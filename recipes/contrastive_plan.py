@@ -70,7 +70,7 @@ def print_plan(
     plan = make_plan(config, devices)
     print(f"{name}\n\n{plan}\n")
     times = ", ".join(
-        f"{plan.device_days(peak, UTILIZATION):,.4g} {device}"
+        f"{_rounded(plan.device_days(peak, UTILIZATION))} {device}"
         for device, peak in PEAK_FLOPS.items()
     )
     print(f"device days at {UTILIZATION:.0%} of the peak: {times}", flush=True)
@@ -171,6 +171,11 @@ def compile_here(config: Config, devices: int) -> None:
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"the compiler itself took {peak / 1e9:.1f} GB")
+
+
+def _rounded(days: float) -> str:
+    """Returns days in whole ones where there are many: 13,470, not 1.347e+04."""
+    return f"{days:,.0f}" if days >= 1000 else f"{days:.4g}"
 
 
 def main() -> None:
