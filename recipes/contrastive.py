@@ -223,8 +223,8 @@ def main() -> None:
         if options.list_settings:
             print_settings(config)
             return
-        check_config(config)
         if options.plan:
+            check_config(config)
             from recipes.contrastive_plan import print_plan
 
             print_plan(options.config, config, options.devices)

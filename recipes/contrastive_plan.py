@@ -20,7 +20,7 @@ import keras
 from keras_pe.training.contrastive import ContrastiveTrainer
 from keras_pe.training.plan import TrainingPlan, plan_training
 from keras_pe.training.unallocated import without_allocation
-from recipes.contrastive import build_model, build_trainer
+from recipes.contrastive import build_model, build_trainer, freeze
 from recipes.contrastive_configs import Config, read_config
 
 # Operations a second in bfloat16, dense, as their makers publish them.
@@ -49,6 +49,7 @@ def make_plan(
         mask_every=config.mask_every if config.mask_weight else None,
         keep_patches=config.keep_patches,
         fused_attention=fused_attention,
+        frozen=config.freeze,
     )
 
 
@@ -132,6 +133,7 @@ def unallocated_trainer(config: Config) -> ContrastiveTrainer:
     """Returns a compiled trainer whose model has no values."""
     with without_allocation():
         model = build_model(config)
+    freeze(model, config.freeze)
     return build_trainer(config, model)
 
 

@@ -4,10 +4,13 @@ import argparse
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
+from keras_pe.data.shard_files import expand_paths
 from keras_pe.training.resolution import ResolutionStage, extended, rescaled
 from recipes.architecture import with_architecture
 from recipes.config_checks import check_config, check_towers
@@ -237,11 +240,66 @@ def stages_of_run(output: Path) -> list[ResolutionStage]:
 # === Start ===
 @contextlib.contextmanager
 def said_plainly() -> Iterator[None]:
-    """Ends the program with an error's message alone, where the user can mend it."""
+    """Ends the program with an error's message alone, where the user can mend it.
+
+    Raises:
+        SystemExit: with the code 2, which a wrong command line has.
+    """
     try:
         yield
-    except (ValueError, FileNotFoundError) as error:
-        raise SystemExit(f"error: {error}") from error
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def check_all(*checks: Callable[[], Any]) -> None:
+    """Makes all checks, so that one mistake does not hide another.
+
+    Raises:
+        ValueError: with what each of them said, a line each.
+    """
+    found = []
+    for check in checks:
+        try:
+            check()
+        except (ValueError, OSError) as error:
+            found.append(str(error))
+    if found:
+        raise ValueError("\nerror: ".join(found))
+
+
+def check_paths(options: argparse.Namespace, dataset: str) -> None:
+    """Refuses data that are not there and an output that holds another run.
+
+    Args:
+        options: the parsed command line.
+        dataset: "emoji" or "shards".
+
+    Raises:
+        ValueError: if data or output are not given, or a run would be overwritten.
+        FileNotFoundError: naming the path.
+    """
+    if options.data is None or options.output is None:
+        raise ValueError("Training needs --data and --output.")
+    if dataset == "emoji" and not any(Path(options.data).glob("train-*.tar")):
+        raise FileNotFoundError(
+            f"--data {options.data}: no emoji data (train-*.tar) are there. Make them "
+            f"with python -m recipes.emoji_data.prepare --output {options.data}."
+        )
+    if dataset == "shards":
+        for flag in ("data", "validation-data"):
+            given = getattr(options, flag.replace("-", "_"))
+            paths = [] if given is None else expand_paths(given)
+            missing = [p for p in paths if "://" not in p and not isfile(p)]
+            if missing:
+                raise FileNotFoundError(f"--{flag} {given}: there is no {missing[0]}.")
+    if options.output.exists() and not options.output.is_dir():
+        raise ValueError(f"--output {options.output}: this is a file, not a folder.")
+    if not options.resume and any((options.output / "checkpoints").glob("step_*")):
+        raise ValueError(
+            f"--output {options.output} already holds a run. Resume it (--resume), or "
+            f"give another folder."
+        )
 
 
 def print_settings(config: Any) -> None:
@@ -261,15 +319,14 @@ def start_run(options: argparse.Namespace, config: Config) -> dict[str, Any]:
         Arguments of a recipe's `train`, by name.
 
     Raises:
-        SystemExit: if data or output are not given.
-        ValueError: if the configuration can't run.
+        ValueError: if data, output or configuration can't be, with all that is wrong.
         DataValidationError: if the shards did not pass their validation.
     """
-    if options.data is None or options.output is None:
-        raise SystemExit("Training needs --data and --output.")
     start_devices(options)
-    check_config(config)
-    check_towers(config)
+    check_all(
+        lambda: check_paths(options, config.dataset),
+        lambda: (check_config(config), check_towers(config)),
+    )
     if config.dataset == "shards":
         allowed = options.allow_anomalies
         # Without names: all of them.

@@ -12,6 +12,7 @@ from keras_pe.losses.sigmoid import (
     sigmoid_contrastive_loss,
 )
 from keras_pe.models.core import MAX_LOGIT_SCALE, PECore, l2_normalize
+from keras_pe.training.checked_model import CheckedModel
 from keras_pe.training.chunked import (
     add_drop_path,
     map_chunks,
@@ -24,24 +25,21 @@ from keras_pe.training.distribution import (
     num_replicas,
     replica_loss_scale,
 )
-from keras_pe.training.known_ids import check_ids, with_checked_ids
 from keras_pe.training.latest import Latest
 from keras_pe.training.mask_regularisation import mask_loss, used_patches
 from keras_pe.training.pair_batches import (
     caption_ids,
-    check_arrays,
     check_names,
     check_negatives,
     check_options,
     check_unlabelled,
-    refuse_weights,
 )
 
 INITIAL_SIGMOID_BIAS = -10.0  # Zhai et al. 2023: most pairs of a batch do not match
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class ContrastiveTrainer(keras.Model):
+class ContrastiveTrainer(CheckedModel):
     """Trains a `PECore` on picture-caption pairs.
 
     Batches are dictionaries: `images` `(batch, height, width, 3)` in [-1, 1] and
@@ -77,9 +75,9 @@ class ContrastiveTrainer(keras.Model):
 
     Raises:
         ValueError: if an option makes no sense. By `fit`, if a batch has arrays that
-            nothing reads, labels, weights of samples, a single pair or token ids that
-            do not exist (seen in arrays, generators, `PyDataset` and `tf.data`), or
-            can't be cut into the chunks asked for.
+            nothing reads, labels, weights of samples, a single pair, more texts than
+            pictures or token ids that do not exist, or can't be cut into the chunks
+            asked for.
 
     Source: Perception Encoder, section 2.1 and table 18.
 
@@ -162,37 +160,6 @@ class ContrastiveTrainer(keras.Model):
 
     def build(self, inputs_shape: Any = None) -> None:
         """Does nothing: all weights are made when the trainer is."""
-
-    def fit(
-        self,
-        x: Any = None,
-        y: Any = None,
-        batch_size: Any = None,
-        *rest: Any,
-        **options: Any,
-    ) -> Any:
-        """Trains as `keras.Model.fit` does, after a look at arrays given whole."""
-        self._check_compiled()
-        refuse_weights(options)
-        split = options.get("validation_split") or 0.0
-        check_arrays(x, batch_size, split, self.loss_kind == "softmax")
-        x = with_checked_ids(x, self.vocabularies())
-        history = super().fit(x, y, batch_size, *rest, **options)
-        # An average of the weights is taken before they are clamped.
-        scale = self.model.logit_scale
-        scale.assign(scale.constraint(scale))
-        return history
-
-    def train_on_batch(self, x: Any, *rest: Any, **options: Any) -> Any:
-        """Takes one step as `keras.Model.train_on_batch` does, after a look at ids."""
-        refuse_weights(options)
-        check_ids(x, self.vocabularies())
-        return super().train_on_batch(x, *rest, **options)
-
-    def evaluate(self, x: Any = None, *rest: Any, **options: Any) -> Any:
-        """Evaluates as `keras.Model.evaluate` does."""
-        refuse_weights(options)
-        return super().evaluate(x, *rest, **options)
 
     def vocabularies(self) -> dict[str, int]:
         """Returns for each array of token ids how many ids there are."""
@@ -312,13 +279,6 @@ class ContrastiveTrainer(keras.Model):
         for added in self.losses:  # by `add_loss`, or of a regulariser
             total = total + ops.sum(ops.cast(added, total.dtype))
         return total * replica_loss_scale()
-
-    def _check_compiled(self) -> None:
-        if self._compile_loss is not None or self._compile_metrics is not None:
-            raise ValueError(
-                f"{self.name} has a loss and metrics of its own; those given to "
-                f"compile would not be used. Compile with an optimizer alone."
-            )
 
     def _check_step(
         self, y: Any, y_pred: Any, sample_weight: Any, training: bool

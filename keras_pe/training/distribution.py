@@ -87,6 +87,15 @@ def host_position() -> tuple[int, int]:
     return 0, 1
 
 
+def scope_of(trainer: keras.Model) -> Any:
+    """Returns the scope of the TensorFlow strategy that a model was built under.
+
+    Elsewhere it is a context that does nothing.
+    """
+    strategy = getattr(trainer, "distribute_strategy", None)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
 # === In the loss ===
 def cross_replica_gather() -> Gather | None:
     """Returns the function that fetches the rows of all replicas, if there are many.

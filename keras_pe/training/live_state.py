@@ -1,5 +1,8 @@
 """Reads a model's variables while it trains, on any backend."""
 
+import contextlib
+from collections.abc import Iterator
+
 import keras
 
 
@@ -12,6 +15,29 @@ def sync_state(trainer: keras.Model) -> None:
     sync = getattr(trainer, "jax_state_sync", None)
     if sync is not None and getattr(trainer, "_jax_state", None) is not None:
         sync()
+
+
+@contextlib.contextmanager
+def values_kept(model: keras.Model) -> Iterator[None]:
+    """Gives a model its values back if what is done inside fails.
+
+    On JAX, Keras takes them out of the variables before it asks for the first batch: an
+    error of the data would leave a model without weights.
+    """
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    variables = [*model.variables, *model.metrics_variables]
+    if getattr(model, "optimizer", None) is not None:
+        variables += model.optimizer.variables
+    before = [(variable, variable._value) for variable in variables]
+    try:
+        yield
+    except BaseException:
+        for variable, value in before:
+            if variable._value is None and not value.is_deleted():
+                variable._value = value
+        raise
 
 
 def optimizer_number(trainer: keras.Model, name: str) -> float | None:

@@ -10,6 +10,10 @@ from keras import ops, tree
 
 from keras_pe.training.distribution import num_replicas
 
+ONE_PAIR = (
+    "A batch of 1 pair has no negatives: its contrastive loss is 0 whatever the model "
+    "does. Take a larger batch, and leave out a last batch of 1 (drop_remainder=True)."
+)
 KERAS_BATCH_SIZE = 32  # what `fit` takes for arrays where no batch size is given
 
 
@@ -35,13 +39,53 @@ def check_options(
         raise ValueError(f"mask_weight must be 0 or more, got {mask_weight}.")
 
 
+def as_arrays(inputs: Any) -> Mapping[str, Any]:
+    """Returns the inputs of a batch if they are arrays by name.
+
+    Raises:
+        ValueError: saying how pictures and texts are given.
+    """
+    if isinstance(inputs, Mapping):
+        return inputs
+    got = type(inputs).__name__
+    if getattr(inputs, "shape", None) is not None:
+        got = f"an array {tuple(inputs.shape)}"
+    elif isinstance(inputs, list | tuple):
+        got = f"a {got} of {len(inputs)}"
+    raise ValueError(
+        f"A batch is a dictionary of arrays, got {got}. Give "
+        f'{{"images": pictures, "token_ids": ids}}, and no (pictures, ids): Keras '
+        f"would take the second for labels. No other ids are needed: row i of the "
+        f"pictures belongs to row i of the texts."
+    )
+
+
+def check_rows(inputs: Mapping[str, Any]) -> None:
+    """Refuses as many texts as there are no pictures, where both numbers are known.
+
+    Raises:
+        ValueError: naming both.
+    """
+    rows = {}
+    for name in ("images", "token_ids", "teacher_token_ids", "kept_patches"):
+        shape = getattr(inputs.get(name), "shape", None)
+        if shape is not None and len(shape) and shape[0] is not None:
+            rows[name] = int(shape[0])
+    if len(set(rows.values())) > 1:
+        said = ", ".join(f"{count} of {name}" for name, count in rows.items())
+        raise ValueError(
+            f"Row i of the pictures belongs to row i of the texts, got rows: {said}. "
+            f"Give as many of each."
+        )
+
+
 def check_names(inputs: Mapping[str, Any], known: Collection[str]) -> None:
     """Refuses a batch with an array that nothing reads, or without one that is needed.
 
     Raises:
         ValueError: naming the array, and the known name nearest to it.
     """
-    for name in inputs:
+    for name in as_arrays(inputs):
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f" Did you mean {near[0]}?" if near else " Leave it out."
@@ -54,6 +98,7 @@ def check_names(inputs: Mapping[str, Any], known: Collection[str]) -> None:
             raise ValueError(
                 f"A batch needs images and token_ids, got {sorted(inputs)}."
             )
+    check_rows(inputs)
 
 
 def check_unlabelled(y: Any, sample_weight: Any) -> None:
@@ -76,16 +121,19 @@ def check_unlabelled(y: Any, sample_weight: Any) -> None:
 
 
 def refuse_weights(options: Mapping[str, Any]) -> None:
-    """Refuses weights given to `fit` by name: without labels Keras would drop them.
+    """Refuses weights given to `fit`: without labels Keras would drop them.
 
     Args:
-        options: what `fit`, `evaluate` or `train_on_batch` was given by name.
+        options: what `fit`, `evaluate` or `train_on_batch` was given, by name.
 
     Raises:
         ValueError: as `check_unlabelled`.
     """
     for name in ("sample_weight", "class_weight"):
         check_unlabelled(None, options.get(name))
+    validation = options.get("validation_data")
+    if isinstance(validation, list | tuple) and len(validation) == 3:
+        check_unlabelled(None, validation[2])
 
 
 def check_negatives(rows: int | None) -> None:
@@ -98,11 +146,7 @@ def check_negatives(rows: int | None) -> None:
         ValueError: if the whole batch is one pair.
     """
     if rows is not None and rows * num_replicas() == 1:
-        raise ValueError(
-            "A batch of 1 pair has no negatives: its contrastive loss is 0 whatever "
-            "the model does. Take a larger batch, and leave out a last batch of 1 "
-            "(drop_remainder=True)."
-        )
+        raise ValueError(ONE_PAIR)
 
 
 def check_arrays(
@@ -117,13 +161,21 @@ def check_arrays(
         one_is_nothing: whether a batch of one pair has no loss.
 
     Raises:
-        ValueError: if a batch would be one pair.
+        ValueError: if a batch would be one pair, or the arrays differ in rows.
     """
     if not isinstance(x, Mapping):
         return
-    lengths = {len(part) for part in x.values() if getattr(part, "shape", None)}
+    check_rows(x)
+    by_name = {name: len(x[name]) for name in x if getattr(x[name], "shape", None)}
+    lengths = set(by_name.values())
     if "images" not in x or not lengths:
         return
+    if len(lengths) > 1:
+        raise ValueError(
+            f"Arrays are cut into batches together, so all need the same rows, got "
+            f"{by_name}. Where masks are fewer than pictures, give batches: a "
+            f"generator, a PyDataset or another dataset."
+        )
     rows = math.floor(max(lengths) * (1.0 - validation_split))
     size = min(batch_size or KERAS_BATCH_SIZE, rows)
     if size < 1:

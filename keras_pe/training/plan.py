@@ -36,7 +36,8 @@ class StagePlan:
         tokens: tokens of a picture.
         image_forward_flops: operations of one picture's forward pass.
         text_forward_flops: operations of one text's forward pass.
-        training_flops: operations of one pair in training, three forward passes.
+        training_flops: operations of one pair in training, three forward passes; of
+            a frozen tower one.
         executed_flops: with those that are made again to save memory.
         memory: an estimate for one device.
     """
@@ -60,6 +61,7 @@ class TrainingPlan:
         vision_parameters: of the vision tower.
         text_parameters: of the text tower.
         parameters: of the whole model, the logit scale included.
+        trained_parameters: those of them that are not frozen.
         batch_size: pairs of a step, over all devices.
         num_devices: devices of the run.
         precision: Keras dtype policy.
@@ -71,6 +73,7 @@ class TrainingPlan:
     vision_parameters: int
     text_parameters: int
     parameters: int
+    trained_parameters: int
     batch_size: int
     num_devices: int
     precision: str
@@ -92,7 +95,8 @@ class TrainingPlan:
     def training_flops(self) -> int:
         """Operations of the whole run, three forward passes a pair.
 
-        A multiply-add is two. See `forward_multiply_adds` for the paper's count.
+        A frozen tower makes one of them. A multiply-add is two. See
+        `forward_multiply_adds` for the paper's count.
         """
         return sum(stage.samples * stage.training_flops for stage in self.stages)
 
@@ -133,10 +137,13 @@ class TrainingPlan:
         how = "copied to each device"
         if self.pieces > 1:
             how = f"cut into {self.pieces:,} pieces"
+        frozen = ""
+        if self.trained_parameters < self.parameters:
+            frozen = f"; {self.trained_parameters / 1e6:,.2f} M of all are trained"
         return (
             f"{self.parameters / 1e6:,.2f} M parameters: vision tower "
             f"{self.vision_parameters / 1e6:,.2f} M, text tower "
-            f"{self.text_parameters / 1e6:,.2f} M\n"
+            f"{self.text_parameters / 1e6:,.2f} M{frozen}\n"
             f"{self.samples / 1e9:,.1f} B samples in {self.steps:,} steps of "
             f"{self.batch_size:,}, on {self.num_devices:,} devices "
             f"({self.batch_size // self.num_devices:,} rows each)\n"
@@ -237,6 +244,7 @@ def plan_training(
     keep_patches: float = 1.0,
     optimizer_slots: int = 2,
     fused_attention: bool = True,
+    frozen: Literal["none", "vision", "text"] = "none",
 ) -> TrainingPlan:
     """Counts what a contrastive run needs; allocates nothing, on any backend.
 
@@ -261,6 +269,8 @@ def plan_training(
             AdamW.
         fused_attention: whether attention keeps no probabilities. Flash attention on
             TPU and GPU does not; plain attention, as on a CPU, does.
+        frozen: tower whose weights stay as they are: it has no gradients, no moments
+            and no backward pass.
 
     Returns:
         `TrainingPlan`.
@@ -285,6 +295,8 @@ def plan_training(
         raise ValueError("Give text, the constructor arguments of PETextEncoder.")
     if sharding not in ("data", "parameters"):
         raise ValueError(f'sharding must be "data" or "parameters", got {sharding!r}.')
+    if frozen not in ("none", "vision", "text"):
+        raise ValueError(f'frozen must be "vision", "text" or "none", got {frozen!r}.')
     if num_devices < 1 or batch_size % num_devices:
         raise ValueError(
             f"The batch must divide over the devices, got a batch of {batch_size} and "
@@ -300,6 +312,8 @@ def plan_training(
             PEVisionEncoder(**{**vision, "dtype": precision}),
             PETextEncoder(**{**text, "dtype": precision}),
         )
+    if frozen != "none":
+        getattr(model, f"{frozen}_encoder").trainable = False
     pieces = 1 if sharding == "data" else pieces or num_devices
     if num_devices % pieces:
         raise ValueError(
@@ -307,6 +321,7 @@ def plan_training(
             f"{num_devices} devices."
         )
     groups = parameter_groups(model.weights, pieces)
+    trained = parameter_groups(model.trainable_weights, pieces)
     compute_bytes = BYTES[keras.dtype_policies.get(precision).compute_dtype]
     text_cost = text_flops(text)
     masked = 1.0 / mask_every if mask_every else 0.0
@@ -315,7 +330,10 @@ def plan_training(
         def kept(tower: Any, cost: TowerFlops, chunk: int | None, extra: float) -> int:
             whole = min(chunk or batch_size, batch_size) * (1.0 + extra)
             rows = math.ceil(whole / num_devices)
-            return tower_bytes(tower, cost, rows, remat, compute_bytes, fused_attention)
+            again = remat
+            if tower is {"vision": vision, "text": text}.get(frozen):
+                tower, again = {**tower, "num_layers": 1}, False  # one block at a time
+            return tower_bytes(tower, cost, rows, again, compute_bytes, fused_attention)
 
         towers = [
             (kept(vision, image_cost, image_chunk_size, masked), image_chunk_size),
@@ -325,12 +343,12 @@ def plan_training(
         one_chunk = max(
             (size for size, chunk in towers if chunk is not None), default=0
         )
-        weights = parameter_bytes(groups, pieces)
+        gradients = parameter_bytes(trained, pieces)
         rows = batch_size // num_devices
         return DeviceMemory(
-            parameters=weights,
-            gradients=weights,
-            optimizer=optimizer_slots * weights,
+            parameters=parameter_bytes(groups, pieces),
+            gradients=gradients,
+            optimizer=optimizer_slots * gradients,
             gathered=gathered_bytes(groups, compute_bytes),
             activations=whole + one_chunk,
             loss=loss_bytes(
@@ -344,10 +362,18 @@ def plan_training(
         # Masked copies go through patch embedding and blocks, not through the head.
         copies = masked * image_cost.blocks
         loss = loss_flops(batch_size, text["output_dim"])
-        forward = image_cost.forward + text_cost.forward + copies + loss
+        towers = {"vision": image_cost, "text": text_cost}
+        chunks = {"vision": image_chunk_size, "text": text_chunk_size}
+        trained_flops = 3 * (copies + loss) + sum(
+            cost.forward * (1 if name == frozen else 3) for name, cost in towers.items()
+        )
         executed = (
-            image_cost.training(remat, image_chunk_size is not None)
-            + text_cost.training(remat, text_chunk_size is not None)
+            sum(
+                cost.forward
+                if name == frozen
+                else cost.training(remat, chunks[name] is not None)
+                for name, cost in towers.items()
+            )
             + copies * (3 + remat + (image_chunk_size is not None))
             + loss * (3 + (loss_chunk_size is not None))
         )
@@ -358,7 +384,7 @@ def plan_training(
             tokens=image_cost.tokens,
             image_forward_flops=image_cost.forward,
             text_forward_flops=text_cost.forward,
-            training_flops=round(3 * forward),
+            training_flops=round(trained_flops),
             executed_flops=round(executed),
             memory=memory(stage.image_size, image_cost),
         )
@@ -372,6 +398,7 @@ def plan_training(
         vision_parameters=model.vision_encoder.count_params(),
         text_parameters=model.text_encoder.count_params(),
         parameters=model.count_params(),
+        trained_parameters=sum(math.prod(w.shape) for w in model.trainable_weights),
         batch_size=batch_size,
         num_devices=num_devices,
         precision=precision,

@@ -1,6 +1,5 @@
 """A run: stages of resolution, checkpoints, logs, and going on after a stop."""
 
-import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +12,7 @@ from keras_pe.files import write_atomically
 from keras_pe.training.distribution import (
     host_position,
     one_replica,
+    scope_of,
     static_batches,
 )
 from keras_pe.training.guards import StopOnNonFinite
@@ -176,7 +176,7 @@ class TrainingRun:
         """Restores what is to be restored; returns step and seconds done before."""
         # Else `fit` builds it with the first batch of a generator, which is then lost.
         if not self.trainer.optimizer.built:
-            with _scope_of(self.trainer):
+            with scope_of(self.trainer):
                 self.trainer.optimizer.build(self.trainer.trainable_variables)
         newest = self.checkpoints.latest()
         if newest is None:
@@ -249,12 +249,6 @@ def differences(
         elif a != b:
             found.append(prefix + key)
     return found
-
-
-def _scope_of(trainer: keras.Model) -> Any:
-    """Returns the scope of the TensorFlow strategy that a model was built under."""
-    strategy = getattr(trainer, "distribute_strategy", None)
-    return contextlib.nullcontext() if strategy is None else strategy.scope()
 
 
 class _Saver(keras.callbacks.Callback):

@@ -17,12 +17,13 @@ gather the rows of the others (`cross_replica_gather`).
 import contextlib
 import datetime
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 from keras import tree
 
+from keras_pe.training.constraints import constrain
 from keras_pe.training.distribution import host_position, one_replica
 
 # These write files or to the terminal and decide nothing, or restore what is then sent
@@ -151,7 +152,7 @@ def fit_distributed(
     with process_group() as (host_index, _):
         _check_device(trainer)
         steps = _steps_per_epoch(batches, steps_per_epoch)
-        source = _tensors(batches)
+        source = _tensors(batches, getattr(trainer, "look", None))
         callback_list = keras.callbacks.CallbackList(
             [
                 callback
@@ -196,6 +197,7 @@ def fit_distributed(
                 break
         if epochs > initial_epoch:
             trainer.optimizer.finalize_variable_values(trainer.trainable_weights)
+            constrain(trainer.trainable_weights)
         with one_replica():
             callback_list.on_train_end(logs)
         return trainer.history
@@ -263,13 +265,17 @@ def _steps_per_epoch(batches: Iterable[Any], steps_per_epoch: int | None) -> int
     return steps_per_epoch
 
 
-def _tensors(batches: Iterable[Any]) -> Iterator[Any]:
+def _tensors(
+    batches: Iterable[Any], look: Callable[[Any], Any] | None
+) -> Iterator[Any]:
     """Yields batches as tensors on this process's device, from the start again at the
-    end, all of the same rows in all processes."""
+    end, all of the same rows in all processes; `look` may refuse a batch before."""
     expected: tuple[int, ...] | None = None
     while True:
         count = 0
         for batch in batches:
+            if look is not None:
+                look(batch)
             rows = tuple(x.shape[0] for x in tree.flatten(batch) if x is not None)
             if expected is None:
                 expected = rows

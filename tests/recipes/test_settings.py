@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import pytest
 
@@ -188,14 +189,55 @@ def test_a_batch_of_one_is_refused_by_the_recipe(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_towers_are_refused_before_the_data(tmp_path, monkeypatch):
+def test_all_that_is_wrong_is_said_at_once(tmp_path, monkeypatch, capsys):
     wrong = with_settings(SMOKE, ["vision.num_heads=5"])
     with pytest.raises(ValueError, match="heads"):
         check_towers(wrong)
     line = "recipe --config smoke-shards --data nothing --set vision.num_heads=5"
-    monkeypatch.setattr("sys.argv", [*line.split(), "--output", str(tmp_path / "x")])
-    with pytest.raises(SystemExit, match=r"error: .*heads"):
+    assert_refused(line, tmp_path / "x", monkeypatch)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "error: --data nothing: there is no nothing."
+    assert lines[1].startswith("error: ")
+    assert "heads" in lines[1]
+
+
+def assert_refused(line, output, monkeypatch):
+    """The command line ends with the code 2 and leaves nothing."""
+    monkeypatch.setattr("sys.argv", [*line.split(), "--output", str(output)])
+    with pytest.raises(SystemExit) as caught:
         contrastive.main()
+    assert caught.value.code == 2
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--config smoke --data nowhere", r"--data nowhere: no emoji data"),
+        ("--config smoke-shards --data nowhere.tar", r"there is no nowhere.tar"),
+        ("--config smoke-shards --data x*y.tar", r"x\*y\.tar"),
+        ("--config smoke", "needs --data and --output"),
+        ("--config smoke --data nowhere --samples 64", r"nowhere(.|\n)*warmup_steps"),
+        ("--config smoke --data nowhere --batch-size many", "batch_size='many'"),
+    ],
+)
+def test_a_wrong_path_is_named(tmp_path, monkeypatch, capsys, line, message):
+    assert_refused(f"recipe {line}", tmp_path / "x", monkeypatch)
+    said = capsys.readouterr().err
+    assert re.search(message, said), said
+    assert said.startswith("error: ")
+
+
+def test_a_run_that_is_there_is_not_begun_again(tmp_path, monkeypatch, capsys):
+    (tmp_path / "run/checkpoints/step_000000001").mkdir(parents=True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/train-00000.tar").touch()
+    line = f"recipe --config smoke --data {tmp_path}/data --output {tmp_path}/run"
+    monkeypatch.setattr("sys.argv", line.split())
+    with pytest.raises(SystemExit) as caught:
+        contrastive.main()
+    assert caught.value.code == 2
+    assert "already holds a run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", [n for n in CONFIGS if n != "finetune"])

@@ -138,6 +138,39 @@ def test_gradients_of_all_copies_come_home(results):
     np.testing.assert_allclose(results["gather/gradients"], expected)
 
 
+@on_both
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["plain", "chunked"])
+def test_the_trainer_logs_and_clamps_on_two_devices_as_on_one(results, loss):
+    one, two = results[f"one/{loss}/logs"], results[f"two/{loss}/logs"]
+    assert one.shape == (2, 2)
+    np.testing.assert_allclose(two, one, rtol=1e-5)
+    np.testing.assert_allclose(two[:, 1], 100.0, rtol=1e-4)  # from 120
+    assert abs(one[1, 0] - one[0, 0]) > 1e-3  # the last step's, no mean of both
+    for count in ("one", "two"):  # also of averaged weights
+        assert results[f"{count}/{loss}/scale"] <= np.log(100.0) + 1e-6
+    np.testing.assert_allclose(
+        results[f"two/{loss}/weights"],
+        results[f"one/{loss}/weights"],
+        rtol=0,
+        atol=2e-5,
+    )
+
+
+@on_both
+@pytest.mark.slow
+@pytest.mark.parametrize("count", ["one", "two"])
+def test_chunks_of_the_loss_change_nothing(results, count):
+    plain, chunked = (results[f"{count}/{n}/logs"] for n in ("plain", "chunked"))
+    np.testing.assert_allclose(chunked, plain, rtol=1e-5)
+    np.testing.assert_allclose(
+        results[f"{count}/chunked/weights"],
+        results[f"{count}/plain/weights"],
+        rtol=0,
+        atol=2e-5,
+    )
+
+
 # === PyTorch ===
 @on_torch
 @pytest.mark.slow
@@ -184,6 +217,8 @@ def test_one_process_stops_evaluates_and_writes_for_all(results):
         ("runs_out", "ran out of data .* it gave 6"),
         ("no_length", "give steps_per_epoch"),
         ("unused", "does not depend on 2 trainable weights.*dense/kernel"),
+        ("ids", r"token_ids has the id \d+ at .*knows 0 to 599"),
+        ("tuple", r"A batch is a dictionary of arrays, got an array \(4, 32"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(results, case, message):
@@ -221,6 +256,14 @@ def test_gradients_are_summed_so_the_loss_is_divided(results):
     # The logs take the division out again: without it they are twice too large.
     doubled = results["no_division/logged"] / np.mean(wrong)
     assert doubled == pytest.approx(2.0, rel=1e-6)
+
+
+@on_tensorflow
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["plain", "chunked"])
+def test_an_evaluation_on_two_replicas_is_the_mean_over_all_batches(results, loss):
+    one, two = (results[f"{count}/{loss}/evaluated"] for count in ("one", "two"))
+    np.testing.assert_allclose(two, one, rtol=1e-4)
 
 
 @on_tensorflow

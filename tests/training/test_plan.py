@@ -240,3 +240,33 @@ def test_an_error_inside_leaves_keras_as_it_was():
 def test_what_makes_no_sense_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         small_plan(**changes)
+
+
+@pytest.mark.parametrize("frozen", ["vision", "text"])
+def test_a_frozen_tower_has_no_gradients_moments_or_backward_pass(frozen):
+    options = {"stages": [(224, 131_072)], "batch_size": 1024, "num_devices": 2}
+    whole = plan_training("PE-Core-B16-224", **options)
+    plan = plan_training("PE-Core-B16-224", **options, frozen=frozen)
+    size = getattr(plan, f"{frozen}_parameters")
+    assert whole.trained_parameters == whole.parameters
+    assert plan.trained_parameters == plan.parameters - size
+    assert "M of all are trained" in str(plan)
+    assert "trained" not in str(whole).splitlines()[0]
+    ours, theirs = plan.stages[0], whole.stages[0]
+    forward = getattr(
+        ours, {"vision": "image_forward_flops", "text": "text_forward_flops"}[frozen]
+    )
+    assert theirs.training_flops - ours.training_flops == 2 * forward
+    assert theirs.executed_flops - ours.executed_flops == 2 * forward
+    assert plan.forward_multiply_adds == whole.forward_multiply_adds
+    assert theirs.memory.parameters == ours.memory.parameters
+    assert theirs.memory.gradients - ours.memory.gradients == 4 * size
+    assert theirs.memory.optimizer - ours.memory.optimizer == 8 * size
+    assert ours.memory.activations < theirs.memory.activations
+
+
+def test_an_unknown_tower_can_not_be_frozen():
+    with pytest.raises(ValueError, match="frozen must be"):
+        plan_training(
+            "PE-Core-B16-224", stages=[(224, 4096)], batch_size=1024, frozen="both"
+        )

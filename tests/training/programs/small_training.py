@@ -1,5 +1,6 @@
 """A small contrastive training, the same in every program of this directory."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_pe import PECore
+from keras_pe.training.contrastive import ContrastiveTrainer
 from keras_pe.training.latest import Latest
 from tests import small_models
 
@@ -107,3 +109,43 @@ def weights(trainer: SmallTrainer) -> np.ndarray:
     """Returns all trainable weights, one after another."""
     values = [ops.convert_to_numpy(w).ravel() for w in trainer.trainable_weights]
     return np.concatenate(values)
+
+
+# === The library's own trainer, from a logit scale above its limit ===
+class Pairs(Batches):
+    """The same batches for `ContrastiveTrainer`."""
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        batch = super().__getitem__(index)
+        return {name: batch[name] for name in ("images", "token_ids")}
+
+
+class Logs(keras.callbacks.Callback):
+    """Keeps loss and logit scale of every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[tuple[float, float]] = []
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.steps.append((float(logs["contrastive_loss"]), float(logs["logit_scale"])))
+
+
+# The loss as a whole, and in chunks of rows over all devices.
+CLAMPED = {"plain": {}, "chunked": {"loss_chunk_size": BATCH // 2}}
+
+
+def clamped_trainer(**options: Any) -> ContrastiveTrainer:
+    """Returns a trainer whose scale is 120, of at most 100, with averaged weights.
+
+    The average takes in the first update before it is clamped.
+    """
+    towers = (
+        small_models.vision_encoder(num_layers=1),
+        small_models.text_encoder(num_layers=1),
+    )
+    model = small_models.perturb(PECore(*towers))
+    model.logit_scale.assign(math.log(120.0))
+    trainer = ContrastiveTrainer(model, **options)
+    trainer.compile(keras.optimizers.SGD(1e-3, use_ema=True, ema_momentum=0.5))
+    return trainer

@@ -18,9 +18,13 @@ from keras_pe.training.distribution import (
     static_batches,
 )
 from tests.training.programs.small_training import (
+    CLAMPED,
     Batches,
+    Logs,
+    Pairs,
     Recorder,
     build_trainer,
+    clamped_trainer,
     weights,
 )
 
@@ -35,6 +39,21 @@ def train(name: str, strategy: Any, gather: Any, scale: Any, data: Any) -> None:
     results[f"{name}/losses"] = recorder.losses
     results[f"{name}/logged"] = history.history["loss"]
     results[f"{name}/weights"] = weights(trainer)
+
+
+def clamped(count: str, strategy: Any) -> None:
+    """The library's trainer: its logs, means of an evaluation, and what is left."""
+    for name, options in CLAMPED.items():
+        batches = static_batches(list(Pairs(2)), strategy)
+        logs = Logs()
+        with strategy.scope():
+            trainer = clamped_trainer(**options)
+        trainer.fit(batches, verbose=0, callbacks=[logs])
+        results[f"{count}/{name}/logs"] = logs.steps
+        results[f"{count}/{name}/scale"] = trainer.model.logit_scale.numpy()
+        results[f"{count}/{name}/weights"] = weights(trainer)
+        found = trainer.evaluate(batches, verbose=0, return_dict=True)
+        results[f"{count}/{name}/evaluated"] = list(found.values())
 
 
 def gather_without_gradient() -> Any:
@@ -173,6 +192,8 @@ def main(output: str) -> None:
     train("distributed", strategy, *right, batches)
     train("no_gradient", strategy, gather_without_gradient, replica_loss_scale, batches)
     train("no_division", strategy, cross_replica_gather, lambda: 1.0, batches)
+    clamped("one", tf.distribute.get_strategy())
+    clamped("two", strategy)
     rows_of_sources(strategy)
     errors(strategy)
     np.savez(output, **results)

@@ -21,9 +21,13 @@ from keras_pe.training.distribution import (
 )
 from keras_pe.training.torch_loop import fit_distributed, process_group
 from tests.training.programs.small_training import (
+    CLAMPED,
     Batches,
+    Logs,
+    Pairs,
     Recorder,
     build_trainer,
+    clamped_trainer,
     weights,
 )
 
@@ -56,6 +60,36 @@ def distributed(name: str, gather: Any, position: Any, **clipping: Any) -> None:
     results[f"{name}/all_weights"] = cross_replica_gather()(
         torch.from_numpy(weights(trainer))[None]
     )
+
+
+def clamped(position: Any) -> None:
+    """The library's trainer: its logs, and what is left."""
+    for name, options in CLAMPED.items():
+        alone, logs = clamped_trainer(**options), Logs()
+        with one_replica():
+            alone.fit(Pairs(2), shuffle=False, verbose=0, callbacks=[logs])
+        left("one", name, alone, logs)
+        both, logs = clamped_trainer(**options), Logs()
+        batches = [local_rows(batch, *position) for batch in Pairs(2)]
+        fit_distributed(both, batches, callbacks=[logs], verbose=0)
+        left("two", name, both, logs)
+    wrong = {**batches[0], "token_ids": batches[0]["token_ids"] + 600}
+    for name, batch in {
+        "ids": wrong,
+        "tuple": (wrong["images"], wrong["token_ids"]),
+    }.items():
+        try:
+            fit_distributed(both, [batch], verbose=0)
+        except ValueError as error:
+            results[f"error/{name}"] = str(error)
+
+
+def left(count: str, name: str, trainer: Any, logs: Any) -> None:
+    results[f"{count}/{name}/logs"] = logs.steps
+    results[f"{count}/{name}/scale"] = keras.ops.convert_to_numpy(
+        trainer.model.logit_scale
+    )
+    results[f"{count}/{name}/weights"] = weights(trainer)
 
 
 def gather_without_gradient() -> Any:
@@ -160,6 +194,7 @@ def main(output: str, directory: str) -> None:
         )
         distributed("no_gradient", gather_without_gradient, position)
         stochastic_depth(position)
+        clamped(position)
         callbacks_and_errors(position, directory)
         if position[0] == 0:
             np.savez(output, **results)
