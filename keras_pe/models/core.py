@@ -370,7 +370,9 @@ class PECore(keras.Model):
             overrides: `dtype`.
 
         Returns:
-            The model, with its weights.
+            The model, with its weights. All are trainable, whatever was frozen when the
+            preset was saved: to freeze a tower, set
+            `model.vision_encoder.trainable = False` before `compile`.
         """
         from keras_pe.checkpoints.from_preset import load_preset
 

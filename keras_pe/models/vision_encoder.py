@@ -417,7 +417,9 @@ class PEVisionEncoder(VisionFeatures):
             overrides: constructor arguments to change, such as `dtype`.
 
         Returns:
-            The encoder, with its weights.
+            The encoder, with its weights. All are trainable, whatever was frozen when
+            the preset was saved: to freeze it, set `encoder.trainable = False` before
+            `compile`.
         """
         from keras_pe.checkpoints.from_preset import load_preset
 

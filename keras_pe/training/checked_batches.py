@@ -7,6 +7,7 @@ JAX and TensorFlow, and there TensorFlow often does not know how many rows there
 import contextlib
 import inspect
 import sys
+import warnings
 from collections.abc import Generator, Mapping
 from types import GeneratorType
 from typing import Any
@@ -107,6 +108,31 @@ def with_checked_batches(
         check_rows(as_arrays(x))
         check_ids(x, vocabularies)
     return x
+
+
+def warn_of_unknown_length(x: Any) -> None:
+    """Warns of data whose end Keras on TensorFlow meets inside a step.
+
+    That step fails for want of data, but what does not wait for them is done: the
+    iteration is counted and weights decay once more, in every epoch (Keras 3.15).
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    grain = sys.modules.get("grain")
+    kinds = (grain.MapDataset, grain.IterDataset, grain.DataLoader) if grain else ()
+    if isinstance(x, tf.data.Dataset):
+        unknown = int(x.cardinality()) == tf.data.UNKNOWN_CARDINALITY
+    else:
+        unknown = isinstance(x, (GeneratorType, *kinds))
+    if unknown:
+        warnings.warn(
+            f"The length of the data ({type(x).__name__}) is not known: on TensorFlow "
+            f"Keras begins one step too many at the end of each epoch, in which weights "
+            f"decay once more. Give steps_per_epoch.",
+            stacklevel=4,
+        )
 
 
 def named_arguments(method: str, *given: Any, **options: Any) -> dict[str, Any]:

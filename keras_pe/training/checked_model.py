@@ -8,6 +8,7 @@ from keras_pe.training.checked_batches import (
     BatchCheck,
     first_part,
     named_arguments,
+    warn_of_unknown_length,
     with_checked_batches,
 )
 from keras_pe.training.constraints import constrain
@@ -46,6 +47,8 @@ class CheckedModel(keras.Model):
             given.get("validation_split") or 0.0,
             self.loss_kind == "softmax",
         )
+        if not given.get("steps_per_epoch"):
+            warn_of_unknown_length(x)
         validation = given.get("validation_data")
         if isinstance(validation, list | tuple):
             found = with_checked_batches(first_part(validation), self.vocabularies())

@@ -1,13 +1,18 @@
 """Batches that would be misunderstood are refused, whatever they come from."""
 
 import sys
+import warnings
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from keras_pe.training.checked_batches import named_arguments, with_checked_batches
+from keras_pe.training.checked_batches import (
+    named_arguments,
+    warn_of_unknown_length,
+    with_checked_batches,
+)
 from keras_pe.training.contrastive import ContrastiveTrainer
 from tests.small_models import core, images, token_ids
 
@@ -262,6 +267,18 @@ def test_weights_by_position_are_refused():
 
 
 # === The pieces ===
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="its data loop")
+def test_data_of_unknown_length_are_warned_of():
+    data = pairs()
+    for source in (grain_map, generator):
+        with pytest.warns(UserWarning, match="Give steps_per_epoch"):
+            warn_of_unknown_length(source(data))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for source in (dict, Data, tf_data, data_loader):
+            warn_of_unknown_length(source(data))
+
+
 def test_arguments_get_their_names():
     found = named_arguments("fit", 1, None, 4, 2, verbose=0)
     assert found == {"x": 1, "y": None, "batch_size": 4, "epochs": 2, "verbose": 0}
