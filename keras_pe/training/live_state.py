@@ -21,9 +21,9 @@ def sync_state(trainer: keras.Model) -> None:
 def values_kept(model: keras.Model) -> Iterator[None]:
     """Gives a model its values back if what is done inside fails.
 
-    On JAX, Keras takes them out of the variables before it asks for the first batch, and
-    only `fit` puts those of the last step back: an error of the data would leave a model
-    without weights.
+    On JAX, Keras takes them out of the variables before it asks for the first batch,
+    and only `fit` puts those of the last step back: an error of the data would leave a
+    model without weights.
     """
     if keras.backend.backend() != "jax":
         yield

@@ -315,8 +315,8 @@ def test_a_model_keeps_its_weights_when_a_batch_fails(method, last):
                 return super().__getitem__(index)
             raise OSError("no such picture")
 
+    options = {"shuffle": False} if method == "fit" else {}
     with pytest.raises(Exception, match="no such picture"):
-        options = {"shuffle": False} if method == "fit" else {}
         getattr(model, method)(Broken(pairs()), verbose=0, **options)
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)
