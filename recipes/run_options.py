@@ -268,6 +268,16 @@ def check_all(*checks: Callable[[], Any]) -> None:
         raise ValueError("\nerror: ".join(found))
 
 
+def check_run(config: Config) -> None:
+    """Refuses settings or towers that can't be.
+
+    Raises:
+        ValueError: saying what is wrong.
+    """
+    check_config(config)
+    check_towers(config)
+
+
 def check_paths(options: argparse.Namespace, dataset: str) -> None:
     """Refuses data that are not there and an output that holds another run.
 
@@ -325,7 +335,7 @@ def start_run(options: argparse.Namespace, config: Config) -> dict[str, Any]:
     start_devices(options)
     check_all(
         lambda: check_paths(options, config.dataset),
-        lambda: (check_config(config), check_towers(config)),
+        lambda: check_run(config),
     )
     if config.dataset == "shards":
         allowed = options.allow_anomalies

@@ -55,9 +55,9 @@ class BatchCheck:
         """
         arrays = as_arrays(first_part(batch))
         check_rows(arrays)
-        images = arrays.get("images")
-        if self.needs_negatives and getattr(images, "shape", None):
-            check_negatives(images.shape[0])
+        shape = getattr(arrays.get("images"), "shape", None)
+        if self.needs_negatives and shape:
+            check_negatives(shape[0])
         check_ids(arrays, self.vocabularies)
         return batch
 

@@ -325,13 +325,14 @@ def plan_training(
     compute_bytes = BYTES[keras.dtype_policies.get(precision).compute_dtype]
     text_cost = text_flops(text)
     masked = 1.0 / mask_every if mask_every else 0.0
+    frozen_tower: Any = {"vision": vision, "text": text}.get(frozen)
 
     def memory(image_size: int, image_cost: TowerFlops) -> DeviceMemory:
         def kept(tower: Any, cost: TowerFlops, chunk: int | None, extra: float) -> int:
             whole = min(chunk or batch_size, batch_size) * (1.0 + extra)
             rows = math.ceil(whole / num_devices)
             again = remat
-            if tower is {"vision": vision, "text": text}.get(frozen):
+            if tower is frozen_tower:
                 tower, again = {**tower, "num_layers": 1}, False  # one block at a time
             return tower_bytes(tower, cost, rows, again, compute_bytes, fused_attention)
 
