@@ -31,6 +31,7 @@ from keras_pe import PECore, PETextEncoder, PETokenizer, PEVisionEncoder
 # isort: split
 import keras
 
+from keras_pe.checkpoints import CheckpointError
 from keras_pe.preprocessing.tokenizer_check import check_tokenizer
 from keras_pe.training.contrastive import ContrastiveTrainer
 from keras_pe.training.gradient_watch import WatchedAdamW
@@ -230,7 +231,8 @@ def main() -> None:
             print_plan(options.config, config, options.devices)
             return
         arguments = start_run(options, config)
-    train(config, **arguments)
+    with said_plainly((CheckpointError,)):  # wrong initial weights
+        train(config, **arguments)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from keras_pe import PECore, PETokenizer
 # isort: split
 import keras
 
+from keras_pe.checkpoints import CheckpointError
 from keras_pe.preprocessing.tokenizer_check import check_tokenizer
 from keras_pe.training.distillation import DistillationTrainer
 from keras_pe.training.resolution import plan_stages
@@ -250,7 +251,8 @@ def main() -> None:
             print_settings(config)
             return
         arguments = start_run(options, config.student)
-    train(config, **arguments)
+    with said_plainly((CheckpointError,)):  # wrong initial weights
+        train(config, **arguments)
 
 
 if __name__ == "__main__":

@@ -239,15 +239,20 @@ def stages_of_run(output: Path) -> list[ResolutionStage]:
 
 # === Start ===
 @contextlib.contextmanager
-def said_plainly() -> Iterator[None]:
+def said_plainly(
+    kinds: tuple[type[Exception], ...] = (ValueError, OSError),
+) -> Iterator[None]:
     """Ends the program with an error's message alone, where the user can mend it.
+
+    Args:
+        kinds: errors that are the user's to mend.
 
     Raises:
         SystemExit: with the code 2, which a wrong command line has.
     """
     try:
         yield
-    except (ValueError, OSError) as error:
+    except kinds as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error
 
