@@ -12,6 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from keras_pe import PEImageConverter
@@ -26,9 +27,9 @@ from keras_pe.visualization import (
     pooling_attention,
     similarity_figure,
     similarity_map,
-    text_score_figure,
     text_score_maps,
 )
+from keras_pe.visualization.panels import Panel, displayable, draw_panels
 from recipes.probing.experiments import TITLES, draw
 
 SIDE = 64
@@ -75,13 +76,24 @@ def visualizations(output: Path) -> None:
     names = [name for names in SCENES for name in names]
     prompts = [f"an emoji of {name}" for name in names]
     vectors = embed_texts(loaded.model, loaded.tokenizer, prompts)
-    text_score_figure(
-        images,
-        text_score_maps(loaded.model, images, vectors, contrast="mean"),
-        names,
-        shared_scale=True,
-        path=output / "text.png",
-    )
+    maps = text_score_maps(loaded.model, images, vectors, contrast="mean")
+    draw_panels(own_names(displayable(images), maps, names), 3, output / "text.png")
+
+
+def own_names(pictures: np.ndarray, maps: np.ndarray, names: list[str]) -> list[Panel]:
+    """Returns each scene and the maps of the two things in it.
+
+    The lightest colour of a scene's maps is the highest score that any of the eight
+    names has there.
+    """
+    panels = []
+    for picture, heats, own in zip(pictures, maps, SCENES, strict=True):
+        panels.append(Panel(picture))
+        for name in own:
+            heat = heats[names.index(name)]
+            title = f"{name}, highest {heat.max():+.3f}"
+            panels.append(Panel(picture, heat, (0.0, float(heats.max())), title=title))
+    return panels
 
 
 def curves(output: Path) -> None:

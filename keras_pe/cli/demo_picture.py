@@ -16,7 +16,8 @@ WIDTH, EDGE, GAP = 1240, 40, 16
 INK, FAINT, LINE = (24, 30, 40), (108, 117, 130), (226, 231, 238)
 PAPER, CARD = (246, 248, 251), (255, 255, 255)
 RIGHT, WRONG = (21, 128, 61), (190, 40, 48)
-RIGHT_BAR, WRONG_BAR, BEST = (187, 234, 202), (229, 233, 240), (232, 246, 237)
+RIGHT_BAR, WRONG_BAR = (52, 168, 92), (150, 160, 175)
+BAR_GROUND, BEST = (236, 240, 245), (232, 246, 237)
 # Viridis in seven steps: even in lightness, safe for colour-blind eyes.
 HEAT = np.array(
     [
@@ -132,7 +133,7 @@ class _Pen:
 
 def draw(found: Findings) -> Image.Image:
     """Returns the picture: names among few and among all, places, search."""
-    pen = _Pen(WIDTH, 828)
+    pen = _Pen(WIDTH, 868)
     millions = found.num_parameters / 1e6
     pen.text((EDGE, 26), "What a small Perception Encoder sees", 28)
     pen.text(
@@ -143,8 +144,8 @@ def draw(found: Findings) -> Image.Image:
         FAINT,
     )
     _names(pen, found, 104)
-    _places(pen, found, 476)
-    _search(pen, found, 476)
+    _places(pen, found, 500)
+    _search(pen, found, 500)
     return pen.reduced()
 
 
@@ -190,26 +191,37 @@ def _names(pen: _Pen, found: Findings, top: float) -> None:
     ):
         left = EDGE + place * (width + GAP)
         for row, answer in enumerate(answers):
-            y = second + 40 + row * 29
+            y = second + 40 + row * 36
             right = answer.name == label
-            length = max(width * answer.probability, 6)
-            pen.box((left, y, left + width, y + 25), CARD, radius=5)
+            pen.box((left, y, left + width, y + 31), CARD, radius=5)
+            # Below the words, which it would make hard to read.
+            bar = (left + 8, y + 24, left + width - 8, y + 27)
+            pen.box(bar, BAR_GROUND, radius=1.5)
+            length = max((width - 16) * answer.probability, 3)
             pen.box(
-                (left, y, left + length, y + 25),
+                (bar[0], bar[1], bar[0] + length, bar[3]),
                 RIGHT_BAR if right else WRONG_BAR,
-                radius=5,
+                radius=1.5,
             )
-            if row == 0 or right:
-                pen.mark(left + 8, y + 8, right)
+            marked = row == 0 or right
+            if marked:
+                pen.mark(left + 8, y + 7, right)
             colour = RIGHT if right else INK if row else WRONG
-            pen.text((left + 24, y + 4), answer.name, 13, colour, width=width - 62)
+            indent = 24 if marked else 8
+            pen.text(
+                (left + indent, y + 4),
+                answer.name,
+                13,
+                colour,
+                width=width - indent - 38,
+            )
             share = f"{answer.probability:.0%}"
-            pen.text((left + width - 6, y + 5), share, 12, FAINT, "ra")
+            pen.text((left + width - 8, y + 5), share, 12, FAINT, "ra")
 
 
 def _places(pen: _Pen, found: Findings, top: float) -> None:
     """Draws where each picture's own word is, brightest where it says most."""
-    _heading(pen, EDGE, top, 3, "Which parts speak for the word")
+    _heading(pen, EDGE, top, 3, "Which parts speak for the right word")
     side, step = 116.0, 124.0
     rows = zip(found.labels, found.pictures, found.maps, strict=True)
     for place, (label, picture, heat) in enumerate(rows):
@@ -220,8 +232,14 @@ def _places(pen: _Pen, found: Findings, top: float) -> None:
         scaled = np.clip(heat / max(float(heat.max()), 1e-6), 0.0, 1.0)
         pen.paste(_heated(canvas, scaled), (left, y, left + side, y + side))
         pen.text((left + 2, y + side + 4), label, 14)
-        cosine = f"{heat.sum():+.2f}"
-        pen.text((left + side - 2, y + side + 5), cosine, 13, FAINT, "ra")
+        total = f"{heat.sum():+.2f}"
+        pen.text((left + side - 2, y + side + 5), total, 13, FAINT, "ra")
+    pen.text(
+        (EDGE, top + 40 + 2 * (step + 22) + 2),
+        "Bright: speaks for it more than for the other words. Numbers: sum of the map.",
+        13,
+        FAINT,
+    )
 
 
 def _heated(canvas: Image.Image, heat: np.ndarray) -> Image.Image:
@@ -242,7 +260,7 @@ def _heated(canvas: Image.Image, heat: np.ndarray) -> Image.Image:
 def _search(pen: _Pen, found: Findings, top: float) -> None:
     """Draws what each query finds, best first."""
     left = EDGE + 4 * 124 + 24
-    _heading(pen, left, top, 4, "Searched by words that name none of them")
+    _heading(pen, left, top, 4, "Searched by words that name none of them: best first")
     side, step = 62.0, 100.0
     for row, (query, scores) in enumerate(
         zip(found.queries, found.matches, strict=True)

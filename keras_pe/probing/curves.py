@@ -39,9 +39,14 @@ def plot_sweeps(
             raise ValueError(f"There is no sweep {missing[0]!r}: {', '.join(results)}.")
         if len({results[name].metric for name in names}) != 1:
             raise ValueError(f"A panel needs curves of one metric, got {list(names)}.")
-    figure = Figure(figsize=(4.6 * len(panels), 3.8), dpi=150, layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for panel, names in zip(axes, panels, strict=True):
+    columns = min(len(panels), 2)  # four in a row would be too small on a page
+    rows = -(-len(panels) // columns)
+    size = (4.6 * columns, 3.8 * rows)
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for unused in axes[len(panels) :]:
+        unused.set_axis_off()
+    for panel, names in zip(axes, panels, strict=False):
         for name in names:
             draw_sweep(panel, name, results[name])
         panel.set_xlabel("layer")
@@ -64,7 +69,7 @@ def draw_sweep(panel: Any, name: str, result: "SweepResult") -> None:
     else:
         panel.set_xticks(places, [str(row.layer) for row in rows], rotation=60)
     best = None if result.best_layer is None else result[result.best_layer]
-    found = "no layer" if best is None else f"layer {best.layer}, {best.score:.3g}"
+    found = "no layer" if best is None else f"{best.score:.3g} at layer {best.layer}"
     (line,) = panel.plot(
         places,
         [row.score for row in rows],
