@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 LORA_NAMES = ("lora_kernel_a", "lora_kernel_b")
@@ -77,7 +78,7 @@ class Dense(keras.layers.Dense):
             super().load_own_variables(base)
             self._merge_from(store, keys)
             return
-        kept = ops.convert_to_numpy(self.lora_kernel_a)
+        kept = np.array(ops.convert_to_numpy(self.lora_kernel_a))  # not its memory
         super().load_own_variables(base)  # zeros both factors of the update
         if LORA_FACTOR in keys and store[LORA_NAMES[0]].shape == kept.shape:
             for name in LORA_NAMES:
@@ -90,14 +91,31 @@ class Dense(keras.layers.Dense):
         """Adds the update that a file holds, if any, to the matrix."""
         if LORA_FACTOR not in keys:
             return
-        if self.quantization_mode is not None:
-            raise ValueError(
-                f"{self.path} is quantised ({self.quantization_mode}), and the file "
-                f"holds LoRA updates, which can't be added to whole numbers. Call "
-                f"enable_lora with the rank of the file before loading."
-            )
         a, b, factor = (
             ops.convert_to_tensor(store[name][...], "float32")
             for name in (*LORA_NAMES, LORA_FACTOR)
         )
-        self._kernel.assign(ops.add(self._kernel, factor * ops.matmul(a, b)))
+        if self.quantization_mode in (None, "float8"):  # a matrix of real numbers
+            self._kernel.assign(ops.add(self._kernel, factor * ops.matmul(a, b)))
+        else:
+            self._merge_rounded(a, b, float(ops.convert_to_numpy(factor)))
+
+    def _merge_rounded(self, a: Any, b: Any, factor: float) -> None:
+        """Adds an update to a matrix of whole numbers, which is rounded once more.
+
+        By Keras' own arithmetic, which it has for files of layers with LoRA.
+        """
+        config = {k: v for k, v in self.get_config().items() if k[:5] != "lora_"}
+        twin = keras.layers.Dense.from_config(config)
+        twin.build((None, a.shape[0]))
+        store: dict[str, Any] = {}
+        lora_enabled, self.lora_enabled = self.lora_enabled, False
+        keras.layers.Dense.save_own_variables(self, store)
+        keras.layers.Dense.load_own_variables(twin, store)
+        twin.enable_lora(a.shape[1], lora_alpha=factor * a.shape[1])
+        twin.lora_kernel_a.assign(a)
+        twin.lora_kernel_b.assign(b)
+        merged: dict[str, Any] = {}
+        twin.save_own_variables(merged)
+        super().load_own_variables(merged)
+        self.lora_enabled = lora_enabled

@@ -33,7 +33,11 @@ def attend(  # query: (batch, queries, heads, head_dim)
     """
     if kernel_is_slow(query, key):
         return attend_written_out(query, key, value, mask, causal)
-    return ops.dot_product_attention(query, key, value, mask=mask, is_causal=causal)
+    dtype = query.dtype
+    if kernel_is_missing(query):
+        query, key, value = (ops.cast(x, "float32") for x in (query, key, value))
+    found = ops.dot_product_attention(query, key, value, mask=mask, is_causal=causal)
+    return ops.cast(found, dtype)
 
 
 def attend_written_out(
@@ -75,4 +79,17 @@ def kernel_is_slow(query: Any, key: Any) -> bool:
         and key.shape[1] <= FEW_TOKENS
         and bool(getattr(query, "is_cpu", False))
         and bool(query.requires_grad or key.requires_grad)
+    )
+
+
+def kernel_is_missing(query: Any) -> bool:
+    """Returns whether the backend can't compute attention in the dtype of its factors.
+
+    JAX 0.10 compiles no product of float16 that is summed in float32 for CPUs, which
+    its attention asks for: a stock `MultiHeadAttention` can't be trained there either.
+    """
+    return (
+        keras.backend.backend() == "jax"
+        and keras.backend.standardize_dtype(query.dtype) == "float16"
+        and all(name.startswith("cpu") for name in keras.distribution.list_devices())
     )

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 import keras
@@ -9,6 +10,8 @@ import numpy as np
 from keras import ops
 
 from keras_pe.layers.layer_state import flags_config, restore_trainable_flags
+from keras_pe.models.checked_batches import Check
+from keras_pe.models.checked_model import CheckedModel
 from keras_pe.models.compiled import run_compiled
 from keras_pe.models.presets_property import PresetsProperty
 from keras_pe.models.text_encoder import PETextEncoder
@@ -27,7 +30,7 @@ def l2_normalize(x: Any) -> Any:  # (..., channels)
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class PECore(keras.Model):
+class PECore(CheckedModel):
     """A vision and a text tower whose embeddings are compared by their cosine.
 
     Args:
@@ -184,15 +187,27 @@ class PECore(keras.Model):
         outputs = {**outputs, "logit_scale": scale}
         return (outputs, *state) if isinstance(found, tuple) else outputs
 
-    def predict(self, *arguments: Any, **options: Any) -> dict[str, np.ndarray]:
+    def predict(self, x: Any, *arguments: Any, **options: Any) -> dict[str, np.ndarray]:
         """Embeds pictures and texts in batches: what `call` returns, as NumPy arrays.
 
-        Args and raises: those of `keras.Model.predict`.
+        Args: those of `keras.Model.predict`.
+
+        Raises:
+            ValueError: if a picture or a token id can't be right, naming the first.
         """
-        return _with_one_scale(super().predict(*arguments, **options))
+        return _with_one_scale(super().predict(x, *arguments, **options))
 
     def predict_on_batch(self, x: Any) -> dict[str, np.ndarray]:
         return _with_one_scale(super().predict_on_batch(x))
+
+    def input_check(self, training: bool) -> Check:
+        return functools.partial(
+            _check_parts,
+            checks={
+                "images": self.vision_encoder.input_check(training),
+                "token_ids": self.text_encoder.input_check(training),
+            },
+        )
 
     def encode_image(
         self, images: Any, normalize: bool = True, *, gradient: bool = False
@@ -389,6 +404,12 @@ class PECore(keras.Model):
         from keras_pe.checkpoints.save_preset import save_preset
 
         save_preset(self, directory, **parts)
+
+
+def _check_parts(inputs: Any, checks: dict[str, Check]) -> None:
+    if isinstance(inputs, Mapping):
+        for name in checks.keys() & inputs.keys():
+            checks[name](inputs[name])
 
 
 def _with_one_scale(outputs: dict[str, Any]) -> dict[str, np.ndarray]:

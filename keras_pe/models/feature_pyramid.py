@@ -8,6 +8,8 @@ import keras
 from keras import ops
 
 from keras_pe.layers.layer_state import flags_config, restore_trainable_flags
+from keras_pe.models.checked_batches import Check
+from keras_pe.models.checked_model import CheckedModel
 from keras_pe.models.features import resolve_layers
 from keras_pe.models.vision_arguments import check_parts
 from keras_pe.models.vision_encoder import PEVisionEncoder
@@ -92,7 +94,7 @@ class PyramidLevel(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class FeaturePyramid(keras.Model):
+class FeaturePyramid(CheckedModel):
     """Maps at several strides for a detector, made from one layer of an encoder.
 
     Gradients reach the encoder; to train the pyramid alone, set
@@ -197,6 +199,9 @@ class FeaturePyramid(keras.Model):
         if self.top_level:
             maps.append(maps[-1][:, ::2, ::2])
         return dict(zip(self.strides, maps, strict=True))
+
+    def input_check(self, training: bool) -> Check:
+        return self.encoder.input_check(training)
 
     def compute_output_shape(
         self, images_shape: Any, **shapes: Any

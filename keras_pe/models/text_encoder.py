@@ -1,5 +1,6 @@
 """The text tower of Perception Encoder."""
 
+import functools
 from typing import Any
 
 import keras
@@ -9,7 +10,9 @@ from keras import ops
 from keras_pe.layers.dense import Dense
 from keras_pe.layers.sizes import check_sizes
 from keras_pe.layers.transformer import NORM_EPSILON
-from keras_pe.models.compiled import host_array, run_compiled
+from keras_pe.models.checked_batches import Check
+from keras_pe.models.compiled import run_compiled
+from keras_pe.models.token_ids import check_token_ids, tokenizer_of
 from keras_pe.models.tower import Tower
 
 
@@ -145,7 +148,7 @@ class PETextEncoder(Tower):
             raise ValueError(
                 f"Expected token ids of shape (batch, tokens) with at most "
                 f"{self.context_length} tokens, got {tuple(shape)}. Make them with "
-                f"{self._tokenizer()}."
+                f"{tokenizer_of(self.vocabulary_size, self.context_length)}."
             )
         return int(shape[1])
 
@@ -177,35 +180,13 @@ class PETextEncoder(Tower):
         return ops.convert_to_tensor(token_ids, dtype="int32")
 
     def _check_ids(self, token_ids: Any) -> None:
-        """Checks the dtype, and the values where they can be seen for nothing."""
-        tokenizer = self._tokenizer()
-        if getattr(token_ids.dtype, "kind", None) in ("U", "O", "S"):
-            raise TypeError(
-                f"The text tower reads token ids, got texts ({token_ids!r:.80}). Use "
-                f"encode_text({tokenizer}(texts)), or PETokenizer.from_preset(...)."
-            )
-        dtype = keras.backend.standardize_dtype(token_ids.dtype)
-        if "int" not in dtype:
-            raise ValueError(
-                f"Token ids must be whole numbers, got {dtype}. Make them with "
-                f"{tokenizer}; in a functional model take keras.Input(..., "
-                f'dtype="int32").'
-            )
-        values = host_array(token_ids)
-        if values is None or not values.size:
-            return
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high >= self.vocabulary_size:
-            raise ValueError(
-                f"Token ids must be from 0 to {self.vocabulary_size - 1}, got {low} to "
-                f"{high}. They come from a tokenizer of another model: make them with "
-                f"{tokenizer}."
-            )
+        check_token_ids(token_ids, self.vocabulary_size, self.context_length)
 
-    def _tokenizer(self) -> str:
-        return (
-            f"PETokenizer(context_length={self.context_length}, "
-            f"vocabulary_size={self.vocabulary_size})"
+    def input_check(self, training: bool) -> Check:
+        return functools.partial(
+            check_token_ids,
+            vocabulary_size=self.vocabulary_size,
+            context_length=self.context_length,
         )
 
     # === Config ===

@@ -16,9 +16,10 @@ from keras_pe.layers.rope import RotaryTable
 from keras_pe.layers.sizes import check_sizes
 from keras_pe.layers.transformer import TransformerBlock, drop_path_factors
 from keras_pe.layers.windows import WindowedBlocks
+from keras_pe.models.checked_model import CheckedModel
 
 
-class Tower(keras.Model):
+class Tower(CheckedModel):
     """A stack of transformer blocks with stochastic depth, rematerialisation, LoRA.
 
     Args: those of `PEVisionEncoder` of the same name.

@@ -16,6 +16,7 @@ from keras_pe.models.features import resolve_layers
 Pooling = Literal["attention", "token", "average"] | None
 # No slip in a mean and deviation comes so far, pictures of 0 to 255 do unless black.
 LARGEST_PIXEL = 10.0
+PIECE = 2**26  # bytes of pictures that are looked at together
 
 
 def check_vision_arguments(
@@ -127,16 +128,36 @@ def float_images(images: Any) -> Any:
     """Returns pictures as a float tensor, or says what is wrong with them."""
     if not hasattr(images, "dtype"):
         images = _listed_pictures(images)
-    check_pixels(images)
     if isinstance(images, keras.KerasTensor):
+        check_pixels(images)
         return images
-    values = host_array(images)
-    if values is not None:
-        check_finite(values, "images", "picture", hint="Look at how they are made.")
+    check_pictures(images)
     dtype = keras.backend.standardize_dtype(images.dtype)
     return ops.convert_to_tensor(
         images, dtype="float32" if dtype == "float64" else dtype
     )
+
+
+def check_pictures(images: Any) -> None:
+    """Refuses pictures that can't be right, for inference: `check_pixels`, and NaN.
+
+    Called on arrays, a layer passes NaN on: what watches a training run looks for it
+    in the loss.
+
+    Raises:
+        NonFiniteError: naming the first picture that holds NaN or infinity.
+        ValueError: as `check_pixels`.
+    """
+    check_floating(images)
+    values = host_array(images)
+    if values is not None and values.ndim:
+        # By pieces: what is found out takes a quarter of the memory of the pictures.
+        rows = max(1, PIECE // max(1, values[:1].nbytes))
+        pieces = range(0, len(values), rows)
+        if not all(np.isfinite(values[i : i + rows]).all() for i in pieces):
+            hint = "Look at how they are made."
+            check_finite(values, "images", "picture", hint=hint)
+    check_pixels(images)
 
 
 def check_pixels(images: Any) -> None:
@@ -148,13 +169,7 @@ def check_pixels(images: Any) -> None:
     Raises:
         ValueError: naming dtype or range.
     """
-    dtype = keras.backend.standardize_dtype(images.dtype)
-    if not dtype.startswith(("float", "bfloat")):
-        raise ValueError(
-            f"Images must be floating point in [-1, 1], got {dtype}. "
-            f"PEImageConverter makes them from files, PIL images or uint8 arrays; in a "
-            f"model put keras.layers.Rescaling(1 / 127.5, offset=-1) first."
-        )
+    check_floating(images)
     values = host_array(images)
     if values is None or not values.size:
         return
@@ -164,6 +179,22 @@ def check_pixels(images: Any) -> None:
             f"Images must be floating point in [-1, 1], got values from {low:g} to "
             f"{high:g}. PEImageConverter scales pictures of 0 to 255, as does "
             f"keras.layers.Rescaling(1 / 127.5, offset=-1)."
+        )
+
+
+def check_floating(images: Any) -> None:
+    """Refuses pictures that are no floating point numbers: no model reads 0 to 255.
+
+    Raises:
+        ValueError: naming the dtype.
+    """
+    odd = getattr(images.dtype, "kind", "f") in "OSTUV"  # unknown to Keras
+    dtype = str(images.dtype if odd else keras.backend.standardize_dtype(images.dtype))
+    if not dtype.startswith(("float", "bfloat")):
+        raise ValueError(
+            f"Images must be floating point in [-1, 1], got {dtype}. "
+            f"PEImageConverter makes them from files, PIL images or uint8 arrays; in a "
+            f"model put keras.layers.Rescaling(1 / 127.5, offset=-1) first."
         )
 
 

@@ -5,10 +5,16 @@ from typing import Any
 
 from keras import ops
 
+from keras_pe.models.checked_batches import Check
 from keras_pe.models.compiled import run_compiled
 from keras_pe.models.features import Features, resolve_layers
 from keras_pe.models.tower import Tower
-from keras_pe.models.vision_arguments import check_parts, float_images
+from keras_pe.models.vision_arguments import (
+    check_floating,
+    check_parts,
+    check_pictures,
+    float_images,
+)
 
 
 class VisionFeatures(Tower):
@@ -131,3 +137,6 @@ class VisionFeatures(Tower):
     def checked_images(self, images: Any) -> Any:
         """Returns pictures as a float tensor, or says what is wrong with them."""
         return float_images(images)
+
+    def input_check(self, training: bool) -> Check:
+        return check_floating if training else check_pictures

@@ -7,7 +7,7 @@ import gzip
 import html
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,8 @@ WORD_PATTERN = (
     f"|'[s{LONG_S}]|'t|'re|'ve|'m|'ll|'d"
     r"|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
 )
+# Kinds of NumPy dtypes whose elements may be strings; bytes get their own advice.
+STRING_KINDS = "OSTU"
 ON_TRUNCATION = ("warn", "ignore", "error")
 
 
@@ -124,7 +126,8 @@ class PETokenizer:
         """Encode one text or many.
 
         Args:
-            texts: a string, or a sequence of strings.
+            texts: a string, or a flat sequence of strings: a list, an array of one
+                axis, a column of a table. An array of no axes is one string.
 
         Returns:
             int32 array (texts, context_length); one string is a batch of one.
@@ -183,7 +186,13 @@ class PETokenizer:
             >>> tokenizer.detokenize(tokenizer("A  cat"))
             ['a cat']
         """
-        array = np.asarray(ids)
+        try:
+            array = np.asarray(ids)
+        except ValueError as error:
+            raise ValueError(
+                f"ids of rows of different lengths ({error}): expected integers of "
+                "shape (tokens,) or (texts, tokens). Pass such rows one by one."
+            ) from error
         if array.ndim not in (1, 2) or array.dtype.kind not in "iu":
             raise ValueError(
                 f"ids of shape {array.shape} and dtype {array.dtype}: expected "
@@ -353,19 +362,50 @@ def _is_int(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _as_list(texts: str | Sequence[str]) -> list[str]:
+def _as_list(texts: Any) -> list[str]:
+    """Returns texts as a list, or says what is no text, where, and what to do."""
     if isinstance(texts, str):
         return [texts]
-    if isinstance(texts, bytes | dict) or not hasattr(texts, "__iter__"):
+    shape = getattr(texts, "shape", None)
+    if shape is not None and len(shape) == 0 and hasattr(texts, "item"):
+        return _as_list(texts.item())  # an array of no axes holds one text
+    dtype = getattr(texts, "dtype", "string")
+    kind = getattr(dtype, "kind", "U" if "str" in f"{dtype}".lower() else "?")
+    if (
+        isinstance(texts, bytes | bytearray | memoryview | Mapping | set | frozenset)
+        or not hasattr(texts, "__iter__")
+        or (shape is not None and len(shape) != 1)  # a table yields its columns' names
+        or (kind not in STRING_KINDS and shape != (0,))
+    ):
+        shown = "" if shape is None else f" of shape {tuple(shape)}"
         raise TypeError(
-            f"texts is a {type(texts).__name__}: expected a string or a sequence of "
-            "strings. Decode bytes with .decode('utf-8')."
+            f"texts is a {type(texts).__name__}{shown} ({texts!r:.60}): expected a "
+            f"string or a flat sequence of strings. {_advice(texts)}"
         )
     batch = list(texts)
     for i, text in enumerate(batch):
         if not isinstance(text, str):
             raise TypeError(
                 f"texts[{i}] is a {type(text).__name__} ({text!r:.60}): expected a "
-                "string. Replace a missing caption by '' or leave it out."
+                f"string. {_advice(text)}"
             )
     return batch
+
+
+def _advice(wrong: Any) -> str:
+    """Returns what makes texts of something that is none."""
+    if isinstance(wrong, bytes | bytearray | memoryview):
+        return "Decode bytes with .decode('utf-8')."
+    if isinstance(wrong, Mapping) or hasattr(wrong, "columns"):
+        return "Pass one column or value of it, a list of strings."
+    if isinstance(wrong, set | frozenset):
+        return "A set has no order: pass a list."
+    if isinstance(wrong, list | tuple):
+        return "Flatten nested lists: a batch is one list of strings."
+    number = isinstance(wrong, int | np.integer)
+    if number or (hasattr(wrong, "shape") and not isinstance(wrong, np.floating)):
+        return (
+            "Token ids go to encode_text as they are; `detokenize` makes texts of "
+            "them. Of an array of strings take .ravel().tolist()."
+        )
+    return "Replace a missing caption (None, NaN, NA) by '' or leave it out."

@@ -246,12 +246,52 @@ def test_detokenize():
         tokenizer.detokenize(np.zeros((1, 1, 1), int))
     with pytest.raises(ValueError, match="float64"):
         tokenizer.detokenize([0.5])
+    with pytest.raises(ValueError, match=r"different lengths.*one by one"):
+        tokenizer.detokenize([[320], [320, 2368]])
 
 
-@pytest.mark.parametrize("texts", [None, 3, b"a cat", {"a": 1}, ["a", None], [b"a"]])
-def test_what_is_not_text_is_an_error(texts):
-    with pytest.raises(TypeError, match="expected a string"):
+class Table:
+    """Iterates over the names of its columns, as a pandas DataFrame does."""
+
+    shape = (2, 1)
+    columns = ("caption",)
+
+    def __iter__(self):
+        return iter(self.columns)
+
+
+@pytest.mark.parametrize(
+    ("texts", "advice"),
+    [
+        (None, "texts is a NoneType"),
+        (3, "texts is a int"),
+        (float("nan"), "Replace a missing caption"),
+        (b"a cat", "Decode"),
+        (bytearray(b"a cat"), "Decode"),
+        ([b"a"], r"texts\[0\] .*Decode"),
+        (np.array([b"a cat"]), r"texts\[0\] .*Decode"),
+        (np.array(b"a cat"), "Decode"),
+        ({"a": 1}, "one column or value"),
+        (Table(), r"shape \(2, 1\).*one column"),
+        ({"a", "b"}, "no order"),
+        (["a", None], r"texts\[1\] .*Replace a missing caption"),
+        (np.array(["a", None], object), r"texts\[1\] .*Replace a missing"),
+        (np.array(["a", np.nan], object), r"texts\[1\] .*Replace a missing"),
+        ([["a", "b"]], r"texts\[0\] .*Flatten"),
+        (np.array([["a", "b"]]), r"shape \(1, 2\).*ravel"),
+        (np.array(3), "texts is a int .*Token ids"),
+        (np.array([3, 4]), r"shape \(2,\).*Token ids"),
+        (np.array([[3, 4]]), r"shape \(1, 2\).*Token ids"),
+        ([3, 4], r"texts\[0\] .*Token ids"),
+        (keras.ops.convert_to_tensor([[3, 4]]), r"shape \(1, 2\).*Token ids"),
+        (keras.ops.convert_to_tensor(3), "expected a string"),
+        (keras.KerasTensor((None,), "int32"), "expected a string"),
+    ],
+)
+def test_what_is_not_text_is_an_error_that_says_what_to_do(texts, advice):
+    with pytest.raises(TypeError, match="expected a string") as found:
         PETokenizer()(texts)
+    found.match(f"(?s){advice}")
 
 
 def test_error_names_the_text():
@@ -278,8 +318,15 @@ def test_sequences_and_empty_batch():
     tokenizer = PETokenizer()
     expected = tokenizer(["a", "b"])
     np.testing.assert_array_equal(tokenizer(("a", "b")), expected)
-    np.testing.assert_array_equal(tokenizer(np.array(["a", "b"])), expected)
-    assert tokenizer([]).shape == (0, 32)
+    np.testing.assert_array_equal(tokenizer(x for x in "ab"), expected)
+    strings = getattr(np.dtypes, "StringDType", str)()  # of NumPy 2
+    for dtype in (None, object, strings or str):
+        array = np.array(["a", "b"], dtype)
+        np.testing.assert_array_equal(tokenizer(array), expected)
+        one = np.array("a", dtype)  # no axis: one text
+        np.testing.assert_array_equal(tokenizer(one), expected[:1])
+    for empty in ([], (), np.array([]), np.array([], str)):
+        assert tokenizer(empty).shape == (0, 32)
 
 
 def test_config_and_pickle():

@@ -1,0 +1,192 @@
+"""What can't be right is refused by place before a compiled step, whoever feeds it."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_pe
+from keras_pe.finite import NonFiniteError
+from keras_pe.models.feature_pyramid import FeaturePyramid
+from tests.small_models import (
+    TEXT,
+    VISION,
+    core,
+    images,
+    text_encoder,
+    token_ids,
+    vision_encoder,
+)
+
+pytestmark = pytest.mark.quick
+ENTRIES = ("predict", "predict_on_batch", "evaluate", "test_on_batch")
+TRAINING = ("fit", "train_on_batch")
+PLACES = {  # who feeds a model, and how it calls the second batch
+    "arrays": "",
+    "generator": "Batch 1: ",
+    "PyDataset": "Batch 1: ",
+    "tf.data": "Batch 1: ",
+    "torch": "A batch: ",
+    "grain dataset": "A batch: ",
+    "grain loader": "Batch 1: ",
+}
+TOKENS = {k: v for k, v in VISION.items() if k not in ("output_dim", "num_layers")}
+
+
+def model_of(name):
+    """Returns a small model of one of the classes that have inputs of their own."""
+    return {
+        "core": core,
+        "vision": vision_encoder,
+        "text": text_encoder,
+        "lang": lambda: keras_pe.PELang(**TOKENS, num_layers=1),
+        "spatial": lambda: keras_pe.PESpatial(**TOKENS, num_layers=1),
+        "pyramid": lambda: FeaturePyramid(vision_encoder(), channels=8, scales=(1,)),
+    }[name]()
+
+
+def wrong_pictures(value):
+    pictures = images(5)
+    pictures[3, 4, 5, 0] = value
+    return pictures
+
+
+def wrong_ids(value):
+    ids = token_ids(5)
+    ids[3, 1] = value
+    return ids
+
+
+def inputs_of(name, pictures=None, ids=None):
+    pictures = images(5) if pictures is None else pictures
+    ids = token_ids(5) if ids is None else ids
+    if name == "core":
+        return {"images": pictures, "token_ids": ids}
+    return ids if name == "text" else pictures
+
+
+def call(model, entry, x):
+    model.compile("sgd", "mse", run_eagerly=True)
+    silent = {} if entry.endswith("on_batch") else {"verbose": 0}
+    return getattr(model, entry)(x, **silent)
+
+
+# === Pictures ===
+@pytest.mark.parametrize("name", ["core", "vision", "lang", "spatial", "pyramid"])
+def test_pictures_that_are_not_finite_are_refused_by_place(name):
+    model = model_of(name)
+    for value in (np.nan, np.inf, -np.inf):
+        x = inputs_of(name, wrong_pictures(value))
+        for entry in ENTRIES:
+            with pytest.raises(NonFiniteError, match=r"picture 3 of 5 holds NaN"):
+                call(model, entry, x)
+
+
+def test_unscaled_pictures_are_refused_where_steps_are_compiled():
+    for entry in ENTRIES:
+        with pytest.raises(ValueError, match=r"got values from 0 to 255"):
+            call(vision_encoder(), entry, 255 * np.eye(32).reshape(1, 32, 32, 1))
+
+
+def test_a_layer_called_on_nan_passes_it_on_as_training_needs():
+    found = keras.ops.convert_to_numpy(vision_encoder()(wrong_pictures(np.nan)))
+    assert np.isnan(found[3]).all()
+    assert np.isfinite(found[[0, 1, 2, 4]]).all()
+
+
+def test_pictures_are_looked_at_to_the_last_piece(monkeypatch):
+    monkeypatch.setattr("keras_pe.models.vision_arguments.PIECE", 2 * 32 * 32 * 3 * 4)
+    with pytest.raises(NonFiniteError, match="picture 3 of 5"):
+        vision_encoder().predict(wrong_pictures(np.nan), verbose=0)
+
+
+# === Ids ===
+@pytest.mark.parametrize("name", ["core", "text"])
+@pytest.mark.parametrize("wrong", [600, -1, 2**31 - 1])
+def test_unknown_ids_are_refused_by_place(name, wrong):
+    model = model_of(name)
+    x = inputs_of(name, ids=wrong_ids(wrong))
+    for entry in (*ENTRIES, *TRAINING):
+        with pytest.raises(ValueError, match=r"0 to 599.*\[3, 1\].*vocabulary_size"):
+            call(model, entry, x)
+
+
+# === Whoever feeds it ===
+class Batches(keras.utils.PyDataset):
+    def __init__(self, batches):
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+
+def fed_by(source, batches):
+    """Returns what yields one-element tuples of batches, with their number."""
+    batches = [(x,) for x in batches]
+    if source == "arrays":
+        return np.concatenate([x for (x,) in batches])
+    if source == "generator":
+        return (batch for batch in batches)
+    if source == "PyDataset":
+        return Batches(batches)
+    if source == "tf.data":
+        tf = pytest.importorskip("tensorflow")
+        shape = (None, *batches[0][0].shape[1:])
+        signature = (tf.TensorSpec(shape, batches[0][0].dtype),)
+        return tf.data.Dataset.from_generator(
+            lambda: iter(batches), output_signature=signature
+        )
+    if source == "torch":
+        torch = pytest.importorskip("torch")
+        samples = torch.utils.data.TensorDataset(
+            torch.from_numpy(np.concatenate([x for (x,) in batches]))
+        )
+        return torch.utils.data.DataLoader(samples, batch_size=len(batches[0][0]))
+    grain = pytest.importorskip("grain")
+    if source == "grain dataset":
+        return grain.MapDataset.source(batches)
+    order = grain.samplers.IndexSampler(len(batches), grain.sharding.NoSharding())
+    return grain.DataLoader(data_source=batches, sampler=order)
+
+
+@pytest.mark.parametrize("source", PLACES)
+@pytest.mark.parametrize("name", ["vision", "text"])
+def test_batches_are_looked_at_one_by_one(source, name):
+    model = model_of(name)
+    right = inputs_of(name)
+    wrong = inputs_of(name, wrong_pictures(np.nan), wrong_ids(600))
+    what = {"vision": "picture ", "text": "ids .*"}[name]
+    with pytest.raises(Exception, match=f"(?s){PLACES[source]}.*{what}") as found:
+        model.predict(fed_by(source, [right, wrong]), verbose=0)
+    assert isinstance(found.value, ValueError) or source == "tf.data"
+    found = model.predict(fed_by(source, [right, right]), verbose=0)
+    expected = np.asarray(model.encode(right))
+    np.testing.assert_allclose(found, np.concatenate([expected] * 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("source", [x for x in PLACES if x != "grain loader"])
+def test_batches_of_training_are_looked_at_too(source):
+    model = text_encoder()
+    with pytest.raises(Exception, match=r"(?s)from 0 to 599"):
+        call(model, "fit", fed_by(source, [wrong_ids(600)]))
+
+
+def test_training_itself_goes_on_as_before():
+    model = text_encoder()
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    ids, targets = token_ids(6), np.ones((6, TEXT["output_dim"]), "float32")
+    history = model.fit(
+        ids,
+        targets,
+        batch_size=4,
+        epochs=3,
+        validation_data=(ids, targets),
+        verbose=0,
+    ).history
+    assert history["loss"][2] < history["loss"][0]
+    np.testing.assert_allclose(
+        model.evaluate(ids, targets, verbose=0), history["val_loss"][2], rtol=1e-5
+    )
