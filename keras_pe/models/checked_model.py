@@ -36,8 +36,8 @@ class CheckedModel(keras.Model):
 
     def evaluate(self, x: Any = None, *arguments: Any, **options: Any) -> Any:
         """Evaluates as `keras.Model.evaluate` does; raises as `predict`."""
-        if not options.get("_use_cached_eval_dataset"):  # else `fit` validates
-            x = self._checked(x)
+        in_fit = bool(options.get("_use_cached_eval_dataset"))  # it validates
+        x = self._checked(x, training=in_fit)
         return super().evaluate(x, *arguments, **options)
 
     def test_on_batch(self, x: Any, *arguments: Any, **options: Any) -> Any:

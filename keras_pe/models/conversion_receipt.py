@@ -88,8 +88,14 @@ def conversion_receipt(
             not square.
 
     Example:
-        >>> larger = encoder.convert(patch_size=16)                  # doctest: +SKIP
-        >>> print(conversion_receipt(encoder, larger, images))       # doctest: +SKIP
+        >>> import numpy as np
+        >>> from keras_pe import PEVisionEncoder
+        >>> encoder = PEVisionEncoder(image_size=32, patch_size=8, hidden_dim=32,
+        ...     num_layers=2, num_heads=4, intermediate_dim=64, output_dim=16)
+        >>> images = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3))
+        >>> same = conversion_receipt(encoder, encoder.convert(), images)
+        >>> "1.0" in str(same)
+        True
     """
     for name in ("hidden_dim", "num_layers", "class_token", "pooling", "output_dim"):
         ours, theirs = getattr(original, name), getattr(converted, name)

@@ -48,8 +48,16 @@ class PECore(CheckedModel):
     Source: Perception Encoder, section 2; upstream `CLIP`.
 
     Example:
-        >>> model = PECore.from_preset("pe_core_emoji_patch8_64")   # doctest: +SKIP
-        >>> model.encode_image(images) @ model.encode_text(ids).T   # doctest: +SKIP
+        >>> vision = PEVisionEncoder(image_size=32, patch_size=8, hidden_dim=32,
+        ...     num_layers=2, num_heads=4, intermediate_dim=64, output_dim=16)
+        >>> text = PETextEncoder(vocabulary_size=600, context_length=8, hidden_dim=32,
+        ...     num_layers=2, num_heads=4, intermediate_dim=64, output_dim=16)
+        >>> model = PECore(vision, text)    # or PECore.from_preset(name)
+        >>> images = np.zeros((2, 32, 32, 3), "float32")
+        >>> ids = np.array([[598, 5, 599], [598, 6, 599], [598, 7, 599]], "int32")
+        >>> pictures, texts = model.encode_image(images), model.encode_text(ids)
+        >>> (np.asarray(pictures) @ np.asarray(texts).T).shape
+        (2, 3)
     """
 
     presets = PresetsProperty()

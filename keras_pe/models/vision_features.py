@@ -60,8 +60,14 @@ class VisionFeatures(Tower):
                 of an encoder without one, or the size is not in whole patches.
 
         Example:
-            >>> f = encoder.features(images, layers=[-4, -1])  # doctest: +SKIP
-            >>> f[0].values, f[0].layer, f[0].grid             # doctest: +SKIP
+            >>> import numpy as np
+            >>> from keras_pe import PEVisionEncoder
+            >>> encoder = PEVisionEncoder(image_size=32, patch_size=8, hidden_dim=32,
+            ...     num_layers=2, num_heads=4, intermediate_dim=64, output_dim=16)
+            >>> images = np.zeros((1, 32, 32, 3), "float32")
+            >>> first, last = encoder.features(images, layers=[1, -1])
+            >>> first.layer, last.layer, last.grid, np.asarray(last.values).shape
+            (1, 2, (4, 4), (1, 16, 32))
         """
         numbers = resolve_layers(layers, self.num_layers)
         check_parts(self, norm, class_token)
