@@ -72,8 +72,9 @@ def _checked_batch(batch: Any, check: Check, number: int | None = None) -> Any:
 
 
 def _checked_generator(batches: Iterable[Any], check: Check) -> Iterator[Any]:
-    owned = isinstance(batches, types.GeneratorType)
-    with contextlib.closing(batches) if owned else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        if isinstance(batches, types.GeneratorType):
+            stack.enter_context(contextlib.closing(batches))
         for number, batch in enumerate(batches):
             yield _checked_batch(batch, check, number)
 
@@ -108,7 +109,7 @@ def _checked_tf_data(dataset: Any, check: Check) -> Any:
     def look(number: Any, parts: Any) -> Any:
         inputs = inputs_of(parts)
 
-        def on_host(number: np.ndarray, *arrays: np.ndarray) -> np.ndarray:
+        def on_host(number: np.ndarray, *arrays: np.ndarray) -> np.int32:
             batch = tf.nest.pack_sequence_as(inputs, arrays)
             _checked_batch((batch,), check, int(number))
             return np.int32(0)
