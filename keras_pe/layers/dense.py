@@ -84,8 +84,8 @@ class Dense(keras.layers.Dense):
             for name in LORA_NAMES:
                 getattr(self, name).assign(store[name])
         else:  # an update of another rank, or none: ours begins, at zero
-            self.lora_kernel_a.assign(kept)
             self._merge_from(store, keys)
+            self.lora_kernel_a.assign(kept)
 
     def _merge_from(self, store: Any, keys: list[str]) -> None:
         """Adds the update that a file holds, if any, to the matrix."""
@@ -117,5 +117,5 @@ class Dense(keras.layers.Dense):
         twin.lora_kernel_b.assign(b)
         merged: dict[str, Any] = {}
         twin.save_own_variables(merged)
-        super().load_own_variables(merged)
         self.lora_enabled = lora_enabled
+        super().load_own_variables(merged)

@@ -148,7 +148,7 @@ def fed_by(source, batches):
     grain = pytest.importorskip("grain")
     if source == "grain dataset":
         return grain.MapDataset.source(batches)
-    order = grain.samplers.IndexSampler(len(batches), grain.sharding.NoSharding())
+    order = grain.samplers.IndexSampler(len(batches), num_epochs=1)
     return grain.DataLoader(data_source=batches, sampler=order)
 
 

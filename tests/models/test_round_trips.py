@@ -360,7 +360,7 @@ def test_weights_with_lora_are_merged_by_a_quantised_model_too(tmp_path):
     plain.load_weights(tmp_path / "x.weights.h5")
     wanted = outputs(adapted, "vision")
     error = np.abs(outputs(plain, "vision") - wanted).max()  # rounded once more
-    assert 0 < error < 0.05 * np.abs(wanted).max()
+    assert 0 < error < 0.1 * np.abs(wanted).max()
 
 
 @pytest.mark.parametrize("state", ["frozen", "part", "lora", "int8", "int4"])
