@@ -14,6 +14,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_pe.models.compiled import torch_array
+
 Check = Callable[[Any], None]  # of what a model is called with; raises ValueError
 
 
@@ -129,7 +131,15 @@ def _checked_loader(loader: Any, check: Check) -> Any:
 
 
 def _collated(collate: Callable[[Any], Any], check: Check, samples: Any) -> Any:
-    return _checked_batch(collate(samples), check)
+    batch = collate(samples)
+    # PyTorch's tensors, which the arrays of another backend do not tell anything.
+    seen = keras.tree.map_structure(_on_host, inputs_of(batch))
+    _checked_batch((seen,), check)
+    return batch
+
+
+def _on_host(tensor: Any) -> Any:
+    return torch_array(tensor) if hasattr(tensor, "detach") else tensor
 
 
 def _is_of(x: Any, library: str, *names: str) -> bool:
