@@ -4,11 +4,10 @@ There an id that does not exist makes its text NaN, and one bad pixel its pictur
 """
 
 import contextlib
-import copy
 import functools
 import sys
-import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from types import GeneratorType
 from typing import Any
 
 import keras
@@ -16,18 +15,19 @@ import numpy as np
 
 from keras_pe.models.compiled import torch_array
 
-Check = Callable[[Any], None]  # of what a model is called with; raises ValueError
+Check = Callable[[Any], Any]  # of what a model is called with; raises ValueError
 
 
-def checked_batches(x: Any, check: Check, once: bool = False) -> Any:
+def checked_batches(x: Any, check: Check) -> Any:
     """Returns what `fit` or `predict` reads, with each batch looked at before its use.
 
     Args:
-        x: what they are given. Arrays are looked at here, all other batch by batch.
+        x: what they are given. Arrays are looked at here; generators, `PyDataset`,
+            `tf.data`, PyTorch's `DataLoader` and grain's datasets and loader batch by
+            batch; anything else is returned as it is. A generator and a `DataLoader`
+            may give dictionaries alone, which Keras refuses.
         check: is called with the inputs alone, without labels. It must be a function
             that other processes can be sent, as a `PyDataset` may run in them.
-        once: whether `x` is read once: then what has no place for a look of its own
-            (`grain.DataLoader`) is looked at too.
 
     Raises:
         ValueError: as `check`, naming the batch; by `tf.data` an
@@ -41,19 +41,20 @@ def checked_batches(x: Any, check: Check, once: bool = False) -> Any:
         Traceback (most recent call last):
         ValueError: Batch 0: negative
     """
-    tensorflow = sys.modules.get("tensorflow")
+    if isinstance(x, GeneratorType):
+        return _checked_generator(x, check)
     if isinstance(x, keras.utils.PyDataset):
-        return CheckedDataset(x, check)
+        return _CheckedDataset(x, check)
+    # Who has made such a dataset has imported its library.
+    tensorflow, torch, grain = map(sys.modules.get, ("tensorflow", "torch", "grain"))
     if tensorflow is not None and isinstance(x, tensorflow.data.Dataset):
-        return _checked_tf_data(x, check)
-    if isinstance(x, types.GeneratorType):
-        return _checked_generator(x, check)
-    if _is_of(x, "torch", "DataLoader"):
-        return _checked_loader(x, check)
-    if _is_of(x, "grain", "MapDataset", "IterDataset"):
+        return _checked_tf_data(x, check, tensorflow)
+    if torch is not None and isinstance(x, torch.utils.data.DataLoader):
+        return _checked_data_loader(x, check, torch)
+    if grain is not None and isinstance(x, grain.MapDataset | grain.IterDataset):
         return x.map(functools.partial(_checked_batch, check=check))
-    if once and _is_of(x, "grain", "DataLoader"):
-        return _checked_generator(x, check)
+    if grain is not None and isinstance(x, grain.DataLoader):
+        return _checked_grain_loader(x, check, grain)
     if hasattr(x, "shape") or isinstance(x, Mapping):
         check(x)
     return x
@@ -73,15 +74,20 @@ def _checked_batch(batch: Any, check: Check, number: int | None = None) -> Any:
     return batch
 
 
-def _checked_generator(batches: Iterable[Any], check: Check) -> Iterator[Any]:
-    with contextlib.ExitStack() as stack:
-        if isinstance(batches, types.GeneratorType):
-            stack.enter_context(contextlib.closing(batches))
+def _as_tuple(batch: Any) -> tuple[Any, ...]:
+    # Of a dictionary Keras takes the keys on JAX and TensorFlow.
+    return tuple(batch) if isinstance(batch, list | tuple) else (batch,)
+
+
+def _checked_generator(
+    batches: Generator[Any, None, None], check: Check
+) -> Generator[Any, None, None]:
+    with contextlib.closing(batches):
         for number, batch in enumerate(batches):
-            yield _checked_batch(batch, check, number)
+            yield _as_tuple(_checked_batch(batch, check, number))
 
 
-class CheckedDataset(keras.utils.PyDataset):
+class _CheckedDataset(keras.utils.PyDataset):
     """A `PyDataset` around another one."""
 
     def __init__(self, dataset: keras.utils.PyDataset, check: Check) -> None:
@@ -105,13 +111,11 @@ class CheckedDataset(keras.utils.PyDataset):
         self.dataset.on_epoch_end()
 
 
-def _checked_tf_data(dataset: Any, check: Check) -> Any:
-    import tensorflow as tf
-
+def _checked_tf_data(dataset: Any, check: Check, tf: Any) -> Any:
     def look(number: Any, parts: Any) -> Any:
         inputs = inputs_of(parts)
 
-        def on_host(number: np.ndarray, *arrays: np.ndarray) -> np.int32:
+        def on_host(number: np.ndarray, *arrays: np.ndarray) -> np.ndarray:
             batch = tf.nest.pack_sequence_as(inputs, arrays)
             _checked_batch((batch,), check, int(number))
             return np.int32(0)
@@ -123,28 +127,43 @@ def _checked_tf_data(dataset: Any, check: Check) -> Any:
     return dataset.enumerate().map(look)
 
 
-def _checked_loader(loader: Any, check: Check) -> Any:
-    """Returns a PyTorch `DataLoader` that looks at what it has collated."""
-    found = copy.copy(loader)
-    found.collate_fn = functools.partial(_collated, loader.collate_fn, check)
-    return found
+def _checked_data_loader(loader: Any, check: Check, torch: Any) -> Any:
+    class CheckedLoader(torch.utils.data.DataLoader):
+        """A `DataLoader` around another one: Keras asks for its class."""
 
+        def __init__(self) -> None:
+            self.__dict__.update(vars(loader))
 
-def _collated(collate: Callable[[Any], Any], check: Check, samples: Any) -> Any:
-    batch = collate(samples)
-    # PyTorch's tensors, which the arrays of another backend do not tell anything.
-    seen = keras.tree.map_structure(_on_host, inputs_of(batch))
-    _checked_batch((seen,), check)
-    return batch
+        def __iter__(self) -> Any:
+            for number, batch in enumerate(loader):
+                # PyTorch's tensors tell the arrays of another backend nothing.
+                seen = keras.tree.map_structure(_on_host, inputs_of(batch))
+                _checked_batch((seen,), check, number)
+                yield _as_tuple(batch)
+
+        def __len__(self) -> int:
+            return len(loader)
+
+    return CheckedLoader()
 
 
 def _on_host(tensor: Any) -> Any:
     return torch_array(tensor) if hasattr(tensor, "detach") else tensor
 
 
-def _is_of(x: Any, library: str, *names: str) -> bool:
-    """Returns whether this is of a class of a library, without importing it."""
-    return any(
-        kind.__name__ in names and kind.__module__.split(".")[0] == library
-        for kind in type(x).__mro__
+def _checked_grain_loader(loader: Any, check: Check, grain: Any) -> Any:
+    class Look(grain.transforms.Map):
+        def map(self, batch: Any) -> Any:
+            return _checked_batch(batch, check)
+
+    processes = loader.multiprocessing_options
+    return grain.DataLoader(  # one can't be changed; Keras' adapter makes a new one too
+        data_source=loader._data_source,
+        sampler=loader._sampler,
+        operations=[*loader._operations, Look()],
+        worker_count=processes.num_workers,
+        worker_buffer_size=processes.per_worker_buffer_size,
+        shard_options=loader._shard_options,
+        read_options=loader._read_options,
+        enable_profiling=processes.enable_profiling,
     )

@@ -20,7 +20,7 @@ class CheckedModel(keras.Model):
         raise NotImplementedError
 
     def _checked(self, x: Any, training: bool = False) -> Any:
-        return checked_batches(x, self.input_check(training), once=not training)
+        return checked_batches(x, self.input_check(training))
 
     def predict(self, x: Any, *arguments: Any, **options: Any) -> Any:
         """Predicts as `keras.Model.predict` does, after a look at the inputs.

@@ -4,23 +4,18 @@ Inside a compiled step no value can be refused: an id that does not exist become
 JAX and TensorFlow, and there TensorFlow often does not know how many rows there are.
 """
 
-import contextlib
 import inspect
 import sys
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from types import GeneratorType
 from typing import Any
 
 import keras
 
-from keras_pe.training.known_ids import ADVICE, check_ids, readers
-from keras_pe.training.pair_batches import (
-    ONE_PAIR,
-    as_arrays,
-    check_negatives,
-    check_rows,
-)
+from keras_pe.models.checked_batches import checked_batches, inputs_of
+from keras_pe.training.known_ids import check_ids
+from keras_pe.training.pair_batches import as_arrays, check_negatives, check_rows
 
 
 class BatchCheck:
@@ -53,7 +48,7 @@ class BatchCheck:
             ValueError: if it is no dictionary of arrays, its pictures and texts differ
                 in number, an id does not exist, or it is a single pair.
         """
-        arrays = as_arrays(first_part(batch))
+        arrays = as_arrays(inputs_of(batch))
         check_rows(arrays)
         shape = getattr(arrays.get("images"), "shape", None)
         if self.needs_negatives and shape:
@@ -62,26 +57,13 @@ class BatchCheck:
         return batch
 
 
-def first_part(batch: Any) -> Any:
-    """Returns the inputs of a batch, which may come with labels and weights."""
-    return batch[0] if isinstance(batch, list | tuple) and len(batch) < 4 else batch
-
-
-def as_tuple(batch: Any) -> tuple[Any, ...]:
-    """Returns a batch as every backend's loop takes it."""
-    return tuple(batch) if isinstance(batch, list | tuple) else (batch,)
-
-
 def with_checked_batches(
     x: Any, vocabularies: Mapping[str, int], needs_negatives: bool = False
 ) -> Any:
     """Returns what a model's methods take, each batch looked at before it is used.
 
     Args:
-        x: what `fit`, `evaluate` or `predict` is given. Arrays are looked at here;
-            generators, `PyDataset`, `tf.data`, PyTorch's `DataLoader` and grain's
-            datasets batch by batch; anything else is returned as it is. A generator
-            and a `DataLoader` may give dictionaries alone, which Keras refuses.
+        x: what `fit`, `evaluate` or `predict` is given, as for `checked_batches`.
         vocabularies: as for `BatchCheck`.
         needs_negatives: as for `BatchCheck`.
 
@@ -89,25 +71,12 @@ def with_checked_batches(
         ValueError: as `BatchCheck`; by `tf.data` an `InvalidArgumentError` that says
             the same.
     """
-    look = BatchCheck(vocabularies, needs_negatives)
-    if isinstance(x, GeneratorType):
-        return _checked_generator(x, look)
-    if isinstance(x, keras.utils.PyDataset):
-        return _CheckedDataset(x, look)
-    # Who has made such a dataset has imported its library.
-    tensorflow, torch, grain = map(sys.modules.get, ("tensorflow", "torch", "grain"))
-    if tensorflow is not None and isinstance(x, tensorflow.data.Dataset):
-        return _checked_tf_data(x, look)
-    if torch is not None and isinstance(x, torch.utils.data.DataLoader):
-        return _checked_data_loader(x, look)
-    if grain is not None and isinstance(x, grain.MapDataset | grain.IterDataset):
-        return x.map(look)
-    if grain is not None and isinstance(x, grain.DataLoader):
-        return _checked_grain_loader(x, look)
     if isinstance(x, Mapping | list | tuple) or hasattr(x, "shape"):
-        check_rows(as_arrays(x))
-        check_ids(x, vocabularies)
-    return x
+        BatchCheck(vocabularies)((x,))
+        return x
+    if hasattr(x, "element_spec"):  # of `tf.data`, known before it is read
+        as_arrays(inputs_of(x.element_spec))
+    return checked_batches(x, BatchCheck(vocabularies, needs_negatives))
 
 
 def warn_of_unknown_length(x: Any) -> None:
@@ -147,102 +116,3 @@ def named_arguments(method: str, *given: Any, **options: Any) -> dict[str, Any]:
     found = dict(signature.bind(None, *given, **options).arguments)
     del found["self"]
     return {**found.pop("kwargs", {}), **found}
-
-
-# === Sources of batches ===
-def _checked_generator(
-    batches: Generator[Any, None, None], look: BatchCheck
-) -> Generator[Any, None, None]:
-    with contextlib.closing(batches):
-        for batch in batches:
-            yield as_tuple(look(batch))
-
-
-class _CheckedDataset(keras.utils.PyDataset):
-    """A `PyDataset` around another one."""
-
-    def __init__(self, dataset: keras.utils.PyDataset, look: BatchCheck) -> None:
-        super().__init__(
-            dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size
-        )
-        self.dataset, self.look = dataset, look
-
-    @property
-    def num_batches(self) -> int | None:
-        found: int | None = self.dataset.num_batches
-        return found
-
-    def __getitem__(self, index: int) -> Any:
-        return self.look(self.dataset[index])
-
-    def on_epoch_begin(self) -> None:
-        self.dataset.on_epoch_begin()
-
-    def on_epoch_end(self) -> None:
-        self.dataset.on_epoch_end()
-
-
-def _checked_data_loader(loader: Any, look: BatchCheck) -> Any:
-    import torch
-
-    class CheckedLoader(torch.utils.data.DataLoader):
-        """A `DataLoader` around another one: Keras asks for its class."""
-
-        def __init__(self) -> None:
-            self.__dict__.update(vars(loader))
-
-        def __iter__(self) -> Any:
-            # A tuple: of a dictionary Keras takes the keys on JAX and TensorFlow.
-            return (as_tuple(look(batch)) for batch in loader)
-
-        def __len__(self) -> int:
-            return len(loader)
-
-    return CheckedLoader()
-
-
-def _checked_grain_loader(loader: Any, look: BatchCheck) -> Any:
-    import grain
-
-    class Look(grain.transforms.Map):
-        def map(self, batch: Any) -> Any:
-            return look(batch)
-
-    processes = loader.multiprocessing_options
-    return grain.DataLoader(  # one can't be changed; Keras' adapter makes a new one too
-        data_source=loader._data_source,
-        sampler=loader._sampler,
-        operations=[*loader._operations, Look()],
-        worker_count=processes.num_workers,
-        worker_buffer_size=processes.per_worker_buffer_size,
-        shard_options=loader._shard_options,
-        read_options=loader._read_options,
-        enable_profiling=processes.enable_profiling,
-    )
-
-
-def _checked_tf_data(dataset: Any, check: BatchCheck) -> Any:
-    import tensorflow as tf
-
-    as_arrays(first_part(dataset.element_spec))
-
-    def look(*parts: Any) -> Any:
-        batch, checks = parts[0], []
-        for name, size in readers(batch, check.vocabularies).items():
-            ids = batch[name]
-            wrong = tf.boolean_mask(ids, (ids < 0) | (ids >= size))
-            text = f"{name} has ids that the model does not know: it knows 0 to "
-            text += f"{size - 1}. {ADVICE.format(size)} Found:"
-            checks.append(tf.debugging.Assert(tf.size(wrong) == 0, [text, wrong]))
-        if "images" in batch and "token_ids" in batch:
-            rows = [tf.shape(batch[name])[0] for name in ("images", "token_ids")]
-            text = "images and token_ids differ in rows, but row i of one belongs to "
-            text += "row i of the other. Found:"
-            checks.append(tf.debugging.Assert(rows[0] == rows[1], [text, *rows]))
-            if check.needs_negatives:
-                checks.append(tf.debugging.Assert(rows[0] > 1, [ONE_PAIR]))
-        with tf.control_dependencies(checks):
-            parts = tf.nest.map_structure(tf.identity, parts)
-        return parts if isinstance(dataset.element_spec, tuple) else parts[0]
-
-    return dataset.map(look)

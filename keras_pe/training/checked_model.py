@@ -4,9 +4,9 @@ from typing import Any
 
 import keras
 
+from keras_pe.models.checked_batches import inputs_of
 from keras_pe.training.checked_batches import (
     BatchCheck,
-    first_part,
     named_arguments,
     warn_of_unknown_length,
     with_checked_batches,
@@ -51,7 +51,7 @@ class CheckedModel(keras.Model):
             warn_of_unknown_length(x)
         validation = given.get("validation_data")
         if isinstance(validation, list | tuple):
-            found = with_checked_batches(first_part(validation), self.vocabularies())
+            found = with_checked_batches(inputs_of(validation), self.vocabularies())
             given["validation_data"] = (found, *validation[1:])
         elif validation is not None:
             vocabularies = self.vocabularies()

@@ -3,7 +3,6 @@
 There an id that does not exist makes its text NaN, and so the loss and every weight.
 """
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,29 +30,17 @@ def check_ids(batch: Any, vocabularies: Mapping[str, int]) -> None:
     if not isinstance(batch, Mapping):
         return
     for name, size in readers(batch, vocabularies).items():
-        ids = host_values(batch[name])
+        ids = host_array(batch[name])
         if ids is None or not ids.size or (ids.min() >= 0 and ids.max() < size):
             continue
         place = tuple(int(i) for i in np.argwhere((ids < 0) | (ids >= size))[0])
         raise ValueError(
             f"{name} has the id {ids[place]} at {place}, but the model knows 0 to "
-            f"{size - 1}. {ADVICE.format(size)}"
+            f"{size - 1}. {_ADVICE.format(size)}"
         )
 
 
-def host_values(array: Any) -> np.ndarray | None:
-    """Returns what `host_array` does, and a tensor of PyTorch on any backend.
-
-    A `DataLoader` gives such tensors, whatever trains on them.
-    """
-    found = host_array(array)
-    torch = sys.modules.get("torch")
-    if found is None and torch is not None and isinstance(array, torch.Tensor):
-        return array.detach().numpy() if array.device.type == "cpu" else None
-    return found
-
-
-ADVICE = (
+_ADVICE = (
     "The ids come from a tokenizer of another model: make them with "
     "PETokenizer(vocabulary_size={}, ...)."
 )

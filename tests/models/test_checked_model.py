@@ -25,9 +25,9 @@ PLACES = {  # who feeds a model, and how it calls the second batch
     "generator": "Batch 1: ",
     "PyDataset": "Batch 1: ",
     "tf.data": "Batch 1: ",
-    "torch": "A batch: ",
+    "torch": "Batch 1: ",
     "grain dataset": "A batch: ",
-    "grain loader": "Batch 1: ",
+    "grain loader": "A batch: ",
 }
 TOKENS = {k: v for k, v in VISION.items() if k not in ("output_dim", "num_layers")}
 

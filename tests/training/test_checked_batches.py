@@ -18,7 +18,7 @@ from tests.small_models import core, images, token_ids
 
 pytestmark = pytest.mark.quick
 BACKEND = keras.backend.backend()
-UNKNOWN = r"(?s)token_ids has .*it knows 0 to 599|token_ids has the id 700"
+UNKNOWN = "token_ids has the id 700"
 VOCABULARIES = {"token_ids": 600}
 
 
@@ -233,7 +233,7 @@ def test_more_pictures_than_texts_are_refused_in_tf_data():
         lambda: iter([wrong]), output_signature=signature
     )
     with pytest.raises(
-        tf.errors.InvalidArgumentError, match=r"(?s)token_ids differ in rows.*\[8\]"
+        tf.errors.InvalidArgumentError, match="8 of images, 4 of token_ids"
     ):
         trainer().evaluate(data, verbose=0)
 

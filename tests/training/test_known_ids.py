@@ -100,7 +100,7 @@ def test_tf_data_says_it_too():
 
     model = trainer()
     with pytest.raises(
-        tf.errors.InvalidArgumentError, match=r"(?s)it knows 0 to 599.*\[700\]"
+        tf.errors.InvalidArgumentError, match=r"Batch 0: token_ids has the id 700"
     ):
         model.fit(data(700), verbose=0)
     model.fit(data(599), verbose=0)
