@@ -6,9 +6,11 @@ Expect:   a line a case, also in results/load_memory.json beside those that are 
 
 The file has random numbers under upstream's names. A fresh process loads a tiny file
 the same way, so that the libraries have what they need, and remembers its memory. Then
-it loads the file, by one of two ways:
+it loads the file, by one of three ways:
 
 from_preset   builds the model and fills it.
+own_preset    the same from a preset that save_to_preset wrote, of the file's dtype; the
+              file is the one with the weights (HDF5).
 load_weights  builds the model with random weights, then replaces them. The peak of
               building and that of loading into the built model are told apart.
 
@@ -35,7 +37,7 @@ import numpy as np
 
 OUTPUT = Path(__file__).parent / "results" / "load_memory.json"
 DTYPES = {"float32": ("F32", np.float32), "bfloat16": ("BF16", ml_dtypes.bfloat16)}
-WAYS = ("from_preset", "load_weights")
+WAYS = ("from_preset", "own_preset", "load_weights")
 BACKENDS = ("jax", "torch", "tensorflow")
 TINY_VISION = {
     "image_size": 16,
@@ -90,7 +92,10 @@ def measure(path: str, tiny: str, model: str, dtype: str, way: str) -> None:
             encoder, keras_pe.PETextEncoder(**{**text, "dtype": dtype})
         )
 
-    load_weights(build(TINY_VISION, TINY_TEXT), tiny)
+    if way == "own_preset":
+        keras_pe.PECore.from_preset(tiny, dtype=dtype)
+    else:
+        load_weights(build(TINY_VISION, TINY_TEXT), tiny)
     hand_back()  # no free memory of the tiny model may be left to hide others in
     before = kilobytes("VmRSS")
     forget_peak()
@@ -110,6 +115,31 @@ def measure(path: str, tiny: str, model: str, dtype: str, way: str) -> None:
 
 
 # === Files ===
+def save_preset(path: str, directory: str, model: str, dtype: str) -> None:
+    """Writes the weights of a file as a preset of our own; the model may be "tiny"."""
+    import keras_pe
+    from keras_pe.checkpoints import load_weights
+    from keras_pe.models.variants import text_config
+
+    if model == "tiny":
+        encoder = keras_pe.PEVisionEncoder(**{**TINY_VISION, "dtype": dtype})
+        text_encoder = keras_pe.PETextEncoder(**{**TINY_TEXT, "dtype": dtype})
+        tiny = keras_pe.PECore(encoder, text_encoder)
+        load_weights(tiny, path)
+        tiny.save_to_preset(directory)
+        return
+    dual = text_config(model) is not None
+    cls: Any = keras_pe.PECore if dual else keras_pe.PEVisionEncoder
+    cls.from_preset(path, dtype=dtype).save_to_preset(directory)
+
+
+def weights_of(path: Path) -> int:
+    """Returns the bytes of a file, or of the weights in a preset."""
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.glob("*.h5"))
+    return path.stat().st_size
+
+
 def write_random(
     path: Path,
     vision: Mapping[str, Any],
@@ -152,12 +182,10 @@ def complete(config: Mapping[str, Any], text: bool) -> dict[str, Any]:
 
 
 # === All cases ===
-def run(
-    path: Path, tiny: Path, model: str, dtype: str, way: str, backend: str
-) -> dict[str, float]:
-    """Measures one case in a fresh process; returns multiples of the file."""
+def in_fresh_process(backend: str, *arguments: Any) -> str:
+    """Runs a part of this file; returns what it printed."""
     done = subprocess.run(
-        [sys.executable, __file__, "--measure", path, tiny, model, dtype, way],
+        [sys.executable, __file__, *arguments],
         env={**os.environ, "KERAS_BACKEND": backend},
         capture_output=True,
         text=True,
@@ -165,8 +193,16 @@ def run(
     )
     if done.returncode:
         raise SystemExit(done.stderr)
-    size = path.stat().st_size
-    before, built, peak, after = (1024 * int(x) for x in done.stdout.split()[-4:])
+    return done.stdout
+
+
+def run(
+    path: Path, tiny: Path, model: str, dtype: str, way: str, backend: str
+) -> dict[str, float]:
+    """Measures one case in a fresh process; returns multiples of the file."""
+    out = in_fresh_process(backend, "--measure", path, tiny, model, dtype, way)
+    size = weights_of(path)
+    before, built, peak, after = (1024 * int(x) for x in out.split()[-4:])
     row = {"load": (peak - before) / size, "afterwards": (after - before) / size}
     if way == "load_weights":
         row["building"] = (built - before) / size
@@ -177,6 +213,9 @@ def main() -> None:
     """Measures and prints."""
     if sys.argv[1:2] == ["--measure"]:
         measure(*sys.argv[2:])
+        return
+    if sys.argv[1:2] == ["--save"]:
+        save_preset(*sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--models", nargs="+", default=["PE-Core-T16-384"])
@@ -200,12 +239,18 @@ def main() -> None:
                 write_random(
                     tiny, complete(TINY_VISION, False), complete(TINY_TEXT, True), dtype
                 )
-                size = write_random(
-                    path, vision_config(model), text_config(model), dtype
-                )
+                write_random(path, vision_config(model), text_config(model), dtype)
+                if "own_preset" in arguments.ways:
+                    for file, name in ((path, model), (tiny, "tiny")):
+                        own = file.with_suffix("")
+                        in_fresh_process("torch", "--save", file, own, name, dtype)
                 for way in arguments.ways:
+                    places = (path, tiny)
+                    if way == "own_preset":
+                        places = (path.with_suffix(""), tiny.with_suffix(""))
+                    size = weights_of(places[0])
                     for backend in arguments.backends:
-                        row = run(path, tiny, model, dtype, way, backend)
+                        row = run(*places, model, dtype, way, backend)
                         key = f"{model} {dtype} {way} {backend}"
                         today = datetime.date.today().isoformat()
                         cases[key] = {**row, "file bytes": size, "date": today}

@@ -16,11 +16,9 @@ import keras
 import ml_dtypes
 import numpy as np
 
+from keras_pe.aligned import adopted, aligned, aligned_empty, aligned_zeros
 from keras_pe.checkpoints.memory import (
     FreedMemory,
-    aligned,
-    aligned_empty,
-    aligned_zeros,
     assign_rows,
     is_large,
     row_blocks,
@@ -148,9 +146,12 @@ def _assign(
         array = convert(tensor)
         if changed is not None:
             array = changed(rule, array)
-        variable.assign(
-            aligned(array.astype(np.dtype(str(variable.dtype)), copy=False))
-        )
+        array = array.astype(np.dtype(str(variable.dtype)), copy=False)
+        if keras.backend.backend() == "tensorflow" and array.ndim:
+            # In place: a new tensor for each weight leaves gaps that no other fits.
+            assign_rows(variable, slice(0, len(array)), array)
+        else:
+            variable.assign(adopted(aligned(array)))
 
 
 def _assign_large(reader: Reader, name: str, variable: Any, droppable: bool) -> None:
@@ -164,11 +165,11 @@ def _assign_large(reader: Reader, name: str, variable: Any, droppable: bool) -> 
     # An array of JAX can't be changed: it is made whole, and taken over as it is.
     dtype = np.dtype(str(variable.dtype))
     if droppable:
-        variable.assign(aligned_zeros(info.shape, dtype))
+        variable.assign(adopted(aligned_zeros(info.shape, dtype)))
     array = aligned_empty(info.shape, dtype)
     for rows in blocks:
         array[rows] = reader.read(name, rows)
-    variable.assign(array)
+    variable.assign(adopted(array))
 
 
 # === Undoing ===
@@ -206,7 +207,7 @@ class _Undo:
             shape, dtype = tuple(variable.shape), np.dtype(str(variable.dtype))
             array = aligned_empty(shape, dtype)
             self._file.readinto(array.reshape(-1).view(np.uint8).data)
-            variable.assign(array)
+            variable.assign(adopted(array))
 
     def close(self) -> None:
         """Forgets all values."""
@@ -245,5 +246,13 @@ def _value(variable: Any, rows: slice) -> np.ndarray:
     shape, value = tuple(variable.shape), variable.value
     if shape and rows != slice(0, shape[0]):
         value = value[rows]
-    array = keras.ops.convert_to_numpy(value)
+    # Keras copies on JAX, and goes by way of float32 on PyTorch.
+    if keras.backend.backend() == "jax":
+        array = np.asarray(value)
+    elif keras.backend.backend() == "torch" and variable.dtype == "bfloat16":
+        import torch
+
+        array = value.detach().view(torch.int16).cpu().numpy().view(ml_dtypes.bfloat16)
+    else:
+        array = keras.ops.convert_to_numpy(value)
     return array.astype(np.dtype(str(variable.dtype)), copy=False)

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
+from keras_pe.aligned import adopted, aligned_zeros
 from keras_pe.checkpoints.manifest import model_variables
-from keras_pe.checkpoints.memory import aligned_zeros
 
 Model = TypeVar("Model", bound=keras.Model)
 
@@ -47,5 +47,5 @@ def build_unfilled(build: Callable[[], Model]) -> Model:
 
 def _zeros(shape: Any, dtype: Any = None) -> Any:
     if keras.backend.backend() == "jax":  # would compile, and fill, each shape
-        return aligned_zeros(tuple(shape), np.dtype(str(dtype)))
+        return adopted(aligned_zeros(tuple(shape), np.dtype(str(dtype))))
     return keras.ops.zeros(shape, dtype)

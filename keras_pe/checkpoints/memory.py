@@ -8,33 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-ALIGNMENT = 64  # bytes; JAX adopts such arrays and copies all others
+from keras_pe.aligned import adopted
+
 BLOCK = 4 * 2**20  # bytes of a piece
-
-
-def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Returns an uninitialised array that backends can take over without a copy."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(shape)
-
-
-def aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Returns zeros that take no memory until they are written."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = np.zeros(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(shape)
-
-
-def aligned(array: np.ndarray) -> np.ndarray:
-    """Returns an array in order and aligned; itself if it is both."""
-    if array.flags.c_contiguous and array.ctypes.data % ALIGNMENT == 0:
-        return array
-    copy = aligned_empty(array.shape, array.dtype)
-    copy[...] = array
-    return copy
 
 
 @functools.cache
@@ -101,8 +77,8 @@ def row_blocks(shape: tuple[int, ...], item_size: int) -> list[slice]:
 
 
 def assign_rows(variable: Any, rows: slice, array: np.ndarray) -> None:
-    """Assigns rows of a Keras variable of PyTorch or TensorFlow."""
-    part = keras.ops.convert_to_tensor(array, dtype=variable.dtype)
+    """Assigns rows of a Keras variable of PyTorch or TensorFlow, in place."""
+    part = keras.ops.convert_to_tensor(adopted(array), dtype=variable.dtype)
     if keras.backend.backend() == "torch":
         variable.value.detach()[rows].copy_(part)
         return
@@ -119,3 +95,5 @@ def assign_rows(variable: Any, rows: slice, array: np.ndarray) -> None:
             strides=[1],
             value=part,
         )
+        # From then on each use of the weight would copy it, but for this.
+        tf.raw_ops.DisableCopyOnRead(resource=copy.handle)

@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self
 import ml_dtypes
 import numpy as np
 
-from keras_pe.checkpoints.memory import aligned_empty
+from keras_pe.aligned import aligned_empty
 from keras_pe.checkpoints.report import CheckpointError
 
 SAFETENSORS_DTYPES: Mapping[str, Any] = {

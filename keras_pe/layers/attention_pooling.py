@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_pe.layers.dense import Dense
 from keras_pe.layers.dot_product import attend
+from keras_pe.layers.initializers import RandomNormal
 from keras_pe.layers.layer_state import LayerOfLayers
 from keras_pe.layers.sizes import check_sizes
 from keras_pe.layers.transformer import NORM_EPSILON, FeedForward
@@ -65,7 +66,7 @@ class AttentionPooling(LayerOfLayers):
         shape = (None, None, self.hidden_dim)
         self.probe = self.add_weight(
             shape=(self.hidden_dim,),
-            initializer=keras.initializers.RandomNormal(stddev=1.0),
+            initializer=RandomNormal(stddev=1.0),
             name="probe",
         )
         self.query.build(shape)

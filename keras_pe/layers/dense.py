@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pe.layers.initializers import GlorotUniform
+
 LORA_NAMES = ("lora_kernel_a", "lora_kernel_b")
 LORA_FACTOR = "lora_factor"
 
@@ -34,6 +36,17 @@ class Dense(keras.layers.Dense):
     """
 
     lora_enabled: bool
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = None,  # None: GlorotUniform, Keras' default
+        **kwargs: Any,
+    ) -> None:
+        initializer = kernel_initializer or GlorotUniform()
+        super().__init__(units, activation, use_bias, initializer, **kwargs)
 
     @property
     def trainable(self) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_pe.layers.dense import Dense
+from keras_pe.layers.initializers import RandomNormal
 from keras_pe.layers.layer_state import LayerOfLayers
 from keras_pe.layers.sizes import check_sizes
 
@@ -134,7 +135,7 @@ class PatchEmbedding(LayerOfLayers):
 
     def build(self, images_shape: Any) -> None:
         self.projection.build((None, None, 3 * self.patch_size**2))
-        initializer = keras.initializers.RandomNormal(stddev=self.hidden_dim**-0.5)
+        initializer = RandomNormal(stddev=self.hidden_dim**-0.5)
         tokens = self.native_grid[0] * self.native_grid[1] + int(self.class_token)
         if self.class_token:
             self.class_embedding = self.add_weight(
@@ -144,7 +145,7 @@ class PatchEmbedding(LayerOfLayers):
             )
         self.position_embedding = self.add_weight(
             shape=(tokens, self.hidden_dim),
-            initializer=keras.initializers.RandomNormal(stddev=self.hidden_dim**-0.5),
+            initializer=RandomNormal(stddev=self.hidden_dim**-0.5),
             name="position_embedding",
         )
         self.restore_when_built()

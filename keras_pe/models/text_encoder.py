@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_pe.layers.dense import Dense
+from keras_pe.layers.initializers import RandomNormal
 from keras_pe.layers.sizes import check_sizes
 from keras_pe.layers.transformer import NORM_EPSILON
 from keras_pe.models.checked_batches import Check
@@ -90,7 +91,7 @@ class PETextEncoder(Tower):
         self.token_embedding = keras.layers.Embedding(
             vocabulary_size,
             hidden_dim,
-            embeddings_initializer=keras.initializers.RandomNormal(stddev=0.02),
+            embeddings_initializer=RandomNormal(stddev=0.02),
             dtype=policy,
             name="token_embedding",
         )
@@ -100,7 +101,7 @@ class PETextEncoder(Tower):
         self.projection = Dense(
             output_dim,
             use_bias=False,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=hidden_dim**-0.5),
+            kernel_initializer=RandomNormal(stddev=hidden_dim**-0.5),
             dtype=policy,
             name="projection",
         )
@@ -112,7 +113,7 @@ class PETextEncoder(Tower):
         self.token_embedding.build((None, None))
         self.position_embedding = self.add_weight(
             shape=(self.context_length, self.hidden_dim),
-            initializer=keras.initializers.RandomNormal(stddev=0.01),
+            initializer=RandomNormal(stddev=0.01),
             name="position_embedding",
         )
         self.build_blocks()

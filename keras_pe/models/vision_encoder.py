@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_pe.layers.attention_pooling import AttentionPooling
 from keras_pe.layers.dense import Dense
+from keras_pe.layers.initializers import RandomNormal
 from keras_pe.layers.patch_embedding import PatchEmbedding
 from keras_pe.layers.rope import RotaryTable, rotary_table
 from keras_pe.layers.transformer import NORM_EPSILON
@@ -179,9 +180,7 @@ class PEVisionEncoder(VisionFeatures):
             self.projection = Dense(
                 output_dim,
                 use_bias=output_bias,
-                kernel_initializer=keras.initializers.RandomNormal(
-                    stddev=hidden_dim**-0.5
-                ),
+                kernel_initializer=RandomNormal(stddev=hidden_dim**-0.5),
                 dtype=policy,
                 name="projection",
             )
