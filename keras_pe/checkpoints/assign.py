@@ -166,6 +166,7 @@ def _assign_large(reader: Reader, name: str, variable: Any, droppable: bool) -> 
     dtype = np.dtype(str(variable.dtype))
     if droppable:
         variable.assign(adopted(aligned_zeros(info.shape, dtype)))
+        adopted(np.zeros(1))  # JAX lets go of what it took over at its next call only
     array = aligned_empty(info.shape, dtype)
     for rows in blocks:
         array[rows] = reader.read(name, rows)

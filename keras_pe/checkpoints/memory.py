@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_pe.aligned import adopted
 
-BLOCK = 4 * 2**20  # bytes of a piece
+BLOCK = 2**20  # bytes of a piece; about four are in memory at once
 
 
 @functools.cache
