@@ -115,7 +115,7 @@ def _checked_tf_data(dataset: Any, check: Check, tf: Any) -> Any:
     def look(number: Any, parts: Any) -> Any:
         inputs = inputs_of(parts)
 
-        def on_host(number: np.ndarray, *arrays: np.ndarray) -> np.ndarray:
+        def on_host(number: np.ndarray, *arrays: np.ndarray) -> Any:
             batch = tf.nest.pack_sequence_as(inputs, arrays)
             _checked_batch((batch,), check, int(number))
             return np.int32(0)
