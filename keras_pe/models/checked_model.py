@@ -1,10 +1,12 @@
 """Models that look at their inputs in `predict` and `evaluate`, and at ids in `fit`."""
 
+import inspect
 from typing import Any
 
 import keras
 
 from keras_pe.models.checked_batches import Check, checked_batches
+from keras_pe.models.live_state import values_kept
 
 
 class CheckedModel(keras.Model):
@@ -28,7 +30,9 @@ class CheckedModel(keras.Model):
         Raises:
             ValueError: if a picture or a token id can't be right, naming the first.
         """
-        return super().predict(self._checked(x), *arguments, **options)
+        x = self._checked(x)
+        with values_kept(self):
+            return super().predict(x, *arguments, **options)
 
     def predict_on_batch(self, x: Any) -> Any:
         """Predicts one batch, after a look at it; raises as `predict`."""
@@ -48,12 +52,35 @@ class CheckedModel(keras.Model):
         """Trains as `keras.Model.fit` does, after a look at token ids.
 
         Raises:
-            ValueError: if an id is not in the vocabulary, naming the first.
+            ValueError: if an id is not in the vocabulary, naming the first; of
+                validation data as `predict`.
         """
-        x = self._checked(x, training=True)
-        return super().fit(x, *arguments, **options)
+        given = named_arguments("fit", x, *arguments, **options)
+        given["x"] = self._checked(x, training=True)
+        validation = given.get("validation_data")
+        if isinstance(validation, list | tuple) and validation:
+            inputs = self._checked(validation[0])
+            given["validation_data"] = (inputs, *validation[1:])
+        elif validation is not None:
+            given["validation_data"] = self._checked(validation)
+        with values_kept(self):
+            return super().fit(**given)
 
     def train_on_batch(self, x: Any, *arguments: Any, **options: Any) -> Any:
         """Takes one step, after a look at token ids; raises as `fit`."""
         x = self._checked(x, training=True)
         return super().train_on_batch(x, *arguments, **options)
+
+
+def named_arguments(method: str, *given: Any, **options: Any) -> dict[str, Any]:
+    """Returns what a method of `keras.Model` was given, all by name.
+
+    Args:
+        method: its name, such as "fit".
+        given: what was given by position.
+        options: what was given by name.
+    """
+    signature = inspect.signature(getattr(keras.Model, method))
+    found = dict(signature.bind(None, *given, **options).arguments)
+    del found["self"]
+    return {**found.pop("kwargs", {}), **found}

@@ -4,7 +4,6 @@ Inside a compiled step no value can be refused: an id that does not exist become
 JAX and TensorFlow, and there TensorFlow often does not know how many rows there are.
 """
 
-import inspect
 import sys
 import warnings
 from collections.abc import Mapping
@@ -102,17 +101,3 @@ def warn_of_unknown_length(x: Any) -> None:
             f"decay once more. Give steps_per_epoch.",
             stacklevel=4,
         )
-
-
-def named_arguments(method: str, *given: Any, **options: Any) -> dict[str, Any]:
-    """Returns what a method of `keras.Model` was given, all by name.
-
-    Args:
-        method: its name, such as "fit".
-        given: what was given by position.
-        options: what was given by name.
-    """
-    signature = inspect.signature(getattr(keras.Model, method))
-    found = dict(signature.bind(None, *given, **options).arguments)
-    del found["self"]
-    return {**found.pop("kwargs", {}), **found}

@@ -5,15 +5,15 @@ from typing import Any
 import keras
 
 from keras_pe.models.checked_batches import inputs_of
+from keras_pe.models.checked_model import named_arguments
+from keras_pe.models.live_state import values_kept
 from keras_pe.training.checked_batches import (
     BatchCheck,
-    named_arguments,
     warn_of_unknown_length,
     with_checked_batches,
 )
 from keras_pe.training.constraints import constrain
 from keras_pe.training.distribution import scope_of
-from keras_pe.training.live_state import values_kept
 from keras_pe.training.pair_batches import check_arrays, refuse_weights
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 
 from keras_pe.finite import NonFiniteError
-from keras_pe.training.live_state import optimizer_number, sync_state
+from keras_pe.models.live_state import sync_state
+from keras_pe.training.live_state import optimizer_number
 
 __all__ = ["NonFiniteError", "StopOnNonFinite"]
 

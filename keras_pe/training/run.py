@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_pe.files import write_atomically
+from keras_pe.models.live_state import sync_state
 from keras_pe.training.distribution import (
     host_position,
     one_replica,
@@ -16,7 +17,6 @@ from keras_pe.training.distribution import (
     static_batches,
 )
 from keras_pe.training.guards import StopOnNonFinite
-from keras_pe.training.live_state import sync_state
 from keras_pe.training.resolution import PlannedStage
 from keras_pe.training.run_checkpoint import RunCheckpoints
 from keras_pe.training.run_log import RunLog, Table, learning_rate

@@ -6,6 +6,7 @@ import pytest
 
 import keras_pe
 from keras_pe.finite import NonFiniteError
+from keras_pe.models.checked_model import named_arguments
 from keras_pe.models.feature_pyramid import FeaturePyramid
 from tests.small_models import (
     TEXT,
@@ -167,11 +168,25 @@ def test_batches_are_looked_at_one_by_one(source, name):
     np.testing.assert_allclose(found, np.concatenate([expected] * 2), atol=1e-5)
 
 
-@pytest.mark.parametrize("source", [x for x in PLACES if x != "grain loader"])
+@pytest.mark.parametrize("source", PLACES)
 def test_batches_of_training_are_looked_at_too(source):
     model = text_encoder()
     with pytest.raises(Exception, match=r"(?s)from 0 to 599"):
         call(model, "fit", fed_by(source, [wrong_ids(600)]))
+
+
+def iter_of(batches):
+    yield from batches
+
+
+@pytest.mark.parametrize("wrap", [tuple, list, lambda batch: iter_of([batch])])
+def test_validation_data_are_looked_at(wrap):
+    model = text_encoder()
+    model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
+    targets = np.ones((5, TEXT["output_dim"]), "float32")
+    wrong = wrap((wrong_ids(600), targets))
+    with pytest.raises(ValueError, match=r"from 0 to 599"):
+        model.fit(token_ids(5), targets, validation_data=wrong, verbose=0)
 
 
 def test_training_itself_goes_on_as_before():
@@ -190,3 +205,10 @@ def test_training_itself_goes_on_as_before():
     np.testing.assert_allclose(
         model.evaluate(ids, targets, verbose=0), history["val_loss"][2], rtol=1e-5
     )
+
+
+def test_arguments_get_their_names():
+    found = named_arguments("fit", 1, None, 4, 2, verbose=0)
+    assert found == {"x": 1, "y": None, "batch_size": 4, "epochs": 2, "verbose": 0}
+    found = named_arguments("evaluate", 1, _use_cached_eval_dataset=True)
+    assert found == {"x": 1, "_use_cached_eval_dataset": True}

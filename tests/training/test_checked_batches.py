@@ -9,7 +9,6 @@ import pytest
 from keras import ops
 
 from keras_pe.training.checked_batches import (
-    named_arguments,
     warn_of_unknown_length,
     with_checked_batches,
 )
@@ -277,13 +276,6 @@ def test_data_of_unknown_length_are_warned_of():
         warnings.simplefilter("error")
         for source in (dict, Data, tf_data, data_loader):
             warn_of_unknown_length(source(data))
-
-
-def test_arguments_get_their_names():
-    found = named_arguments("fit", 1, None, 4, 2, verbose=0)
-    assert found == {"x": 1, "y": None, "batch_size": 4, "epochs": 2, "verbose": 0}
-    found = named_arguments("evaluate", 1, _use_cached_eval_dataset=True)
-    assert found == {"x": 1, "_use_cached_eval_dataset": True}
 
 
 def test_a_data_loader_keeps_its_shuffling_and_workers():
