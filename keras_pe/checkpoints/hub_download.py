@@ -197,6 +197,8 @@ def _no_more_than(size: int | None, name: str) -> dict[str, Any]:
     class Counted(tqdm):
         """The client's progress bar, which it tells of every piece."""
 
+        # A class's first bar starts a thread that never ends, one for each of these.
+        monitor_interval = 0
         seen = 0
 
         def update(self, n: float | None = 1) -> bool | None:

@@ -99,6 +99,7 @@ def read_members(file: ShardFile, max_member_bytes: int) -> Iterator[Member]:
     _check_start(window)
     offset = 0
     extended: dict[str, bytes] = {}  # what a header before says about the next member
+    awaited = False  # ... which must come
     while True:
         if offset + BLOCK > file.size:
             raise TarShardError(
@@ -109,6 +110,13 @@ def read_members(file: ShardFile, max_member_bytes: int) -> Iterator[Member]:
             )
         block = window.read(offset, BLOCK)
         if block == _ZEROS:
+            if awaited:
+                raise TarShardError(
+                    file.path,
+                    offset,
+                    "The shard ends behind an extended header: the member that it is "
+                    "of is missing. Copy or write the shard again.",
+                )
             _check_end(window, offset)
             return
         _check_sum(block, file.path, offset)
@@ -131,6 +139,7 @@ def read_members(file: ShardFile, max_member_bytes: int) -> Iterator[Member]:
                     "missing. Copy or write the shard again.",
                 )
             extended.update(_extended_header(window, kind, content, size))
+            awaited = awaited or kind != b"g"
             offset = _next_header(content, size)
             continue
         if "path" in extended:
@@ -139,7 +148,7 @@ def read_members(file: ShardFile, max_member_bytes: int) -> Iterator[Member]:
             name = _text(_name_bytes(block), file.path, offset)
         if "size" in extended:
             size = _decimal(extended["size"], file.path, offset)
-        extended = {}
+        extended, awaited = {}, False
         if kind in _REGULAR and not name.endswith("/"):
             _check_size(name, content, size, file, max_member_bytes)
             yield Member(_safe_name(name, file.path, offset), content, size)

@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import sys
+import threading
 import time
 import types
 
@@ -150,6 +151,14 @@ def test_preset_of_ours_on_the_hub(hub, tmp_path):
     assert tiny.equal(tiny.values(found), tiny.values(model))
     assert keras_pe.PEImageConverter.from_preset("hf://me/cats").image_size == (32, 32)
     assert not [path for path in hub.fetched() if path.endswith("README.md")]
+
+
+def test_a_download_leaves_no_thread_behind(hub, tmp_path):
+    hub.add("me/cats", preset_files(tmp_path, tiny.core()))
+    before = set(threading.enumerate())
+    keras_pe.PECore.from_preset("hf://me/cats")
+    new = [thread for thread in threading.enumerate() if thread not in before]
+    assert not [thread for thread in new if "tqdm" in type(thread).__module__]
 
 
 @pytest.mark.slow

@@ -204,6 +204,8 @@ def pax(records, kind=b"x", size=None, then=(("1.txt", b"12345"),)):
         (pax(b"x" * 1000, kind=b"L", size=65_537), "extended header of 65537 bytes"),
         (pax(b"", kind=b"K"), "link with a long name"),
         (pax(b"2.txt\0", kind=b"L")[:1024] + pax(b"3.txt\0", kind=b"L"), "in a row"),
+        (pax(b"2.txt\0", kind=b"L", then=()), "behind an extended header"),
+        (pax(b"12 mtime=15\n", then=()), "behind an extended header"),
     ],
 )
 def test_hostile_extended_headers(tmp_path, content, says):

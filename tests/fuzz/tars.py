@@ -172,6 +172,9 @@ class Tars(Campaign):
                 continue  # of two long names in a row Python takes the first
             if field == "size" and data[offset + 156 : offset + 157] in b"Lxg":
                 continue  # of a long name: Python reads whole blocks all the same
+            # Without the magic of POSIX, names have no prefix; Python reads one anyhow.
+            if {"prefix", "magic"} <= {field for _, field, _ in more[0]}:
+                continue
             if field == "prefix" and data[offset + 257 : offset + 263] != b"ustar\0":
                 continue  # GNU tar keeps times there; Python takes them for a name
             place, size = FIELDS[field]
