@@ -78,7 +78,7 @@ def trace_run(folder: Path) -> Trace:
     pattern = write_shards(folder, (20, 12))
     command = ["pretrain", "--config", "smoke-shards", "--data", pattern]
     command += ["--validation-data", pattern, "--output", str(folder / "run")]
-    command += ["--samples", "32", "--batch-size", "8", "--quiet"]
+    command += ["--samples", "64", "--batch-size", "16", "--quiet"]
     command += ["--save-every", "2", "--evaluate-every", "2"]
     sys.argv = command
     try:

@@ -94,13 +94,14 @@ def test_work_in_flight_is_bounded_and_stops_with_the_consumer():
                 with self.lock:
                     self.running -= 1
 
-    converter = Counting(8)
+    converter, before = Counting(8), set(threading.enumerate())
     batches = iter(load_batches([photo()] * 500, converter, 4, num_threads=3))
     next(batches)
     batches.close()
     assert converter.started <= 4 + 4 + 3
     assert converter.most <= 3
-    assert not any(t.name.startswith("keras_pe") for t in threading.enumerate())
+    new = set(threading.enumerate()) - before
+    assert not any(thread.name.startswith("keras_pe") for thread in new)
 
 
 def test_progress_is_shown(pictures, capsys):
