@@ -107,8 +107,8 @@ def _save_weights(
         model.save_weights(full)
         twin.load_weights(full)
         full.unlink()
-        _check_finite(model, twin, stored)
         model = twin
+    _check_finite(model, stored, own)  # no reader takes anything else
     size = sum(
         math.prod(variable.shape) * _item_size(variable.dtype)
         for variable in model.variables
@@ -134,15 +134,18 @@ def _twin(model: keras.Model, dtype: str) -> Any:
     return type(model).from_config({**config, "dtype": keras.DTypePolicy(dtype)})
 
 
-def _check_finite(model: keras.Model, twin: keras.Model, dtype: str) -> None:
-    for variable in twin.trainable_variables:
+def _check_finite(model: keras.Model, dtype: str, own: str) -> None:
+    for variable in model.weights:
         array = keras.ops.convert_to_numpy(variable)
-        if not np.isfinite(array.astype("float32")).all():
-            raise CheckpointError(
-                f"{variable.path} of {type(model).__name__} has values that {dtype} "
-                f"can't hold, or that are no numbers. Save as float32 or bfloat16, or "
-                f"look at the training run if they are NaN."
-            )
+        if np.isfinite(array.astype("float32")).all():
+            continue
+        beyond = "" if dtype == own else f"values that {dtype} can't hold, or "
+        advice = "" if dtype == own else "Save as float32 or bfloat16. "
+        raise CheckpointError(
+            f"{variable.path} of {type(model).__name__} has {beyond}values that are "
+            f"NaN or infinite. {advice}Look at the training that gave them, and save "
+            f"the weights of an earlier checkpoint. Nothing was written."
+        )
 
 
 def _item_size(dtype: str) -> int:

@@ -61,7 +61,7 @@ class GlorotUniform(keras.initializers.GlorotUniform):
     def __call__(self, shape: Any, dtype: Any = None) -> Any:
         if len(shape) != 2 or _is_left_to_keras(self.seed):
             return super().__call__(shape, dtype)
-        limit = math.sqrt(6 / sum(shape))
+        limit = math.sqrt(6 / max(sum(shape), 2))
 
         def draw(generator: np.random.Generator, block: np.ndarray) -> None:
             generator.random(dtype="float32", out=block)
@@ -75,7 +75,7 @@ def _drawn(seed: int, draw: Draw, shape: Any, dtype: Any) -> Any:
     """Returns a tensor of numbers, drawn piece by piece."""
     kind = np.dtype(keras.backend.standardize_dtype(dtype or keras.config.floatx()))
     size = math.prod(shape)
-    generator = np.random.Generator(np.random.Philox(seed))
+    generator = np.random.Generator(np.random.Philox(seed % 2**64))
     drawn = np.empty(min(size, PIECE), np.float32)
 
     def pieces() -> Iterator[tuple[int, np.ndarray]]:

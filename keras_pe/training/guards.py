@@ -27,22 +27,31 @@ class StopOnNonFinite(keras.callbacks.Callback):
     def __init__(self, first_step: int = 0) -> None:
         super().__init__()
         self.step = first_step
+        self.begun: int | None = None  # in this epoch
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.begun = batch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.step += 1
+        # More than one with `compile(steps_per_execution=...)`.
+        count = 1 if self.begun is None else batch - self.begun + 1
+        self.step += count
+        where = f"Step {self.step}"
+        if count > 1:
+            where = f"One of the steps {self.step - count + 1} to {self.step}"
         index = optimizer_number(self.model, "first_non_finite")
         if index is not None and index >= 0:
             optimizer = self.model.optimizer
             optimizer = getattr(optimizer, "inner_optimizer", optimizer)
             path = optimizer.watched_paths[int(index)]
             raise NonFiniteError(
-                f"Step {self.step}: the gradient of {path} is not finite"
+                f"{where}: the gradient of {path} is not finite"
                 f"{self._losses(logs)}. The update was not applied. {self._weights()}"
             )
         bad = [k for k, v in (logs or {}).items() if not math.isfinite(float(v))]
         if bad:
             raise NonFiniteError(
-                f"Step {self.step}: {', '.join(bad)} is not finite. {self._weights()}"
+                f"{where}: {', '.join(bad)} is not finite. {self._weights()}"
             )
 
     def _losses(self, logs: Any) -> str:

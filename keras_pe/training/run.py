@@ -54,6 +54,9 @@ class TrainingRun:
         complete: from (a checkpoint's configuration, this run's) to the former with
             what its program could not say yet; None compares it as it is.
 
+    Raises:
+        ValueError: if the trainer makes several steps in one call.
+
     Example:
         >>> run = TrainingRun(trainer, path, stages, 256, batches)   # doctest: +SKIP
         >>> run.train(resume=True)                                   # doctest: +SKIP
@@ -74,6 +77,12 @@ class TrainingRun:
         progress: bool = True,
         complete: Complete | None = None,
     ) -> None:
+        if (getattr(trainer, "steps_per_execution", 1) or 1) > 1:
+            raise ValueError(
+                f"A run logs, scores and saves by the step, got a trainer compiled "
+                f"with steps_per_execution={trainer.steps_per_execution}. Compile it "
+                f"without."
+            )
         self.trainer = trainer
         self.directory = Path(directory)
         self.stages = list(stages)

@@ -127,6 +127,23 @@ def test_float16_overflow_is_refused(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+def test_weights_that_no_loader_takes_are_not_written(tmp_path, value, dtype):
+    model = tiny.core()
+    model.save_to_preset(tmp_path / "good")
+    before = (tmp_path / "good" / "metadata.json").read_bytes()
+    bias = model.vision_encoder.blocks[0].attention.qkv.bias
+    broken = keras.ops.convert_to_numpy(bias).copy()
+    broken[1] = value
+    bias.assign(broken)
+    for name in ("new", "good"):
+        with pytest.raises(CheckpointError, match=r"qkv/bias .* NaN or infinite"):
+            model.save_to_preset(tmp_path / name, dtype=dtype)
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "good" / "metadata.json").read_bytes() == before
+
+
 def test_shards(model, tmp_path):
     save_preset(model, tmp_path / "a", max_shard_size=100 / 1024**2)
     listed = set(config_of(tmp_path / "a", "metadata")["files"])

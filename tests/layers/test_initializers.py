@@ -104,3 +104,8 @@ def test_traced_draws_are_no_constants() -> None:
     assert not any(np.size(constant) > 100 for constant in traced.consts)
     drawn = numbers(jax.jit(lambda: initializer((300, 100), "float32"))())
     assert drawn.std() == pytest.approx(0.5, abs=0.01)
+
+
+def test_what_keras_takes_is_taken() -> None:
+    assert numbers(RandomNormal(seed=-1)((2, 2), "float32")).std() > 0
+    assert numbers(GlorotUniform(seed=1)((0, 0), "float32")).shape == (0, 0)

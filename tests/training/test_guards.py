@@ -58,6 +58,20 @@ def test_steps_are_counted_from_where_the_run_goes_on():
         fit(model(keras.optimizers.SGD(0.1)), 0, first_step=100)
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="Keras makes one step at a time there"
+)
+@pytest.mark.parametrize("at_once", [2, 4])
+@pytest.mark.parametrize("optimizer", [keras.optimizers.SGD, None])
+def test_steps_made_in_one_call_are_counted(at_once, optimizer):
+    trained = model((optimizer or watched(keras.optimizers.SGD))(0.1))
+    trained.steps_per_execution = at_once
+    first = 3 if at_once == 2 else 1
+    with pytest.raises(NonFiniteError) as stop:
+        fit(trained, 2)
+    assert f"One of the steps {first} to 4: " in str(stop.value)
+
+
 def test_healthy_runs_are_left_alone():
     fit(model(keras.optimizers.SGD(0.1)), None)
 

@@ -331,3 +331,11 @@ def test_an_extended_schedule_is_the_new_one_from_there_on(tmp_path, compiled_on
             other.train(resume=True, extend=True)
     with pytest.raises(ValueError, match="give resume=True too"):
         again.train(extend=True)
+
+
+def test_several_steps_in_one_call_are_refused(tmp_path):
+    several = trainer()
+    several.compile(keras.optimizers.SGD(0.1), steps_per_execution=4)
+    with pytest.raises(ValueError, match="steps_per_execution=4"):
+        TrainingRun(several, tmp_path, STAGES, BATCH, lambda *_: [])
+    assert not list(tmp_path.iterdir())
