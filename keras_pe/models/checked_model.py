@@ -22,6 +22,17 @@ class CheckedModel(keras.Model):
         raise NotImplementedError
 
     def _checked(self, x: Any, training: bool = False) -> Any:
+        if isinstance(x, list | tuple):
+            raise ValueError(
+                f"{type(self).__name__} reads an array, or a dictionary of arrays, got "
+                f"a {type(x).__name__} of {len(x)}. Give the array itself; np.stack "
+                f"makes one of arrays of one size."
+            )
+        if getattr(x, "shape", None) is not None and len(x.shape) and not x.shape[0]:
+            raise ValueError(
+                f"{type(self).__name__} got an array of no rows, {tuple(x.shape)}. "
+                f"Expected at least one."
+            )
         return checked_batches(x, self.input_check(training))
 
     def predict(self, x: Any, *arguments: Any, **options: Any) -> Any:

@@ -175,6 +175,21 @@ def test_batches_of_training_are_looked_at_too(source):
         call(model, "fit", fed_by(source, [wrong_ids(600)]))
 
 
+@pytest.mark.parametrize("wrap", [list, tuple, lambda x: [x]])
+@pytest.mark.parametrize("name", ["core", "vision", "text"])
+def test_lists_are_refused_with_advice(wrap, name):
+    for entry in (*ENTRIES, *TRAINING):
+        with pytest.raises(ValueError, match=r"got a (list|tuple) of \d.*np.stack"):
+            call(model_of(name), entry, wrap(inputs_of(name)))
+
+
+@pytest.mark.parametrize("name", ["vision", "text"])
+def test_no_rows_are_refused(name):
+    for entry in (*ENTRIES, *TRAINING):
+        with pytest.raises(ValueError, match="no rows"):
+            call(model_of(name), entry, inputs_of(name)[:0])
+
+
 def iter_of(batches):
     yield from batches
 
