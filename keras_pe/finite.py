@@ -18,6 +18,53 @@ class NonFiniteError(ValueError, RuntimeError):
     """
 
 
+def checked_embeddings(
+    array: Any,
+    what: str,
+    row: str = "row",
+    names: Sequence[Any] | None = None,
+) -> np.ndarray:
+    """Returns embeddings as float32, ready to be multiplied, or says why they are none.
+
+    Products of int8 wrap and those of float16 overflow from 65504 on, both in silence.
+
+    Args:
+        array: `(rows, channels)`, any floating dtype, bfloat16 too.
+        what: what the array is, for the error.
+        row: what its first axis counts.
+        names: one name a row, for the error.
+
+    Returns:
+        float32 of the same shape; float32 arrays are not copied.
+
+    Raises:
+        ValueError: for another dtype or number of axes.
+        NonFiniteError: naming the first row that holds NaN, infinity or what is beyond
+            the range of float32.
+
+    Example:
+        >>> checked_embeddings(np.ones((2, 2), "float16"), "embeddings").dtype
+        dtype('float32')
+    """
+    values = np.asarray(array)
+    # The kind of bfloat16 and float8 is V, but their names say what they are.
+    if values.dtype.kind != "f" and "float" not in values.dtype.name:
+        raise ValueError(
+            f"{what}: got dtype {values.dtype}, expected floating-point numbers, such "
+            "as float32. Bring quantised embeddings back to floats: "
+            "scale * quantised.astype('float32')."
+        )
+    if values.ndim != 2:
+        raise ValueError(
+            f"{what}: got shape {values.shape}, expected two axes: {row}, channel. "
+            "For a single one give array[None]."
+        )
+    with np.errstate(over="ignore"):
+        single = values.astype("float32", copy=False)
+    what = f"{what} as float32" if values.dtype.itemsize > 4 else what
+    return check_finite(single, what, row, names)
+
+
 def check_finite(
     array: Any,
     what: str,

@@ -23,6 +23,7 @@ from keras_pe.evaluation.intervals import (
     class_mean_score,
     mean_score,
 )
+from keras_pe.evaluation.ranks import UNIT_LENGTH
 from keras_pe.evaluation.result import EvaluationResult, package_versions
 from keras_pe.evaluation.samples import (
     SampleEmbedder,
@@ -32,7 +33,7 @@ from keras_pe.evaluation.samples import (
 )
 from keras_pe.evaluation.templates import prompt_templates
 from keras_pe.evaluation.zero_shot import checked_class_names, class_vectors
-from keras_pe.finite import check_finite
+from keras_pe.finite import check_finite, checked_embeddings
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.tokenizer import PETokenizer
@@ -181,22 +182,25 @@ def label_ranks(  # (count, channels), (classes, channels), (count,)
     """Returns how many classes are not farther than the right one, `(count,)`.
 
     Raises:
+        ValueError: if embeddings or class vectors are no floating-point numbers.
         NonFiniteError: naming the first sample or class that is NaN or infinite.
 
     Example:
         >>> label_ranks(np.eye(3), np.eye(3), np.array([0, 1, 2]))
         array([0, 0, 0])
     """
-    embeddings = check_finite(embeddings, "embeddings", "sample")
-    class_vectors = check_finite(class_vectors, "class vectors", "class")
+    embeddings = checked_embeddings(embeddings, "embeddings", "sample")
+    class_vectors = checked_embeddings(class_vectors, "class vectors", "class")
     ranks = np.empty(len(labels), "int64")
     step = max(1, _CHUNK // len(class_vectors))
     for start in range(0, len(labels), step):
         rows = slice(start, start + step)
-        similarities = embeddings[rows] @ class_vectors.T  # (rows, classes)
+        with np.errstate(over="ignore", invalid="ignore"):
+            similarities = embeddings[rows] @ class_vectors.T  # (rows, classes)
+        what = f"similarities of the samples from {start} on"
+        check_finite(similarities, what, "sample", hint=UNIT_LENGTH)
         right = np.take_along_axis(similarities, labels[rows, None], axis=1)
-        # Not `>=`: what can't be compared must count against the model.
-        ranks[rows] = (~(similarities < right)).sum(axis=1) - 1
+        ranks[rows] = (similarities >= right).sum(axis=1) - 1
     return ranks
 
 

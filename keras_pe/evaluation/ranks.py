@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from keras_pe.finite import check_finite
+from keras_pe.finite import check_finite, checked_embeddings
 
 CHUNK_SIZE = 1024
+UNIT_LENGTH = "Give embeddings of unit length: products of these overflow."
 
 
 class Matches:
@@ -101,8 +102,8 @@ def match_ranks(
     """Ranks the best match of each query among all of the gallery.
 
     Args:
-        queries: `(queries, channels)`.
-        gallery: `(gallery, channels)`, of the same dtype.
+        queries: `(queries, channels)`, any floating dtype; computed in float32.
+        gallery: `(gallery, channels)`, likewise.
         matches: gives, for rows of the queries, bool `(rows, gallery)`.
         chunk_size: rows of the similarity matrix held at once.
         dsl_scale: s of the re-weighting `scores * softmax(s * scores, axis=0)` over
@@ -115,8 +116,10 @@ def match_ranks(
         constant model finds nothing.
 
     Raises:
-        ValueError: for a `chunk_size` below 1 or a scale not above 0.
-        NonFiniteError: naming the first query or gallery entry that is NaN or infinite.
+        ValueError: for a `chunk_size` below 1, a scale not above 0, or embeddings that
+            are no floating-point numbers or of different lengths.
+        NonFiniteError: naming the first query or gallery entry that is NaN or infinite,
+            or the first query whose similarities overflow.
 
     Source: upstream `zeroshot_retrieval.py` (`reweight_retrieval`).
 
@@ -131,19 +134,27 @@ def match_ranks(
         raise ValueError(
             f"dsl_scale must be a number above 0, or None, got {dsl_scale}."
         )
-    queries = check_finite(queries, "queries", "query")
-    gallery = check_finite(gallery, "gallery", "entry")
+    queries = checked_embeddings(queries, "queries", "query")
+    gallery = checked_embeddings(gallery, "gallery", "entry")
+    if queries.shape[1] != gallery.shape[1]:
+        raise ValueError(
+            f"queries have {queries.shape[1]} channels and gallery entries "
+            f"{gallery.shape[1]}: embed both with the same model."
+        )
     total = None
     if dsl_scale is not None:
         total = _log_sum_exp(queries, gallery, chunk_size, dsl_scale)  # (gallery,)
     ranks = np.empty(len(queries), np.int64)
     for rows, scores in _score_chunks(queries, gallery, chunk_size):
         if total is not None:
-            scores = scores * np.exp(dsl_scale * scores - total)
+            with np.errstate(over="ignore", invalid="ignore"):
+                # In float32 the weights of most entries would be 0: ties that are none.
+                wide = scores.astype("float64")
+                scores = wide * np.exp(dsl_scale * wide - total)
+            check_finite(scores, f"scores re-weighted by {dsl_scale}", "query")
         match = matches(rows)
         best = np.where(match, scores, -np.inf).max(axis=1, keepdims=True)
-        # Not `>=`: what can't be compared must count against the model.
-        ranks[rows] = (~(scores < best) & ~match).sum(axis=1)
+        ranks[rows] = ((scores >= best) & ~match).sum(axis=1)
     return ranks
 
 
@@ -152,7 +163,10 @@ def _score_chunks(
 ) -> Iterator[tuple[slice, np.ndarray]]:
     for start in range(0, len(queries), chunk_size):
         rows = slice(start, start + chunk_size)
-        yield rows, queries[rows] @ gallery.T  # (chunk, gallery)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scores = queries[rows] @ gallery.T  # (chunk, gallery)
+        what = f"similarities of the queries from {start} on"
+        yield rows, check_finite(scores, what, "query", hint=UNIT_LENGTH)
 
 
 def _log_sum_exp(
@@ -162,8 +176,8 @@ def _log_sum_exp(
     highest = np.full(len(gallery), -np.inf)
     total = np.zeros(len(gallery))
     for _, scores in _score_chunks(queries, gallery, chunk_size):
-        scaled = scale * scores
+        scaled = scale * scores.astype("float64")
         before, highest = highest, np.maximum(highest, scaled.max(axis=0))
         total = total * np.exp(before - highest)
         total += np.exp(scaled - highest).sum(axis=0)
-    return np.asarray(highest + np.log(total), queries.dtype)
+    return np.asarray(highest + np.log(total))

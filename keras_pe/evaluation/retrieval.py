@@ -28,7 +28,7 @@ from keras_pe.evaluation.samples import (
     shared_protocol,
 )
 from keras_pe.evaluation.zero_shot import embed_texts
-from keras_pe.finite import check_finite
+from keras_pe.finite import checked_embeddings
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.tokenizer import PETokenizer
@@ -49,7 +49,8 @@ def retrieval_recall(  # both (pairs, channels), unit length
     each other's matches. The similarity matrix is never held whole.
 
     Args:
-        image_embeddings: `(pairs, channels)`, unit length.
+        image_embeddings: `(pairs, channels)`, unit length, any floating dtype.
+            Similarities are computed in float32.
         text_embeddings: `(pairs, channels)`, unit length.
         captions: one hashable a pair; equal ones match each other. None: all differ.
         ks: the numbers of neighbours.
@@ -59,7 +60,8 @@ def retrieval_recall(  # both (pairs, channels), unit length
         `image_to_text_recall_at_1` and so on, shares of all pairs.
 
     Raises:
-        ValueError: if the shapes do not fit together.
+        ValueError: if the shapes do not fit together, or embeddings are no
+            floating-point numbers, such as quantised ones.
         NonFiniteError: naming the first picture or text that is NaN or infinite.
 
     Source: Perception Encoder, table 5 (COCO and Flickr retrieval).
@@ -68,6 +70,8 @@ def retrieval_recall(  # both (pairs, channels), unit length
         >>> retrieval_recall(np.eye(4), np.eye(4), ks=(1,))
         {'image_to_text_recall_at_1': 1.0, 'text_to_image_recall_at_1': 1.0}
     """
+    image_embeddings = np.asarray(image_embeddings)
+    text_embeddings = np.asarray(text_embeddings)
     if image_embeddings.shape != text_embeddings.shape or image_embeddings.ndim != 2:
         raise ValueError(
             f"Expected two arrays (pairs, channels) of one shape, got "
@@ -107,8 +111,10 @@ def both_ranks(  # (pictures, channels), (texts, channels)
     Raises:
         NonFiniteError: naming the first picture or text that is NaN or infinite.
     """
-    image_embeddings = check_finite(image_embeddings, "image embeddings", "picture")
-    text_embeddings = check_finite(text_embeddings, "text embeddings", "text")
+    image_embeddings = checked_embeddings(
+        image_embeddings, "image embeddings", "picture"
+    )
+    text_embeddings = checked_embeddings(text_embeddings, "text embeddings", "text")
     options = chunk_size, dsl_scale
     return {
         "image_to_text": match_ranks(

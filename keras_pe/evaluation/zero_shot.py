@@ -12,8 +12,9 @@ from keras_pe.evaluation.equal_texts import (
     equal_groups,
     warn_of_equals,
 )
+from keras_pe.evaluation.ranks import UNIT_LENGTH
 from keras_pe.evaluation.templates import TEMPLATES, fill, prompt_templates
-from keras_pe.finite import check_finite
+from keras_pe.finite import check_finite, checked_embeddings
 from keras_pe.models.compiled import padded_batch
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.batches import PictureBatches, load_batches
@@ -119,7 +120,9 @@ class ZeroShotClassifier:
                 f"class_matrix must have shape ({len(names)}, {model.output_dim}), one "
                 f"vector a class, got {class_matrix.shape}."
             )
-        self.class_matrix = check_finite(class_matrix, "class_matrix", "class", names)
+        self.class_matrix = checked_embeddings(
+            class_matrix, "class_matrix", "class", names
+        )
         first = equal_classes(tokenizer, names, prompts, self.class_matrix)
         warn_of_equals("class names", names, equal_groups(first), EQUAL_CLASSES)
         self.logit_scale = float(ops.convert_to_numpy(model.clamped_logit_scale()))
@@ -189,8 +192,21 @@ class ZeroShotClassifier:
         Args:
             embeddings: `(count, output_dim)`, of unit length.
             top_k: classes to return for each.
+
+        Raises:
+            ValueError: if embeddings are no floating-point numbers or of another shape.
+            NonFiniteError: naming the first picture that is NaN or infinite.
         """
-        return self._best(embeddings @ self.class_matrix.T, top_k)
+        embeddings = checked_embeddings(embeddings, "embeddings", "picture")
+        if embeddings.shape[1] != self.class_matrix.shape[1]:
+            raise ValueError(
+                f"Expected embeddings (pictures, {self.class_matrix.shape[1]}), got "
+                f"{embeddings.shape}. Embed the pictures with the classifier's model."
+            )
+        with np.errstate(over="ignore", invalid="ignore"):
+            similarities = embeddings @ self.class_matrix.T
+        check_finite(similarities, "similarities", "picture", hint=UNIT_LENGTH)
+        return self._best(similarities, top_k)
 
     def _best(self, similarities: np.ndarray, top_k: int) -> list[list[Prediction]]:
         logits = self.logit_scale * similarities

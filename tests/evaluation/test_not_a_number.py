@@ -1,5 +1,6 @@
 """A model of NaN or infinity gets no score: each evaluation names what is wrong."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -114,12 +115,69 @@ def test_arrays_that_are_no_numbers(value):
 
 
 @pytest.mark.quick
-def test_what_overflows_counts_against_the_model():
-    # Finite sides whose products are not: no cosines, but nothing may come first.
-    left, right = np.full((4, 2), 1e200), np.full((4, 2), 1e200)
-    right[:, 1] = -1e200
-    with np.errstate(over="ignore", invalid="ignore"):
-        assert not np.isfinite(left @ right.T).any()
-        assert label_ranks(left, right, np.arange(4)).tolist() == [3, 3, 3, 3]
-        ranks = match_ranks(left, right, Matches(4, range(4)).of_texts)
-    assert ranks.tolist() == [3, 3, 3, 3]
+@pytest.mark.parametrize(
+    ("size", "wanted"), [(1e20, "similarities of the"), (1e200, "as float32: .* 0 of")]
+)
+def test_what_overflows_is_refused(size, wanted):
+    # Finite sides whose products are not, or that are beyond float32: no cosines.
+    left, right = np.full((4, 2), size), np.full((4, 2), size)
+    right[:, 1] = -size
+    with pytest.raises(NonFiniteError, match=wanted):
+        label_ranks(left, right, np.arange(4))
+    with pytest.raises(NonFiniteError, match=wanted):
+        match_ranks(left, right, Matches(4, range(4)).of_texts)
+
+
+SCORES = (
+    lambda a, b: retrieval_recall(a, b, ks=(1,))["text_to_image_recall_at_1"],
+    lambda a, b: (match_ranks(a, b, Matches(50, range(50)).of_texts) < 1).mean(),
+    lambda a, b: (label_ranks(a, b, np.arange(50)) < 1).mean(),
+)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("score", SCORES)
+def test_narrow_floats_are_multiplied_in_float32(score):
+    rows = np.random.default_rng(0).normal(size=(50, 64))
+    large = (3000 * rows).astype("float16")
+    assert np.isfinite(large).all()
+    with np.errstate(over="ignore"):
+        assert not np.isfinite(large @ large.T).all()
+    assert score(large, large) == 1.0
+    narrow = rows.astype(ml_dtypes.bfloat16)
+    assert score(narrow, narrow) == 1.0
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int64", bool, "complex64", object])
+def test_embeddings_that_are_no_floats_are_refused(score, dtype):
+    rows = (100 * np.random.default_rng(0).normal(size=(50, 64))).clip(-127, 127)
+    wrong, good = rows.astype("int8").astype(dtype), rows.astype("float32")
+    for sides in ((wrong, good), (good, wrong), (wrong, wrong)):
+        with pytest.raises(ValueError, match=r"got dtype .*, expected floating-point"):
+            score(*sides)
+
+
+@pytest.mark.quick
+def test_embeddings_of_wrong_shapes():
+    of_texts = Matches(4, range(4)).of_texts
+    with pytest.raises(ValueError, match="3 channels and gallery entries 4"):
+        match_ranks(np.ones((4, 3)), np.eye(4), of_texts)
+    with pytest.raises(
+        ValueError, match="shape \\(4,\\), expected two axes: query, channel"
+    ):
+        match_ranks(np.ones(4), np.eye(4), of_texts)
+
+
+def test_embeddings_for_the_classifier(model, tokenizer):
+    classifier = ZeroShotClassifier(model, tokenizer, NAMES)
+    own = classifier.class_matrix
+    large = (6e4 * own / np.abs(own).max()).astype("float16")
+    assert [p[0].name for p in classifier.predict_embeddings(large)] == NAMES
+    with pytest.raises(ValueError, match="got dtype int8, expected floating-point"):
+        classifier.predict_embeddings((100 * own).astype("int8"))
+    with pytest.raises(NonFiniteError, match="picture 1 of 3"):
+        classifier.predict_embeddings(np.where([[0], [1], [0]], np.nan, own))
+    with pytest.raises(ValueError, match="Embed the pictures with the classifier's"):
+        classifier.predict_embeddings(own[:, 1:])
