@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from keras_pe.finite import check_finite
+from keras_pe.finite import checked_embeddings
 from keras_pe.probing.feature_store import Samples
 from keras_pe.probing.probe import ClassificationProbe, FittedClassifier, count_labels
 
@@ -110,11 +110,14 @@ class FittedNeighbours(FittedClassifier):
 
 
 def unit(features: np.ndarray) -> np.ndarray:  # (samples, channels)
-    """Returns rows of unit length; zeros stay zero.
+    """Returns rows of unit length in float32; zeros stay zero.
 
     Raises:
+        ValueError: if features are no floating-point numbers.
         NonFiniteError: naming the first row that is NaN or infinite.
     """
-    features = check_finite(features, "features")
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return np.asarray(features / np.maximum(lengths, 1e-12))
+    features = checked_embeddings(features, "features")
+    # Squares are beyond float16 from 256 on, and beyond float32 from 2e19 on.
+    squares = np.einsum("ij,ij->i", features, features, dtype="float64")
+    lengths = np.maximum(np.sqrt(squares), 1e-12)[:, None]
+    return np.asarray((features / lengths).astype("float32"))

@@ -170,3 +170,26 @@ def test_features_asked_of_a_fitted_probe(name):
         fitted = find_probe(name).fit(train, validation, 0)
         with pytest.raises(NonFiniteError, match="row 1 of 2"):
             fitted.predict(np.array([[1.0] * 7, [np.nan] * 7], "float32"))
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("size", "dtype"), [(6e4, "float16"), (1e30, "float32"), (1e200, "float64")]
+)
+def test_large_features_keep_their_direction(size, dtype):
+    rows = np.random.default_rng(0).uniform(-1, 1, (20, 64))
+    large = (size * rows).astype(dtype)
+    if dtype == "float64":
+        with pytest.raises(NonFiniteError, match="features as float32: row 0 of 20"):
+            unit(large)
+        return
+    expected = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    assert unit(large).dtype == "float32"
+    np.testing.assert_allclose(unit(large), expected, atol=1e-3)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("dtype", ["int8", "complex64", object])
+def test_features_that_are_no_floats_are_refused(dtype):
+    with pytest.raises(ValueError, match=r"features: got dtype .*, expected floating"):
+        unit(np.ones((3, 4)).astype(dtype))
