@@ -20,8 +20,9 @@ class Clip:
 
     Attributes:
         frames: `(frames, height, width, 3)`, prepared: float in [-1, 1].
-        masks: uint8 `(frames, height, width)`: 0 is background, k the k-th object, 255
-            is ignored. The first one is given to the tracker, the others score it.
+        masks: whole numbers `(frames, height, width)`: 0 is background, k the k-th
+            object, 255 is ignored. The first one is given to the tracker, the others
+            score it.
         name: of the clip.
     """
 
@@ -271,7 +272,12 @@ def summed(scores: list[np.ndarray]) -> np.ndarray:
 
 
 def checked_clip(item: Any) -> Clip:
-    """Returns a clip, or says what it lacks."""
+    """Returns a clip with uint8 masks, or says what it lacks.
+
+    Raises:
+        ValueError: if it is none, shapes do not fit, or a mask holds other values than
+            whole numbers from 0 to 255, naming the first place.
+    """
     if not isinstance(item, Clip):
         raise ValueError(f"Tracking needs Clip objects, got {type(item).__name__}.")
     frames, masks = item.frames, item.masks
@@ -280,6 +286,21 @@ def checked_clip(item: Any) -> Clip:
             f"Clip {item.name!r}: expected frames (frames, height, width, 3), at least "
             f"two, with one mask each; got {frames.shape} and {masks.shape}."
         )
+    if masks.dtype.kind not in "biu":
+        raise ValueError(
+            f"Clip {item.name!r}: masks have dtype {masks.dtype}, expected whole "
+            "numbers from 0 to 255: 0 is background, k the k-th object, 255 is ignored."
+        )
+    wrong = (masks < 0) | (masks > 255)
+    if wrong.any():
+        frame, row, column = map(int, np.argwhere(wrong)[0])
+        raise ValueError(
+            f"Clip {item.name!r}: the mask of frame {frame} holds "
+            f"{masks[frame, row, column]} at row {row}, column {column}, and "
+            f"{int(wrong.sum()) - 1} more pixels are wrong; expected whole numbers "
+            "from 0 to 255. Number the objects of a clip from 1 on."
+        )
+    masks = masks.astype("uint8", copy=False)
     if not objects_of(masks[0]):
         raise ValueError(f"Clip {item.name!r}: the first mask holds no object.")
-    return item
+    return dataclasses.replace(item, masks=masks)

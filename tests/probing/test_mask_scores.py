@@ -242,6 +242,34 @@ def test_clips_that_make_no_sense_are_named():
         Tracking(first_mask="bilinear")
 
 
+@pytest.mark.parametrize("dtype", ["int64", "int16", "uint16"])
+@pytest.mark.parametrize("number", [300, 256, -1])
+def test_masks_beyond_a_byte_are_named(dtype, number):
+    frames, masks = np.zeros((3, 8, 8, 3), "float32"), np.ones((3, 8, 8), dtype)
+    if number < 0 and dtype == "uint16":
+        number = 65535
+    masks[1, 2, 3:5] = number
+    wanted = f"'a': the mask of frame 1 holds {number} at row 2, column 3, and 1 more"
+    with pytest.raises(ValueError, match=wanted):
+        Tracking().baseline(Clip(frames, masks, "a"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "complex64", object])
+def test_masks_that_are_no_whole_numbers_are_refused(dtype):
+    frames, masks = np.zeros((3, 8, 8, 3), "float32"), np.ones((3, 8, 8), dtype)
+    with pytest.raises(ValueError, match=f"'a': masks have dtype {np.dtype(dtype)}"):
+        Tracking().baseline(Clip(frames, masks, "a"))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint16", bool])
+def test_wider_masks_that_fit_score_the_same(dtype):
+    frames = np.zeros((3, 8, 8, 3), "float32")
+    masks = np.random.default_rng(0).integers(0, 2, (3, 8, 8)).astype("uint8")
+    narrow, wide = Clip(frames, masks), Clip(frames, masks.astype(dtype))
+    probe = Tracking()
+    np.testing.assert_array_equal(probe.baseline(narrow), probe.baseline(wide))
+
+
 # === Correspondence ===
 def test_correspondence_by_hand():
     images = np.zeros((2, 16, 16, 3), "float32")
