@@ -61,7 +61,8 @@ def mean_score(
         The share with its interval.
 
     Raises:
-        ValueError: if there is nothing to score.
+        ValueError: if there is nothing to score, hits are neither bool nor 0 and 1, or
+            pictures are not one whole number a hit.
 
     Example:
         >>> print(mean_score(np.array([True] * 60 + [False] * 40)))
@@ -69,9 +70,11 @@ def mean_score(
         >>> print(mean_score(np.zeros(130, bool)))
         0.0 [0.0, 2.8]
     """
-    hits = check_finite(hits, "hits", "sample").astype("int64")
+    hits = _checked_hits(hits)
     _check(len(hits), num_resamples)
-    places = np.arange(len(hits)) if pictures is None else np.asarray(pictures)
+    places = np.arange(len(hits))
+    if pictures is not None:
+        places = _checked_numbers(pictures, "pictures", len(hits))
     _, owner = np.unique(places, return_inverse=True)
     of_picture = np.stack([np.bincount(owner, hits), np.bincount(owner)], axis=1)
     share_of_picture = of_picture[:, 0] / of_picture[:, 1]
@@ -104,15 +107,17 @@ def class_mean_score(
         The mean with its interval.
 
     Raises:
-        ValueError: if there is nothing to score.
+        ValueError: if there is nothing to score, hits are neither bool nor 0 and 1, or
+            labels are not one whole number a hit.
 
     Example:
         >>> hits = np.array([True, True, True, False])
         >>> class_mean_score(hits, np.array([0, 0, 0, 1])).value
         0.5
     """
-    hits = check_finite(hits, "hits", "sample").astype("int64")
+    hits = _checked_hits(hits)
     _check(len(hits), num_resamples)
+    labels = _checked_numbers(labels, "labels", len(hits))
     classes, place = np.unique(labels, return_inverse=True)
     sizes = np.bincount(place)
     recalls = np.bincount(place, hits) / sizes
@@ -146,6 +151,36 @@ def _score(value: float, shares: list[np.ndarray], count: int) -> Score:
     ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     low, high = np.quantile(np.concatenate(shares), ends)
     return Score(value, float(low), float(high), count)
+
+
+def _checked_hits(hits: np.ndarray) -> np.ndarray:
+    """Returns hits as int64 `(count,)` of 0 and 1."""
+    hits = np.asarray(hits)
+    if hits.ndim != 1 or hits.dtype.kind not in "biuf":
+        raise ValueError(
+            f"hits has shape {hits.shape} and dtype {hits.dtype}; expected (samples,), "
+            "True where a sample is right."
+        )
+    hits = check_finite(hits, "hits", "sample")
+    wrong = np.flatnonzero((hits != 0) & (hits != 1))
+    if len(wrong):
+        raise ValueError(
+            f"hits: sample {wrong[0]} of {len(hits)} is {hits[wrong[0]]}, and "
+            f"{len(wrong) - 1} more are wrong; expected True or False, or 1 and 0. For "
+            "ranks give ranks < k, for scores scores > threshold."
+        )
+    return hits.astype("int64")
+
+
+def _checked_numbers(numbers: np.ndarray, what: str, count: int) -> np.ndarray:
+    """Returns whole numbers `(count,)`."""
+    numbers = np.asarray(numbers)
+    if numbers.shape != (count,) or numbers.dtype.kind not in "biu":
+        raise ValueError(
+            f"{what} has shape {numbers.shape} and dtype {numbers.dtype}; expected one "
+            f"whole number for each of {count} hits."
+        )
+    return numbers
 
 
 def _check(count: int, num_resamples: int) -> None:

@@ -95,3 +95,29 @@ def test_seeds_and_limits():
             score(np.zeros(0, bool))
     with pytest.raises(ValueError, match="num_resamples"):
         mean_score(hits, num_resamples=0)
+
+
+@pytest.mark.parametrize("score", [mean_score, class_mean_score])
+def test_what_is_no_hit_is_refused(score):
+    numbers = np.arange(4)
+    for hits, wanted in (
+        ([5, 0, 1, 1], "hits: sample 0 of 4 is 5, and 0 more"),
+        ([0, -1, 1, 1], "hits: sample 1 of 4 is -1, and 0 more"),
+        ([1.0, 0.0, 0.9, 0.9], "hits: sample 2 of 4 is 0.9, and 1 more"),
+        ([[1, 0, 1, 1]], r"hits has shape \(1, 4\)"),
+        (["yes", "no", "no", "no"], "hits has shape .* and dtype <U3"),
+        (np.ones(4, object), "dtype object"),
+        (np.ones(4, complex), "dtype complex128"),
+    ):
+        with pytest.raises(ValueError, match=wanted):
+            score(np.array(hits), numbers)
+    half = np.array([True, False, True, False])
+    assert score(half, numbers) == score(half.astype("float32"), numbers)
+    for wrong in (
+        np.array([0.0, np.nan, 1.0, 1.0]),
+        np.arange(3),
+        np.zeros((4, 1), int),
+        np.array(["a", "a", "b", "b"]),
+    ):
+        with pytest.raises(ValueError, match="one whole number for each of 4 hits"):
+            score(half, wrong)
