@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from keras_pe.evaluation.zero_shot import embed_images, embed_texts
-from keras_pe.finite import check_finite
+from keras_pe.finite import check_finite, checked_embeddings
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.picture_files import PICTURE_SUFFIXES, list_files
@@ -21,6 +21,7 @@ from keras_pe.search.index_files import read_index
 
 # Two runs of one model agree far better than this on any backend; two models do not.
 SAME_MODEL_COSINE = 0.99
+ROWS_AT_ONCE = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,10 @@ class PictureIndex:
         fingerprint: the model's embedding of a fixed picture, to recognise it.
         preset: handle that the model was loaded from, if it is known.
 
+    Raises:
+        ValueError: if there is not one vector of floating-point numbers a path.
+        NonFiniteError: naming the first picture whose vector is NaN or infinite.
+
     Attributes:
         report: after `build`, which pictures were skipped.
         num_unchanged: after `build`, how many vectors came from the updated index.
@@ -70,7 +75,7 @@ class PictureIndex:
         preset: str | None = None,
     ) -> None:
         self.paths = list(paths)
-        self.vectors = vectors
+        self.vectors = _checked_vectors(vectors, self.paths)
         self.fingerprint = fingerprint
         self.preset = preset
         self.report = SkipReport()
@@ -197,21 +202,47 @@ class PictureIndex:
             top_k: pictures to return.
 
         Raises:
-            ValueError: if the query has another length, or `top_k` is below 1.
+            ValueError: if the query has another length or is zero, or `top_k` is no
+                whole number from 1 on.
             NonFiniteError: if the query holds NaN or infinity.
         """
-        if top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {top_k}.")
+        whole = isinstance(top_k, int | np.integer) and not isinstance(top_k, bool)
+        if not whole or top_k < 1:
+            raise ValueError(
+                f"top_k must be at least 1, and a whole number, got {top_k!r}."
+            )
         query = check_finite(np.asarray(query, "float32"), "query")
         if query.shape != self.vectors.shape[1:]:
             raise ValueError(
                 f"Expected a query of shape {self.vectors.shape[1:]}, got "
                 f"{query.shape}. query_text and query_picture make one."
             )
-        query = query / max(float(np.linalg.norm(query)), 1e-12)
+        length = float(np.linalg.norm(query.astype("float64")))
+        if not length:
+            raise ValueError(
+                "The query is zero everywhere, which is as near to any picture as to "
+                "any other. query_text and query_picture make one that is not."
+            )
+        query = (query / length).astype("float32")
         similarities = self.vectors @ query
         best = np.argsort(-similarities, kind="stable")[:top_k]
         return [Match(self.paths[row], float(similarities[row])) for row in best]
+
+
+def _checked_vectors(vectors: np.ndarray, paths: list[Path]) -> np.ndarray:
+    """Returns float32 `(pictures, output_dim)`, mapped from the disk if it was."""
+    if np.shape(vectors)[:1] != (len(paths),) or np.ndim(vectors) != 2:
+        raise ValueError(
+            f"Got vectors of shape {np.shape(vectors)} for {len(paths)} paths; "
+            "expected (pictures, output_dim), one vector a path."
+        )
+    for start in range(0, len(paths), ROWS_AT_ONCE):  # not all of the disk at once
+        rows = slice(start, start + ROWS_AT_ONCE)
+        what = f"vectors from {start} on"
+        checked_embeddings(vectors[rows], what, "picture", paths[rows])
+    if getattr(vectors, "dtype", None) == np.dtype("float32"):
+        return vectors
+    return np.asarray(vectors, "float32")
 
 
 def find_pictures(

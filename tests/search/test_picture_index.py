@@ -1,5 +1,7 @@
 """Building, opening and searching an index of pictures."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -139,3 +141,37 @@ def test_pictures_are_found_below_a_folder(folder, tmp_path):
     for empty in ("", [""]):  # Path("") would be the working directory
         with pytest.raises(ValueError, match="is empty"):
             find_pictures(empty)
+
+
+def test_vectors_that_do_not_fit_are_refused():
+    paths, mark = [Path("a.png"), Path("b.png")], np.ones(3, "float32")
+    for vectors, wanted in (
+        (np.ones((3, 3), "float32"), r"vectors of shape \(3, 3\) for 2 paths"),
+        (np.ones((1, 3), "float32"), r"vectors of shape \(1, 3\) for 2 paths"),
+        (np.ones(2, "float32"), r"vectors of shape \(2,\) for 2 paths"),
+        (np.ones((2, 3), "int8"), "got dtype int8, expected floating-point"),
+        (np.ones((2, 3), complex), "got dtype complex128"),
+    ):
+        with pytest.raises(ValueError, match=wanted):
+            PictureIndex(paths, vectors, mark)
+    vectors = np.ones((2, 3), "float32")
+    assert PictureIndex(paths, vectors, mark).vectors is vectors
+    narrow = PictureIndex(paths, np.full((2, 3), 6e4, "float16"), mark)
+    assert narrow.vectors.dtype == "float32"
+    vectors[1, 2] = np.nan
+    with pytest.raises(NonFiniteError, match=r"picture 1 \(b\.png\) of 2"):
+        PictureIndex(paths, vectors, mark)
+
+
+def test_searches_that_make_no_sense_are_refused():
+    index = PictureIndex([Path("a"), Path("b")], np.eye(2, dtype="float32"), np.ones(2))
+    query = np.array([0.0, 1.0])
+    for top_k in (1.5, 2.0, "2", None, True, 0, -1):
+        with pytest.raises(ValueError, match="top_k must be at least 1, and a whole"):
+            index.search(query, top_k)
+    with pytest.raises(ValueError, match="The query is zero everywhere"):
+        index.search(np.zeros(2))
+    for size in (1e-30, 1.0, 1e30):
+        (match,) = index.search(size * query, np.int64(1))
+        assert match.path == Path("b")
+        assert match.similarity == pytest.approx(1.0)
