@@ -72,6 +72,8 @@ def resolve(
         'pe_core_large_patch14_336'
     """
     handle = os.fspath(handle)
+    if not handle:  # as a path it would be the current folder
+        raise unknown_preset(handle)
     if handle.startswith("hf://"):
         match = HUB.fullmatch(handle)
         if match is None:

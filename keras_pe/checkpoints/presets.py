@@ -19,7 +19,8 @@ def find_preset(name: str) -> Preset | None:
     """
     wanted = name.lower()
     for preset in PRESETS.values():
-        if wanted in (preset.name, (preset.official_name or "").lower()):
+        names = filter(None, (preset.name, preset.official_name))  # not all have both
+        if wanted in map(str.lower, names):
             return preset
     return None
 

@@ -13,6 +13,7 @@ from keras_pe.checkpoints.preset_table import PRESETS
 from keras_pe.checkpoints.presets import find_preset, preset_of_repo, presets_of
 from keras_pe.models import variants
 from keras_pe.models.presets_property import PresetsProperty
+from tests.checkpoints import tiny
 
 pytestmark = pytest.mark.quick
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -116,6 +117,15 @@ def test_unknown_names_get_the_closest(typo, meant):
     with pytest.raises(CheckpointError, match="Did you mean") as error:
         resolve(typo)
     assert meant in str(error.value)
+
+
+def test_no_name_is_no_preset(tmp_path, monkeypatch):
+    assert find_preset("") is None  # nor that of a preset without an official name
+    monkeypatch.chdir(tmp_path)
+    tiny.core().save_to_preset(tmp_path)
+    for load in (keras_pe.PECore.from_preset, keras_pe.PETokenizer.from_preset):
+        with pytest.raises(CheckpointError, match="Unknown preset ''"):
+            load("")
 
 
 def test_unknown_name_without_resemblance():
