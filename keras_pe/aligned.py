@@ -12,16 +12,17 @@ ALIGNMENT = 64  # bytes; JAX adopts such arrays and copies all others
 
 def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Returns an uninitialised array that backends can take over without a copy."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size].view(dtype).reshape(shape)
+    return _aligned(np.empty, shape, dtype)
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """Returns zeros that take no memory until they are written."""
+    return _aligned(np.zeros, shape, dtype)
+
+
+def _aligned(make: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = np.zeros(size + ALIGNMENT, np.uint8)
+    memory = make(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + size].view(dtype).reshape(shape)
 

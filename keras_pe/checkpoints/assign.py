@@ -27,6 +27,7 @@ from keras_pe.checkpoints.reader import SAFETENSORS_DTYPES, Reader
 from keras_pe.checkpoints.report import CheckpointError
 from keras_pe.checkpoints.rules import Rule, same
 from keras_pe.finite import NonFiniteError, check_finite
+from keras_pe.models.compiled import torch_array
 
 Change = Callable[[Rule, np.ndarray], np.ndarray]
 
@@ -250,10 +251,8 @@ def _value(variable: Any, rows: slice) -> np.ndarray:
     # Keras copies on JAX, and goes by way of float32 on PyTorch.
     if keras.backend.backend() == "jax":
         array = np.asarray(value)
-    elif keras.backend.backend() == "torch" and variable.dtype == "bfloat16":
-        import torch
-
-        array = value.detach().view(torch.int16).cpu().numpy().view(ml_dtypes.bfloat16)
+    elif keras.backend.backend() == "torch":
+        array = torch_array(value)
     else:
         array = keras.ops.convert_to_numpy(value)
     return array.astype(np.dtype(str(variable.dtype)), copy=False)

@@ -137,7 +137,7 @@ def _twin(model: keras.Model, dtype: str) -> Any:
 def _check_finite(model: keras.Model, dtype: str, own: str) -> None:
     for variable in model.weights:
         array = keras.ops.convert_to_numpy(variable)
-        if np.isfinite(array.astype("float32")).all():
+        if np.isfinite(array.astype("float32", copy=False)).all():
             continue
         beyond = "" if dtype == own else f"values that {dtype} can't hold, or "
         advice = "" if dtype == own else "Save as float32 or bfloat16. "

@@ -149,12 +149,12 @@ def test_the_trainer_logs_and_clamps_on_two_devices_as_on_one(results, loss):
     assert abs(one[1, 0] - one[0, 0]) > 1e-3  # the last step's, no mean of both
     for count in ("one", "two"):  # also of averaged weights
         assert results[f"{count}/{loss}/scale"] <= np.log(100.0) + 1e-6
-    np.testing.assert_allclose(
-        results[f"two/{loss}/weights"],
-        results[f"one/{loss}/weights"],
-        rtol=0,
-        atol=2e-5,
-    )
+    assert_same_weights(results, f"two/{loss}", f"one/{loss}")
+
+
+def assert_same_weights(results, one, other):
+    ours, theirs = results[f"{one}/weights"], results[f"{other}/weights"]
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-5)
 
 
 @on_both
@@ -163,12 +163,7 @@ def test_the_trainer_logs_and_clamps_on_two_devices_as_on_one(results, loss):
 def test_chunks_of_the_loss_change_nothing(results, count):
     plain, chunked = (results[f"{count}/{n}/logs"] for n in ("plain", "chunked"))
     np.testing.assert_allclose(chunked, plain, rtol=1e-5)
-    np.testing.assert_allclose(
-        results[f"{count}/chunked/weights"],
-        results[f"{count}/plain/weights"],
-        rtol=0,
-        atol=2e-5,
-    )
+    assert_same_weights(results, f"{count}/chunked", f"{count}/plain")
 
 
 # === PyTorch ===
