@@ -1,6 +1,7 @@
 """Models that look at their inputs in `predict` and `evaluate`, and at ids in `fit`."""
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -28,12 +29,18 @@ class CheckedModel(keras.Model):
                 f"a {type(x).__name__} of {len(x)}. Give the array itself; np.stack "
                 f"makes one of arrays of one size."
             )
-        if getattr(x, "shape", None) is not None and len(x.shape) and not x.shape[0]:
-            raise ValueError(
-                f"{type(self).__name__} got an array of no rows, {tuple(x.shape)}. "
-                f"Expected at least one."
-            )
         return checked_batches(x, self.input_check(training))
+
+    def check_arguments(self, given: Mapping[str, Any]) -> None:
+        """Refuses arguments of a method, by name, that would be misunderstood."""
+
+    def prepare_fit(self, x: Any, given: Mapping[str, Any]) -> None:
+        """Does what comes between the look at the data and the training.
+
+        Args:
+            x: what `fit` was given.
+            given: all arguments by name, with data that are looked at.
+        """
 
     def predict(self, x: Any, *arguments: Any, **options: Any) -> Any:
         """Predicts as `keras.Model.predict` does, after a look at the inputs.
@@ -41,23 +48,24 @@ class CheckedModel(keras.Model):
         Raises:
             ValueError: if a picture or a token id can't be right, naming the first.
         """
-        x = self._checked(x)
+        given = self._looked_at("predict", x, *arguments, **options)
         with values_kept(self):
-            return super().predict(x, *arguments, **options)
+            return super().predict(**given)
 
     def predict_on_batch(self, x: Any) -> Any:
         """Predicts one batch, after a look at it; raises as `predict`."""
-        return super().predict_on_batch(self._checked(x))
+        return super().predict_on_batch(**self._looked_at("predict_on_batch", x))
 
     def evaluate(self, x: Any = None, *arguments: Any, **options: Any) -> Any:
         """Evaluates as `keras.Model.evaluate` does; raises as `predict`."""
-        in_fit = bool(options.get("_use_cached_eval_dataset"))  # it validates
-        x = self._checked(x, training=in_fit)
-        return super().evaluate(x, *arguments, **options)
+        given = self._looked_at("evaluate", x, *arguments, **options)
+        with values_kept(self):
+            return super().evaluate(**given)
 
     def test_on_batch(self, x: Any, *arguments: Any, **options: Any) -> Any:
         """Evaluates one batch, after a look at it; raises as `predict`."""
-        return super().test_on_batch(self._checked(x), *arguments, **options)
+        given = self._looked_at("test_on_batch", x, *arguments, **options)
+        return super().test_on_batch(**given)
 
     def fit(self, x: Any = None, *arguments: Any, **options: Any) -> Any:
         """Trains as `keras.Model.fit` does, after a look at token ids.
@@ -66,21 +74,41 @@ class CheckedModel(keras.Model):
             ValueError: if an id is not in the vocabulary, naming the first; of
                 validation data as `predict`.
         """
-        given = named_arguments("fit", x, *arguments, **options)
-        given["x"] = self._checked(x, training=True)
+        given = self._looked_at("fit", x, *arguments, **options)
         validation = given.get("validation_data")
         if isinstance(validation, list | tuple) and validation:
             inputs = self._checked(validation[0])
             given["validation_data"] = (inputs, *validation[1:])
         elif validation is not None:
             given["validation_data"] = self._checked(validation)
+        self.prepare_fit(x, given)
         with values_kept(self):
             return super().fit(**given)
 
     def train_on_batch(self, x: Any, *arguments: Any, **options: Any) -> Any:
         """Takes one step, after a look at token ids; raises as `fit`."""
-        x = self._checked(x, training=True)
-        return super().train_on_batch(x, *arguments, **options)
+        given = self._looked_at("train_on_batch", x, *arguments, **options)
+        return super().train_on_batch(**given)
+
+    def _looked_at(self, method: str, *given: Any, **options: Any) -> dict[str, Any]:
+        """Returns a method's arguments by name, with inputs that are looked at."""
+        found = named_arguments(method, *given, **options)
+        self.check_arguments(found)
+        if not options.get("_use_cached_eval_dataset"):  # `fit` has looked at it
+            self._refuse_no_rows(found.get("x"))
+            training = method in ("fit", "train_on_batch")
+            found["x"] = self._checked(found.get("x"), training)
+        return found
+
+    def _refuse_no_rows(self, x: Any) -> None:
+        """Refuses arrays without rows, of which Keras predicts nothing at all."""
+        for part in x.values() if isinstance(x, Mapping) else (x,):
+            shape = getattr(part, "shape", None)
+            if shape is not None and len(shape) and shape[0] == 0:
+                raise ValueError(
+                    f"{type(self).__name__} got an array of no rows, {tuple(shape)}. "
+                    f"Expected at least one."
+                )
 
 
 def named_arguments(method: str, *given: Any, **options: Any) -> dict[str, Any]:

@@ -416,8 +416,15 @@ class PECore(CheckedModel):
 
 def _check_parts(inputs: Any, checks: dict[str, Check]) -> None:
     if isinstance(inputs, Mapping):
-        for name in checks.keys() & inputs.keys():
-            checks[name](inputs[name])
+        for name, check in checks.items():
+            part = inputs.get(name)
+            if name in inputs and not hasattr(part, "dtype"):
+                raise TypeError(
+                    f"{name} is a {type(part).__name__}, expected an array. "
+                    f"PEImageConverter and PETokenizer make arrays of files and texts."
+                )
+            if name in inputs:
+                check(part)
 
 
 def _with_one_scale(outputs: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
 """What token ids must be: whole numbers, of the vocabulary of who reads them."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -44,15 +44,52 @@ def check_token_ids(token_ids: Any, vocabulary_size: int, context_length: int) -
             f"{tokenizer}; in a functional model take keras.Input(..., "
             f'dtype="int32").'
         )
+    unknown = first_unknown(token_ids, vocabulary_size)
+    if unknown is not None:
+        place = ", ".join(map(str, unknown.place))
+        raise ValueError(
+            f"Token ids must be from 0 to {vocabulary_size - 1}, got {unknown.lowest} "
+            f"to {unknown.highest}, the first of those beyond at [{place}]. They come "
+            f"from a tokenizer of another model: make them with {tokenizer}."
+        )
+
+
+class UnknownId(NamedTuple):
+    """An id that does not exist.
+
+    Attributes:
+        number: the id.
+        place: where it is.
+        lowest: the lowest id of all.
+        highest: the highest.
+    """
+
+    number: int
+    place: tuple[int, ...]
+    lowest: int
+    highest: int
+
+
+def first_unknown(token_ids: Any, vocabulary_size: int) -> UnknownId | None:
+    """Returns the first id that does not exist.
+
+    Args:
+        token_ids: `(batch, tokens)`, an array or tensor of any kind.
+        vocabulary_size: how many ids there are.
+
+    Returns:
+        None if all exist, or can't be seen for nothing.
+
+    Example:
+        >>> first_unknown(np.array([[598, 7, 599]]), 599)
+        UnknownId(number=599, place=(0, 2), lowest=7, highest=599)
+    """
     values = host_array(token_ids)
     if values is None or not values.size:
-        return
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high >= vocabulary_size:
-        wrong = np.argwhere((values < 0) | (values >= vocabulary_size))[0]
-        place = ", ".join(map(str, wrong))
-        raise ValueError(
-            f"Token ids must be from 0 to {vocabulary_size - 1}, got {low} to {high}, "
-            f"the first of those beyond at [{place}]. They come from a tokenizer of "
-            f"another model: make them with {tokenizer}."
-        )
+        return None
+    lowest, highest = int(values.min()), int(values.max())
+    if lowest >= 0 and highest < vocabulary_size:
+        return None
+    wrong = np.argwhere((values < 0) | (values >= vocabulary_size))[0]
+    place = tuple(int(number) for number in wrong)
+    return UnknownId(int(values[place]), place, lowest, highest)

@@ -99,5 +99,5 @@ def warn_of_unknown_length(x: Any) -> None:
             f"The length of the data ({type(x).__name__}) is not known: on TensorFlow "
             f"Keras begins a step too many at the end of each epoch, in which weights "
             f"decay once more. Give steps_per_epoch.",
-            stacklevel=4,
+            stacklevel=5,
         )

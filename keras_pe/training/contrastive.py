@@ -12,7 +12,7 @@ from keras_pe.losses.sigmoid import (
     sigmoid_contrastive_loss,
 )
 from keras_pe.models.core import MAX_LOGIT_SCALE, PECore, l2_normalize
-from keras_pe.training.checked_model import CheckedModel
+from keras_pe.training.checked_model import CheckedPairsModel
 from keras_pe.training.chunked import (
     add_drop_path,
     map_chunks,
@@ -39,7 +39,7 @@ INITIAL_SIGMOID_BIAS = -10.0  # Zhai et al. 2023: most pairs of a batch do not m
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class ContrastiveTrainer(CheckedModel):
+class ContrastiveTrainer(CheckedPairsModel):
     """Trains a `PECore` on picture-caption pairs.
 
     Batches are dictionaries: `images` `(batch, height, width, 3)` in [-1, 1] and

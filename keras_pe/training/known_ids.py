@@ -6,9 +6,7 @@ There an id that does not exist makes its text NaN, and so the loss and every we
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from keras_pe.models.compiled import host_array
+from keras_pe.models.token_ids import first_unknown
 
 
 def check_ids(batch: Any, vocabularies: Mapping[str, int]) -> None:
@@ -23,6 +21,7 @@ def check_ids(batch: Any, vocabularies: Mapping[str, int]) -> None:
         ValueError: naming the array, the id, where it is and the vocabulary.
 
     Example:
+        >>> import numpy as np
         >>> check_ids({"token_ids": np.array([[598, 7, 599]])}, {"token_ids": 600})
     """
     if isinstance(batch, list | tuple) and batch:
@@ -30,13 +29,12 @@ def check_ids(batch: Any, vocabularies: Mapping[str, int]) -> None:
     if not isinstance(batch, Mapping):
         return
     for name, size in readers(batch, vocabularies).items():
-        ids = host_array(batch[name])
-        if ids is None or not ids.size or (ids.min() >= 0 and ids.max() < size):
+        unknown = first_unknown(batch[name], size)
+        if unknown is None:
             continue
-        place = tuple(int(i) for i in np.argwhere((ids < 0) | (ids >= size))[0])
         raise ValueError(
-            f"{name} has the id {ids[place]} at {place}, but the model knows 0 to "
-            f"{size - 1}. {_ADVICE.format(size)}"
+            f"{name} has the id {unknown.number} at {unknown.place}, but the model "
+            f"knows 0 to {size - 1}. {_ADVICE.format(size)}"
         )
 
 

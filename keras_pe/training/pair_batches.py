@@ -188,7 +188,7 @@ def check_arrays(
             f"{rows} pairs in batches of {size} leave a last batch of {rest}: with "
             f"fewer negatives its loss is smaller, and it ends every epoch's log. "
             f"Choose a batch size that divides the pairs, or leave {rest} out.",
-            stacklevel=3,
+            stacklevel=5,
         )
 
 

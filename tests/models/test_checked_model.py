@@ -1,5 +1,7 @@
 """What can't be right is refused by place before a compiled step, whoever feeds it."""
 
+import io
+
 import keras
 import numpy as np
 import pytest
@@ -188,6 +190,38 @@ def test_no_rows_are_refused(name):
     for entry in (*ENTRIES, *TRAINING):
         with pytest.raises(ValueError, match="no rows"):
             call(model_of(name), entry, inputs_of(name)[:0])
+
+
+@pytest.mark.parametrize("entry", ["predict", "evaluate", "fit"])
+def test_a_model_keeps_its_weights_when_its_data_fail(entry):
+    model = text_encoder()
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    before = [keras.ops.convert_to_numpy(v) for v in model.variables]
+    targets = np.ones((5, TEXT["output_dim"]), "float32")
+
+    class Broken(keras.utils.PyDataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            if index:
+                raise OSError("the disk is gone")
+            return token_ids(5), targets
+
+    with pytest.raises(Exception, match="the disk is gone"):
+        getattr(model, entry)(Broken(), verbose=0)
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), value)
+
+
+@pytest.mark.parametrize("wrong", ["images", "token_ids"])
+def test_a_part_of_no_rows_or_no_array_is_refused(wrong):
+    model, inputs = core(), inputs_of("core")
+    for entry in ENTRIES:
+        with pytest.raises(ValueError, match="no rows"):
+            call(model, entry, {**inputs, wrong: inputs[wrong][:0]})
+        with pytest.raises(TypeError, match=f"{wrong} is a BytesIO, expected an array"):
+            call(model, entry, {**inputs, wrong: io.BytesIO(b"no array")})
 
 
 def iter_of(batches):
