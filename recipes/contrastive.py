@@ -47,6 +47,7 @@ from recipes.initial_weights import load_initial_weights
 from recipes.many_devices import all_devices, check_layout
 from recipes.older_runs import completed
 from recipes.run_options import (
+    AFTER_STOP,
     add_config,
     add_overrides,
     add_run_arguments,
@@ -231,7 +232,7 @@ def main() -> None:
             print_plan(options.config, config, options.devices)
             return
         arguments = start_run(options, config)
-    with said_plainly((CheckpointError,)):  # wrong initial weights
+    with said_plainly((CheckpointError,), AFTER_STOP):  # wrong initial weights
         train(config, **arguments)
 
 

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -95,7 +96,8 @@ def compile_aside(config: Config, devices: int) -> None:
     rows = f"a batch of {small.batch_size:,} in place of {config.batch_size:,}"
     print(
         f"\nCompiling the training step for {min(devices, VIRTUAL_DEVICES)} virtual "
-        f"devices, with {rows} and no chunks ...",
+        f"devices, with {rows} and no chunks. The plan above is whole; this takes "
+        f"minutes (paper-g14: twenty on two cores), and Ctrl-C leaves it out ...",
         flush=True,
     )
     order = {"config": dataclasses.asdict(small), "devices": devices}
@@ -182,6 +184,7 @@ def _rounded(days: float) -> str:
 
 def main() -> None:
     """Compiles what another process asks for on its standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a traceback of XLA says nothing
     order = json.load(sys.stdin)
     config = read_config(order["config"])
     compile_here(config, min(order["devices"], VIRTUAL_DEVICES))

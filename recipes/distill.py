@@ -47,6 +47,7 @@ from recipes.initial_weights import copy_spaced_blocks, load_initial_weights
 from recipes.many_devices import all_devices
 from recipes.older_runs import completed
 from recipes.run_options import (
+    AFTER_STOP,
     add_config,
     add_overrides,
     add_run_arguments,
@@ -251,7 +252,7 @@ def main() -> None:
             print_settings(config)
             return
         arguments = start_run(options, config.student)
-    with said_plainly((CheckpointError,)):  # wrong initial weights
+    with said_plainly((CheckpointError,), AFTER_STOP):  # wrong initial weights
         train(config, **arguments)
 
 

@@ -238,20 +238,29 @@ def stages_of_run(output: Path) -> list[ResolutionStage]:
 
 
 # === Start ===
+AFTER_STOP = ": the same command with --resume goes on from the newest checkpoint"
+
+
 @contextlib.contextmanager
 def said_plainly(
     kinds: tuple[type[Exception], ...] = (ValueError, OSError),
+    after_stop: str = "",
 ) -> Iterator[None]:
-    """Ends the program with an error's message alone, where the user can mend it.
+    """Ends the program with a message alone after Ctrl-C or a mistake of the user's.
 
     Args:
         kinds: errors that are the user's to mend.
+        after_stop: what can be done after Ctrl-C.
 
     Raises:
-        SystemExit: with the code 2, which a wrong command line has.
+        SystemExit: with the code 2, which a wrong command line has, or 130 after
+            Ctrl-C.
     """
     try:
         yield
+    except KeyboardInterrupt as stop:
+        print(f"\nstopped{after_stop}", file=sys.stderr)
+        raise SystemExit(130) from stop
     except kinds as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from error

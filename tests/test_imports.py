@@ -53,6 +53,10 @@ def test_the_package_alone_needs_no_keras():
     assert not loaded & {*HEAVY, "keras", "numpy", "PIL", "rich"}
 
 
+def test_what_is_offered_of_the_data_is_public():
+    assert dir(keras_pe.data) == sorted(keras_pe.data.__all__)
+
+
 def test_the_name_space_is_what_users_are_told():
     assert dir(keras_pe) == sorted(
         [*keras_pe.__all__, *keras_pe._PACKAGES, "__version__"]

@@ -1,5 +1,6 @@
 """Builds models, tokenizers and converters from a handle."""
 
+import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -279,9 +280,11 @@ def _check_family(cls: Any, handle: str, found: Any) -> None:
 def _check_overrides(overrides: Mapping[str, Any]) -> None:
     unknown = sorted(set(overrides) - set(OVERRIDES))
     if unknown:
+        near = difflib.get_close_matches(unknown[0], OVERRIDES, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
         raise CheckpointError(
             f"from_preset can't change {', '.join(unknown)}: a preset's weights fit "
-            f"one architecture. Expected none of these or {', '.join(OVERRIDES)}."
+            f"one architecture. Expected nothing or {', '.join(OVERRIDES)}.{hint}"
         )
     if "dtype" in overrides:
         try:

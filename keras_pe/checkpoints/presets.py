@@ -47,7 +47,10 @@ def unknown_preset(name: str) -> CheckpointError:
     for preset in PRESETS.values():
         for spelling in filter(None, (preset.name, preset.official_name)):
             known[spelling.lower()] = spelling
-    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    wanted = name.lower()
+    close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
+    if not close and len(wanted) > 2:  # "emoji", "gigantic"
+        close = [key for key in known if wanted in key][:3]
     hint = f" Did you mean {', '.join(known[key] for key in close)}?" if close else ""
     return CheckpointError(
         f"Unknown preset {name!r}.{hint} Expected a name (keras_pe.PECore.presets "

@@ -11,6 +11,7 @@ from keras_pe.cli.common import (
     add_json,
     add_pictures,
     add_preset,
+    chosen_preset,
     find_all,
     load,
     path,
@@ -95,9 +96,10 @@ def run(options: argparse.Namespace) -> int:
 
     names = named_classes(options)
     paths = find_all(options.pictures)
-    loaded = load(options.preset)
+    preset = chosen_preset(options.preset)
+    loaded = load(preset)
     size = min(options.batch_size, len(paths))
-    classifier = make_classifier(loaded, names, options.template, size, options.preset)
+    classifier = make_classifier(loaded, names, options.template, size, preset)
     batches = load_batches(
         paths,
         loaded.image_converter,

@@ -45,13 +45,11 @@ class Loaded(NamedTuple):
 # === Arguments ===
 def add_preset(
     parser: argparse.ArgumentParser,
-    default: str | None = BUNDLED_PRESET,
-    otherwise: str = "the small one inside the package",
+    otherwise: str = "the small one inside the package, trained on drawings",
 ) -> None:
     """Adds `--preset`."""
     parser.add_argument(
         "--preset",
-        default=default,
         type=text,
         metavar="NAME",
         help="preset name, directory, hf://owner/repo[@revision] or kaggle://... "
@@ -109,6 +107,22 @@ def text(text: str) -> str:
 
 
 # === Steps ===
+def chosen_preset(given: str | None) -> str:
+    """Returns the preset that was asked for, or the bundled one, saying which it is.
+
+    Args:
+        given: what `--preset` says; None without it. A model of drawings names any
+            photograph too, and wrongly: whoever did not choose it should know.
+    """
+    if given is not None:
+        return given
+    tell(
+        f"model: {BUNDLED_PRESET}, in the package and trained on drawings; for "
+        f"photographs: --preset pe_core_base_patch16_224"
+    )
+    return BUNDLED_PRESET
+
+
 def find_all(given: Sequence[Path]) -> list[Path]:
     """Returns the pictures of files and folders."""
     from keras_pe.search.picture_index import find_pictures

@@ -15,6 +15,7 @@ from keras_pe.cli.common import (
     add_json,
     add_pictures,
     add_preset,
+    chosen_preset,
     find_all,
     load,
     path,
@@ -91,7 +92,7 @@ def _embed_texts(options: argparse.Namespace) -> tuple[list[str], np.ndarray, in
     from keras_pe.evaluation.zero_shot import embed_texts
     from keras_pe.finite import check_finite
 
-    loaded = load(options.preset)
+    loaded = load(chosen_preset(options.preset))
     names = list(options.texts)
     size = min(options.batch_size, len(names))
     vectors = embed_texts(loaded.model, loaded.tokenizer, names, size)
@@ -106,7 +107,7 @@ def _embed_pictures(options: argparse.Namespace) -> tuple[list[str], np.ndarray,
     from keras_pe.preprocessing.batches import load_batches
 
     paths = find_all(options.pictures)
-    loaded = load(options.preset)
+    loaded = load(chosen_preset(options.preset))
     size = min(options.batch_size, len(paths))
     batches = load_batches(
         paths,

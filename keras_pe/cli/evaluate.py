@@ -11,6 +11,7 @@ from keras_pe.cli.common import (
     add_batch_size,
     add_json,
     add_preset,
+    chosen_preset,
     load,
     path,
     positive,
@@ -193,7 +194,7 @@ def _zero_shot(options: argparse.Namespace) -> EvaluationResult:
     from keras_pe.evaluation.accuracy import evaluate_zero_shot
 
     data = _labelled(options)
-    loaded = load(options.preset)
+    loaded = load(chosen_preset(options.preset))
     return evaluate_zero_shot(
         loaded.model,
         loaded.tokenizer,
@@ -210,7 +211,7 @@ def _retrieval(options: argparse.Namespace) -> EvaluationResult:
     from keras_pe.evaluation.retrieval import evaluate_retrieval
 
     data = _captioned(options)
-    loaded = load(options.preset)
+    loaded = load(chosen_preset(options.preset))
     return evaluate_retrieval(
         loaded.model,
         loaded.tokenizer,

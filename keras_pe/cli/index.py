@@ -9,6 +9,7 @@ from keras_pe.cli.common import (
     add_batch_size,
     add_json,
     add_preset,
+    chosen_preset,
     lasting_handle,
     load,
     path,
@@ -44,15 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "with the preset that made the index",
     )
     add_json(parser, "the summary")
-    add_preset(
-        parser, None, "with --update the index's own, else the one inside the package"
-    )
+    add_preset(parser, "with --update the index's own, else the one inside the package")
     add_batch_size(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Builds the index; returns the exit code."""
-    from keras_pe.cli.common import BUNDLED_PRESET
     from keras_pe.files import check_directory_target
     from keras_pe.search import PictureIndex
     from keras_pe.search.index_files import is_index
@@ -63,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     known = None
     if options.update and options.preset is None and is_index(options.output):
         known = PictureIndex.open(options.output).preset
-    preset = lasting_handle(options.preset or known or BUNDLED_PRESET)
+    preset = lasting_handle(known or chosen_preset(options.preset))
     loaded = load(preset)
     try:
         index = PictureIndex.build(

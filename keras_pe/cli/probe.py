@@ -7,6 +7,7 @@ from keras_pe.cli.common import (
     add_batch_size,
     add_json,
     add_preset,
+    chosen_preset,
     path,
     positive,
     show_progress,
@@ -104,8 +105,9 @@ def run(options: argparse.Namespace) -> int:
         from keras_pe.visualization.panels import check_figure_path
 
         check_figure_path(options.plot)
-    encoder = PEVisionEncoder.from_preset(options.preset)
-    converter = PEImageConverter.from_preset(options.preset)
+    preset = chosen_preset(options.preset)
+    encoder = PEVisionEncoder.from_preset(preset)
+    converter = PEImageConverter.from_preset(preset)
     if options.image_size is not None:
         encoder.patch_embedding.grid((1, options.image_size, options.image_size, 3))
         config = {**converter.get_config(), "image_size": options.image_size}

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many pictures are shown (default: 10)",
     )
     add_json(parser, "one object a picture")
-    add_preset(parser, None, "the one that made the index")
+    add_preset(parser, "the one that made the index")
 
 
 def run(options: argparse.Namespace) -> int:

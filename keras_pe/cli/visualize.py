@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from keras_pe.cli.common import (
     add_pictures,
     add_preset,
+    chosen_preset,
     find_all,
     load,
     path,
@@ -234,8 +235,9 @@ def load_vision(
     from keras_pe.models.vision_encoder import PEVisionEncoder
     from keras_pe.preprocessing.image import PEImageConverter
 
-    encoder = PEVisionEncoder.from_preset(options.preset)
-    converter = PEImageConverter.from_preset(options.preset)
+    preset = chosen_preset(options.preset)
+    encoder = PEVisionEncoder.from_preset(preset)
+    converter = PEImageConverter.from_preset(preset)
     return encoder, *prepare(converter, encoder, options, paths)
 
 
@@ -249,7 +251,7 @@ def draw_texts(options: argparse.Namespace, paths: list[Path], output: Path) -> 
     from keras_pe.evaluation.zero_shot import embed_texts
     from keras_pe.visualization import text_score_figure, text_score_maps
 
-    model, tokenizer, converter, *_ = load(options.preset)
+    model, tokenizer, converter, *_ = load(chosen_preset(options.preset))
     images, shown = prepare(converter, model.vision_encoder, options, paths)
     texts = embed_texts(model, tokenizer, options.text, len(options.text))
     maps = text_score_maps(

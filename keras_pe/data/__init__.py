@@ -73,6 +73,10 @@ _NEED_GRAIN = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def __getattr__(name: str) -> Any:
     if name not in _NEED_GRAIN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -102,6 +102,10 @@ class EvaluationResult:
         ]
         return "\n".join(lines)
 
+    def __repr__(self) -> str:
+        # The last line of a notebook's cell: all samples' names would follow else.
+        return str(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns all of it as JSON values."""
         content = {"format": FORMAT, **dataclasses.asdict(self)}

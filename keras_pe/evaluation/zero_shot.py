@@ -74,6 +74,7 @@ class ZeroShotClassifier:
     Raises:
         ValueError: if there are no classes, a template has no `{}`, or the tokenizer
             is that of another model.
+        TypeError: if the model or the tokenizer is something else.
 
     Source: Perception Encoder, appendix B.1.2; upstream `zeroshot_classification.py`.
 
@@ -97,6 +98,7 @@ class ZeroShotClassifier:
         batch_size: int = 32,
         class_matrix: np.ndarray | None = None,
     ) -> None:
+        _check_kinds(model, tokenizer)
         names = checked_class_names(class_names)
         prompts = (
             DEFAULT_TEMPLATES if templates is None else prompt_templates(templates)
@@ -126,6 +128,14 @@ class ZeroShotClassifier:
         first = equal_classes(tokenizer, names, prompts, self.class_matrix)
         warn_of_equals("class names", names, equal_groups(first), EQUAL_CLASSES)
         self.logit_scale = float(ops.convert_to_numpy(model.clamped_logit_scale()))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(map(repr, self.class_names[:3]))
+        more = ", ..." if len(self.class_names) > 3 else ""
+        return (
+            f"ZeroShotClassifier({self.model.name}, {len(self.class_names)} classes: "
+            f"{shown}{more})"
+        )
 
     def similarities(self, images: Any) -> np.ndarray:
         """Returns the cosines of prepared pictures with all classes.
@@ -225,6 +235,20 @@ class ZeroShotClassifier:
             ]
             for row, best in enumerate(order)
         ]
+
+
+def _check_kinds(model: Any, tokenizer: Any) -> None:
+    """Refuses a name, or the two in the wrong order."""
+    for name, given, cls in (
+        ("model", model, PECore),
+        ("tokenizer", tokenizer, PETokenizer),
+    ):
+        if not isinstance(given, cls):
+            raise TypeError(
+                f"{name} must be a {cls.__name__}, got {type(given).__name__}. The "
+                f"order is ZeroShotClassifier(model, tokenizer, class_names), each of "
+                f"the first two from its class's from_preset."
+            )
 
 
 def checked_class_names(class_names: Sequence[str]) -> list[str]:

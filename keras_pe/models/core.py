@@ -143,7 +143,12 @@ class PECore(CheckedModel):
             `image_embeddings` and `text_embeddings`, float32 of unit length
             `(batch, output_dim)`, and `logit_scale`, the factor of the cosines,
             clamped.
+
+        Raises:
+            TypeError: if `inputs` is no mapping: pictures alone go to `encode_image`.
+            ValueError: if one of the two is missing.
         """
+        _check_pair(inputs)
         kept_patches = inputs.get("kept_patches")
         image_embeddings = self.vision_encoder(
             inputs["images"], kept_patches=kept_patches, training=training
@@ -385,17 +390,28 @@ class PECore(CheckedModel):
 
     @classmethod
     def from_preset(cls, preset: str, **overrides: Any) -> Self:
-        """Loads a preset; see `keras_pe.checkpoints.presets`.
+        """Loads a preset: a model with its weights, downloaded once if need be.
 
         Args:
-            preset: name, alias, directory, `hf://owner/repo[@revision]` or
-                `kaggle://...`.
-            overrides: `dtype`.
+            preset: name (`PECore.presets` lists them), official name, directory, file,
+                `hf://owner/repo[@revision]` or `kaggle://...`.
+            overrides: `dtype`, the dtype or policy of both towers, such as "bfloat16";
+                the embeddings and this model's own policy stay float32. Of checkpoints
+                in another project's format also `image_size`, in pixels.
 
         Returns:
             The model, with its weights. All are trainable, whatever was frozen when the
             preset was saved: to freeze a tower, set
             `model.vision_encoder.trainable = False` before `compile`.
+
+        Raises:
+            CheckpointError: if there is no such preset, it is of another family, a file
+                is damaged or can't be downloaded, or an override does not work.
+
+        Example:
+            >>> model = PECore.from_preset("pe_core_emoji_patch8_64")
+            >>> model.encode_image(np.zeros((1, 64, 64, 3), "float32")).shape
+            (1, 192)
         """
         from keras_pe.checkpoints.from_preset import load_preset
 
@@ -412,6 +428,23 @@ class PECore(CheckedModel):
         from keras_pe.checkpoints.save_preset import save_preset
 
         save_preset(self, directory, **parts)
+
+
+def _check_pair(inputs: Any) -> None:
+    """Refuses what is no pair of pictures and texts."""
+    if not isinstance(inputs, Mapping):
+        raise TypeError(
+            f'PECore reads a dictionary {{"images": ..., "token_ids": ...}}, got '
+            f"{type(inputs).__name__}. For pictures alone there is "
+            f"model.encode_image(images), for texts model.encode_text(token_ids); with "
+            f"gradients model.vision_encoder(images)."
+        )
+    for name, method in (("images", "encode_text"), ("token_ids", "encode_image")):
+        if name not in inputs:
+            raise ValueError(
+                f"PECore reads images and token_ids, got {sorted(inputs)}. For the one "
+                f"alone there is model.{method}."
+            )
 
 
 def _check_parts(inputs: Any, checks: dict[str, Check]) -> None:

@@ -408,17 +408,27 @@ class PEVisionEncoder(VisionFeatures):
 
     @classmethod
     def from_preset(cls, preset: str, **overrides: Any) -> Self:
-        """Loads a preset; see `keras_pe.checkpoints.presets`.
+        """Loads a preset: an encoder with its weights, downloaded once if need be.
 
         Args:
-            preset: name, alias, directory, `hf://owner/repo[@revision]` or
-                `kaggle://...`. A dual encoder gives its vision tower.
-            overrides: constructor arguments to change, such as `dtype`.
+            preset: name (this class's `presets` lists them), official name, directory,
+                file, `hf://owner/repo[@revision]` or `kaggle://...`. A dual encoder
+                gives its vision tower.
+            overrides: `dtype`, a dtype or policy such as "bfloat16". Of checkpoints in
+                another project's format also `image_size`, in pixels.
 
         Returns:
             The encoder, with its weights. All are trainable, whatever was frozen when
             the preset was saved: to freeze it, set `encoder.trainable = False` before
             `compile`.
+
+        Raises:
+            CheckpointError: if there is no such preset, it is of another family, a file
+                is damaged or can't be downloaded, or an override does not work.
+
+        Example:
+            >>> PEVisionEncoder.from_preset("pe_core_emoji_patch8_64").num_layers
+            6
         """
         from keras_pe.checkpoints.from_preset import load_preset
 

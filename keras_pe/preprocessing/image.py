@@ -30,6 +30,7 @@ from keras_pe.preprocessing.picture_inputs import (
     picture_name,
     to_array,
 )
+from keras_pe.preprocessing.shown_call import shown_call
 from keras_pe.preprocessing.skip_report import SkipReport
 
 RESIZE_MODES = ("squash", "center_crop")
@@ -190,6 +191,9 @@ class PEImageConverter:
             ) from error
         unit = np.asarray(rgb, dtype="float32") / np.float32(255)
         return (unit - np.array(self.mean, "float32")) / np.array(self.std, "float32")
+
+    def __repr__(self) -> str:
+        return shown_call(self)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, ready for JSON."""

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from keras_pe.preprocessing.shown_call import shown_call
+
 if TYPE_CHECKING:
     import tokenizers
 
@@ -206,6 +208,9 @@ class PETokenizer:
         if array.ndim == 1:
             return self._detokenize_row(array.tolist())
         return [self._detokenize_row(row) for row in array.tolist()]
+
+    def __repr__(self) -> str:
+        return shown_call(self)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, ready for JSON."""

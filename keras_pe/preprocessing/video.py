@@ -15,6 +15,7 @@ from keras_pe.preprocessing import image_file
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.image_file import PictureError
 from keras_pe.preprocessing.picture_inputs import is_file, name_of, to_array
+from keras_pe.preprocessing.shown_call import shown_call
 from keras_pe.preprocessing.skip_report import SkipReport
 from keras_pe.preprocessing.video_error import (
     DAMAGED,
@@ -226,6 +227,9 @@ class PEVideoConverter:
             if all(number in found for number in numbers):
                 return np.stack([found[number] for number in numbers])
         raise VideoError(name, DAMAGED, "It ends early; copy it again or re-encode it.")
+
+    def __repr__(self) -> str:
+        return shown_call(self)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, ready for JSON."""

@@ -69,7 +69,11 @@ def draw_sweep(panel: Any, name: str, result: "SweepResult") -> None:
     else:
         panel.set_xticks(places, [str(row.layer) for row in rows], rotation=60)
     best = None if result.best_layer is None else result[result.best_layer]
-    found = "no layer" if best is None else f"{best.score:.3g} at layer {best.layer}"
+    found = (
+        "no layer above chance"
+        if best is None
+        else f"{best.score:.3g} at layer {best.layer}"
+    )
     (line,) = panel.plot(
         places,
         [row.score for row in rows],

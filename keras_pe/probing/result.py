@@ -105,6 +105,9 @@ class SweepResult:
         lines.append(f"guess      {self.baseline:.4f}")
         return "\n".join([*lines, self.summary()])
 
+    def __repr__(self) -> str:
+        return str(self)  # what a notebook shows at the end of a cell
+
     def summary(self) -> str:
         """Returns the answer in a sentence."""
         if self.best_layer is None:

@@ -111,12 +111,18 @@ def test_repositories_are_recognised():
         ("pe_core_large_patch14_338", "pe_core_large_patch14_336"),
         ("PE-Core-L14-366", "PE-Core-L14-336"),
         ("pe_spatial_tiny", "pe_spatial_tiny_patch16_512"),
+        ("emoji", "pe_core_emoji_patch8_64"),
     ],
 )
 def test_unknown_names_get_the_closest(typo, meant):
     with pytest.raises(CheckpointError, match="Did you mean") as error:
         resolve(typo)
     assert meant in str(error.value)
+
+
+def test_a_misspelt_argument_gets_the_closest():
+    with pytest.raises(CheckpointError, match=r"change dtyp:.*Did you mean dtype\?"):
+        keras_pe.PECore.from_preset("pe_core_emoji_patch8_64", dtyp="float16")
 
 
 def test_no_name_is_no_preset(tmp_path, monkeypatch):

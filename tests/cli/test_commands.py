@@ -223,6 +223,16 @@ def test_embeddings_in_every_format(capsys, tmp_path):
         np.testing.assert_array_equal(np.array(numbers, "float32"), expected)
 
 
+def test_a_model_that_nobody_chose_is_named(capsys, pictures):
+    given = ["classify", pictures / "owl.png", "--classes", "owl", "guitar", "--json"]
+    _, unsaid, err = run(capsys, *given)
+    assert "pe_core_emoji_patch8_64" in err
+    assert "trained on drawings; for photographs: --preset" in err
+    _, said, err = run(capsys, *given, "--preset", "pe_core_emoji_patch8_64")
+    assert err == ""
+    assert said == unsaid
+
+
 def test_embed_texts(capsys, tmp_path):
     npz = tmp_path / "texts.npz"
     code, _, _ = run(capsys, "embed", "--texts", "a cat", "a dog", "--output", npz)

@@ -77,6 +77,7 @@ def test_pictures_in_both_modes(model, tokenizer, tmp_path):
     assert content["versions"]["backend"] == keras.backend.backend()
     assert content["best_mode"] == result.best_mode
     assert "center_crop" in str(result)
+    assert repr(result) == str(result)  # what a notebook shows
     assert "as in the paper" in str(result)
     again = evaluate_zero_shot(
         model, tokenizer, pictures(), LABELS, NAMES, TEMPLATES, batch_size=4

@@ -19,6 +19,20 @@ def pictures(count=3):
     return list(rng.integers(0, 255, (count, 40, 50, 3)).astype("uint8"))
 
 
+def test_other_things_than_a_model_and_its_tokenizer(model, tokenizer):
+    with pytest.raises(TypeError, match="model must be a PECore, got PETokenizer"):
+        ZeroShotClassifier(tokenizer, model, NAMES)
+    with pytest.raises(TypeError, match="model must be a PECore, got str"):
+        ZeroShotClassifier("pe_core_emoji_patch8_64", tokenizer, NAMES)
+    with pytest.raises(TypeError, match="tokenizer must be a PETokenizer, got str"):
+        ZeroShotClassifier(model, "pe_core_emoji_patch8_64", NAMES)
+
+
+def test_it_is_shown_by_its_classes(model, tokenizer):
+    shown = repr(ZeroShotClassifier(model, tokenizer, [*NAMES, "owl"]))
+    assert "4 classes: 'cat', 'dog', 'red car', ...)" in shown
+
+
 @pytest.mark.slow
 def test_class_matrix_is_the_mean_of_unit_prompts(model, tokenizer):
     classifier = ZeroShotClassifier(model, tokenizer, NAMES, TEMPLATES)

@@ -104,6 +104,15 @@ def test_bad_input_is_explained():
         keras_pe.PECore(vision_encoder(pooling=None), text_encoder())
 
 
+def test_one_half_of_a_pair_is_told_where_it_goes():
+    model = core()
+    for read in (model, model.predict):
+        with pytest.raises(TypeError, match=r"dictionary .*encode_image\(images\)"):
+            read(images())
+        with pytest.raises(ValueError, match=r"\['images'\].*model\.encode_image"):
+            read({"images": images()})
+
+
 @pytest.mark.slow
 def test_saved_model_comes_back(tmp_path):
     model = perturb(core())

@@ -33,13 +33,19 @@ def labels(figure):
 def test_a_panel_for_each_metric(sweeps, tmp_path):
     figure = plot_sweeps(sweeps, tmp_path / "curves.png")
     assert [panel.get_ylabel() for panel in figure.axes] == ["accuracy", "R2"]
-    assert labels(figure)[0] == ["ridge: 1 at layer 2", "nothing: no layer"]
+    assert labels(figure)[0] == [
+        "ridge: 1 at layer 2",
+        "nothing: no layer above chance",
+    ]
     assert (tmp_path / "curves.png").stat().st_size > 5000
 
 
 def test_panels_of_ones_own(sweeps):
     figure = plot_sweeps(sweeps, panels=[["nothing"], ["ridge"]])
-    assert labels(figure) == [["nothing: no layer"], ["ridge: 1 at layer 2"]]
+    assert labels(figure) == [
+        ["nothing: no layer above chance"],
+        ["ridge: 1 at layer 2"],
+    ]
     with pytest.raises(ValueError, match="no sweep 'knn'"):
         plot_sweeps(sweeps, panels=[["knn"]])
     with pytest.raises(ValueError, match="one metric"):

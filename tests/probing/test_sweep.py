@@ -171,6 +171,7 @@ def test_no_layer_is_best_on_noise(probe):
     assert result.best_layer is None
     assert not result.differs_from_last
     assert "No layer is called best" in str(result)
+    assert repr(result) == str(result)  # what a notebook shows
     with pytest.raises(ValueError, match="No layer is called best"):
         result.encoder_at_best()
 

@@ -11,6 +11,7 @@ from recipes import contrastive, distill
 from recipes.config_checks import check_config, check_towers
 from recipes.contrastive_configs import CONFIGS, Config
 from recipes.mask_rows import masked_rows
+from recipes.run_options import AFTER_STOP, said_plainly
 from recipes.settings import (
     SettingError,
     parse_value,
@@ -260,3 +261,11 @@ def test_settings_are_printed(monkeypatch, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert "mask_weight=0.0" in printed
     assert "vision.hidden_dim=192" in printed
+
+
+def test_a_stop_is_one_line_with_what_to_do_next(capsys):
+    with pytest.raises(SystemExit) as caught, said_plainly(after_stop=AFTER_STOP):
+        raise KeyboardInterrupt
+    assert caught.value.code == 130
+    (line,) = capsys.readouterr().err.split("\n")[1:-1]
+    assert line.startswith("stopped: the same command with --resume goes on")
