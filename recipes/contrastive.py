@@ -31,7 +31,6 @@ from keras_pe import PECore, PETextEncoder, PETokenizer, PEVisionEncoder
 # isort: split
 import keras
 
-from keras_pe.checkpoints import CheckpointError
 from keras_pe.preprocessing.tokenizer_check import check_tokenizer
 from keras_pe.training.contrastive import ContrastiveTrainer
 from keras_pe.training.gradient_watch import WatchedAdamW
@@ -48,6 +47,7 @@ from recipes.many_devices import all_devices, check_layout
 from recipes.older_runs import completed
 from recipes.run_options import (
     AFTER_STOP,
+    OF_A_RUN,
     add_config,
     add_overrides,
     add_run_arguments,
@@ -232,7 +232,7 @@ def main() -> None:
             print_plan(options.config, config, options.devices)
             return
         arguments = start_run(options, config)
-    with said_plainly((CheckpointError,), AFTER_STOP):  # wrong initial weights
+    with said_plainly(OF_A_RUN, AFTER_STOP):
         train(config, **arguments)
 
 

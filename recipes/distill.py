@@ -24,7 +24,6 @@ from keras_pe import PECore, PETokenizer
 # isort: split
 import keras
 
-from keras_pe.checkpoints import CheckpointError
 from keras_pe.preprocessing.tokenizer_check import check_tokenizer
 from keras_pe.training.distillation import DistillationTrainer
 from keras_pe.training.resolution import plan_stages
@@ -48,6 +47,7 @@ from recipes.many_devices import all_devices
 from recipes.older_runs import completed
 from recipes.run_options import (
     AFTER_STOP,
+    OF_A_RUN,
     add_config,
     add_overrides,
     add_run_arguments,
@@ -252,7 +252,7 @@ def main() -> None:
             print_settings(config)
             return
         arguments = start_run(options, config.student)
-    with said_plainly((CheckpointError,), AFTER_STOP):  # wrong initial weights
+    with said_plainly(OF_A_RUN, AFTER_STOP):
         train(config, **arguments)
 
 

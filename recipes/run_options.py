@@ -10,8 +10,12 @@ from os.path import isfile
 from pathlib import Path
 from typing import Any
 
+from keras_pe.checkpoints import CheckpointError
+from keras_pe.data import SampleError, TarShardError, TooManySkipped
 from keras_pe.data.shard_files import expand_paths
+from keras_pe.training import NonFiniteError
 from keras_pe.training.resolution import ResolutionStage, extended, rescaled
+from keras_pe.training.run import RunMismatch
 from recipes.architecture import with_architecture
 from recipes.config_checks import check_config, check_towers
 from recipes.contrastive_configs import Config
@@ -238,6 +242,15 @@ def stages_of_run(output: Path) -> list[ResolutionStage]:
 
 
 # === Start ===
+# What of a run that has begun is the user's to mend; all of them say how.
+OF_A_RUN = (
+    CheckpointError,  # wrong initial weights
+    RunMismatch,
+    NonFiniteError,
+    SampleError,
+    TarShardError,
+    TooManySkipped,
+)
 AFTER_STOP = ": the same command with --resume goes on from the newest checkpoint"
 
 

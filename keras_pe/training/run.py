@@ -29,6 +29,10 @@ Evaluate = Callable[[], dict[str, float]]
 Complete = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
 
 
+class RunMismatch(ValueError):
+    """A directory holds a run that can't be gone on with, or replaced, as was asked."""
+
+
 class TrainingRun:
     """Trains through stages of resolution, and goes on where a stop left it.
 
@@ -112,7 +116,7 @@ class TrainingRun:
                 planned so; else the rate jumps, which is logged with both rates.
 
         Raises:
-            ValueError: if the directory holds a run and `resume` is False, or a run
+            RunMismatch: if the directory holds a run and `resume` is False, or a run
                 of another configuration.
             NonFiniteError: if a loss or gradient is NaN or infinite.
         """
@@ -191,7 +195,7 @@ class TrainingRun:
         if newest is None:
             return 0, 0.0
         if not resume:
-            raise ValueError(
+            raise RunMismatch(
                 f"{self.directory} already holds a run with checkpoint "
                 f"{newest.name}. Resume it (--resume), or give another directory."
             )
@@ -203,7 +207,7 @@ class TrainingRun:
         length = [key for key in changed if key.split(".")[-1] == "stages"]
         if changed != length or (changed and not extend):
             longer = " To make the run longer, extend it (--extend)." * bool(length)
-            raise ValueError(
+            raise RunMismatch(
                 f"{self.directory} holds a run of another configuration; different: "
                 f"{', '.join(changed)}. Resume with the run's own configuration, or "
                 f"start a new run in another directory.{longer}"
@@ -219,7 +223,7 @@ class TrainingRun:
     def _check_extension(self, step: int, stages: Any) -> None:
         """Refuses other picture sizes of steps that have been made."""
         if stages is None:
-            raise ValueError(
+            raise RunMismatch(
                 f"{self.directory} was made before runs could be extended: its "
                 f"checkpoints do not say which steps had which picture size."
             )
@@ -227,7 +231,7 @@ class TrainingRun:
             [s[0] for s in plan for _ in range(s[2])] for plan in (stages, self.stages)
         ]
         if len(sizes[1]) < step or sizes[0][:step] != sizes[1][:step]:
-            raise ValueError(
+            raise RunMismatch(
                 f"An extended run keeps the picture sizes of the {step} steps that "
                 f"were made: stages {[tuple(stage) for stage in stages]} (size, first "
                 f"step, steps), got {[tuple(stage) for stage in self.stages]}. "

@@ -55,6 +55,7 @@ def test_zero_shot(capsys, one_model, folders, tmp_path):
         capsys,
         *("zero-shot", folders, "--templates", templates, "--templates-for", "icons"),
         *("--output", output, "--seed", 3, "--batch-size", 8),
+        *("--preset", BUNDLED_PRESET),
     )
     assert (code, err) == (0, "")
     assert "8 scored, 0 skipped" in out

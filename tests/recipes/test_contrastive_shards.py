@@ -26,6 +26,7 @@ from keras_pe.evaluation.retrieval import retrieval_recall
 from keras_pe.evaluation.zero_shot import embed_images, embed_texts
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.training.resolution import PlannedStage, ResolutionStage
+from keras_pe.training.run import RunMismatch
 from recipes.contrastive import build_model, build_tokenizer, train
 from recipes.contrastive_configs import CONFIGS
 from recipes.contrastive_data import describe_data, make_batches
@@ -225,7 +226,7 @@ def test_a_run_goes_on_where_it_was_stopped(shards, tmp_path):
     content[place : place + 17] = b"picture number 99"
     (other / "shard-001.tar").write_bytes(content)
     for data in (fewer, str(other)):  # same names, counts and sizes
-        with pytest.raises(ValueError, match="another configuration; different: data"):
+        with pytest.raises(RunMismatch, match="another configuration; different: data"):
             train(config, data, stopped, resume=True, progress=False)
 
 

@@ -6,7 +6,9 @@ import re
 
 import pytest
 
+from keras_pe.data import TooManySkipped
 from keras_pe.training.resolution import ResolutionStage
+from keras_pe.training.run import RunMismatch
 from recipes import contrastive, distill
 from recipes.config_checks import check_config, check_towers
 from recipes.contrastive_configs import CONFIGS, Config
@@ -269,3 +271,28 @@ def test_a_stop_is_one_line_with_what_to_do_next(capsys):
     assert caught.value.code == 130
     (line,) = capsys.readouterr().err.split("\n")[1:-1]
     assert line.startswith("stopped: the same command with --resume goes on")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "line"),
+    [
+        (contrastive, "recipe --config smoke --data d --output o"),
+        (distill, "recipe --config emoji --data d --output o"),
+    ],
+)
+@pytest.mark.parametrize(
+    "error", [RunMismatch("other stages"), TooManySkipped("3 of 4")], ids=type
+)
+def test_what_ends_a_run_is_said_without_a_traceback(
+    recipe, line, error, monkeypatch, capsys
+):
+    def fails(*given, **named):
+        raise error
+
+    monkeypatch.setattr("sys.argv", line.split())
+    monkeypatch.setattr(recipe, "start_run", lambda *given: {})
+    monkeypatch.setattr(recipe, "train", fails)
+    with pytest.raises(SystemExit) as caught:
+        recipe.main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == f"error: {error}\n"
