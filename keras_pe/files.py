@@ -7,7 +7,7 @@ new one, and beside it names that begin with a dot, which the next writer remove
     .NAME.new        a folder that is being written
     .NAME.old        the folder that was replaced, about to be deleted
     .NAME.parts      what a long run has done so far; see `parts_of`
-    .STEM.HOST-PID.part.SUFFIX   a file that is being written
+    .STEM.HOST-PID.THREAD.part.SUFFIX   a file that is being written
 """
 
 import contextlib
@@ -18,11 +18,14 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 FilePath = str | os.PathLike[str]
+Found = TypeVar("Found")
+TRIES = 100  # to read a folder that is replaced at this very moment
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Linux, fcntl.h and linux/fs.h
 # What a file system answers that can't exchange two names.
 NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
@@ -75,10 +78,13 @@ def file_aside(path: FilePath) -> Iterator[Path]:
     target = _file_target(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     begin, end = f".{target.stem}.{platform.node()}-", f".part{target.suffix}"
-    aside = target.with_name(f"{begin}{os.getpid()}{end}")
+    # Two threads may write one file: whoever is done last wins, with all that is his.
+    writer = f"{os.getpid()}.{threading.get_native_id()}"
+    aside = target.with_name(f"{begin}{writer}{end}")
     for name in os.listdir(target.parent):
         if name.startswith(begin) and name.endswith(end):
-            _remove_if_orphaned(target.with_name(name), name[len(begin) : -len(end)])
+            process = name[len(begin) : -len(end)].partition(".")[0]
+            _remove_if_orphaned(target.with_name(name), process)
     try:
         yield aside
         _sync(aside)
@@ -257,6 +263,49 @@ def whole_directory(target: FilePath) -> Path:
     target = _resolved(target)
     old = _beside(target, "old")
     return old if not target.exists() and old.is_dir() else target
+
+
+def read_directory(
+    target: FilePath,
+    read: Callable[[Path], Found],
+    failures: tuple[type[Exception], ...],
+) -> Found:
+    """Reads several files of a folder that a writer may replace at any moment.
+
+    A file of the old folder beside one of the new would look damaged, or fit by
+    chance: what was read while the folder changed is read again.
+
+    Args:
+        target: the folder.
+        read: reads it from the path that it gets.
+        failures: what `read` raises if files do not fit together.
+
+    Returns:
+        What `read` returned, all of one folder.
+
+    Raises:
+        TargetBusyError: if it changes every time.
+    """
+    for _ in range(TRIES):
+        place = whole_directory(target)
+        before = _identity(place)
+        try:
+            found = read(place)
+        except failures:
+            if _identity(whole_directory(target)) == before:
+                raise
+            continue
+        if _identity(whole_directory(target)) == before:
+            return found
+    raise TargetBusyError(f"{target} is replaced all the time. Try later.")
+
+
+def _identity(directory: Path) -> tuple[int, int] | None:
+    try:
+        found = directory.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_ctime_ns
 
 
 def parts_of(target: FilePath) -> Path:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from keras_pe import PECore, PEImageConverter, PETokenizer
+from keras_pe.checkpoints.save_preset import check_room
 from keras_pe.training.curves import draw_curves
 from keras_pe.training.sharding import whole_values
 from recipes.many_devices import is_first_process
@@ -21,6 +22,7 @@ def finish_run(model: PECore, output: Path, tokenizer: PETokenizer) -> None:
     """
     with whole_values(model.variables):
         if is_first_process():
+            check_room(model, output)
             aside = output / "aside.weights.h5"
             model.save_weights(aside)
             aside.replace(output / "model.weights.h5")

@@ -12,6 +12,8 @@ from typing import Any
 
 from keras_pe.checkpoints import CheckpointError
 from keras_pe.data import SampleError, TarShardError, TooManySkipped
+from keras_pe.data.array_record_shards import ArrayRecordError
+from keras_pe.data.loader import LoaderStalled
 from keras_pe.data.shard_files import expand_paths
 from keras_pe.training import NonFiniteError
 from keras_pe.training.resolution import ResolutionStage, extended, rescaled
@@ -250,6 +252,9 @@ OF_A_RUN = (
     SampleError,
     TarShardError,
     TooManySkipped,
+    ArrayRecordError,
+    LoaderStalled,
+    OSError,  # a full disk, a share that went away
 )
 AFTER_STOP = ": the same command with --resume goes on from the newest checkpoint"
 

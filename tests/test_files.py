@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from keras_pe.files import (
     check_file_target,
     file_aside,
     only_writer,
+    read_directory,
     write_atomically,
     write_directory,
 )
@@ -136,6 +139,54 @@ def test_what_a_killed_process_left_of_a_file_is_removed(tmp_path):
         alive.write_text("half")
     write_atomically(tmp_path / "a.json", "[]")
     assert sorted(os.listdir(tmp_path)) == sorted([alive.name, "a.json"])
+
+
+def test_threads_that_write_one_file_leave_one_whole_content(tmp_path):
+    path, half_way = tmp_path / "a.json", threading.Barrier(2, timeout=60)
+
+    def write(letter):
+        with file_aside(path) as aside, aside.open("w") as file:
+            file.write(letter * 5000)
+            file.flush()
+            half_way.wait()  # both have a half
+            file.write(letter * 5000)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(write, "ab"))
+    assert path.read_text() in ("a" * 10000, "b" * 10000)
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_what_is_read_while_a_folder_is_replaced_is_read_again(tmp_path):
+    target = tmp_path / "target"
+
+    def write(content):
+        with write_directory(target) as aside:
+            (aside / "a").write_text(content)
+            (aside / "b").write_text(content)
+
+    def read(place):
+        first = (place / "a").read_text()
+        if writers:
+            write(writers.pop())
+        second = (place / "b").read_text()
+        if check and first != second:
+            raise KeyError(first + second)
+        return first + second
+
+    for check in (True, False):  # noqa: B007 - files that fit by chance count too
+        write("0")
+        writers = ["2", "1"]
+        assert read_directory(target, read, (KeyError,)) == "22"
+    check, writers = True, list("987654321" * 20)
+    with pytest.raises(TargetBusyError, match="replaced all the time"):
+        read_directory(target, read, (KeyError,))
+
+    def broken(place):
+        raise KeyError("broken")
+
+    with pytest.raises(KeyError, match="broken"):
+        read_directory(target, broken, (KeyError,))
 
 
 def test_places_that_cannot_be_written_are_found_before(tmp_path):

@@ -17,6 +17,7 @@ from keras_pe.checkpoints.preset_weights import PresetWeights, assign_weights
 from keras_pe.checkpoints.reader import Reader, open_checkpoint
 from keras_pe.checkpoints.report import CheckpointError
 from keras_pe.checkpoints.serialized import MODELS, POLICY_NAME, build, build_as, check
+from keras_pe.files import read_directory
 from keras_pe.models.core import PECore
 from keras_pe.models.lang import PELang
 from keras_pe.models.spatial import PESpatial
@@ -58,7 +59,11 @@ def load_preset(cls: Any, handle: str | os.PathLike[str], **overrides: Any) -> A
         _check_family(cls, str(handle), _class_named(preset.class_name))
     location = resolve(handle, vision_only=family is PEVisionEncoder)
     if location.directory is not None:
-        return _load_own(cls, location.directory, location.handle, overrides)
+        return read_directory(
+            location.directory,
+            lambda directory: _load_own(cls, directory, location.handle, overrides),
+            (CheckpointError, OSError),
+        )
     return _load_foreign(cls, location, overrides)
 
 
@@ -149,6 +154,14 @@ def _load_own(
 
 
 def _load_object(directory: Path, name: str, class_name: str) -> Any:
+    return read_directory(
+        directory,
+        lambda place: _read_object(place, name, class_name),
+        (CheckpointError, OSError),
+    )
+
+
+def _read_object(directory: Path, name: str, class_name: str) -> Any:
     metadata = read_metadata(directory)
     if name not in metadata["files"]:
         raise CheckpointError(

@@ -19,6 +19,7 @@ from keras_pe.checkpoints.preset_table import Preset, Source
 from keras_pe.checkpoints.presets import find_preset, preset_of_repo, unknown_preset
 from keras_pe.checkpoints.report import CheckpointError
 from keras_pe.checkpoints.serialized import PREFIX
+from keras_pe.files import whole_directory
 
 CONFIG = "config.json"
 # The small files of a preset.
@@ -93,6 +94,8 @@ def resolve(
     if preset is not None:
         return _of_preset(handle, preset, need, vision_only)
     path = Path(handle).expanduser()
+    if not path.exists():  # a writer may be replacing it, or was killed at that
+        path = whole_directory(path)
     if path.is_dir():
         return _in_directory(handle, path, None)
     if path.is_file():

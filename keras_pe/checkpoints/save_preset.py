@@ -1,9 +1,11 @@
 """Writes a preset directory, whole or not at all."""
 
 import datetime
+import errno
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,11 @@ from keras_pe.checkpoints.manifest import core_manifest, vision_manifest
 from keras_pe.checkpoints.preset_weights import SHARD_MAP, SINGLE_FILE
 from keras_pe.checkpoints.report import CheckpointError
 from keras_pe.checkpoints.serialized import MODELS, check, serialize
-from keras_pe.files import write_directory
+from keras_pe.files import check_directory_target, write_directory
 from keras_pe.layers.layer_state import STATE_KEYS
 from keras_pe.models.core import PECore
 
+H5_BYTES_OF_A_TENSOR = 4096  # of headers, about
 MAX_SHARD_GB = 10.0  # KerasHub's default
 DTYPES = ("float16", "bfloat16", "float32")
 # What write_metadata and this file say; not the caller's to set.
@@ -67,6 +70,8 @@ def save_preset(
         CheckpointError: if something can't be saved, or the directory holds files
             that belong to no preset.
         TargetBusyError: if another process writes it.
+        OSError: if it can't be written there, or the disk has no room for it; a preset
+            that is there stays.
 
     Example:
         >>> save_preset(model, "cats", tokenizer=tokenizer)    # doctest: +SKIP
@@ -82,6 +87,7 @@ def save_preset(
             check(objects[name], name.removesuffix(".json"), (expected,))
     target = Path(directory).expanduser().resolve()
     _check_target(target)
+    check_directory_target(target)
     with write_directory(target) as aside:
         for name, config in objects.items():
             text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
@@ -99,6 +105,7 @@ def _save_weights(
     own = str(_towers(model)[0].dtype_policy.variable_dtype)
     stored = dtype or own
     adapted = any(tower.has_lora for tower in _towers(model))
+    check_room(model, directory)
     if stored != own or model.compiled or adapted:
         # Keras writes what the model has, in its dtype and with its optimizer. A twin
         # has neither. It gets the weights through a file, which merges LoRA.
@@ -118,6 +125,28 @@ def _save_weights(
     else:
         model.save_weights(directory / SINGLE_FILE)
     return stored
+
+
+def check_room(model: keras.Model, directory: Path) -> None:
+    """Refuses a disk that is too full: HDF5 ends the process if a write fails.
+
+    Raises:
+        OSError: saying how much room there is, and how much is needed.
+    """
+    optimizer = getattr(model, "optimizer", None)  # Keras writes its state along
+    variables = [*model.variables, *(optimizer.variables if optimizer else ())]
+    wanted = sum(
+        math.prod(variable.shape) * _item_size(variable.dtype) + H5_BYTES_OF_A_TENSOR
+        for variable in variables
+    )
+    free = shutil.disk_usage(directory).free
+    if free < wanted:
+        raise OSError(
+            errno.ENOSPC,
+            f"the weights of {type(model).__name__} need {wanted:,} bytes, and "
+            f"{free:,} are free. Nothing was written. Make room, or give another "
+            f"directory.",
+        )
 
 
 def _twin(model: keras.Model, dtype: str) -> Any:

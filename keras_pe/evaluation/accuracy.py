@@ -23,7 +23,7 @@ from keras_pe.evaluation.intervals import (
     class_mean_score,
     mean_score,
 )
-from keras_pe.evaluation.ranks import UNIT_LENGTH
+from keras_pe.evaluation.ranks import UNIT_LENGTH, Gallery
 from keras_pe.evaluation.result import EvaluationResult, package_versions
 from keras_pe.evaluation.samples import (
     SampleEmbedder,
@@ -182,7 +182,8 @@ def label_ranks(  # (count, channels), (classes, channels), (count,)
     """Returns how many classes are not farther than the right one, `(count,)`.
 
     Raises:
-        ValueError: if embeddings or class vectors are no floating-point numbers.
+        ValueError: if embeddings or class vectors are no floating-point numbers, or
+            labels are not one place in the class vectors for each sample.
         NonFiniteError: naming the first sample or class that is NaN or infinite.
 
     Example:
@@ -191,12 +192,15 @@ def label_ranks(  # (count, channels), (classes, channels), (count,)
     """
     embeddings = checked_embeddings(embeddings, "embeddings", "sample")
     class_vectors = checked_embeddings(class_vectors, "class vectors", "class")
+    labels = _check_labels(labels, len(embeddings), len(class_vectors))
+    classes = Gallery(class_vectors)
     ranks = np.empty(len(labels), "int64")
     step = max(1, _CHUNK // len(class_vectors))
     for start in range(0, len(labels), step):
         rows = slice(start, start + step)
         with np.errstate(over="ignore", invalid="ignore"):
-            similarities = embeddings[rows] @ class_vectors.T  # (rows, classes)
+            similarities = classes.products(embeddings[rows])
+        # (rows, classes)
         what = f"similarities of the samples from {start} on"
         check_finite(similarities, what, "sample", hint=UNIT_LENGTH)
         right = np.take_along_axis(similarities, labels[rows, None], axis=1)

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from PIL import Image
 
 from keras_pe.checkpoints.manifest import model_variables
 from keras_pe.preprocessing.picture_files import list_files
@@ -97,6 +98,10 @@ def _sample_digest(sample: Any, contents: bool) -> bytes:
         array = np.asarray(sample)
         _add(digest, f"{array.dtype} {array.shape}".encode())
         _add(digest, _contiguous(array))
+        if isinstance(sample, Image.Image):  # numbers of colours are no colours
+            clear = sample.info.get("transparency")
+            if sample.palette or clear is not None:
+                _add(digest, f"{sample.getpalette()} {clear}".encode())
     return digest.digest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
 
 import numpy as np
 
@@ -92,6 +93,45 @@ class Matches:
         return match[:, self.group_of_text]
 
 
+class Gallery:
+    """Vectors to compare with; equal ones have equal products, to the last bit.
+
+    BLAS adds up in another order at the edges of its blocks, so that products of equal
+    vectors differ by their place: what ties would come first or last by chance. Equal
+    vectors are therefore multiplied once.
+
+    Args:
+        vectors: float32 `(count, channels)`.
+
+    Example:
+        >>> Gallery(np.eye(2, dtype="float32")[[0, 1, 0]]).products(np.eye(2))
+        array([[1., 0., 1.],
+               [0., 1., 0.]])
+    """
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        self.vectors = vectors
+        self.place: np.ndarray | None = None  # of each one, among different ones
+        sums = vectors.sum(axis=1)  # almost never equal where vectors are not
+        if len(np.unique(sums)) == len(sums):
+            return
+        numbers: dict[bytes, int] = {}
+        self.place = np.array(
+            [
+                numbers.setdefault(blake2b(row + 0.0, digest_size=16).digest(), number)
+                for number, row in enumerate(vectors)
+            ],
+            "int64",
+        )
+        different, self.place = np.unique(self.place, return_inverse=True)
+        self.vectors = vectors[different]
+
+    def products(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the products of `(rows, channels)` with all, `(rows, count)`."""
+        found = np.asarray(rows @ self.vectors.T)
+        return found if self.place is None else found[:, self.place]
+
+
 def match_ranks(
     queries: np.ndarray,
     gallery: np.ndarray,
@@ -161,10 +201,11 @@ def match_ranks(
 def _score_chunks(
     queries: np.ndarray, gallery: np.ndarray, chunk_size: int
 ) -> Iterator[tuple[slice, np.ndarray]]:
+    compared = Gallery(gallery)
     for start in range(0, len(queries), chunk_size):
         rows = slice(start, start + chunk_size)
         with np.errstate(over="ignore", invalid="ignore"):
-            scores = queries[rows] @ gallery.T  # (chunk, gallery)
+            scores = compared.products(queries[rows])  # (chunk, gallery)
         what = f"similarities of the queries from {start} on"
         yield rows, check_finite(scores, what, "query", hint=UNIT_LENGTH)
 

@@ -60,8 +60,9 @@ def retrieval_recall(  # both (pairs, channels), unit length
         `image_to_text_recall_at_1` and so on, shares of all pairs.
 
     Raises:
-        ValueError: if the shapes do not fit together, or embeddings are no
-            floating-point numbers, such as quantised ones.
+        ValueError: if there are no pairs, the shapes do not fit together, `ks` are no
+            whole numbers from 1 on, or embeddings are no floating-point numbers, such
+            as quantised ones.
         NonFiniteError: naming the first picture or text that is NaN or infinite.
 
     Source: Perception Encoder, table 5 (COCO and Flickr retrieval).
@@ -78,6 +79,9 @@ def retrieval_recall(  # both (pairs, channels), unit length
             f"{image_embeddings.shape} and {text_embeddings.shape}."
         )
     pairs = len(image_embeddings)
+    if not pairs:
+        raise ValueError("There are no pairs: nothing to score.")
+    _check_ks(ks)
     if captions is not None and len(captions) != pairs:
         raise ValueError(f"Expected {pairs} captions, one a pair, got {len(captions)}.")
     matches = Matches(pairs, np.arange(pairs), captions)
@@ -318,8 +322,13 @@ def _without_skipped(
     return texts, renumbered
 
 
+def _check_ks(ks: Sequence[int]) -> None:
+    whole = [isinstance(k, int | np.integer) and not isinstance(k, bool) for k in ks]
+    if not whole or not all(whole) or min(ks) < 1:
+        raise ValueError(f"ks={ks!r}: expected whole numbers of at least 1.")
+
+
 def _check_options(ks: Sequence[int], chunk_size: int, dsl_scale: float | None) -> None:
-    if not ks or min(ks) < 1:
-        raise ValueError(f"ks={ks!r}: expected numbers of at least 1.")
+    _check_ks(ks)
     one = np.ones((1, 1), "float32")
     match_ranks(one, one, Matches(1, [0]).of_texts, chunk_size, dsl_scale)

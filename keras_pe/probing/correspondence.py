@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from keras_pe.finite import check_finite
 from keras_pe.probing.nearest_neighbours import unit
 from keras_pe.probing.training_free import Maps, TrainingFreeProbe
 
@@ -77,12 +78,17 @@ class Correspondence(TrainingFreeProbe):
 
 
 def checked_pair(item: Any) -> PointPairs:
-    """Returns a pair, or says what it lacks."""
+    """Returns a pair with points as float64, or says what it lacks.
+
+    Raises:
+        ValueError: if it is none, shapes do not fit, or a point is not in its picture.
+        NonFiniteError: if a point holds NaN or infinity.
+    """
     if not isinstance(item, PointPairs):
         raise ValueError(
             f"Correspondence needs PointPairs objects, got {type(item).__name__}."
         )
-    images, points = item.images, item.points
+    images, points = np.asarray(item.images), np.asarray(item.points)
     if images.ndim != 4 or len(images) != 2 or points.shape[1:] != (2, 2):
         raise ValueError(
             f"Pair {item.name!r}: expected images (2, height, width, 3) and points "
@@ -90,4 +96,16 @@ def checked_pair(item: Any) -> PointPairs:
         )
     if not len(points):
         raise ValueError(f"Pair {item.name!r} has no points.")
-    return item
+    # Differences of unsigned numbers would wrap.
+    points = points.astype("float64")
+    what = f"Pair {item.name!r}: points"
+    check_finite(points, what, "point", hint="Leave out points that are not seen.")
+    outside = (points < 0) | (points > images.shape[1:3])
+    if outside.any():
+        place = int(np.argwhere(outside)[0, 0])
+        raise ValueError(
+            f"{what}: number {place} of {len(points)} is {points[place].tolist()}, not "
+            f"in pictures of {images.shape[1]} x {images.shape[2]} pixels; expected "
+            "(row, column) in the first and in the second picture."
+        )
+    return dataclasses.replace(item, images=images, points=points)

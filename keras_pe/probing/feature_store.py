@@ -65,6 +65,11 @@ class FeatureStore:
                 "Features of a probe and its targets must be numbers; a depth that is "
                 "not known is 0.",
             )
+        if rows.dtype.hasobject:  # their bytes are addresses
+            raise ValueError(
+                f"Rows of {column!r} are Python objects, such as None, text or rows of "
+                "unequal lengths: expected numbers, of one shape for all samples."
+            )
         kind = (rows.dtype, rows.shape[1:])
         if column not in self._files:
             self._files[column] = (self.directory / f"{column}.bin").open("w+b")

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from keras_pe.evaluation.ranks import Gallery
 from keras_pe.finite import checked_embeddings
 from keras_pe.probing.feature_store import Samples
 from keras_pe.probing.probe import ClassificationProbe, FittedClassifier, count_labels
@@ -22,6 +23,9 @@ class NearestNeighbours(ClassificationProbe):
             equal votes.
         chunk_size: training pictures compared at once.
 
+    Raises:
+        ValueError: if a number is below 1, or the temperature not above 0.
+
     Source: Perception Encoder, table 8 ("as in DINOv2"); DINO, `eval_knn.py`.
     """
 
@@ -33,9 +37,14 @@ class NearestNeighbours(ClassificationProbe):
         temperature: float | None = TEMPERATURE,
         chunk_size: int = 8192,
     ) -> None:
-        if not ks or min(ks) < 1:
+        self.ks = tuple(sorted({int(k) for k in ks}))
+        if not self.ks or self.ks[0] < 1:
             raise ValueError(f"ks={ks!r}: expected at least one number from 1.")
-        self.ks = tuple(sorted(set(ks)))
+        if temperature is not None and not 0 < temperature < np.inf:
+            raise ValueError(
+                f"temperature={temperature}: expected a number above 0, or None for "
+                "equal votes."
+            )
         self.temperature = temperature
         self.chunk_size = chunk_size
 
@@ -82,14 +91,13 @@ class FittedNeighbours(FittedClassifier):
         cosines = np.zeros((len(queries), 0), "float32")
         labels = np.zeros((len(queries), 0), "int64")
         for chunk, targets in self.train.chunks(self.probe.chunk_size):
-            similarity = queries @ unit(chunk).T  # (samples, chunk)
+            similarity = Gallery(unit(chunk)).products(queries)  # (samples, chunk)
             cosines = np.concatenate([cosines, similarity], axis=1)
             repeated = np.broadcast_to(targets, similarity.shape)
-            labels = np.concatenate([labels, repeated], axis=1)
+            labels = np.concatenate([labels, repeated.astype("int64")], axis=1)
             # Only the best of the chunks so far are kept, and only these are sorted.
             if cosines.shape[1] > self.most:
-                best = np.argpartition(-cosines, self.most - 1, axis=1)
-                best = np.sort(best[:, : self.most], axis=1)
+                best = best_places(cosines, self.most)
                 cosines = np.take_along_axis(cosines, best, axis=1)
                 labels = np.take_along_axis(labels, best, axis=1)
         order = np.argsort(-cosines, axis=1, kind="stable")
@@ -100,13 +108,37 @@ class FittedNeighbours(FittedClassifier):
 
     def vote(self, cosines: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
         """Returns the class with most votes among the k nearest."""
-        weights = np.ones_like(cosines[:, :k])
+        weights = np.ones(cosines[:, :k].shape)
         if self.probe.temperature is not None:
-            weights = np.exp((cosines[:, :k] - 1.0) / self.probe.temperature)
+            # The nearest weighs 1: with a low temperature all others may vanish.
+            below = cosines[:, :k].astype("float64") - cosines[:, :1]
+            weights = np.exp(below / self.probe.temperature)
         votes = np.zeros((len(cosines), self.num_classes))
         rows = np.arange(len(cosines))[:, None]
         np.add.at(votes, (rows, labels[:, :k]), weights)
         return np.asarray(votes.argmax(axis=1))
+
+
+def best_places(values: np.ndarray, count: int) -> np.ndarray:
+    """Returns the places of the largest of each row, ascending; of equals the first.
+
+    Args:
+        values: `(rows, columns)`, more columns than `count`.
+        count: how many of each row.
+
+    Returns:
+        int64 `(rows, count)`.
+
+    Example:
+        >>> best_places(np.array([[1.0, 3.0, 1.0, 2.0, 1.0]]), 3)
+        array([[0, 1, 3]])
+    """
+    place = values.shape[1] - count
+    least = np.partition(values, place, axis=1)[:, place, None]
+    better, equal = values > least, values == least
+    missing = count - better.sum(axis=1, keepdims=True)
+    taken = better | (equal & (np.cumsum(equal, axis=1) <= missing))
+    return np.asarray(np.nonzero(taken)[1].reshape(len(values), count))
 
 
 def unit(features: np.ndarray) -> np.ndarray:  # (samples, channels)

@@ -63,6 +63,9 @@ class Probe(abc.ABC):
 
 
 # === Classification ===
+MAX_CLASSES = 1_000_000
+
+
 @dataclasses.dataclass(frozen=True)
 class Labels:
     """The classes of a classification task.
@@ -94,7 +97,12 @@ def count_labels(samples: Samples) -> Labels:
             )
         if targets.min() < 0:
             raise ValueError(f"Labels count from 0, got {targets.min()}.")
-        found = np.bincount(targets)
+        if targets.max() >= MAX_CLASSES:  # a count a class would take all memory
+            raise ValueError(
+                f"Labels reach {targets.max()}, expected less than {MAX_CLASSES:,}. "
+                "Number the classes from 0 on: np.unique(labels, return_inverse=True)."
+            )
+        found = np.bincount(targets.astype("int64"))
         size = max(len(found), len(counts))
         counts = np.pad(counts, (0, size - len(counts)))
         counts += np.pad(found, (0, size - len(found)))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_pe.files import write_atomically
 from keras_pe.models.vision_encoder import PEVisionEncoder
@@ -195,7 +196,8 @@ class SweepResult:
 
     def to_json(self, path: str | Path) -> None:
         """Writes `to_dict` to a file, whole or not at all."""
-        write_atomically(path, json.dumps(self.to_dict(), indent=2) + "\n")
+        text = json.dumps(self.to_dict(), indent=2, allow_nan=False, default=_plain)
+        write_atomically(path, text + "\n")
 
     def to_csv(self, path: str | Path) -> None:
         """Writes one line a layer, whole or not at all."""
@@ -220,3 +222,10 @@ class SweepResult:
         from keras_pe.probing.curves import plot_sweeps
 
         return plot_sweeps({self.probe: self}, path)
+
+
+def _plain(value: Any) -> Any:
+    """Returns NumPy's numbers, which settings may be, as Python's."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{value!r} in a result has no form in JSON.")

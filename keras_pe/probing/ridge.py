@@ -171,7 +171,14 @@ def columns(targets: np.ndarray) -> np.ndarray:
 
 
 def checked_alphas(alphas: Sequence[float]) -> tuple[float, ...]:
-    """Returns regularisers in ascending order."""
-    if not alphas or min(alphas) <= 0:
-        raise ValueError(f"alphas={alphas!r}: expected at least one, all above 0.")
-    return tuple(sorted(alphas))
+    """Returns regularisers in ascending order.
+
+    Raises:
+        ValueError: if there are none, or one is not above 0, infinite or NaN.
+    """
+    numbers = sorted(float(alpha) for alpha in alphas)
+    if not numbers or not all(0 < number < np.inf for number in numbers):
+        raise ValueError(
+            f"alphas={alphas!r}: expected at least one, finite and all above 0."
+        )
+    return tuple(numbers)

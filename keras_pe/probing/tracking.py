@@ -280,7 +280,7 @@ def checked_clip(item: Any) -> Clip:
     """
     if not isinstance(item, Clip):
         raise ValueError(f"Tracking needs Clip objects, got {type(item).__name__}.")
-    frames, masks = item.frames, item.masks
+    frames, masks = np.asarray(item.frames), np.asarray(item.masks)
     if frames.ndim != 4 or masks.shape != frames.shape[:3] or len(frames) < 2:
         raise ValueError(
             f"Clip {item.name!r}: expected frames (frames, height, width, 3), at least "
@@ -303,4 +303,4 @@ def checked_clip(item: Any) -> Clip:
     masks = masks.astype("uint8", copy=False)
     if not objects_of(masks[0]):
         raise ValueError(f"Clip {item.name!r}: the first mask holds no object.")
-    return dataclasses.replace(item, masks=masks)
+    return dataclasses.replace(item, frames=frames, masks=masks)

@@ -18,12 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_pe.files import whole_directory
+from keras_pe.files import read_directory
 
 FORMAT = 2
 INDEX, PICTURES, VECTORS = "index.json", "pictures.json", "vectors.npy"
 MAX_INDEX_BYTES = 16 * 2**20
-TRIES = 100  # to read an index that is replaced at this very moment
 
 
 class DamagedIndexError(ValueError):
@@ -126,25 +125,9 @@ def read_index(directory: str | os.PathLike[str]) -> IndexContent:
 
     Raises:
         DamagedIndexError: if it is no index, damaged, or of another format.
+        TargetBusyError: if it is replaced all the time.
     """
-    for _ in range(TRIES):
-        place = whole_directory(directory)
-        before = _identity(place)
-        try:
-            return _read(place)
-        except DamagedIndexError:
-            # A file of the old index and one of the new: look again.
-            if _identity(whole_directory(directory)) == before:
-                raise
-    raise DamagedIndexError(f"{directory} is replaced all the time. Try later.")
-
-
-def _identity(directory: Path) -> tuple[int, int] | None:
-    try:
-        found = directory.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_ctime_ns
+    return read_directory(directory, _read, (DamagedIndexError,))
 
 
 def _read(directory: Path) -> IndexContent:

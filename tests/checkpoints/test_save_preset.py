@@ -1,7 +1,9 @@
 """Presets of our own format: round trips, and what is never deleted."""
 
+import errno
 import hashlib
 import os
+import shutil
 
 import h5py
 import keras
@@ -46,6 +48,44 @@ def test_layout_and_metadata(preset, model):
         assert entry["sha256"] == hashlib.sha256(content).hexdigest()
         assert entry["size"] == len(content)
     assert config_of(preset)["registered_name"] == "keras_pe>PECore"
+
+
+class Replaced(keras_pe.PECore):
+    """Another process saves the preset anew while this one is being built."""
+
+    writers = []
+
+    @classmethod
+    def from_config(cls, config, *arguments):
+        while cls.writers:
+            cls.writers.pop()()
+        return super().from_config(config, *arguments)
+
+
+def test_a_preset_that_is_replaced_while_it_is_read_is_read_again(preset, model):
+    other = tiny.scramble(tiny.core(), seed=5)
+    Replaced.writers = [lambda: save_preset(other, preset, tiny.tokenizer())]
+    found = Replaced.from_preset(preset)
+    assert not Replaced.writers
+    assert tiny.equal(tiny.values(found), tiny.values(other))
+
+
+def test_a_full_disk_is_found_before_anything_is_written(preset, model, monkeypatch):
+    usage = shutil.disk_usage(preset)
+    full = lambda path: usage._replace(free=10_000)  # noqa: E731
+    monkeypatch.setattr(shutil, "disk_usage", full)
+    with pytest.raises(OSError, match="10,000 are free") as caught:
+        save_preset(tiny.scramble(tiny.core(), 5), preset)
+    assert caught.value.errno == errno.ENOSPC
+    assert os.listdir(preset.parent) == [preset.name]
+    found = keras_pe.PECore.from_preset(preset)
+    assert tiny.equal(tiny.values(found), tiny.values(model))
+
+
+def test_a_preset_is_found_after_a_kill_between_two_renames(preset, model):
+    preset.rename(preset.with_name(f".{preset.name}.old"))
+    found = keras_pe.PECore.from_preset(preset)
+    assert tiny.equal(tiny.values(found), tiny.values(model))
 
 
 @pytest.mark.slow

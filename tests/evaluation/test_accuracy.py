@@ -90,6 +90,12 @@ def test_ties_count_against_the_model():
     assert label_ranks(np.ones((2, 2)), vectors, np.array([0, 2])).tolist() == [2, 2]
 
 
+@pytest.mark.parametrize("labels", [[0, 1, -1], [0, 1, 3], [0, 1], [0, 1, 2.0]])
+def test_ranks_of_labels_that_are_no_classes(labels):
+    with pytest.raises(ValueError, match="labels"):
+        label_ranks(np.eye(3), np.eye(3), np.array(labels))
+
+
 def test_few_classes_have_no_top5(model, tokenizer):
     result = evaluate_zero_shot(
         *(model, tokenizer, pictures(4), [0, 1, 2, 3], NAMES[:4]),

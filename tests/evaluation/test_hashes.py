@@ -84,3 +84,15 @@ def test_pictures_in_memory_and_folders_of_frames(tmp_path):
     assert data_hash([tmp_path], []) != one
     with pytest.raises(TypeError, match="no form in JSON"):
         data_hash([], [object()])
+
+
+def test_the_colours_of_a_palette_count():
+    picture = Image.fromarray(np.zeros((2, 2), "uint8")).convert("P")
+    other = picture.copy()
+    other.putpalette([200, 10, 10] + 255 * [0, 0, 0])
+    assert np.array_equal(np.asarray(picture), np.asarray(other))
+    assert data_hash([picture], [0]) != data_hash([other], [0])
+    assert data_hash([other], [0]) == data_hash([other.copy()], [0])
+    clear = other.copy()
+    clear.info["transparency"] = 0
+    assert data_hash([clear], [0]) != data_hash([other], [0])

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from keras_pe.evaluation.ranks import Matches, match_ranks
+from keras_pe.evaluation.accuracy import label_ranks
+from keras_pe.evaluation.ranks import Gallery, Matches, match_ranks
 from keras_pe.evaluation.retrieval import both_ranks
 
 pytestmark = pytest.mark.quick
@@ -98,6 +99,43 @@ def test_ties_count_against_the_model():
     same = np.ones((4, 3))
     ranks = match_ranks(same, same, Matches(4, [0, 1, 2, 3]).of_texts, 2, 1.0)
     assert ranks.tolist() == [3, 3, 3, 3]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_equal_vectors_have_equal_products(rows):
+    rng = np.random.default_rng(0)
+    for channels in range(1, 700, 13):  # BLAS alone fails at many of these sizes
+        column = rng.normal(size=channels).astype("float32")
+        gallery = Gallery(np.tile(column, (channels + 7, 1)))
+        found = gallery.products(rng.normal(size=(rows, channels)).astype("float32"))
+        assert found.shape == (rows, channels + 7)
+        np.testing.assert_array_equal(found, found[:, :1].repeat(channels + 7, axis=1))
+
+
+def test_products_with_few_equal_vectors():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(40, 6)).astype("float32")
+    vectors[[7, 30]] = vectors[3]
+    vectors[9] = -vectors[9] * 0.0  # zeros of both signs are equal
+    vectors[12] = 0.0
+    vectors[20] = vectors[21][::-1]  # an equal sum, another vector
+    rows = rng.normal(size=(5, 6)).astype("float32")
+    gallery = Gallery(vectors)
+    assert len(gallery.vectors) == 37
+    np.testing.assert_allclose(gallery.products(rows), rows @ vectors.T, rtol=1e-5)
+
+
+def test_a_constant_model_finds_nothing_whatever_the_sizes():
+    rng = np.random.default_rng(0)
+    for count in range(2, 60, 3):
+        one = rng.normal(size=(1, 11 * count))
+        same = np.repeat(one / np.linalg.norm(one), count, axis=0)
+        for chunk_size in (1, 2, 7, 1000):
+            matches = Matches(count, np.arange(count))
+            ranks = match_ranks(same, same, matches.of_texts, chunk_size)
+            assert (ranks == count - 1).all()
+        classes = label_ranks(same, same, np.arange(count))
+        assert (classes == count - 1).all()
 
 
 @pytest.mark.parametrize(

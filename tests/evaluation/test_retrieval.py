@@ -42,3 +42,20 @@ def test_shapes_must_fit():
         retrieval_recall(np.eye(3), np.eye(4))
     with pytest.raises(ValueError, match="one a pair"):
         retrieval_recall(np.eye(3), np.eye(3), captions=["a"])
+
+
+def test_nothing_to_score_is_no_score():
+    with pytest.raises(ValueError, match="no pairs"):
+        retrieval_recall(np.empty((0, 4)), np.empty((0, 4)))
+
+
+@pytest.mark.parametrize("ks", [(), (0,), (-1,), (1.5,), (True,)])
+def test_ks_are_whole_numbers(ks):
+    with pytest.raises(ValueError, match="whole numbers of at least 1"):
+        retrieval_recall(np.eye(3), np.eye(3), ks=ks)
+
+
+def test_ks_may_be_an_array():
+    found = retrieval_recall(np.eye(3), np.eye(3), ks=np.array([1, 2]))
+    assert set(found.values()) == {1.0}
+    assert "image_to_text_recall_at_2" in found

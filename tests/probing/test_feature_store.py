@@ -71,3 +71,10 @@ def test_other_shapes_are_refused_and_nothing_is_left(tmp_path):
     assert (kept / "a.bin").stat().st_size == 48
     with pytest.raises(ValueError, match="is not empty"):
         FeatureStore(kept)
+
+
+def test_objects_are_no_rows():
+    with FeatureStore() as store:
+        for rows in (np.array([[1], [2, 3]], object), np.array([None, 1])):
+            with pytest.raises(ValueError, match="Python objects"):
+                store.append(TARGETS, rows)

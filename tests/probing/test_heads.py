@@ -10,6 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from keras_pe.probing import Logistic, NearestNeighbours, Ridge, RidgeRegression
+from keras_pe.probing.nearest_neighbours import best_places
 from tests.probing.stored import blobs, stored
 
 pytestmark = pytest.mark.quick
@@ -133,3 +134,73 @@ def test_constant_channels_and_one_class():
     with stored(features, np.zeros_like(labels), 120, 60, 60) as (train, val, test):
         for probe in (Ridge(), Logistic(), NearestNeighbours()):
             assert accuracy(probe.fit(train, val, 0), test) == 1.0
+
+
+# === Edges of the neighbours ===
+def test_of_equal_neighbours_the_earlier_ones_vote():
+    rng = np.random.default_rng(0)
+    kinds = rng.normal(size=(6, 8)).astype("float32")  # many pictures are equal
+    features = kinds[rng.integers(0, 6, 400)]
+    labels = rng.integers(0, 9, 400)
+    for chunk_size in (1, 37, 8192):
+        with stored(features, labels, 400) as (train,):
+            probe = NearestNeighbours([5], chunk_size=chunk_size)
+            fitted = probe.fit(train, train, 0)
+            _, found = fitted.neighbours(kinds)
+        for kind, voters in zip(kinds, found, strict=True):
+            same = (features == kind).all(axis=1)
+            np.testing.assert_array_equal(voters, labels[same][:5])
+
+
+def test_places_of_the_largest_against_a_stable_sort():
+    values = np.random.default_rng(0).integers(0, 4, (50, 17)).astype("float32")
+    for count in (1, 5, 16):
+        order = np.argsort(-values, axis=1, kind="stable")[:, :count]
+        expected = np.sort(order, axis=1)
+        np.testing.assert_array_equal(best_places(values, count), expected)
+
+
+def test_a_low_temperature_leaves_the_nearest_its_vote():
+    features, labels = blobs()
+    labels = labels + 1  # no vote at all would answer class 0
+    with stored(features, labels, TRAIN, VALIDATION, TEST) as (train, val, test):
+        nearest = NearestNeighbours([1]).fit(train, val, 0)
+        low = NearestNeighbours([5], temperature=1e-5).fit(train, val, 0)
+        assert accuracy(low, test) == accuracy(nearest, test) > 0.4
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_temperatures_that_make_no_sense(temperature):
+    with pytest.raises(ValueError, match="temperature"):
+        NearestNeighbours(temperature=temperature)
+
+
+# === Labels and settings as users have them ===
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "uint64", "int32"])
+def test_labels_of_any_whole_dtype(dtype):
+    features, labels = blobs()
+    for probe in (Ridge(), Logistic(), NearestNeighbours()):
+        scores = []
+        for kind in ("int64", dtype):
+            typed = labels.astype(kind)
+            with stored(features, typed, TRAIN, VALIDATION, TEST) as (train, val, test):
+                scores.append(accuracy(probe.fit(train, val, 0), test))
+        assert scores[0] == scores[1] > 0.4
+
+
+def test_labels_that_are_identities_are_refused():
+    features, labels = blobs(40)
+    with stored(features, labels + 10**12, 40) as (samples,):
+        for probe in (Ridge(), Logistic(), NearestNeighbours()):
+            with pytest.raises(ValueError, match="Number the classes from 0"):
+                probe.fit(samples, samples, 0)
+
+
+def test_settings_may_be_arrays():
+    powers = np.logspace(-3, 1, 5)
+    assert Ridge(powers).alphas == tuple(powers.tolist())
+    assert RidgeRegression(powers).alphas == Logistic(powers).penalties
+    assert NearestNeighbours(np.array([5, 1])).ks == (1, 5)
+    for alphas in ([float("nan"), 1.0], [1.0, float("inf")], [0.0], []):
+        with pytest.raises(ValueError, match="alphas"):
+            Ridge(alphas)

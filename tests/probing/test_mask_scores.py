@@ -285,3 +285,31 @@ def test_correspondence_by_hand():
     np.testing.assert_array_equal(probe.baseline(PointPairs(images, points)), [1, 2])
     with pytest.raises(ValueError, match="has no points"):
         probe.baseline(PointPairs(images, points[:0]))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint64", "int8", "float16"])
+def test_points_of_any_dtype_score_the_same(dtype):
+    images = np.zeros((2, 16, 16, 3), "float32")
+    points = np.array([[[1, 1], [2, 2]], [[3, 9], [12, 4]]])  # differences below 0
+    maps = np.random.default_rng(0).normal(size=(2, 4, 4, 3))
+    probe, wide = Correspondence(), PointPairs(images, points)
+    pair = PointPairs(images, points.astype(dtype))
+    np.testing.assert_array_equal(probe.baseline(pair), probe.baseline(wide))
+    np.testing.assert_array_equal(probe.baseline(pair), [1, 2])
+    ours, theirs = (
+        probe.measure(pair, lambda _: [maps]),
+        probe.measure(wide, lambda _: [maps]),
+    )
+    np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(np.nan, "point 1 of 2 holds NaN"), (-1, "number 1 of 2"), (17, "16 x 24 pixels")],
+)
+def test_points_that_are_nowhere(value, message):
+    points = np.full((2, 2, 2), 16.0)
+    points[1, 0, 0] = value
+    pair = PointPairs(np.zeros((2, 16, 24, 3), "float32"), points)
+    with pytest.raises(ValueError, match=message):
+        Correspondence().baseline(pair)

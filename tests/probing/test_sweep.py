@@ -13,6 +13,7 @@ from keras_pe.probing import (
     Clip,
     Depth,
     DPTDepth,
+    NearestNeighbours,
     PointPairs,
     Ridge,
     RidgeRegression,
@@ -199,6 +200,18 @@ def test_no_layer_is_best_for_tracking_noise():
     found = [Clip(noise(4, i), c.masks) for i, c in enumerate(clips())]
     result = sweep(planted_model(2), found, probe="tracking", **QUIET)
     assert not result.differs_from_last
+
+
+@pytest.mark.quick
+def test_settings_of_numpy_go_to_json(tmp_path):
+    images, labels = classified(40)
+    probe = NearestNeighbours(np.array([1, 3]), temperature=np.float32(0.1))
+    options = {"seeds": [np.int64(0)], "validation_share": np.float32(0.25)}
+    result = sweep(planted_model(2), (images, labels), probe=probe, **options, **QUIET)
+    result.to_json(tmp_path / "sweep.json")
+    found = json.loads((tmp_path / "sweep.json").read_text())
+    assert found["protocol"]["seeds"] == [0]
+    assert found["protocol"]["probe"]["ks"] == [1, 3]
 
 
 # === PE encoders ===

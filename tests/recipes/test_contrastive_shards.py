@@ -27,7 +27,7 @@ from keras_pe.evaluation.zero_shot import embed_images, embed_texts
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.training.resolution import PlannedStage, ResolutionStage
 from keras_pe.training.run import RunMismatch
-from recipes.contrastive import build_model, build_tokenizer, train
+from recipes.contrastive import build_model, build_tokenizer, main, train
 from recipes.contrastive_configs import CONFIGS
 from recipes.contrastive_data import describe_data, make_batches
 from recipes.data_check import check_validation
@@ -181,6 +181,28 @@ def test_a_caption_key_and_a_share_of_bad_samples(shards):
     strict = dataclasses.replace(captions, max_bad_share=0.01)
     with pytest.raises(TooManySkipped, match=r"max_bad_share=0\.01"):
         stage_batches(bad, count=30, config=strict)
+
+
+@quick
+@pytest.mark.skipif(
+    keras.backend.backend() == "tensorflow",
+    reason="TensorFlow makes an error of its own of what its input raises",
+)
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_bad_data_end_a_run_in_one_line(tmp_path, monkeypatch, capfd, workers):
+    bad = write_shards(tmp_path, counts=(40,), bad=dict.fromkeys(range(30), "picture"))
+    line = (
+        f"recipe --config smoke-shards --data {bad} --output {tmp_path}/run --quiet "
+        f"--samples 48 --batch-size 6 --workers {workers} --set mask_every=3"
+    )
+    monkeypatch.setattr("sys.argv", line.split())
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert "damaged picture" in error
 
 
 # === Scores ===
