@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -178,12 +178,24 @@ class TrainingRun:
             # A new function a stage: the old one would give up static shapes at the
             # second picture size.
             self.trainer.make_train_function(force=True)
+            if iter(batches) is not batches:  # else it is refused
+                batches = _Remembering(batches)
             data = static_batches(batches, self.trainer.distribute_strategy)
         else:
             data = (batch for batch in batches)
-        self.trainer.fit(
-            data, steps_per_epoch=count, shuffle=False, verbose=0, callbacks=callbacks
-        )
+        try:
+            self.trainer.fit(
+                data,
+                steps_per_epoch=count,
+                shuffle=False,
+                verbose=0,
+                callbacks=callbacks,
+            )
+        except Exception as error:
+            cause = getattr(batches, "error", None)
+            if isinstance(cause, Exception):  # TensorFlow makes one of its own of it
+                raise cause from error
+            raise
 
     def _start(self, resume: bool, extend: bool) -> tuple[int, float]:
         """Restores what is to be restored; returns step and seconds done before."""
@@ -262,6 +274,25 @@ def differences(
         elif a != b:
             found.append(prefix + key)
     return found
+
+
+class _Remembering:
+    """Batches that keep the error which ended them.
+
+    Args:
+        batches: start anew whenever they are iterated over.
+    """
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self.batches = batches
+        self.error: Exception | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            yield from self.batches
+        except Exception as error:
+            self.error = error
+            raise
 
 
 class _Saver(keras.callbacks.Callback):

@@ -184,10 +184,6 @@ def test_a_caption_key_and_a_share_of_bad_samples(shards):
 
 
 @quick
-@pytest.mark.skipif(
-    keras.backend.backend() == "tensorflow",
-    reason="TensorFlow makes an error of its own of what its input raises",
-)
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_bad_data_end_a_run_in_one_line(tmp_path, monkeypatch, capfd, workers):
     bad = write_shards(tmp_path, counts=(40,), bad=dict.fromkeys(range(30), "picture"))
