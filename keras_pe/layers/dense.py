@@ -6,10 +6,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pe.layers.initializers import GlorotUniform
+from keras_pe.layers.initializers import GlorotUniform, HeUniform
 
 LORA_NAMES = ("lora_kernel_a", "lora_kernel_b")
 LORA_FACTOR = "lora_factor"
+FLOAT8_AND_LORA = (
+    "{name}: Keras computes no float8 product with LoRA. Use one of the two: "
+    "merge_lora() before float8, or LoRA with int8 or int4."
+)
 
 
 @keras.saving.register_keras_serializable("keras_pe")
@@ -61,8 +65,22 @@ class Dense(keras.layers.Dense):
     def quantize(
         self, mode: Any = None, type_check: bool = True, config: Any = None
     ) -> None:
+        if mode == "float8" and getattr(self, "lora_enabled", False):
+            raise ValueError(FLOAT8_AND_LORA.format(name=self.path))
         # Keras refuses subclasses, which could compute something else. This does not.
         super().quantize(mode, type_check=False, config=config)
+
+    def enable_lora(
+        self,
+        rank: int,
+        lora_alpha: float | None = None,
+        a_initializer: Any = None,  # None: HeUniform, Keras' default
+        b_initializer: Any = "zeros",
+    ) -> None:
+        if self.quantization_mode == "float8":
+            raise ValueError(FLOAT8_AND_LORA.format(name=self.path))
+        a_initializer = a_initializer or HeUniform()
+        super().enable_lora(rank, lora_alpha, a_initializer, b_initializer)
 
     def lora_update(self) -> Any:
         """Returns what LoRA adds to the matrix, float32 `(inputs, outputs)`."""

@@ -62,13 +62,37 @@ class GlorotUniform(keras.initializers.GlorotUniform):
         if len(shape) != 2 or _is_left_to_keras(self.seed):
             return super().__call__(shape, dtype)
         limit = math.sqrt(6 / max(sum(shape), 2))
+        return _drawn(self.seed, _uniform(limit), shape, dtype)
 
-        def draw(generator: np.random.Generator, block: np.ndarray) -> None:
-            generator.random(dtype="float32", out=block)
-            block *= 2 * limit
-            block -= limit
 
-        return _drawn(self.seed, draw, shape, dtype)
+@keras.saving.register_keras_serializable("keras_pe")
+class HeUniform(keras.initializers.HeUniform):
+    """`keras.initializers.HeUniform`; the same numbers on every backend.
+
+    Args: those of `keras.initializers.HeUniform`. Keras' own draws where they do for
+    `GlorotUniform`.
+
+    Example:
+        >>> import numpy as np
+        >>> drawn = HeUniform(seed=0)((600, 4), "float32")
+        >>> float(np.abs(np.asarray(drawn)).max()) <= 0.1
+        True
+    """
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        if len(shape) != 2 or _is_left_to_keras(self.seed):
+            return super().__call__(shape, dtype)
+        limit = math.sqrt(6 / max(shape[0], 1))
+        return _drawn(self.seed, _uniform(limit), shape, dtype)
+
+
+def _uniform(limit: float) -> Draw:
+    def draw(generator: np.random.Generator, block: np.ndarray) -> None:
+        generator.random(dtype="float32", out=block)
+        block *= 2 * limit
+        block -= limit
+
+    return draw
 
 
 def _drawn(seed: int, draw: Draw, shape: Any, dtype: Any) -> Any:

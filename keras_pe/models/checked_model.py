@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_pe.layers.dense import FLOAT8_AND_LORA
 from keras_pe.models.checked_batches import Check, checked_batches
 from keras_pe.models.live_state import values_kept
 
@@ -89,6 +90,18 @@ class CheckedModel(keras.Model):
         """Takes one step, after a look at token ids; raises as `fit`."""
         given = self._looked_at("train_on_batch", x, *arguments, **options)
         return super().train_on_batch(**given)
+
+    def quantize(self, mode: Any = None, *arguments: Any, **options: Any) -> None:
+        """Quantises as `keras.Model.quantize` does.
+
+        Raises:
+            ValueError: if it is "float8" and a layer has LoRA; nothing is changed.
+        """
+        kinds = (mode, getattr(options.get("config"), "mode", None))
+        for layer in self._flatten_layers():
+            if "float8" in kinds and getattr(layer, "lora_enabled", False):
+                raise ValueError(FLOAT8_AND_LORA.format(name=layer.path))
+        super().quantize(mode, *arguments, **options)
 
     def _looked_at(self, method: str, *given: Any, **options: Any) -> dict[str, Any]:
         """Returns a method's arguments by name, with inputs that are looked at."""

@@ -316,6 +316,11 @@ class PECore(CheckedModel):
                 f"Expected frames of shape (batch, frames, height, width, 3), got "
                 f"{tuple(frames.shape)}. For one video add an axis: frames[None]."
             )
+        if frames.shape[1] == 0:
+            raise ValueError(
+                f"A video of no frames has no average, got frames of shape "
+                f"{tuple(frames.shape)}. Leave such videos out."
+            )
         method = functools.partial(
             self._encode_video, normalize=normalize, frame_average=frame_average
         )

@@ -50,6 +50,7 @@ class CheckedPairsModel(CheckedModel):
         if not self.optimizer.built:
             with scope_of(self):
                 self.optimizer.build(self.trainable_variables)
+        self._check_known_to_optimizer()
 
     def look(self, batch: Any) -> Any:
         """Returns a batch, after a look at names, rows and token ids.
@@ -62,6 +63,18 @@ class CheckedPairsModel(CheckedModel):
     def _checked(self, x: Any, training: bool = False) -> Any:
         needs_negatives = training and self.loss_kind == "softmax"
         return with_checked_batches(x, self.vocabularies(), needs_negatives)
+
+    def _check_known_to_optimizer(self) -> None:
+        """Refuses weights that were made or thawed after the optimizer was built."""
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        known = {id(v) for v in getattr(optimizer, "_trainable_variables", ())}
+        new = [v.path for v in self.trainable_variables if id(v) not in known]
+        if known and new:
+            raise ValueError(
+                f"{len(new)} weights are trained that the optimizer does not know, "
+                f"such as {new[0]}: they came, by LoRA or by thawing, after it had "
+                f"begun. Compile again, with a new optimizer."
+            )
 
     def _check_compiled(self) -> None:
         if self._compile_loss is not None or self._compile_metrics is not None:

@@ -1,7 +1,10 @@
-"""Constraints of weights, where an optimizer leaves them out."""
+"""Averages of weights, when they take the place of these, and constraints there."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+import keras
 
 
 def constrain(variables: Iterable[Any]) -> None:
@@ -24,3 +27,23 @@ def constrain(variables: Iterable[Any]) -> None:
     for variable in variables:
         if variable.constraint is not None:
             variable.assign(variable.constraint(variable))
+
+
+@contextlib.contextmanager
+def averages_put_in_once(trainer: keras.Model) -> Iterator[None]:
+    """Puts averages (`use_ema`) in the place of weights when the block ends well.
+
+    `fit` does so whenever it ends. A run is many calls of it: a later stage would go on
+    from the average, and a run that was stopped there and resumed would not.
+
+    Args:
+        trainer: a compiled model.
+    """
+    optimizer = trainer.optimizer
+    optimizer.finalize_variable_values = lambda variables: None  # hides the method
+    try:
+        yield
+    finally:
+        del optimizer.finalize_variable_values
+    optimizer.finalize_variable_values(trainer.trainable_variables)
+    constrain(trainer.trainable_variables)

@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 import keras
 from keras import ops
 
+from keras_pe.layers.initializers import RandomNormal
 from keras_pe.losses.chunked_contrastive import chunked_softmax_contrastive_loss
 from keras_pe.losses.contrastive import softmax_contrastive_loss
 from keras_pe.losses.sigmoid import (
@@ -146,7 +147,7 @@ class ContrastiveTrainer(CheckedPairsModel):
             self.mask_embedding = self.add_weight(
                 shape=(hidden_dim,),
                 dtype="float32",
-                initializer=keras.initializers.RandomNormal(stddev=hidden_dim**-0.5),
+                initializer=RandomNormal(stddev=hidden_dim**-0.5),
                 name="mask_embedding",
             )
         if loss == "sigmoid":
@@ -213,7 +214,8 @@ class ContrastiveTrainer(CheckedPairsModel):
         if training:
             add_drop_path(rows, self.model.vision_encoder, images.shape[0])
         if masks is not None:
-            rows["masks"] = masks
+            # TensorFlow recomputes no function of bool: it would have a gradient.
+            rows["masks"] = ops.cast(masks, "int32")
 
         def encode(chunk: dict[str, Any]) -> Any:
             embeddings, loss = self._encode_chunk(
@@ -288,12 +290,15 @@ class ContrastiveTrainer(CheckedPairsModel):
         check_unlabelled(y, sample_weight)
         if training and self.loss_kind == "softmax":
             check_negatives(y_pred["image_embeddings"].shape[0])
-        halves = {v.path for v in self.trainable_variables if v.dtype == "float16"}
+        low = ("float16", "bfloat16")
+        halves = {v.path: v.dtype for v in self.trainable_variables if v.dtype in low}
         if training and halves:
+            first = min(halves)
             raise ValueError(
-                f"Weights in float16 can't be trained: {len(halves)} of them, such as "
-                f"{min(halves)}, would lose most updates. Build the model with "
-                f'dtype="mixed_float16", or better "mixed_bfloat16".'
+                f"Weights in {halves[first]} can't be trained: {len(halves)} of them, "
+                f"such as {first}, would lose most updates, which are smaller than "
+                f"their last digit. Build or load the model with "
+                f'dtype="mixed_bfloat16".'
             )
 
     def _contrastive_loss(self, x: Any, y_pred: Any, scale: Any) -> Any:
@@ -327,6 +332,8 @@ class ContrastiveTrainer(CheckedPairsModel):
             "name": self.name,
             "model": keras.saving.serialize_keras_object(self.model),
             "loss": self.loss_kind,
+            # The model's has it too, but 100 there may be the default of another loss.
+            "max_logit_scale": self.model.max_logit_scale,
             "duplicates": self.duplicates,
             "loss_chunk_size": self.loss_chunk_size,
             "image_chunk_size": self.image_chunk_size,

@@ -87,9 +87,8 @@ class DistillationTrainer(ContrastiveTrainer):
                 training,
             ),
         }
-        if self.image_size not in (None, images.shape[1]):
-            size = (self.image_size, self.image_size)
-            images = ops.image.resize(images, size, antialias=True)
+        if self.image_size is not None:
+            images = _square(images, self.image_size)
         return {**super().call({**inputs, "images": images}, training), **taught}
 
     def vocabularies(self) -> dict[str, int]:
@@ -139,6 +138,21 @@ class DistillationTrainer(ContrastiveTrainer):
             "image_size": self.image_size,
             "teacher_dtype": self.teacher.vision_encoder.dtype_policy.name,
         }
+
+
+def _square(images: Any, side: int) -> Any:  # (batch, height, width, 3)
+    """Returns square pictures of a side, scaled if they have another one."""
+    height, width = images.shape[1:3]
+    if height != width:
+        raise ValueError(
+            f"image_size={side} makes square pictures of square ones, got {height}x"
+            f"{width}. Give square pictures, or no image_size."
+        )
+    if height == side:
+        return images
+    return ops.image.resize(
+        images, (side, side), antialias=True, data_format="channels_last"
+    )
 
 
 def in_policy(model: PECore, policy: str) -> PECore:

@@ -72,6 +72,8 @@ class GradientWatch(Mixin):
         if not self.built and trainable_variables is not None:
             with keras.name_scope(self.name, caller=self):
                 self.build(list(trainable_variables))
+        if trainable_variables is not None:
+            self._check_variables_are_known(trainable_variables)
         gradients = [dense(gradient) for gradient in grads]
         if keras.backend.backend() == "tensorflow":
             gradients = _sum_over_replicas(gradients)

@@ -10,6 +10,7 @@ import keras
 
 from keras_pe.files import write_atomically
 from keras_pe.models.live_state import sync_state
+from keras_pe.training.constraints import averages_put_in_once
 from keras_pe.training.distribution import (
     host_position,
     one_replica,
@@ -19,6 +20,7 @@ from keras_pe.training.distribution import (
 from keras_pe.training.guards import StopOnNonFinite
 from keras_pe.training.resolution import PlannedStage
 from keras_pe.training.run_checkpoint import RunCheckpoints
+from keras_pe.training.run_identity import differences, other_plan, plan_of
 from keras_pe.training.run_log import RunLog, Table, learning_rate
 from keras_pe.training.sharding import whole_values
 from keras_pe.training.torch_loop import fit_distributed
@@ -41,6 +43,10 @@ class TrainingRun:
     gives the weights of one that was not, to the bit where the backend's arithmetic
     is deterministic (JAX and PyTorch on CPU, with as many threads as before).
 
+    An average of the weights (`use_ema` of an optimizer) takes their place once, at the
+    end of `train`; scores and checkpoints are of the weights themselves, and these
+    hold the average beside them.
+
     Args:
         trainer: a compiled stage, such as `ContrastiveTrainer`.
         directory: where checkpoints, logs, `config.json` and curves go.
@@ -49,7 +55,8 @@ class TrainingRun:
         make_batches: from (stage, first step, number of steps) to what `fit` takes,
             one element a step; it starts anew whenever it is iterated over.
         configuration: everything that decides the run; a resume with another one is
-            refused.
+            refused, as is one with another batch size, other stages or another
+            optimizer.
         save_every: steps between checkpoints.
         keep: checkpoints kept.
         evaluate: returns scores by name, from the model as it is; None for none.
@@ -101,6 +108,7 @@ class TrainingRun:
         self.complete = complete
         self.total_steps = sum(stage.num_steps for stage in self.stages)
         self.checkpoints = RunCheckpoints(self.directory / "checkpoints", keep=keep)
+        self.plan: dict[str, Any] = {}  # what checkpoints note beside the configuration
         self.extension: str | None = None  # what an extended run is told
 
     def train(self, resume: bool = False, extend: bool = False) -> None:
@@ -123,6 +131,11 @@ class TrainingRun:
         if extend and not resume:
             raise ValueError("extend=True goes on with a run: give resume=True too.")
         step, seconds = self._start(resume, extend)
+        with averages_put_in_once(self.trainer):
+            self._run(step, seconds)
+
+    def _run(self, step: int, seconds: float) -> None:
+        """Trains from a step on, with all that is written beside."""
         guard = StopOnNonFinite(step)
         if host_position()[0]:  # another process, or machine, writes
             follower = _Follower(self, step)
@@ -199,6 +212,7 @@ class TrainingRun:
 
     def _start(self, resume: bool, extend: bool) -> tuple[int, float]:
         """Restores what is to be restored; returns step and seconds done before."""
+        self.plan = plan_of(self.trainer, self.batch_size, self.stages)
         # Else `fit` builds it with the first batch of a generator, which is then lost.
         if not self.trainer.optimizer.built:
             with scope_of(self.trainer):
@@ -216,19 +230,23 @@ class TrainingRun:
         if self.complete is not None:
             theirs = self.complete(theirs, self.configuration)
         changed = differences(theirs, self.configuration)
+        changed += other_plan(state, self.plan, extend)
         length = [key for key in changed if key.split(".")[-1] == "stages"]
-        if changed != length or (changed and not extend):
+        if set(changed) != set(length) or (changed and not extend):
             longer = " To make the run longer, extend it (--extend)." * bool(length)
             raise RunMismatch(
                 f"{self.directory} holds a run of another configuration; different: "
-                f"{', '.join(changed)}. Resume with the run's own configuration, or "
-                f"start a new run in another directory.{longer}"
+                f"{', '.join(dict.fromkeys(changed))}. Resume with the run's own "
+                f"configuration, or start a new run in another directory.{longer}"
             )
         step = int(state["step"])
         if extend:
             self._check_extension(step, state.get("stages"))
+        rate = self.plan["optimizer"].get("learning_rate")
         restore(self.trainer, arrays)
         if extend:
+            if isinstance(rate, float):  # no schedule: the checkpoint brought the old
+                self.trainer.optimizer.learning_rate = rate
             self.extension = self._extension(step, state)
         return step, float(state["seconds"])
 
@@ -260,20 +278,6 @@ class TrainingRun:
             f"learning rate of the next step: "
             + (f"{new:.4g}, as planned before" if same else f"{new:.4g}, not {old:.4g}")
         )
-
-
-def differences(
-    theirs: dict[str, Any], ours: dict[str, Any], prefix: str = ""
-) -> list[str]:
-    """Returns the keys whose values differ, those of dictionaries inside with dots."""
-    found = []
-    for key in sorted({*theirs, *ours}):
-        a, b = (values.get(key, "absent") for values in (theirs, ours))
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(prefix + key)
-    return found
 
 
 class _Remembering:
@@ -317,7 +321,7 @@ class _Saver(keras.callbacks.Callback):
             "step": self.log.step,
             "seconds": self.log.seconds,
             "configuration": self.run.configuration,
-            "stages": [list(stage) for stage in self.run.stages],
+            **self.run.plan,
             "learning_rate": learning_rate(self.run.trainer.optimizer, self.log.step),
         }
         with whole_values(_all_variables(self.run.trainer)):

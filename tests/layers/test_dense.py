@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from keras_pe.layers.dense import Dense
+from keras_pe.layers.layer_state import adaptations
+from tests.small_models import core
 
 pytestmark = pytest.mark.quick
 INPUTS, UNITS, RANK = 24, 10, 3
@@ -90,3 +92,20 @@ def test_a_layer_of_the_same_rank_takes_both_apart(mode):
     np.testing.assert_array_equal(
         keras.ops.convert_to_numpy(other(X)), keras.ops.convert_to_numpy(adapted(X))
     )
+
+
+def test_lora_and_float8_are_refused_together_before_anything_is_changed():
+    layer = Dense(UNITS, name="layer")
+    layer.build((None, INPUTS))
+    layer.enable_lora(RANK)
+    with pytest.raises(ValueError, match="merge_lora"):
+        layer.quantize("float8")
+    with pytest.raises(ValueError, match="no float8 product with LoRA"):
+        quantised(Dense, "float8", RANK)
+    model = core(num_layers=1)
+    model.text_encoder.enable_lora(RANK)
+    for arguments in (("float8",), ()):
+        config = None if arguments else keras.quantizers.Float8QuantizationConfig()
+        with pytest.raises(ValueError, match="merge_lora"):
+            model.quantize(*arguments, config=config)
+    assert not any(entry.get("quantization") for entry in adaptations(model).values())

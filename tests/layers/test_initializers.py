@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from keras_pe.layers.dense import Dense
-from keras_pe.layers.initializers import PIECE, GlorotUniform, RandomNormal
+from keras_pe.layers.initializers import (
+    PIECE,
+    GlorotUniform,
+    HeUniform,
+    RandomNormal,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -34,8 +39,23 @@ def test_uniform_numbers_fill_the_range_of_keras_own() -> None:
     assert drawn.std() == pytest.approx(theirs.std(), rel=0.01)
 
 
+def test_lora_begins_as_in_keras_and_alike_on_every_backend() -> None:
+    drawn = numbers(HeUniform(seed=1)((1000, 30), "float32"))
+    theirs = numbers(keras.initializers.HeUniform(seed=1)((1000, 30), "float32"))
+    assert np.abs(drawn).max() <= (6 / 1000) ** 0.5
+    assert drawn.std() == pytest.approx(theirs.std(), rel=0.02)
+    keras.utils.set_random_seed(5)
+    layer = Dense(4)
+    layer.build((None, 3))
+    layer.enable_lora(2)
+    found = numbers(layer.lora_kernel_a)
+    expected = [[-0.348957, -1.254774], [1.274886, -1.070873], [0.231498, -0.359555]]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert not numbers(layer.lora_kernel_b).any()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("cls", [RandomNormal, GlorotUniform])
+@pytest.mark.parametrize("cls", [RandomNormal, GlorotUniform, HeUniform])
 def test_pieces_are_the_numbers_drawn_at_once(cls: Any, dtype: str) -> None:
     initializer = cls(seed=7)
     shape = (PIECE // 512 + 3, 512)  # two pieces, the second one small
@@ -43,7 +63,7 @@ def test_pieces_are_the_numbers_drawn_at_once(cls: Any, dtype: str) -> None:
     if cls is RandomNormal:
         whole = generator.standard_normal(shape, "float32") * np.float32(0.05)
     else:
-        limit = (6 / sum(shape)) ** 0.5
+        limit = (6 / (shape[0] if cls is HeUniform else sum(shape))) ** 0.5
         whole = generator.random(shape, "float32") * np.float32(2 * limit)
         whole -= np.float32(limit)
     drawn = initializer(shape, dtype)

@@ -96,6 +96,8 @@ def test_bad_input_is_explained():
         model.encode_text(np.zeros((1, 8), "float32"))
     with pytest.raises(ValueError, match=r"frames\[None\]"):
         model.encode_video(images())
+    with pytest.raises(ValueError, match="no frames has no average"):
+        model.encode_video(images()[None, :0])
     with pytest.raises(ValueError, match="frame_average"):
         model.encode_video(images()[None], frame_average="median")
     with pytest.raises(ValueError, match=r"one size, got 16 .* and 8"):

@@ -81,6 +81,14 @@ def test_mask_loss_in_chunks_takes_as_many_rows_of_each():
     assert float(found) == pytest.approx(float(wanted), rel=1e-5)
 
 
+@pytest.mark.slow
+def test_mask_loss_in_chunks_has_the_gradient_of_the_whole():
+    inputs = batch(masks=BATCH)  # as many masked patches in every chunk
+    plain = loss_and_gradients(trainer(mask_weight=1.0), inputs)
+    chunked = trainer(mask_weight=1.0, image_chunk_size=4)
+    assert_same(loss_and_gradients(chunked, inputs), plain)
+
+
 class OnlyMasks(ContrastiveTrainer):
     """The mask loss alone."""
 
@@ -218,6 +226,21 @@ def test_the_limit_is_the_models_and_the_sigmoid_loss_has_none():
     assert scale == pytest.approx(117.3, rel=1e-5)
     limited = trainer(loss="sigmoid", max_logit_scale=20.0)
     assert limited.model.max_logit_scale == 20.0
+
+
+@pytest.mark.slow
+def test_one_seed_gives_one_loss_on_every_backend():
+    """The numbers are PyTorch's; masks and LoRA begin with draws of their own."""
+    keras.utils.set_random_seed(7)
+    model = ContrastiveTrainer(core(), mask_weight=1.0)
+    model.model.enable_lora(2)
+    model.compile(keras.optimizers.SGD(0.3))
+    losses = []
+    for _ in range(3):
+        found = model.train_on_batch(batch(masks=4), return_dict=True)
+        losses.append([float(found[k]) for k in ("contrastive_loss", "mask_loss")])
+    wanted = [[6.895327, 0.7780886], [3.110077, 0.6600245], [2.356054, 0.6170363]]
+    np.testing.assert_allclose(losses, wanted, rtol=1e-5)
 
 
 @pytest.mark.slow

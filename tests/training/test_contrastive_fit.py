@@ -172,10 +172,39 @@ def test_a_float16_model_trains_through_the_scaled_loss():
 
 
 @pytest.mark.slow
-def test_weights_in_float16_are_refused():
-    if BACKEND == "jax":
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_weights_in_half_precision_are_refused(dtype):
+    if BACKEND == "jax" and dtype == "float16":
         pytest.skip("XLA multiplies no float16 matrices on a CPU")
-    model = trainer(dtype="float16")
+    model = trainer(dtype=dtype)
     model.compile("sgd")
-    with pytest.raises(ValueError, match="mixed_float16"):
+    with pytest.raises(ValueError, match=f"Weights in {dtype}.*mixed_bfloat16"):
         model.train_on_batch(pairs(4))
+
+
+@pytest.mark.slow
+def test_updates_of_lora_in_bfloat16_models_are_trained_in_float32():
+    model = trainer(dtype="bfloat16")
+    model.model.enable_lora(2)
+    model.model.text_encoder.trainable = False  # the tests change the vision tower's
+    assert {v.dtype for v in model.trainable_variables} == {"float32"}
+    model.compile(Lamb(1e-2))
+    history = model.fit(pairs(4), batch_size=4, epochs=4, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["lora", "thawed"])
+def test_weights_that_the_optimizer_does_not_know_are_named(how):
+    model = trainer()
+    model.model.vision_encoder.trainable = how != "thawed"
+    model.compile(Lamb(1e-2))
+    model.fit(pairs(4), batch_size=4, verbose=0)
+    if how == "lora":
+        model.model.enable_lora(2)
+    else:
+        model.model.vision_encoder.trainable = True
+    with pytest.raises(ValueError, match=r"does not know.*Compile again"):
+        model.fit(pairs(4), batch_size=4, verbose=0)
+    model.compile(Lamb(1e-2))
+    model.fit(pairs(4), batch_size=4, verbose=0)

@@ -142,3 +142,23 @@ def test_options_that_make_no_sense():
     for options in ({"loss": "sigmoid"}, {"duplicates": "ignore"}, {"mask_weight": 1}):
         with pytest.raises(ValueError, match="Leave it out"):
             DistillationTrainer(student, teacher, **options)
+
+
+def test_pictures_are_scaled_whatever_format_keras_is_set_to():
+    student, teacher = models()
+    trainer = DistillationTrainer(student, teacher, image_size=16)
+    small = {"images": images(2, 32, 32), "token_ids": token_ids(2)}
+    wanted = ops.convert_to_numpy(trainer(small)["image_embeddings"])
+    keras.config.set_image_data_format("channels_first")
+    try:
+        found = ops.convert_to_numpy(trainer(small)["image_embeddings"])
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("size", [(32, 16), (16, 32)])
+def test_pictures_that_are_not_square_are_not_squashed(size):
+    trainer = DistillationTrainer(*models(), image_size=16)
+    with pytest.raises(ValueError, match="square pictures"):
+        trainer({"images": images(2, *size), "token_ids": token_ids(2)})

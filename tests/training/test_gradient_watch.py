@@ -127,6 +127,13 @@ def test_nothing_changes_and_the_tensor_is_named(make, bad, place):
     assert np.all(np.isfinite(ops.convert_to_numpy(variables[0])))
 
 
+def test_a_variable_that_is_not_known_is_refused():
+    variables, optimizer = weights(), WatchedLamb(1e-2)
+    optimizer.apply(tensors(gradients()), variables)
+    with pytest.raises(ValueError, match="Unknown variable"):
+        optimizer.apply(tensors(gradients()), weights())
+
+
 def test_a_skipped_batch_is_as_if_it_had_never_been():
     ends = []
     for broken in (False, True):

@@ -61,6 +61,14 @@ def test_a_loaded_trainer_goes_on_to_the_bit(make, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("limit", [100.0, None])
+def test_a_loaded_trainer_has_the_limit_of_the_logit_scale(limit):
+    made = ContrastiveTrainer(core(num_layers=1), loss="sigmoid", max_logit_scale=limit)
+    assert made.model.max_logit_scale == limit
+    again = keras.models.clone_model(made)
+    assert again.model.max_logit_scale == limit
+
+
 def test_a_trainer_is_summed_up():
     lines = []
     trainer = contrastive()

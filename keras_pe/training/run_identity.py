@@ -1,0 +1,89 @@
+"""What makes a run the one that was saved: compared when it is resumed."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_pe.training.resolution import PlannedStage
+
+
+def plan_of(
+    trainer: keras.Model, batch_size: int, stages: Sequence[PlannedStage]
+) -> dict[str, Any]:
+    """Returns what decides a run beside its configuration, as JSON gives it back.
+
+    Args:
+        trainer: a compiled model; its learning rate is read, so not one in `fit`.
+        batch_size: samples of a step.
+        stages: of the run.
+
+    Returns:
+        `batch_size`, `stages` and the settings of the `optimizer`.
+    """
+    plan = {
+        "batch_size": batch_size,
+        "stages": [list(stage) for stage in stages],
+        "optimizer": _settings(trainer.optimizer),
+    }
+    # What JSON does not know is left out of the comparison.
+    text = json.dumps(plan, default=lambda _: None)
+    return dict(json.loads(text, parse_constant=str))
+
+
+def _settings(optimizer: Any) -> dict[str, Any]:
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # scales the loss
+    try:
+        settings = dict(optimizer.get_config())
+    except (NotImplementedError, TypeError, ValueError):  # of a user, without one
+        return {}
+    settings.pop("name", None)
+    return settings
+
+
+def other_plan(
+    state: dict[str, Any], plan: dict[str, Any], extended: bool = False
+) -> list[str]:
+    """Returns what differs from the run that was saved, as `differences` does.
+
+    A checkpoint that says nothing of something, made by an earlier version, agrees.
+
+    Args:
+        state: of the checkpoint.
+        plan: of this run, from `plan_of`.
+        extended: whether stages and learning rate may be other ones.
+    """
+    found = differences(_known(state, plan), _known(plan, state))
+    if extended:
+        found = [key for key in found if key != "stages"]
+    if extended or "stages" in found:  # schedules follow them
+        found = [key for key in found if not key.startswith("optimizer.learning_rate")]
+    return found
+
+
+def _known(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
+    """Returns what of one plan another one speaks of too."""
+    kept: dict[str, Any] = {
+        key: ours[key]
+        for key in ("batch_size", "stages")
+        if key in ours and key in theirs
+    }
+    other = theirs.get("optimizer", {})
+    settings = ours.get("optimizer", {})
+    kept["optimizer"] = {key: settings[key] for key in settings if key in other}
+    return kept
+
+
+def differences(
+    theirs: dict[str, Any], ours: dict[str, Any], prefix: str = ""
+) -> list[str]:
+    """Returns the keys whose values differ, those of dictionaries inside with dots."""
+    found = []
+    for key in sorted({*theirs, *ours}):
+        a, b = (values.get(key, "absent") for values in (theirs, ours))
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append(prefix + key)
+    return found
