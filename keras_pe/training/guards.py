@@ -66,8 +66,9 @@ class StopOnNonFinite(keras.callbacks.Callback):
             if not bool(keras.ops.all(keras.ops.isfinite(variable)))
         ]
         advice = (
-            "The last checkpoint is untouched: resume from it with a lower learning "
-            "rate, gradient clipping, or float32."
+            "The last checkpoint is untouched: resume from it to see whether the same "
+            "batch does it, or begin anew with a lower learning rate, gradient "
+            "clipping, or float32."
         )
         found = f"Weights that are not finite: {', '.join(bad)}. " if bad else ""
         return found + advice
