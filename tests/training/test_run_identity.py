@@ -7,6 +7,7 @@ import pytest
 import keras_pe
 from keras_pe.training.contrastive import ContrastiveTrainer
 from keras_pe.training.lamb import Lamb
+from keras_pe.training.resolution import ResolutionStage, plan_stages
 from keras_pe.training.run import TrainingRun
 from keras_pe.training.run_identity import differences, other_plan, plan_of
 from keras_pe.training.schedules import WarmupCosine
@@ -24,10 +25,10 @@ def trainer(rate=1e-2, seed=0, **options):
     return found
 
 
-def run(directory, of, data=None, stages=STAGES, batch_size=BATCH, save_every=1):
+def run(directory, of, data=None, stages=STAGES, batch_size=BATCH):
     made = data or batches()
     return TrainingRun(
-        of, directory, stages, batch_size, made, save_every=save_every, progress=False
+        of, directory, stages, batch_size, made, save_every=1, progress=False
     )
 
 
@@ -43,34 +44,28 @@ def assert_equal(ours, theirs):
 
 # === Averages of the weights ===
 @pytest.mark.slow
-@pytest.mark.parametrize("save_every", [1, 4])
-def test_averages_take_the_place_of_weights_once_and_at_the_end(save_every, tmp_path):
+def test_averages_take_the_place_of_weights_once_and_at_the_end(tmp_path):
     """Stopped where a stage ends, which is where `fit` would put them in place."""
     options = {"use_ema": True, "ema_momentum": 0.5}
-    whole = trainer(**options)
-    run(tmp_path / "whole", whole, save_every=save_every).train()
-    data = batches(error_at=STAGES[1].first_step)
-    stopped = run(tmp_path / "stopped", trainer(**options), data)
+    stages = plan_stages([ResolutionStage(16, 2 * BATCH)] * 2, 8)
+    whole, resumed = trainer(**options), trainer(seed=1, **options)
+    run(tmp_path / "whole", whole, stages=stages).train()
+    after = values(whole)
+    stopped = run(
+        tmp_path / "stopped", trainer(**options), batches(error_at=2), stages=stages
+    )
     with pytest.raises(Exception, match="the disk is gone"):
         stopped.train()
-    resumed, finished = trainer(seed=1, **options), trainer(seed=2, **options)
-    run(tmp_path / "stopped", resumed, save_every=save_every).train(resume=True)
-    run(tmp_path / "whole", finished, save_every=save_every).train(resume=True)
-    plain = trainer()
-    run(tmp_path / "plain", plain, save_every=save_every).train()
-    assert_equal(values(resumed), values(whole))
-    assert_equal(values(finished), values(whole))
-    kept, without = arrays(tmp_path / "whole"), arrays(tmp_path / "plain")
-    for name in without:  # a run without averages trains the same weights
-        if name.startswith(WEIGHTS):
-            assert_equal([kept[name]], [without[name]])
+    run(tmp_path / "stopped", resumed, stages=stages).train(resume=True)
+    assert_equal(values(resumed), after)
+    run(tmp_path / "whole", whole, stages=stages).train(resume=True)  # at its end
+    assert_equal(values(whole), after)
+    kept = arrays(tmp_path / "whole")
     path = "pe_vision_encoder/block_1/attention/qkv/kernel"
+    weight, average = kept[WEIGHTS + path], kept[f"optimizer/average/{path}"]
     kernel = whole.model.vision_encoder.blocks[0].attention.qkv.kernel
-    assert_equal(
-        [keras.ops.convert_to_numpy(kernel)],
-        [kept[f"optimizer/average/{path}"]],
-    )
-    assert np.abs(kept[WEIGHTS + path] - kept[f"optimizer/average/{path}"]).max() > 1e-4
+    assert_equal([keras.ops.convert_to_numpy(kernel)], [average])
+    assert np.abs(weight - average).max() > 1e-4
     # Nothing is left of it: `fit` alone does as it always does.
     assert "finalize_variable_values" not in vars(whole.optimizer)
 
