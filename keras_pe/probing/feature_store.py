@@ -12,6 +12,7 @@ import numpy as np
 from keras_pe.finite import check_finite
 
 TARGETS = "targets"  # the column that every sample has
+PIECE = 2**30  # bytes of one system call
 
 
 class FeatureStore:
@@ -96,8 +97,15 @@ class FeatureStore:
         file = self._files[column]
         file.flush()
         stop = min(stop, self._counts[column])
-        data = os.pread(file.fileno(), size * (stop - start), size * start)
-        return np.frombuffer(data, dtype).reshape(stop - start, *shape)
+        data = np.empty(size * (stop - start), "uint8")
+        place = 0
+        while place < len(data):  # Linux reads at most 2 GB in one call
+            part = memoryview(data[place : place + PIECE])
+            count = os.preadv(file.fileno(), [part], size * start + place)
+            if not count:
+                raise OSError(f"{file.name} is shorter than what was written to it.")
+            place += count
+        return data.view(dtype).reshape(stop - start, *shape)
 
     def take(self, column: str, rows: np.ndarray) -> np.ndarray:
         """Returns some rows, in the order given."""

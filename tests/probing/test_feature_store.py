@@ -41,6 +41,18 @@ def test_what_is_written_comes_back():
         assert mixed.tolist() != [0, 3, 4, 9]
 
 
+def test_a_chunk_is_read_in_pieces_and_a_cut_file_is_no_chunk(monkeypatch):
+    monkeypatch.setattr("keras_pe.probing.feature_store.PIECE", 7)
+    rows = np.arange(24, dtype="float32").reshape(8, 3)
+    with FeatureStore() as store:
+        store.append("a", rows)
+        np.testing.assert_array_equal(store.read("a", 1, 8), rows[1:])
+        assert store.read("a", 3, 3).shape == (0, 3)
+        store._files["a"].truncate(50)
+        with pytest.raises(OSError, match="shorter than what was written"):
+            store.read("a", 0, 8)
+
+
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_samples():
     process = psutil.Process()
