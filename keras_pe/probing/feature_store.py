@@ -100,7 +100,7 @@ class FeatureStore:
         data = np.empty(size * (stop - start), "uint8")
         place = 0
         while place < len(data):  # Linux reads at most 2 GB in one call
-            part = memoryview(data[place : place + PIECE])
+            part = data[place : place + PIECE].data
             count = os.preadv(file.fileno(), [part], size * start + place)
             if not count:
                 raise OSError(f"{file.name} is shorter than what was written to it.")
