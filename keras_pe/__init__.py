@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_pe.default_backend import choose_backend
 from keras_pe.registration import register_with_keras
+from keras_pe.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from keras_pe.evaluation.zero_shot import ZeroShotClassifier
@@ -28,8 +29,6 @@ __all__ = [
     "PEVisionEncoder",
     "ZeroShotClassifier",
 ]
-
-__version__ = "0.1.0"
 
 # Imported on first use: the command line answers --help without Keras.
 _CLASSES = {

@@ -19,7 +19,7 @@ from keras_pe import PEImageConverter
 from keras_pe.cli.common import BUNDLED_PRESET, load
 from keras_pe.cli.demo import PICTURES
 from keras_pe.cli.main import main as keras_pe_command
-from keras_pe.evaluation.zero_shot import embed_texts
+from keras_pe.models.embedding import embed_texts
 from keras_pe.visualization import (
     attention_figure,
     pca_figure,

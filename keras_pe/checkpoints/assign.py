@@ -16,7 +16,7 @@ import keras
 import ml_dtypes
 import numpy as np
 
-from keras_pe.aligned import adopted, aligned, aligned_empty, aligned_zeros
+from keras_pe.arrays import adopted, aligned, aligned_empty, aligned_zeros, torch_array
 from keras_pe.checkpoints.memory import (
     FreedMemory,
     assign_rows,
@@ -27,7 +27,6 @@ from keras_pe.checkpoints.reader import SAFETENSORS_DTYPES, Reader
 from keras_pe.checkpoints.report import CheckpointError
 from keras_pe.checkpoints.rules import Rule, same
 from keras_pe.finite import NonFiniteError, check_finite
-from keras_pe.models.compiled import torch_array
 
 Change = Callable[[Rule, np.ndarray], np.ndarray]
 

@@ -9,9 +9,9 @@ the file is ignored.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,46 +21,50 @@ CLASS_VECTORS = "class_vectors.safetensors"
 TENSOR = "class_vectors"
 
 
-def write_class_vectors(
-    directory: Path, model: Any, tokenizer: Any, metadata: Mapping[str, Any]
-) -> None:
-    """Embeds the classes that metadata names, and writes their vectors.
+class ClassVectors(NamedTuple):
+    """The vectors of classes, and what they were computed from.
+
+    Attributes:
+        vectors: float32 `(classes, output_dim)`, of unit length.
+        names: names of the classes.
+        templates: their prompts.
+    """
+
+    vectors: np.ndarray
+    names: Sequence[str]
+    templates: Sequence[str]
+
+
+def write_class_vectors(directory: Path, classes: ClassVectors) -> None:
+    """Writes the vectors of classes into a preset.
 
     Args:
         directory: a preset whose weights and tokenizer are written already.
-        model: the `PECore`.
-        tokenizer: its `PETokenizer`.
-        metadata: of the preset; without `zero_shot` nothing is written.
+        classes: vectors from its model and tokenizer.
     """
     from safetensors.numpy import save_file
 
-    from keras_pe.evaluation.zero_shot import class_vectors
-
-    known = _classes(metadata)
-    if known is None:
-        return
-    before = tokenizer.on_truncation
-    tokenizer.on_truncation = "ignore"  # known names: a long one is no surprise
-    try:
-        vectors, _ = class_vectors(model, tokenizer, *known)
-    finally:
-        tokenizer.on_truncation = before
     sums = {path.name: sha256_of(path) for path in directory.iterdir()}
     save_file(
-        {TENSOR: vectors.astype("float16")},
+        {TENSOR: classes.vectors.astype("float16")},
         directory / CLASS_VECTORS,
-        {"key": _key(sums, known)},
+        {"key": _key(sums, classes.names, classes.templates)},
     )
 
 
 def read_class_vectors(
-    directory: Path, metadata: Mapping[str, Any]
+    directory: Path,
+    metadata: Mapping[str, Any],
+    names: Sequence[str],
+    templates: Sequence[str],
 ) -> np.ndarray | None:
-    """Returns the vectors of the classes in a preset's metadata, if they are there.
+    """Returns the vectors of classes that a preset was saved with, if they are there.
 
     Args:
         directory: a preset.
         metadata: what `read_metadata` returned.
+        names: names of the classes.
+        templates: their prompts.
 
     Returns:
         float32 `(classes, output_dim)`, of unit length, or None: there are none, or
@@ -68,40 +72,32 @@ def read_class_vectors(
 
     Raises:
         CheckpointError: if the file is damaged.
-        ValueError: if the metadata names what are no classes.
     """
     from safetensors import safe_open
 
-    known = _classes(metadata)
-    if known is None or CLASS_VECTORS not in metadata["files"]:
+    if CLASS_VECTORS not in metadata["files"]:
         return None
     path = verify_file(directory, CLASS_VECTORS, metadata)
     sums = {name: entry["sha256"] for name, entry in metadata["files"].items()}
     with safe_open(path, framework="numpy") as file:
         key = (file.metadata() or {}).get("key")
-        if key != _key(sums, known) or TENSOR not in file.keys():  # noqa: SIM118
+        right = key == _key(sums, names, templates)
+        if not right or TENSOR not in file.keys():  # noqa: SIM118
             return None
         vectors = file.get_tensor(TENSOR).astype("float32")
-    if vectors.ndim != 2 or len(vectors) != len(known[0]):
+    if vectors.ndim != 2 or len(vectors) != len(names):
         return None
     # Half precision leaves lengths that differ from 1 in the fourth digit.
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def _classes(metadata: Mapping[str, Any]) -> tuple[list[str], list[str]] | None:
-    from keras_pe.evaluation.known_classes import known_classes
-
-    known = known_classes(metadata)
-    if known is None or not metadata["zero_shot"].get("templates"):
-        return None
-    return known[0], list(known[1])
-
-
-def _key(sums: Mapping[str, str], known: tuple[list[str], list[str]]) -> str:
+def _key(
+    sums: Mapping[str, str], names: Sequence[str], templates: Sequence[str]
+) -> str:
     used = {
         name: checksum
         for name, checksum in sums.items()
         if name in ("config.json", "tokenizer.json") or ".weights." in name
     }
-    text = json.dumps([used, *known], sort_keys=True)
+    text = json.dumps([used, list(names), list(templates)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

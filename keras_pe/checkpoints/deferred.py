@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
-from keras_pe.aligned import adopted, aligned_zeros
+from keras_pe.arrays import adopted, aligned_zeros
 from keras_pe.checkpoints.manifest import model_variables
 
 Model = TypeVar("Model", bound=keras.Model)

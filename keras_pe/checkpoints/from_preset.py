@@ -9,23 +9,25 @@ from typing import Any
 import keras
 
 from keras_pe.checkpoints.checksums import read_metadata, read_verified
+from keras_pe.checkpoints.classes import (
+    DUAL,
+    MODELS,
+    TEXT,
+    VISION,
+    class_named,
+    family_of,
+)
 from keras_pe.checkpoints.deferred import build_unfilled
 from keras_pe.checkpoints.hub import CONFIG, Location, known_preset, resolve
 from keras_pe.checkpoints.inspect import CheckpointInfo, describe, inspect_checkpoint
 from keras_pe.checkpoints.load import load_open
+from keras_pe.checkpoints.open_checkpoint import open_checkpoint
 from keras_pe.checkpoints.preset_weights import PresetWeights, assign_weights
-from keras_pe.checkpoints.reader import Reader, open_checkpoint
+from keras_pe.checkpoints.reader import Reader
 from keras_pe.checkpoints.report import CheckpointError
-from keras_pe.checkpoints.serialized import MODELS, POLICY_NAME, build, build_as, check
+from keras_pe.checkpoints.serialized import POLICY_NAME, build, check, set_dtype
 from keras_pe.files import read_directory
-from keras_pe.models.core import PECore
-from keras_pe.models.lang import PELang
-from keras_pe.models.spatial import PESpatial
-from keras_pe.models.text_encoder import PETextEncoder
-from keras_pe.models.vision_encoder import PEVisionEncoder
 
-# Most special first: a PELang is a PEVisionEncoder too.
-FAMILIES = (PECore, PELang, PESpatial, PEVisionEncoder)
 OVERRIDES = ("dtype", "image_size")
 
 
@@ -33,8 +35,8 @@ def load_preset(cls: Any, handle: str | os.PathLike[str], **overrides: Any) -> A
     """Builds a model and loads its weights.
 
     Args:
-        cls: `PECore`, `PELang`, `PESpatial`, `PEVisionEncoder` (any vision encoder, or
-            the vision tower of a dual encoder), or a subclass of one.
+        cls: the class of a model, or a subclass of one; `PEVisionEncoder` takes any
+            vision encoder, and the vision tower of a dual encoder.
         handle: see `keras_pe.checkpoints.hub.resolve`.
         overrides: `dtype`, a floating point dtype or policy; without it a policy
             other than float32 that was set by `keras.config.set_dtype_policy` counts,
@@ -49,15 +51,16 @@ def load_preset(cls: Any, handle: str | os.PathLike[str], **overrides: Any) -> A
             which class loads it), a file is damaged, or an override does not work.
 
     Example:
+        >>> from keras_pe import PECore
         >>> load_preset(PECore, "pe_core_large_patch14_336")    # doctest: +SKIP
     """
     overrides = {**_global_policy(), **overrides}
     _check_overrides(overrides)
-    family = _family(cls)
+    family = family_of(cls)
     preset = known_preset(handle)
     if preset is not None:  # a wrong class is no reason to download gigabytes
-        _check_family(cls, str(handle), _class_named(preset.class_name))
-    location = resolve(handle, vision_only=family is PEVisionEncoder)
+        _check_family(cls, str(handle), preset.class_name)
+    location = resolve(handle, vision_only=family == VISION)
     if location.directory is not None:
         return read_directory(
             location.directory,
@@ -67,62 +70,62 @@ def load_preset(cls: Any, handle: str | os.PathLike[str], **overrides: Any) -> A
     return _load_foreign(cls, location, overrides)
 
 
-def load_tokenizer(handle: str | os.PathLike[str]) -> Any:
+def load_tokenizer(cls: Any, handle: str | os.PathLike[str]) -> Any:
     """Builds the tokenizer of a dual encoder; downloads no weights of known presets.
 
     Args:
+        cls: `PETokenizer`.
         handle: see `keras_pe.checkpoints.hub.resolve`.
 
     Returns:
-        A `PETokenizer`.
+        The tokenizer.
 
     Raises:
         CheckpointError: if the model reads no text.
 
     Example:
-        >>> load_tokenizer("PE-Core-G14-448").context_length
+        >>> from keras_pe import PETokenizer
+        >>> load_tokenizer(PETokenizer, "PE-Core-G14-448").context_length
         72
     """
-    from keras_pe.preprocessing.tokenizer import PETokenizer
-
     location = resolve(handle, need="config")
     if location.directory is not None:
-        return _load_object(location.directory, "tokenizer.json", "PETokenizer")
+        return _load_object(cls, location.directory, "tokenizer.json", "PETokenizer")
     _, text = _foreign_configs(location)
     if text is None:
         raise CheckpointError(
             f"{location.handle} is a vision encoder and reads no text, so it has no "
             f"tokenizer. Dual encoders (pe_core_...) have one."
         )
-    return PETokenizer(
+    return cls(
         context_length=text["context_length"], vocabulary_size=text["vocabulary_size"]
     )
 
 
-def load_image_converter(handle: str | os.PathLike[str]) -> Any:
+def load_image_converter(cls: Any, handle: str | os.PathLike[str]) -> Any:
     """Builds the image converter of a model; downloads no weights of known presets.
 
     Args:
+        cls: `PEImageConverter`.
         handle: see `keras_pe.checkpoints.hub.resolve`.
 
     Returns:
-        A `PEImageConverter` for the model's image size.
+        The converter, for the model's image size.
 
     Raises:
         CheckpointError: if there is no such preset, or it has no converter.
 
     Example:
-        >>> load_image_converter("pe_core_large_patch14_336").image_size
+        >>> from keras_pe import PEImageConverter
+        >>> load_image_converter(PEImageConverter, "PE-Core-L14-336").image_size
         (336, 336)
     """
-    from keras_pe.preprocessing.image import PEImageConverter
-
     location = resolve(handle, need="config")
     if location.directory is not None:
         name = "image_converter.json"
-        return _load_object(location.directory, name, "PEImageConverter")
+        return _load_object(cls, location.directory, name, "PEImageConverter")
     vision, _ = _foreign_configs(location)
-    return PEImageConverter(image_size=vision["image_size"])
+    return cls(image_size=vision["image_size"])
 
 
 # === Presets of our own format ===
@@ -137,31 +140,28 @@ def _load_own(
     metadata = read_metadata(directory)
     config = read_verified(directory, CONFIG, metadata)
     where = f"{directory / CONFIG}"
-    preset_class = _class_named(check(config, where, MODELS))
-    _check_family(cls, handle, preset_class)
-    family = _family(cls)
-    tower = family is PEVisionEncoder and preset_class is PECore
+    found = check(config, where, MODELS)
+    _check_family(cls, handle, found)
+    family = family_of(cls)
     if "dtype" in overrides:
-        _set_dtype(config["config"], overrides["dtype"])
-    same = preset_class is family
+        set_dtype(config["config"], overrides["dtype"])
+    build_class = cls if found == family else class_named(found, where)
     # All is compared before a single weight is allocated.
     with PresetWeights(directory, metadata, config) as weights:
-        model = build_unfilled(
-            lambda: build_as(cls, config, where) if same else build(config, where)
-        )
+        model = build_unfilled(lambda: build(build_class, config, where))
         assign_weights(model, weights, fresh=True)
-    return model.vision_encoder if tower else model
+    return model.vision_encoder if (family, found) == (VISION, DUAL) else model
 
 
-def _load_object(directory: Path, name: str, class_name: str) -> Any:
+def _load_object(cls: Any, directory: Path, name: str, class_name: str) -> Any:
     return read_directory(
         directory,
-        lambda place: _read_object(place, name, class_name),
+        lambda place: _read_object(cls, place, name, class_name),
         (CheckpointError, OSError),
     )
 
 
-def _read_object(directory: Path, name: str, class_name: str) -> Any:
+def _read_object(cls: Any, directory: Path, name: str, class_name: str) -> Any:
     metadata = read_metadata(directory)
     if name not in metadata["files"]:
         raise CheckpointError(
@@ -172,18 +172,7 @@ def _read_object(directory: Path, name: str, class_name: str) -> Any:
     config = read_verified(directory, name, metadata)
     where = f"{directory / name}"
     check(config, where, (class_name,))
-    return build(config, where)
-
-
-def _set_dtype(config: dict[str, Any], dtype: Any) -> None:
-    policy = keras.dtype_policies.serialize(keras.dtype_policies.get(dtype))
-    towers = [
-        config[key] for key in ("vision_encoder", "text_encoder") if key in config
-    ]
-    for tower in towers:
-        tower["config"]["dtype"] = policy
-    if not towers:
-        config["dtype"] = policy
+    return build(cls, config, where)
 
 
 # === Checkpoints of other projects ===
@@ -197,23 +186,23 @@ def _load_reader(
     cls: Any, location: Location, reader: Reader, overrides: Mapping[str, Any]
 ) -> Any:
     info = describe(reader)
-    family, foreign = _family(cls), _foreign_family(location, info)
+    family, foreign = family_of(cls), _foreign_family(location, info)
     pools = info.vision_config["pooling"] is not None
-    if foreign is PEVisionEncoder and family is not PECore and not pools:
+    if foreign == VISION and family != DUAL and not pools:
         foreign = family  # it could be of any kind: what the user says counts
     _check_family(cls, location.handle, foreign)
     vision, text = _foreign_configs(location, info)
     vision = {**vision, **overrides}
-    if foreign is PECore and family is PEVisionEncoder:
-        foreign = PEVisionEncoder
-    build_class = cls if foreign is family else foreign
+    if (family, foreign) == (VISION, DUAL):
+        foreign = VISION
+    build_class = cls if foreign == family else class_named(foreign)
     dtype = {key: overrides[key] for key in overrides if key == "dtype"}
 
     def build_model() -> Any:
-        if foreign is not PECore:
+        if foreign != DUAL:
             return build_class(**vision)
-        text_encoder = PETextEncoder(**{**(text or {}), **dtype})
-        return build_class(PEVisionEncoder(**vision), text_encoder)
+        text_encoder = class_named(TEXT)(**{**(text or {}), **dtype})
+        return build_class(class_named(VISION)(**vision), text_encoder)
 
     try:
         model = build_unfilled(build_model)
@@ -224,16 +213,16 @@ def _load_reader(
     return model
 
 
-def _foreign_family(location: Location, info: CheckpointInfo) -> Any:
+def _foreign_family(location: Location, info: CheckpointInfo) -> str:
     """Returns the class of a foreign checkpoint, as far as it can be known."""
     if location.preset is not None:
-        return next(f for f in FAMILIES if f.__name__ == location.preset.class_name)
+        return location.preset.class_name
     if info.kind == "core":
-        return PECore
+        return DUAL
     architecture = info.architecture or ""
     if architecture.startswith("PE-Lang"):
-        return PELang
-    return PESpatial if architecture.startswith("PE-Spatial") else PEVisionEncoder
+        return "PELang"
+    return "PESpatial" if architecture.startswith("PE-Spatial") else VISION
 
 
 def _foreign_configs(
@@ -262,30 +251,16 @@ def _global_policy() -> dict[str, Any]:
     return {} if policy.name == "float32" else {"dtype": policy}
 
 
-def _family(cls: Any) -> Any:
-    for family in FAMILIES:
-        if issubclass(cls, family):
-            return family
-    raise CheckpointError(
-        f"{cls.__name__} is no model of keras_pe, expected one of "
-        f"{', '.join(family.__name__ for family in FAMILIES)} or a subclass."
-    )
-
-
-def _class_named(name: str) -> Any:
-    return next(family for family in FAMILIES if family.__name__ == name)
-
-
-def _check_family(cls: Any, handle: str, found: Any) -> None:
+def _check_family(cls: Any, handle: str, found: str) -> None:
     """Refuses a class that does not load what was found; says which one does."""
-    family = _family(cls)
-    if family is PEVisionEncoder or issubclass(found, family):
+    family = family_of(cls)
+    if family in (VISION, found):
         return
-    loaders = [f"keras_pe.{found.__name__}.from_preset"]
-    if found is PECore:
-        loaders.append("keras_pe.PEVisionEncoder.from_preset (its vision tower)")
+    loaders = [f"keras_pe.{found}.from_preset"]
+    if found == DUAL:
+        loaders.append(f"keras_pe.{VISION}.from_preset (its vision tower)")
     raise CheckpointError(
-        f"{handle} is a {found.__name__}, not a {cls.__name__}. Load it with "
+        f"{handle} is a {found}, not a {cls.__name__}. Load it with "
         f"{' or '.join(loaders)}."
     )
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from keras_pe.checkpoints import hub_download
 from keras_pe.checkpoints.checksums import METADATA, read_metadata
+from keras_pe.checkpoints.classes import PREFIX
 from keras_pe.checkpoints.hub_download import (
     HubError,
     NotCachedError,
@@ -18,7 +19,6 @@ from keras_pe.checkpoints.hub_download import (
 from keras_pe.checkpoints.preset_table import Preset, Source
 from keras_pe.checkpoints.presets import find_preset, preset_of_repo, unknown_preset
 from keras_pe.checkpoints.report import CheckpointError
-from keras_pe.checkpoints.serialized import PREFIX
 from keras_pe.files import whole_directory
 
 CONFIG = "config.json"

@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from keras_pe.checkpoints import variants
+from keras_pe.checkpoints.checksums import read_metadata, read_verified
+from keras_pe.checkpoints.classes import DUAL, MODELS
 from keras_pe.checkpoints.families import Family, Kind, identify
-from keras_pe.checkpoints.reader import (
-    TORCH_SUFFIXES,
-    Reader,
-    TensorInfo,
-    open_checkpoint,
-)
+from keras_pe.checkpoints.hub import CONFIG, resolve
+from keras_pe.checkpoints.open_checkpoint import open_checkpoint
+from keras_pe.checkpoints.preset_weights import PresetWeights
+from keras_pe.checkpoints.reader import TORCH_SUFFIXES, Reader, TensorInfo
 from keras_pe.checkpoints.report import CheckpointError
-from keras_pe.models import variants
+from keras_pe.checkpoints.serialized import check
 
 FILE_SUFFIXES = (".safetensors", ".h5", *TORCH_SUFFIXES)
 
@@ -76,8 +77,6 @@ def inspect_checkpoint(path: str | os.PathLike[str]) -> CheckpointInfo:
         >>> info.family, info.class_name, info.vision_config["image_size"]
         ('keras_pe', 'PECore', 64)
     """
-    from keras_pe.checkpoints.hub import resolve
-
     found = Path(path)
     if found.is_file() or found.suffix.lower() in FILE_SUFFIXES:
         with open_checkpoint(found) as reader:
@@ -91,23 +90,18 @@ def inspect_checkpoint(path: str | os.PathLike[str]) -> CheckpointInfo:
 
 
 def _describe_preset(directory: Path) -> CheckpointInfo:
-    from keras_pe.checkpoints.checksums import read_metadata, read_verified
-    from keras_pe.checkpoints.hub import CONFIG
-    from keras_pe.checkpoints.preset_weights import PresetWeights
-    from keras_pe.checkpoints.serialized import MODELS, check
-
     metadata = read_metadata(directory)
     config = read_verified(directory, CONFIG, metadata)
     name = check(config, str(directory / CONFIG), MODELS)
     with PresetWeights(directory, metadata, config) as weights:
         tensors = weights.tensors
-    towers = config["config"] if name == "PECore" else {"vision_encoder": config}
+    towers = config["config"] if name == DUAL else {"vision_encoder": config}
     vision = dict(towers["vision_encoder"]["config"])
-    text = dict(towers["text_encoder"]["config"]) if name == "PECore" else None
+    text = dict(towers["text_encoder"]["config"]) if name == DUAL else None
     return CheckpointInfo(
         path=directory,
         family="keras_pe",
-        kind="core" if name == "PECore" else "vision",
+        kind="core" if name == DUAL else "vision",
         vision_config=vision,
         text_config=text,
         architecture=_released(vision, text),

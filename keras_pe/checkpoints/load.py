@@ -19,18 +19,13 @@ from keras_pe.checkpoints.families import (
     is_buffer,
     is_text_name,
 )
-from keras_pe.checkpoints.manifest import (
-    core_manifest,
-    model_variables,
-    text_manifest,
-    vision_manifest,
-)
-from keras_pe.checkpoints.reader import SAFETENSORS_DTYPES, Reader, open_checkpoint
+from keras_pe.checkpoints.inspect import describe
+from keras_pe.checkpoints.manifest import model_manifest, model_variables
+from keras_pe.checkpoints.open_checkpoint import open_checkpoint
+from keras_pe.checkpoints.reader import SAFETENSORS_DTYPES, Reader
 from keras_pe.checkpoints.report import CheckpointError, LoadReport
 from keras_pe.checkpoints.rules import Rule, scalar
-from keras_pe.models.core import PECore
-from keras_pe.models.text_encoder import PETextEncoder
-from keras_pe.models.vision_encoder import PEVisionEncoder
+from keras_pe.layers.patch_embedding import resample_positions
 
 MAX_NAMES = 8  # names that an error lists before it counts the rest
 
@@ -123,18 +118,19 @@ def _plan(
     """Returns the rules for this model and the names of the other tower."""
     layout: Any = {"upstream": upstream, "timm": timm, "open_clip": open_clip}[family]
     file = reader.path.name
-    if isinstance(model, PECore):
+    towers = _towers(model)
+    if len(towers) == 2:
         if kind != "core":
             raise CheckpointError(
                 f"{file} is a {family} vision tower without a text tower, and the "
-                f"model is a PECore. Load it into model.vision_encoder, or take the "
-                f"dual encoder's file."
+                f"model is a {type(model).__name__}. Load it into "
+                f"model.vision_encoder, or take the dual encoder's file."
             )
-        vision, text = model.vision_encoder, model.text_encoder
-        rules = list(layout.core_rules(vision.get_config(), text.get_config()))
+        vision, text = towers["vision"].get_config(), towers["text"].get_config()
+        rules = list(layout.core_rules(vision, text))
         return rules, [name for name in reader.tensors if is_buffer(name)]
-    if isinstance(model, PEVisionEncoder):
-        config = model.get_config()
+    config = towers[""].get_config()
+    if towers[""].modality == "vision":
         if kind == "vision":
             # What a dual encoder's file has beside the tower that was cut out of it.
             left_out = [name for name in reader.tensors if name in LOGIT_NAMES]
@@ -143,23 +139,26 @@ def _plan(
         if family == "upstream":
             return list(upstream.vision_rules(config, "visual.")), left_out
         return list(open_clip.vision_rules(config)), left_out
-    if isinstance(model, PETextEncoder):
-        if kind == "vision":
-            raise CheckpointError(
-                f"{file} is a {family} vision tower; it has no text tower to load "
-                f"into a PETextEncoder."
-            )
-        rules = list(layout.text_rules(model.get_config()))
-        names = {rule.source for rule in rules}
-        left_out = [
-            name
-            for name in reader.tensors
-            if name not in names
-            and (
-                name in LOGIT_NAMES or is_buffer(name) or not is_text_name(name, family)
-            )
-        ]
-        return rules, left_out
+    if kind == "vision":
+        raise CheckpointError(
+            f"{file} is a {family} vision tower; it has no text tower to load into a "
+            f"{type(model).__name__}."
+        )
+    rules = list(layout.text_rules(config))
+    names = {rule.source for rule in rules}
+    left_out = [
+        name
+        for name in reader.tensors
+        if name not in names
+        and (name in LOGIT_NAMES or is_buffer(name) or not is_text_name(name, family))
+    ]
+    return rules, left_out
+
+
+def _towers(model: keras.Model) -> dict[str, Any]:
+    """Returns a model's towers; refuses what has none."""
+    if hasattr(model, "towers"):
+        return dict(model.towers())
     raise CheckpointError(
         f"load_weights takes a PECore, a vision or a text encoder of keras_pe, got a "
         f"{type(model).__name__}."
@@ -168,13 +167,7 @@ def _plan(
 
 def _variables(model: keras.Model) -> dict[str, Any]:
     """Returns the model's variables; refuses models with LoRA or quantised weights."""
-    if isinstance(model, PECore):
-        vision, text = model.vision_encoder, model.text_encoder
-        expected = core_manifest(vision.get_config(), text.get_config())
-    elif isinstance(model, PETextEncoder):
-        expected = text_manifest(model.get_config())
-    else:
-        expected = vision_manifest(model.get_config())
+    expected = model_manifest(model)
     variables = model_variables(model)
     if set(variables) != set(expected):
         extra = sorted(set(variables) ^ set(expected))
@@ -292,8 +285,10 @@ def _other_grid(found: tuple[int, ...], expected: tuple[int, ...]) -> bool:
     return len(found) == len(expected) and found[-1] == expected[-1]
 
 
-def _vision(model: keras.Model) -> PEVisionEncoder:
-    return model.vision_encoder if isinstance(model, PECore) else model
+def _vision(model: keras.Model) -> Any:
+    """Returns a model's vision tower, or None."""
+    towers = model.towers().values()
+    return next((tower for tower in towers if tower.modality == "vision"), None)
 
 
 def _source_side(model: keras.Model, tokens: int) -> int | None:
@@ -308,8 +303,6 @@ def _can_resample(model: keras.Model, found: tuple[int, ...]) -> bool:
 
 
 def _resampled(positions: np.ndarray, model: keras.Model) -> np.ndarray:
-    from keras_pe.layers.patch_embedding import resample_positions
-
     encoder = _vision(model)
     side = _source_side(model, len(positions))
     assert side is not None  # _compare asked for it
@@ -328,13 +321,11 @@ def _architecture_hint(reader: Reader, model: keras.Model, differences: int) -> 
     """Says which architecture the file holds when it is plainly another one."""
     if differences < 3:
         return ""
-    from keras_pe.checkpoints.inspect import describe
-
     try:
         info = describe(reader)
     except CheckpointError:
         return ""
-    vision = _vision(model) if not isinstance(model, PETextEncoder) else None
+    vision = _vision(model)
     ours = "" if vision is None else f"; the model has {_summary(vision.get_config())}"
     name = f" ({info.architecture})" if info.architecture else ""
     return f" The file holds {_summary(info.vision_config)}{name}{ours}."

@@ -2,7 +2,8 @@
 
 The names are ours: the path of each Keras variable without the name of its model.
 Nothing here allocates a weight, so a 2.4-billion-parameter architecture is listed in
-milliseconds.
+milliseconds. A live model tells its parts by `towers()`: itself under "", or its
+"vision" and its "text" tower.
 """
 
 from collections.abc import Mapping
@@ -108,6 +109,15 @@ def core_manifest(vision: Mapping[str, Any], text: Mapping[str, Any]) -> Manifes
     }
 
 
+def model_manifest(model: keras.Model) -> Manifest:
+    """Returns the weights that a model of this architecture has when it is made."""
+    configs = {part: tower.get_config() for part, tower in model.towers().items()}
+    if "" not in configs:
+        return core_manifest(configs["vision"], configs["text"])
+    config = configs[""]
+    return (text_manifest if "vocabulary_size" in config else vision_manifest)(config)
+
+
 def model_variables(model: keras.Model) -> dict[str, Any]:
     """Returns the weights of a live model under the names of its manifest.
 
@@ -117,21 +127,14 @@ def model_variables(model: keras.Model) -> dict[str, Any]:
     Returns:
         Keras variable by name. Seeds of stochastic depth are not weights.
     """
-    from keras_pe.models.core import PECore
-
-    if isinstance(model, PECore):
-        towers = {"vision": model.vision_encoder, "text": model.text_encoder}
-        return {
-            **{
-                f"{prefix}/{name}": variable
-                for prefix, tower in towers.items()
-                for name, variable in model_variables(tower).items()
-            },
-            "logit_scale": model.logit_scale,
-        }
-    prefix = f"{model.name}/"
-    found = {}
-    for variable in model.weights:
-        path = variable.path
-        found[path[path.index(prefix) + len(prefix) :]] = variable
-    return found
+    variables: dict[str, Any] = {}
+    towers = model.towers()
+    for part, tower in towers.items():
+        inside, before = f"{tower.name}/", f"{part}/" if part else ""
+        for variable in tower.weights:
+            path = variable.path
+            name = path[path.index(inside) + len(inside) :]
+            variables[before + name] = variable
+    if "" not in towers:
+        variables["logit_scale"] = model.logit_scale
+    return variables

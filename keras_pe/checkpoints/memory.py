@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pe.aligned import adopted
+from keras_pe.arrays import adopted
 
 BLOCK = 2**20  # bytes of a piece; about four are in memory at once
 

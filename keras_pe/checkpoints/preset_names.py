@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from keras_pe.checkpoints.classes import DUAL, TEXT, VISION, class_named
 from keras_pe.checkpoints.manifest import (
     Manifest,
     core_manifest,
@@ -51,7 +52,7 @@ def preset_manifest(config: Mapping[str, Any], num_tensors: int) -> Manifest:
     """
     inner = config["config"]
     towers = []
-    if config["class_name"] == "PECore":
+    if config["class_name"] == DUAL:
         towers = [inner[k]["config"] for k in ("vision_encoder", "text_encoder")]
     for number, tower in enumerate(towers or [inner]):
         sizes = TEXT_SIZES if number else VISION_SIZES
@@ -62,10 +63,10 @@ def preset_manifest(config: Mapping[str, Any], num_tensors: int) -> Manifest:
                 f"{num_tensors:,} tensors, fewer than {BLOCK_WEIGHTS} a block"
             )
     if not towers:
-        return vision_manifest({**defaults("PEVisionEncoder"), **inner})
+        return vision_manifest({**defaults(VISION), **inner})
     return core_manifest(
-        {**defaults("PEVisionEncoder"), **towers[0]},
-        {**defaults("PETextEncoder"), **towers[1]},
+        {**defaults(VISION), **towers[0]},
+        {**defaults(TEXT), **towers[1]},
     )
 
 
@@ -75,10 +76,7 @@ def defaults(name: str) -> dict[str, Any]:
     Args:
         name: name of its class; of one that is not ours, the vision encoder's.
     """
-    from keras_pe.models.text_encoder import PETextEncoder
-    from keras_pe.models.vision_encoder import PEVisionEncoder
-
-    cls = PETextEncoder if name == "PETextEncoder" else PEVisionEncoder
+    cls = class_named(TEXT if name == TEXT else VISION)
     parameters = inspect.signature(cls.__init__).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 

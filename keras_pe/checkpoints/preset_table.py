@@ -12,8 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from keras_pe.checkpoints import variants
 from keras_pe.checkpoints.report import CheckpointError
-from keras_pe.models import variants
 
 ClassName = Literal["PECore", "PELang", "PESpatial"]
 MODEL_CARD = "facebookresearch/perception_models, apps/pe/README.md"

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_pe.checkpoints.assign import fill
 from keras_pe.checkpoints.checksums import read_metadata, read_verified, verify_file
+from keras_pe.checkpoints.classes import MODELS, PREFIX
 from keras_pe.checkpoints.h5_file import H5File
 from keras_pe.checkpoints.hub import CONFIG, weight_files
 from keras_pe.checkpoints.manifest import Manifest, model_variables
@@ -17,7 +18,7 @@ from keras_pe.checkpoints.preset_names import defaults, h5_names, preset_manifes
 from keras_pe.checkpoints.reader import SAFETENSORS_DTYPES, TensorInfo
 from keras_pe.checkpoints.report import CheckpointError, LoadReport
 from keras_pe.checkpoints.rules import rule
-from keras_pe.checkpoints.serialized import MODELS, PREFIX, check
+from keras_pe.checkpoints.serialized import check
 
 SINGLE_FILE = "model.weights.h5"
 SHARD_MAP = "model.weights.json"

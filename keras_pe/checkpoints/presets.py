@@ -82,3 +82,13 @@ def presets_of(cls: type) -> dict[str, dict[str, Any]]:
         for name, preset in PRESETS.items()
         if family in (None, preset.class_name)
     }
+
+
+class PresetsProperty:
+    """Gives a class the table of its presets: `PECore.presets`.
+
+    A descriptor, because `property` needs an instance.
+    """
+
+    def __get__(self, instance: Any, owner: type) -> dict[str, dict[str, Any]]:
+        return presets_of(owner)

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,15 @@ import keras
 import numpy as np
 
 from keras_pe.checkpoints.checksums import METADATA, read_metadata, write_metadata
-from keras_pe.checkpoints.class_vectors import write_class_vectors
+from keras_pe.checkpoints.class_vectors import ClassVectors, write_class_vectors
+from keras_pe.checkpoints.classes import MODELS
 from keras_pe.checkpoints.deferred import build_unfilled
-from keras_pe.checkpoints.manifest import core_manifest, vision_manifest
+from keras_pe.checkpoints.manifest import model_manifest
 from keras_pe.checkpoints.preset_weights import SHARD_MAP, SINGLE_FILE
 from keras_pe.checkpoints.report import CheckpointError
-from keras_pe.checkpoints.serialized import MODELS, check, serialize
+from keras_pe.checkpoints.serialized import check, serialize, set_dtype
 from keras_pe.files import check_directory_target, write_directory
-from keras_pe.layers.layer_state import STATE_KEYS
-from keras_pe.models.core import PECore
+from keras_pe.version import __version__
 
 H5_BYTES_OF_A_TENSOR = 4096  # of headers, about
 MAX_SHARD_GB = 10.0  # KerasHub's default
@@ -47,6 +47,7 @@ def save_preset(
     metadata: Mapping[str, Any] | None = None,
     dtype: str | None = None,
     max_shard_size: float = MAX_SHARD_GB,
+    class_vectors: Callable[[], ClassVectors | None] = lambda: None,
 ) -> None:
     """Writes a preset directory in KerasHub's layout, with checksums of all files.
 
@@ -59,12 +60,12 @@ def save_preset(
         directory: where; made if missing.
         tokenizer: a `PETokenizer` to write along.
         image_converter: a `PEImageConverter` to write along.
-        metadata: more to say in metadata.json, such as scores; JSON values. Classes
-            and prompts in it, `{"zero_shot": {"class_names": [...], "templates":
-            [...]}}`, are embedded and saved along, if a tokenizer is.
+        metadata: more to say in metadata.json, such as scores; JSON values.
         dtype: dtype of the weights in the file, "float16", "bfloat16" or "float32";
             None is the model's own. The loaded model has the dtype it has here.
         max_shard_size: gigabytes above which the weights are split into files.
+        class_vectors: gives vectors of classes to write along, if there are any; asked
+            when the weights are written.
 
     Raises:
         CheckpointError: if something can't be saved, or the directory holds files
@@ -93,8 +94,9 @@ def save_preset(
             text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
             (aside / name).write_text(text, encoding="utf-8")
         stored = _save_weights(model, aside, dtype, max_shard_size)
-        if isinstance(model, PECore) and tokenizer is not None:
-            write_class_vectors(aside, model, tokenizer, metadata or {})
+        classes = class_vectors()
+        if classes is not None:
+            write_class_vectors(aside, classes)
         write_metadata(aside, _metadata(model, stored, metadata))
 
 
@@ -102,9 +104,10 @@ def _save_weights(
     model: keras.Model, directory: Path, dtype: str | None, max_shard_size: float
 ) -> str:
     """Writes the weights; returns the dtype in the file."""
-    own = str(_towers(model)[0].dtype_policy.variable_dtype)
+    towers = [*model.towers().values()]
+    own = str(towers[0].dtype_policy.variable_dtype)
     stored = dtype or own
-    adapted = any(tower.has_lora for tower in _towers(model))
+    adapted = any(tower.has_lora for tower in towers)
     check_room(model, directory)
     if stored != own or model.compiled or adapted:
         # Keras writes what the model has, in its dtype and with its optimizer. A twin
@@ -151,16 +154,9 @@ def check_room(model: keras.Model, directory: Path) -> None:
 
 def _twin(model: keras.Model, dtype: str) -> Any:
     """Returns a model of the same architecture, uncompiled, in another dtype."""
-    if isinstance(model, PECore):
-        vision = _twin(model.vision_encoder, dtype)
-        return PECore(
-            vision,
-            _twin(model.text_encoder, dtype),
-            name=model.name,
-            max_logit_scale=model.max_logit_scale,
-        )
-    config = {k: v for k, v in model.get_config().items() if k not in STATE_KEYS}
-    return type(model).from_config({**config, "dtype": keras.DTypePolicy(dtype)})
+    config = serialize(model)["config"]  # without what is trained, quantised, adapted
+    set_dtype(config, keras.DTypePolicy(dtype))
+    return type(model).from_config(config)
 
 
 def _check_finite(model: keras.Model, dtype: str, own: str) -> None:
@@ -181,28 +177,15 @@ def _item_size(dtype: str) -> int:
     return {"float16": 2, "bfloat16": 2, "float64": 8}.get(dtype, 4)
 
 
-def _towers(model: keras.Model) -> list[Any]:
-    if isinstance(model, PECore):
-        return [model.vision_encoder, model.text_encoder]
-    return [model]
-
-
 def _metadata(
     model: keras.Model, dtype: str, more: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    import keras_pe
-
-    configs = [tower.get_config() for tower in _towers(model)]
-    manifest = (
-        core_manifest(configs[0], configs[1])
-        if len(configs) == 2
-        else vision_manifest(configs[0])
-    )
+    sizes = map(math.prod, model_manifest(model).values())
     now = datetime.datetime.now(datetime.UTC)
     return {
         "keras_version": keras.__version__,
-        "keras_pe_version": keras_pe.__version__,
-        "parameter_count": sum(math.prod(shape) for shape in manifest.values()),
+        "keras_pe_version": __version__,
+        "parameter_count": sum(sizes),
         "date_saved": now.strftime("%Y-%m-%d@%H:%M:%S"),
         "dtype": dtype,
         **(more or {}),

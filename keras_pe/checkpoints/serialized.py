@@ -2,27 +2,27 @@
 
 import math
 import re
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
 
+from keras_pe.checkpoints.classes import (
+    CONVERTERS,
+    MODELS,
+    PARTS,
+    PREFIX,
+    registered,
+)
 from keras_pe.checkpoints.report import CheckpointError
 from keras_pe.layers.layer_state import STATE_KEYS
 
-PREFIX = "keras_pe>"
-MODELS = ("PECore", "PEVisionEncoder", "PELang", "PESpatial")  # what a preset holds
-PARTS = ("PETextEncoder",)
-CONVERTERS = ("PETokenizer", "PEImageConverter", "PEVideoConverter")
 # Keys that make Keras treat a mapping as an object to build.
 OBJECT_KEYS = {"class_name", "registered_name", "module"}
 # A preset holds an architecture and weights, nothing of how somebody trained them.
 FORBIDDEN_KEYS = {"compile_config", "build_config", "shared_object_id", *STATE_KEYS}
 POLICY_NAME = re.compile(r"(mixed_)?(float16|float32|float64|bfloat16)")
 MAX_DEPTH = 16
-MAX_PIXEL = 1e6  # of a picture after mean and std; published models have 1
-MAX_CONTEXT = 65_536  # tokens of a text; Perception Encoder has 72
 
 
 def serialize(item: Any) -> dict[str, Any]:
@@ -53,48 +53,26 @@ def check(config: Any, where: str, classes: Iterable[str]) -> str:
     Raises:
         CheckpointError: naming the offending class.
     """
-    registered = config.get("registered_name") if isinstance(config, dict) else None
-    allowed = tuple(classes)
-    if not isinstance(registered, str) or registered not in map(_registered, allowed):
+    found = config.get("registered_name") if isinstance(config, dict) else None
+    allowed = tuple(map(registered, classes))
+    if not isinstance(found, str) or found not in allowed:
         raise CheckpointError(
-            f"{where} describes {registered or 'no Keras object'!r}, expected one of "
-            f"{', '.join(map(_registered, allowed))}. keras_pe builds its own classes "
-            f"only."
+            f"{where} describes {found or 'no Keras object'!r}, expected one of "
+            f"{', '.join(allowed)}. keras_pe builds its own classes only."
         )
     _check_nested(config, where, 0)
-    return registered.removeprefix(PREFIX)
+    return found.removeprefix(PREFIX)
 
 
-def build(config: Mapping[str, Any], where: str) -> Any:
-    """Builds the object of a checked configuration.
+def build(cls: Any, config: Mapping[str, Any], where: str) -> Any:
+    """Builds a checked configuration as `cls`.
 
-    Raises:
-        CheckpointError: if its values do not fit the class.
+    A class may say what of its configuration a file decides: `narrowed(config, where)`.
     """
-    import keras_pe
-
-    name = str(config["registered_name"]).removeprefix(PREFIX)
-    cls = getattr(keras_pe, name, None)
-    if cls is None:
-        raise CheckpointError(
-            f"{where} describes a {name}, which keras_pe {keras_pe.__version__} does "
-            f"not have. Update keras_pe."
-        )
-    return build_as(cls, config, where)
-
-
-def build_as(cls: Any, config: Mapping[str, Any], where: str) -> Any:
-    """Builds a checked configuration as `cls`; a file only narrows the defaults."""
-    from keras_pe.preprocessing.untrusted_config import narrowed
-
+    narrowed = getattr(cls, "narrowed", None)
     try:
         values = config["config"]
-        if cls.__name__ in ("PEImageConverter", "PEVideoConverter"):
-            values = narrowed(values, where)
-            _check_scale(values)
-        elif cls.__name__ == "PETokenizer":
-            values = _narrowed_tokenizer(values, where)
-        return cls.from_config(values)
+        return cls.from_config(narrowed(values, where) if narrowed else values)
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         reason = str(error).rstrip(".")
         raise CheckpointError(
@@ -103,39 +81,16 @@ def build_as(cls: Any, config: Mapping[str, Any], where: str) -> Any:
         ) from error
 
 
-def _check_scale(config: Mapping[str, Any]) -> None:
-    """Refuses a mean and a deviation by which pixels become no numbers of float32."""
-    for mean, std in zip(
-        config.get("mean", (0.5,)), config.get("std", (0.5,)), strict=False
-    ):
-        largest = max(abs(mean), abs(1 - mean)) / std if std else math.inf
-        if not largest < MAX_PIXEL:
-            raise ValueError(
-                f"mean {mean} and std {std} make pixels of up to {largest:g}, expected "
-                f"less than {MAX_PIXEL:g}"
-            )
-
-
-def _narrowed_tokenizer(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Returns a tokenizer's configuration with nothing in it that says less."""
-    kept = dict(config)
-    if kept.get("on_truncation") == "ignore":
-        kept["on_truncation"] = "warn"
-        warnings.warn(
-            f"{where} asks for on_truncation='ignore', which a file does not decide: "
-            f"cut texts are warned of. Make the PETokenizer yourself if you want it.",
-            stacklevel=2,
-        )
-    if kept.get("context_length", 0) > MAX_CONTEXT:
-        raise ValueError(
-            f"context_length is {kept['context_length']} tokens, expected at most "
-            f"{MAX_CONTEXT} from a file"
-        )
-    return kept
-
-
-def _registered(name: str) -> str:
-    return PREFIX + name
+def set_dtype(config: dict[str, Any], dtype: Any) -> None:
+    """Sets the dtype policy in the configuration of a model and of its towers."""
+    policy = keras.dtype_policies.serialize(keras.dtype_policies.get(dtype))
+    towers = [
+        config[key] for key in ("vision_encoder", "text_encoder") if key in config
+    ]
+    for tower in towers:
+        tower["config"]["dtype"] = policy
+    if not towers:
+        config["dtype"] = policy
 
 
 def _check_nested(config: Any, where: str, depth: int) -> None:
@@ -162,11 +117,11 @@ def _check_nested(config: Any, where: str, depth: int) -> None:
 
 def _check_object(config: dict[str, Any], where: str) -> None:
     name, module = config.get("class_name"), config.get("module")
-    registered = config.get("registered_name")
+    registered_name = config.get("registered_name")
     inner = config.get("config")
     ours = (
         name in MODELS + PARTS + CONVERTERS
-        and registered == _registered(str(name))
+        and registered_name == registered(str(name))
         and isinstance(module, str)
         and module.split(".")[0] == "keras_pe"
         and isinstance(inner, dict)
@@ -174,7 +129,7 @@ def _check_object(config: dict[str, Any], where: str) -> None:
     policy = (
         name in ("DTypePolicy", "FloatDTypePolicy")
         and module == "keras"
-        and registered is None
+        and registered_name is None
         and isinstance(inner, dict)
         and set(inner) == {"name"}
         and isinstance(inner["name"], str)
@@ -182,7 +137,7 @@ def _check_object(config: dict[str, Any], where: str) -> None:
     )
     if not (ours or policy):
         raise CheckpointError(
-            f"{where} asks for {module}.{name} (registered as {registered!r}), "
+            f"{where} asks for {module}.{name} (registered as {registered_name!r}), "
             f"expected classes of keras_pe and floating point dtype policies only. "
             f"Nothing was built."
         )

@@ -130,8 +130,8 @@ def make_classifier(
     Raises:
         ValueError: if neither names any classes.
     """
-    from keras_pe.evaluation.known_classes import known_classes
     from keras_pe.evaluation.zero_shot import ZeroShotClassifier
+    from keras_pe.preprocessing.prompts import known_classes
 
     known = known_classes(loaded.metadata, preset)
     matrix = None

@@ -36,10 +36,12 @@ class Loaded(NamedTuple):
     def class_matrix(self) -> np.ndarray | None:
         """The vectors of the preset's own classes, if they were saved with it."""
         from keras_pe.checkpoints.class_vectors import read_class_vectors
+        from keras_pe.preprocessing.prompts import known_classes
 
-        if self.directory is None:
+        known = known_classes(self.metadata)
+        if self.directory is None or known is None:
             return None
-        return read_class_vectors(self.directory, self.metadata)
+        return read_class_vectors(self.directory, self.metadata, *known)
 
 
 # === Arguments ===

@@ -80,13 +80,10 @@ def look(loaded: Loaded, paths: Sequence[Path]) -> Findings:
     from PIL import Image
 
     from keras_pe.cli.demo_picture import Findings
-    from keras_pe.evaluation.known_classes import known_classes
-    from keras_pe.evaluation.zero_shot import (
-        ZeroShotClassifier,
-        class_vectors,
-        embed_texts,
-    )
+    from keras_pe.evaluation.zero_shot import ZeroShotClassifier
     from keras_pe.models.compiled import called_once
+    from keras_pe.models.embedding import class_vectors, embed_texts
+    from keras_pe.preprocessing.prompts import known_classes
     from keras_pe.visualization.patch_embeddings import contributions
 
     known = known_classes(loaded.metadata, BUNDLED_PRESET)

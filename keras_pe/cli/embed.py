@@ -89,8 +89,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _embed_texts(options: argparse.Namespace) -> tuple[list[str], np.ndarray, int]:
-    from keras_pe.evaluation.zero_shot import embed_texts
     from keras_pe.finite import check_finite
+    from keras_pe.models.embedding import embed_texts
 
     loaded = load(chosen_preset(options.preset))
     names = list(options.texts)
@@ -102,8 +102,8 @@ def _embed_texts(options: argparse.Namespace) -> tuple[list[str], np.ndarray, in
 def _embed_pictures(options: argparse.Namespace) -> tuple[list[str], np.ndarray, int]:
     import numpy as np
 
-    from keras_pe.evaluation.zero_shot import embed_images
     from keras_pe.finite import check_finite
+    from keras_pe.models.embedding import embed_images
     from keras_pe.preprocessing.batches import load_batches
 
     paths = find_all(options.pictures)

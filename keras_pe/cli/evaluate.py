@@ -285,7 +285,7 @@ def _captioned(options: argparse.Namespace) -> Captioned:
 
 
 def _templates(options: argparse.Namespace, loaded: Loaded) -> Any:
-    from keras_pe.evaluation.templates import read_templates
+    from keras_pe.preprocessing.prompts import read_templates
 
     if options.templates:
         return read_templates(options.templates, options.templates_for)

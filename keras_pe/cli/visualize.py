@@ -248,7 +248,7 @@ def layer_of(options: argparse.Namespace) -> int:
 
 def draw_texts(options: argparse.Namespace, paths: list[Path], output: Path) -> None:
     """Draws where each text is."""
-    from keras_pe.evaluation.zero_shot import embed_texts
+    from keras_pe.models.embedding import embed_texts
     from keras_pe.visualization import text_score_figure, text_score_maps
 
     model, tokenizer, converter, *_ = load(chosen_preset(options.preset))

@@ -6,8 +6,8 @@ from keras_pe.evaluation.intervals import Score
 from keras_pe.evaluation.result import EvaluationResult
 from keras_pe.evaluation.retrieval import evaluate_retrieval, retrieval_recall
 from keras_pe.evaluation.samples import VideoProtocol
-from keras_pe.evaluation.templates import TEMPLATES, read_templates
 from keras_pe.evaluation.zero_shot import Prediction, ZeroShotClassifier
+from keras_pe.preprocessing.prompts import TEMPLATES, read_templates
 
 __all__ = [
     "TEMPLATES",

@@ -31,11 +31,12 @@ from keras_pe.evaluation.samples import (
     check_modes,
     shared_protocol,
 )
-from keras_pe.evaluation.templates import prompt_templates
-from keras_pe.evaluation.zero_shot import checked_class_names, class_vectors
+from keras_pe.evaluation.zero_shot import checked_class_names
 from keras_pe.finite import check_finite, checked_embeddings
 from keras_pe.models.core import PECore
+from keras_pe.models.embedding import class_vectors
 from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.preprocessing.prompts import prompt_templates
 from keras_pe.preprocessing.tokenizer import PETokenizer
 
 TOP_K = 5

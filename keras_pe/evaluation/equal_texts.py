@@ -14,7 +14,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from keras_pe.evaluation.templates import fill
+from keras_pe.preprocessing.prompts import fill
 from keras_pe.preprocessing.tokenizer import PETokenizer
 
 # Equal ones are rivals, or count as one.

@@ -27,9 +27,9 @@ from keras_pe.evaluation.samples import (
     check_modes,
     shared_protocol,
 )
-from keras_pe.evaluation.zero_shot import embed_texts
 from keras_pe.finite import checked_embeddings
 from keras_pe.models.core import PECore
+from keras_pe.models.embedding import embed_texts
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.tokenizer import PETokenizer
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from keras_pe.evaluation.zero_shot import embed_in_batches
 from keras_pe.finite import check_finite
 from keras_pe.models.core import FrameAverage, PECore
+from keras_pe.models.embedding import embed_in_batches
 from keras_pe.preprocessing.batches import load_batches
 from keras_pe.preprocessing.image import RESIZE_MODES, PEImageConverter
 from keras_pe.preprocessing.skip_report import SkipReport

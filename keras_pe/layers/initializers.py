@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pe.aligned import adopted, aligned_empty
+from keras_pe.arrays import adopted, aligned_empty
 
 PIECE = 2**20  # numbers that are drawn at once
 Draw = Callable[[np.random.Generator, np.ndarray], None]

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pe.models.compiled import torch_array
+from keras_pe.arrays import torch_array
 
 Check = Callable[[Any], Any]  # of what a model is called with; raises ValueError
 

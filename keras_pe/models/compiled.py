@@ -25,6 +25,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_pe.arrays import torch_array, torch_traces
+
 Method = Callable[..., Any]
 _called_once: list[bool] = []  # how many blocks of `called_once` are open
 # Compiled functions live as long as their model; the weights they were made for are
@@ -141,7 +143,7 @@ def _run_torch(
 ) -> Any:
     import torch
 
-    if _torch_traces():
+    if torch_traces():
         return method(*arrays)
     function = _torch_function(model, key, method, arrays)
     if gradient or _inside_a_layer():
@@ -172,18 +174,6 @@ def _torch_function(
 
     function, _ = _cached(model, key, compile_method)
     return function
-
-
-def _torch_traces() -> bool:
-    """Returns whether PyTorch compiles, exports or transforms what runs now."""
-    import torch
-
-    transforms = getattr(torch._C, "_functorch", None)  # torch.func.grad, vmap, ...
-    return bool(
-        torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None  # torch.jit.trace
-        or (transforms and transforms.peek_interpreter_stack() is not None)
-    )
 
 
 def _inside_a_layer() -> bool:
@@ -226,51 +216,6 @@ def _readable_tensor() -> Any:
             return self.detach().clone().as_subclass(type(self))
 
     return ReadableTensor
-
-
-def torch_array(tensor: Any) -> np.ndarray:
-    """Returns a PyTorch tensor as a NumPy array, from any device, in its dtype."""
-    import ml_dtypes
-    import torch
-
-    tensor = tensor.detach().as_subclass(torch.Tensor).cpu()
-    if tensor.dtype is torch.bfloat16:
-        return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return np.asarray(tensor.numpy())
-
-
-def host_array(array: Any) -> np.ndarray | None:
-    """Returns an array as NumPy if that costs nothing, to look at its values.
-
-    Args:
-        array: an array or tensor of any kind.
-
-    Returns:
-        The values; None if they are not known yet (something is being traced) or lie
-        on an accelerator, where a look would stop the queue of work.
-    """
-    if isinstance(array, np.ndarray):
-        return array
-    backend = keras.backend.backend()
-    if backend == "jax":
-        import jax
-
-        concrete = isinstance(array, jax.Array) and not isinstance(
-            array, jax.core.Tracer
-        )
-        if concrete and all(d.platform == "cpu" for d in array.devices()):
-            return np.asarray(array) if array.is_fully_addressable else None
-    elif backend == "tensorflow":
-        import tensorflow as tf
-
-        if tf.is_tensor(array) and hasattr(array, "numpy") and "CPU" in array.device:
-            return np.asarray(array.numpy())
-    elif backend == "torch":
-        import torch
-
-        if isinstance(array, torch.Tensor) and array.device.type == "cpu":
-            return None if _torch_traces() else torch_array(array)
-    return None
 
 
 def _unbound(method: Method) -> Method:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 from keras import ops
@@ -15,9 +15,7 @@ from keras_pe.models.convert import (
     resize_kernel,
 )
 from keras_pe.models.features import Features
-
-if TYPE_CHECKING:
-    from keras_pe.models.vision_encoder import PEVisionEncoder
+from keras_pe.models.vision_features import VisionFeatures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +57,8 @@ class ConversionReceipt:
 
 
 def conversion_receipt(
-    original: "PEVisionEncoder",
-    converted: "PEVisionEncoder",
+    original: VisionFeatures,
+    converted: VisionFeatures,
     images: Any,
     layers: Sequence[int] = (0, -1),
     image_size: int | None = None,
@@ -142,7 +140,7 @@ def conversion_receipt(
     )
 
 
-def _method_used(original: "PEVisionEncoder", converted: "PEVisionEncoder") -> str:
+def _method_used(original: VisionFeatures, converted: VisionFeatures) -> str:
     """Returns how the projection was resized, told from the weights."""
     ours, theirs = patch_kernel(original), patch_kernel(converted)
     if ours.shape == theirs.shape:

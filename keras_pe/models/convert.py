@@ -1,4 +1,4 @@
-"""Converts a vision encoder to another patch size, picture size or window layout.
+"""Copies of a vision encoder: cut after a block, or for another patch or picture size.
 
 Detectors want patches of 16 pixels, so that strides are powers of two; the large
 published models have 14. A converted encoder reads a picture of 512 pixels in patches
@@ -18,18 +18,18 @@ of the whole picture lets cross the edges of patches:
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 import numpy as np
 from keras import ops
 
+from keras_pe.layers.layer_state import STATE_KEYS, restore_state
 from keras_pe.layers.patch_embedding import resample_positions
 from keras_pe.models.compiled import no_gradient
+from keras_pe.models.features import resolve_layers
+from keras_pe.models.vision_features import VisionFeatures
 
-if TYPE_CHECKING:
-    from keras_pe.models.vision_encoder import PEVisionEncoder
-
-Encoder = TypeVar("Encoder", bound="PEVisionEncoder")
+Encoder = TypeVar("Encoder", bound=VisionFeatures)
 KernelResize = Literal["bilinear", "pseudo_inverse"]
 KERNEL_RESIZES = ("bilinear", "pseudo_inverse")
 
@@ -43,6 +43,50 @@ class Changes(TypedDict, total=False):
     rope_reference_grid: int | None
     drop_path: float
     remat: bool
+
+
+# === Fewer blocks ===
+def truncated(
+    cls: type[Encoder], encoder: VisionFeatures, layer: int, norm: bool = False
+) -> Encoder:
+    """Returns a copy of an encoder that ends after a block; see its `truncate`."""
+    (number,) = resolve_layers(layer, encoder.num_layers)
+    if number == 0:
+        raise ValueError("truncate needs at least one block, got layer 0.")
+    if norm and encoder.norm is None:
+        raise ValueError("norm=True was asked of an encoder without a final norm.")
+    config = cls.get_config(encoder)
+    state = {key: config.pop(key) for key in STATE_KEYS if key in config}
+    rates = encoder.drop_path_rates()
+    config.update(
+        num_layers=number,
+        pooling=None,
+        output_dim=None,
+        output_bias=False,
+        final_norm=norm,
+        drop_path=rates[number - 1],
+    )
+    if encoder.window_size is not None:
+        config["global_blocks"] = [b for b in encoder.global_blocks if b <= number]
+    small: Encoder = cls.from_config(config)
+    parts = {"", *(layer.name for layer in small._layers)}
+    restore_state(  # what is frozen, quantised or adapted by LoRA stays so
+        small,
+        {
+            key: {p: v for p, v in entries.items() if p.split("/")[0] in parts}
+            for key, entries in state.items()
+        },
+    )
+    pairs = [
+        (encoder.patch_embedding, small.patch_embedding),
+        (encoder.pre_norm, small.pre_norm),
+        *zip(encoder.blocks, small.blocks, strict=False),
+    ]
+    if norm:
+        pairs.append((encoder.norm, small.norm))
+    for ours, theirs in pairs:
+        theirs.set_weights(ours.get_weights())
+    return small
 
 
 # === The patch projection ===
@@ -108,7 +152,7 @@ def _check_method(method: str) -> None:
         )
 
 
-def patch_kernel(encoder: "PEVisionEncoder") -> np.ndarray:
+def patch_kernel(encoder: VisionFeatures) -> np.ndarray:
     """Returns the projection as float32 `(patch, patch, 3, hidden_dim)`."""
     side = encoder.patch_size
     kernel = float32_array(encoder.patch_embedding.projection.kernel)
@@ -173,7 +217,7 @@ _NO_WINDOWS: Mapping[str, Any] = {"global_blocks": (), "tiled_positions": False}
 
 
 def _sizes(
-    encoder: "PEVisionEncoder", patch_size: int | None, image_size: int | None
+    encoder: VisionFeatures, patch_size: int | None, image_size: int | None
 ) -> tuple[int, int]:
     patch = encoder.patch_size if patch_size is None else patch_size
     if patch < 1:
@@ -189,7 +233,7 @@ def _sizes(
     return patch, image_size
 
 
-def _check_plain(encoder: "PEVisionEncoder") -> None:
+def _check_plain(encoder: VisionFeatures) -> None:
     """Refuses adapted encoders: their weights are not those of a new one."""
     for layer in encoder._flatten_layers():
         if getattr(layer, "lora_enabled", False):

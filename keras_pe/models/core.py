@@ -9,13 +9,19 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pe.checkpoints.class_vectors import ClassVectors
+from keras_pe.checkpoints.from_preset import load_preset
+from keras_pe.checkpoints.presets import PresetsProperty
+from keras_pe.checkpoints.save_preset import save_preset
 from keras_pe.layers.layer_state import flags_config, restore_trainable_flags
 from keras_pe.models.checked_batches import Check
 from keras_pe.models.checked_model import CheckedModel
 from keras_pe.models.compiled import run_compiled
-from keras_pe.models.presets_property import PresetsProperty
+from keras_pe.models.embedding import class_vectors
 from keras_pe.models.text_encoder import PETextEncoder
+from keras_pe.models.tower import Tower
 from keras_pe.models.vision_encoder import PEVisionEncoder
+from keras_pe.preprocessing.prompts import known_classes
 
 FrameAverage = Literal["normalized", "raw"]
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # upstream `CLIP.__init__`
@@ -101,6 +107,10 @@ class PECore(CheckedModel):
             name="logit_scale",
         )
         self.built = True
+
+    def towers(self) -> dict[str, Tower]:
+        """Returns the towers that this model consists of, by part."""
+        return {"vision": self.vision_encoder, "text": self.text_encoder}
 
     # === The factor of the cosines ===
     @property
@@ -418,9 +428,8 @@ class PECore(CheckedModel):
             >>> model.encode_image(np.zeros((1, 64, 64, 3), "float32")).shape
             (1, 192)
         """
-        from keras_pe.checkpoints.from_preset import load_preset
-
-        return load_preset(cls, preset, **overrides)
+        model: Self = load_preset(cls, preset, **overrides)
+        return model
 
     def save_to_preset(self, directory: Any, **parts: Any) -> None:
         """Writes a preset directory that `from_preset` reads.
@@ -428,11 +437,28 @@ class PECore(CheckedModel):
         Args:
             directory: where; made if missing.
             parts: `tokenizer`, `image_converter`, `metadata` to write along, and
-                `dtype` of the file.
+                `dtype` of the file. Classes and prompts in the metadata,
+                `{"zero_shot": {"class_names": [...], "templates": [...]}}`, are
+                embedded and saved along, if a tokenizer is.
         """
-        from keras_pe.checkpoints.save_preset import save_preset
+        tokenizer, metadata = parts.get("tokenizer"), parts.get("metadata")
+        vectors = functools.partial(self._class_vectors, tokenizer, metadata or {})
+        save_preset(self, directory, **parts, class_vectors=vectors)
 
-        save_preset(self, directory, **parts)
+    def _class_vectors(
+        self, tokenizer: Any, metadata: Mapping[str, Any]
+    ) -> ClassVectors | None:
+        """Embeds the classes that the metadata of a preset names."""
+        known = known_classes(metadata)
+        if tokenizer is None or known is None:
+            return None
+        before = tokenizer.on_truncation
+        tokenizer.on_truncation = "ignore"  # known names: a long one is no surprise
+        try:
+            vectors, _ = class_vectors(self, tokenizer, *known)
+        finally:
+            tokenizer.on_truncation = before
+        return ClassVectors(vectors, *known)
 
 
 def _check_pair(inputs: Any) -> None:

@@ -50,6 +50,8 @@ class PETextEncoder(Tower):
         (1, 16)
     """
 
+    modality = "text"
+
     def __init__(
         self,
         vocabulary_size: int = 49408,

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_pe.models.compiled import host_array
+from keras_pe.arrays import host_array
 
 
 def tokenizer_of(vocabulary_size: int, context_length: int) -> str:

@@ -1,6 +1,6 @@
 """What the vision and the text tower share: a stack of blocks and what runs it."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Literal, Self
 
 import keras
 from keras import ops
@@ -23,7 +23,12 @@ class Tower(CheckedModel):
     """A stack of transformer blocks with stochastic depth, rematerialisation, LoRA.
 
     Args: those of `PEVisionEncoder` of the same name.
+
+    Attributes:
+        modality: what the tower reads.
     """
+
+    modality: ClassVar[Literal["vision", "text"]]
 
     def __init__(
         self,
@@ -159,6 +164,11 @@ class Tower(CheckedModel):
         if drop_path is None:
             return keras.remat(lambda z: block(z, **fixed))(x)
         return keras.remat(lambda z, d: block(z, drop_path=d, **fixed))(x, drop_path)
+
+    # === Parts ===
+    def towers(self) -> dict[str, "Tower"]:
+        """Returns the towers that this model consists of, by part: itself alone."""
+        return {"": self}
 
     # === LoRA ===
     @property

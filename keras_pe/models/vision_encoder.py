@@ -6,6 +6,9 @@ from typing import Any, Self, Unpack
 import keras
 from keras import ops
 
+from keras_pe.checkpoints.from_preset import load_preset
+from keras_pe.checkpoints.presets import PresetsProperty
+from keras_pe.checkpoints.save_preset import save_preset
 from keras_pe.layers.attention_pooling import AttentionPooling
 from keras_pe.layers.dense import Dense
 from keras_pe.layers.initializers import RandomNormal
@@ -13,9 +16,7 @@ from keras_pe.layers.patch_embedding import PatchEmbedding
 from keras_pe.layers.rope import RotaryTable, rotary_table
 from keras_pe.layers.transformer import NORM_EPSILON
 from keras_pe.layers.windows import WindowedBlocks, Windows
-from keras_pe.models.convert import Changes, KernelResize, converted
-from keras_pe.models.presets_property import PresetsProperty
-from keras_pe.models.truncate import truncated
+from keras_pe.models.convert import Changes, KernelResize, converted, truncated
 from keras_pe.models.vision_arguments import (
     Pooling,
     check_pixels,
@@ -84,6 +85,7 @@ class PEVisionEncoder(VisionFeatures):
     """  # noqa: E501
 
     presets = PresetsProperty()
+    modality = "vision"
 
     def __init__(
         self,
@@ -352,7 +354,7 @@ class PEVisionEncoder(VisionFeatures):
         Raises:
             ValueError: if there is no such layer, or no norm.
         """
-        return truncated(self, layer, norm)
+        return truncated(PEVisionEncoder, self, layer, norm)
 
     def convert(
         self,
@@ -430,9 +432,8 @@ class PEVisionEncoder(VisionFeatures):
             >>> PEVisionEncoder.from_preset("pe_core_emoji_patch8_64").num_layers
             6
         """
-        from keras_pe.checkpoints.from_preset import load_preset
-
-        return load_preset(cls, preset, **overrides)
+        encoder: Self = load_preset(cls, preset, **overrides)
+        return encoder
 
     def save_to_preset(self, directory: Any, **parts: Any) -> None:
         """Writes a preset directory that `from_preset` reads.
@@ -442,6 +443,4 @@ class PEVisionEncoder(VisionFeatures):
             parts: `image_converter` and `metadata` to write along, and `dtype` of the
                 file.
         """
-        from keras_pe.checkpoints.save_preset import save_preset
-
         save_preset(self, directory, **parts)

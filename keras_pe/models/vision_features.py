@@ -21,8 +21,12 @@ class VisionFeatures(Tower):
     """The part of `PEVisionEncoder` that looks inside, and runs it compiled."""
 
     patch_embedding: Any
+    pre_norm: Any
     norm: Any
+    patch_size: int
     class_token: bool
+    window_size: int | None
+    global_blocks: tuple[int, ...]
 
     def _tokens(
         self, images: Any, layers: tuple[int, ...], *, training: bool | None = None

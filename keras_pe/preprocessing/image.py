@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from PIL import Image
 
+from keras_pe.checkpoints.from_preset import load_image_converter
 from keras_pe.preprocessing.image_file import (
     BAD_TYPE,
     DAMAGED,
@@ -32,6 +33,7 @@ from keras_pe.preprocessing.picture_inputs import (
 )
 from keras_pe.preprocessing.shown_call import shown_call
 from keras_pe.preprocessing.skip_report import SkipReport
+from keras_pe.preprocessing.untrusted_config import narrowed
 
 RESIZE_MODES = ("squash", "center_crop")
 INTERPOLATIONS = {
@@ -215,6 +217,8 @@ class PEImageConverter:
         """Build a converter from what `get_config` returned."""
         return cls(**config)
 
+    narrowed = staticmethod(narrowed)  # what a file decides of its configuration
+
     @classmethod
     def from_preset(cls, preset: str, **changes: Any) -> PEImageConverter:
         """Build the converter of a preset; see `keras_pe.checkpoints.presets`.
@@ -237,9 +241,7 @@ class PEImageConverter:
             >>> PEImageConverter.from_preset("PE-Core-L14-336").image_size
             (336, 336)
         """
-        from keras_pe.checkpoints.from_preset import load_image_converter
-
-        converter = load_image_converter(preset)
+        converter: PEImageConverter = load_image_converter(cls, preset)
         return cls(**{**converter.get_config(), **changes}) if changes else converter
 
     def _open(self, picture: Any, name: str) -> Image.Image:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from keras_pe.checkpoints.from_preset import load_tokenizer
 from keras_pe.preprocessing.shown_call import shown_call
+from keras_pe.preprocessing.untrusted_config import narrowed_tokenizer
 
 if TYPE_CHECKING:
     import tokenizers
@@ -225,6 +227,8 @@ class PETokenizer:
         """Build a tokenizer from what `get_config` returned."""
         return cls(**config)
 
+    narrowed = staticmethod(narrowed_tokenizer)  # what a file decides of it
+
     @classmethod
     def from_preset(cls, preset: str) -> PETokenizer:
         """Build the tokenizer of a preset; see `keras_pe.checkpoints.presets`.
@@ -243,9 +247,8 @@ class PETokenizer:
             >>> PETokenizer.from_preset("pe_core_gigantic_patch14_448").context_length
             72
         """
-        from keras_pe.checkpoints.from_preset import load_tokenizer
-
-        return load_tokenizer(preset)
+        tokenizer: PETokenizer = load_tokenizer(cls, preset)
+        return tokenizer
 
     def _encode_with_literals(
         self, engine: tokenizers.Tokenizer, text: str

@@ -1,4 +1,4 @@
-"""The part of a converter's configuration that a file may decide.
+"""The part of a converter's or tokenizer's configuration that a file may decide.
 
 Which decoders run and how much memory a picture may take is the user's decision. A
 preset comes from somebody else: it may ask for less than the defaults, never for more.
@@ -29,6 +29,8 @@ _LARGEST_IMAGE_SIZE = 4096
 # much as eight pictures of the largest size.
 _MOST_FRAMES = 256
 _MOST_PIXELS = 8 * _LARGEST_IMAGE_SIZE**2
+_MOST_TOKENS = 65_536  # of a text; Perception Encoder has 72
+_LARGEST_VALUE = 1e6  # of a pixel after mean and std; published models have 1
 
 
 def narrowed(config: Mapping[str, Any], where: str = "the preset") -> dict[str, Any]:
@@ -78,12 +80,42 @@ def narrowed(config: Mapping[str, Any], where: str = "the preset") -> dict[str, 
                 "trust these decoders."
             )
     _check_size(kept.get("image_size", 1), kept.get("num_frames", 1), where)
+    _check_scale(kept)
     if refused:
         warnings.warn(
             f"{where} asks for {', '.join(refused)}, which a file does not decide: "
             "the defaults are used. Pass them yourself, as in "
             "PEImageConverter.from_preset(preset, max_pixels=...), if you want them.",
             stacklevel=2,
+        )
+    return kept
+
+
+def narrowed_tokenizer(config: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a tokenizer's configuration with nothing in it that says less.
+
+    Args:
+        config: of a `PETokenizer`, out of a file.
+        where: the file, for messages.
+
+    Returns:
+        A configuration for `from_config`.
+
+    Raises:
+        ValueError: if the context is absurd.
+    """
+    kept = dict(config)
+    if kept.get("on_truncation") == "ignore":
+        kept["on_truncation"] = "warn"
+        warnings.warn(
+            f"{where} asks for on_truncation='ignore', which a file does not decide: "
+            f"cut texts are warned of. Make the PETokenizer yourself if you want it.",
+            stacklevel=2,
+        )
+    if kept.get("context_length", 0) > _MOST_TOKENS:
+        raise ValueError(
+            f"context_length is {kept['context_length']} tokens, expected at most "
+            f"{_MOST_TOKENS} from a file"
         )
     return kept
 
@@ -106,3 +138,16 @@ def _check_size(size: Any, num_frames: Any, where: str) -> None:
             f"at most {_MOST_FRAMES} frames and {_MOST_PIXELS:,} pixels together from "
             "a file. Make the PEVideoConverter yourself if you trust it."
         )
+
+
+def _check_scale(config: Mapping[str, Any]) -> None:
+    """Refuses a mean and a deviation by which pixels become no numbers of float32."""
+    for mean, std in zip(
+        config.get("mean", (0.5,)), config.get("std", (0.5,)), strict=False
+    ):
+        largest = max(abs(mean), abs(1 - mean)) / std if std else math.inf
+        if not largest < _LARGEST_VALUE:
+            raise ValueError(
+                f"mean {mean} and std {std} make pixels of up to {largest:g}, expected "
+                f"less than {_LARGEST_VALUE:g}"
+            )

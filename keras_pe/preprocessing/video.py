@@ -17,6 +17,7 @@ from keras_pe.preprocessing.image_file import PictureError
 from keras_pe.preprocessing.picture_inputs import is_file, name_of, to_array
 from keras_pe.preprocessing.shown_call import shown_call
 from keras_pe.preprocessing.skip_report import SkipReport
+from keras_pe.preprocessing.untrusted_config import narrowed
 from keras_pe.preprocessing.video_error import (
     DAMAGED,
     DEFAULT_MAX_FRAMES,
@@ -244,6 +245,8 @@ class PEVideoConverter:
     def from_config(cls, config: dict[str, Any]) -> PEVideoConverter:
         """Build a converter from what `get_config` returned."""
         return cls(**config)
+
+    narrowed = staticmethod(narrowed)  # what a file decides of its configuration
 
     @classmethod
     def from_preset(cls, preset: str, **changes: Any) -> PEVideoConverter:

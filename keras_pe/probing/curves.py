@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from keras_pe.probing.result import SweepResult
+from keras_pe.probing.result import SweepResult
 
 
 def plot_sweeps(
-    results: dict[str, "SweepResult"],
+    results: dict[str, SweepResult],
     path: str | Path | None = None,
     panels: Sequence[Sequence[str]] | None = None,
 ) -> Any:
@@ -60,7 +59,7 @@ def plot_sweeps(
     return figure
 
 
-def draw_sweep(panel: Any, name: str, result: "SweepResult") -> None:
+def draw_sweep(panel: Any, name: str, result: SweepResult) -> None:
     """Draws one curve, named with its best layer."""
     rows = result.layers
     places = list(range(len(rows)))

@@ -210,19 +210,6 @@ class SweepResult:
             )
         write_atomically(path, stream.getvalue())
 
-    def plot(self, path: str | Path | None = None) -> Any:
-        """Draws the curve of scores over layers.
-
-        Args:
-            path: where the picture is saved; None saves none.
-
-        Returns:
-            The Matplotlib figure.
-        """
-        from keras_pe.probing.curves import plot_sweeps
-
-        return plot_sweeps({self.probe: self}, path)
-
 
 def _plain(value: Any) -> Any:
     """Returns NumPy's numbers, which settings may be, as Python's."""

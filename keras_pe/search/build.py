@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_pe.evaluation.hashes import weights_hash
-from keras_pe.evaluation.zero_shot import embed_images
 from keras_pe.files import (
     check_directory_target,
     new_directory,
@@ -20,6 +19,7 @@ from keras_pe.files import (
 )
 from keras_pe.finite import check_finite
 from keras_pe.models.core import PECore
+from keras_pe.models.embedding import embed_images
 from keras_pe.preprocessing.batches import load_batches
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.image_file import PictureError

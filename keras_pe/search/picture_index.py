@@ -8,9 +8,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from keras_pe.evaluation.zero_shot import embed_images, embed_texts
 from keras_pe.finite import check_finite, checked_embeddings
 from keras_pe.models.core import PECore
+from keras_pe.models.embedding import embed_images, embed_texts
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.picture_files import PICTURE_SUFFIXES, list_files
 from keras_pe.preprocessing.skip_report import SkipReport

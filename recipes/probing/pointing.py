@@ -17,8 +17,8 @@ from typing import Any, get_args
 import numpy as np
 
 from keras_pe import PECore, PEImageConverter, PETokenizer
-from keras_pe.evaluation.zero_shot import embed_texts
 from keras_pe.finite import check_finite
+from keras_pe.models.embedding import embed_texts
 from keras_pe.probing.bootstrap import bootstrap_scores, sure_interval
 from keras_pe.visualization import pointing_accuracy
 from keras_pe.visualization.patch_embeddings import PatchMethod, patch_embeddings

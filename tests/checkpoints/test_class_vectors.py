@@ -6,9 +6,8 @@ import pytest
 from keras_pe import PETokenizer
 from keras_pe.checkpoints.checksums import read_metadata
 from keras_pe.checkpoints.class_vectors import CLASS_VECTORS, read_class_vectors
-from keras_pe.checkpoints.save_preset import save_preset
-from keras_pe.evaluation.zero_shot import class_vectors
 from keras_pe.models.compiled import called_once
+from keras_pe.models.embedding import class_vectors
 from tests.small_models import core, perturb
 
 pytestmark = pytest.mark.quick
@@ -18,10 +17,13 @@ KNOWN = {"class_names": ["cat", "dog", "owl"], "templates": ["{}", "a {}"]}
 def test_a_preset_that_names_classes_keeps_their_vectors(tmp_path):
     model = perturb(core())
     tokenizer = PETokenizer(context_length=8, vocabulary_size=600)
-    save_preset(model, tmp_path / "a", tokenizer, metadata={"zero_shot": KNOWN})
-    save_preset(model, tmp_path / "b", tokenizer)
+    model.save_to_preset(
+        tmp_path / "a", tokenizer=tokenizer, metadata={"zero_shot": KNOWN}
+    )
+    model.save_to_preset(tmp_path / "b", tokenizer=tokenizer)
     assert not (tmp_path / "b" / CLASS_VECTORS).exists()
-    found = read_class_vectors(tmp_path / "a", read_metadata(tmp_path / "a"))
+    metadata = read_metadata(tmp_path / "a")
+    found = read_class_vectors(tmp_path / "a", metadata, *KNOWN.values())
     with called_once():
         expected, _ = class_vectors(model, tokenizer, *KNOWN.values())
     np.testing.assert_allclose(found, expected, atol=1e-3)

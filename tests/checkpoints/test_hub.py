@@ -10,12 +10,11 @@ import types
 import pytest
 
 import keras_pe
-from keras_pe.checkpoints import CheckpointError
-from keras_pe.checkpoints.from_preset import load_tokenizer
+from keras_pe import PETokenizer
+from keras_pe.checkpoints import CheckpointError, variants
 from keras_pe.checkpoints.hub import resolve
 from keras_pe.checkpoints.hub_download import HubError
 from keras_pe.checkpoints.save_preset import save_preset
-from keras_pe.models import variants
 from tests.checkpoints import tiny
 from tests.checkpoints.hub_server import HubServer
 
@@ -145,7 +144,7 @@ def test_wrong_family_before_any_download(hub):
 def test_preset_of_ours_on_the_hub(hub, tmp_path):
     model = tiny.core()
     hub.add("me/cats", {**preset_files(tmp_path, model), "README.md": b"# Cats"})
-    assert load_tokenizer("hf://me/cats").vocabulary_size == 600
+    assert PETokenizer.from_preset("hf://me/cats").vocabulary_size == 600
     assert not [path for path in hub.fetched() if "/cdn/" in path]  # no weights
     found = keras_pe.PECore.from_preset("hf://me/cats")
     assert tiny.equal(tiny.values(found), tiny.values(model))

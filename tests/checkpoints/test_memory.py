@@ -5,7 +5,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from keras_pe.aligned import adopted, aligned_empty
+from keras_pe.arrays import adopted, aligned_empty
 from keras_pe.checkpoints.memory import assign_rows
 
 pytestmark = pytest.mark.quick

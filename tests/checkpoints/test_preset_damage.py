@@ -7,12 +7,9 @@ import numpy as np
 import pytest
 
 import keras_pe
+from keras_pe import PEImageConverter, PETokenizer
 from keras_pe.checkpoints import CheckpointError, checksums
-from keras_pe.checkpoints.from_preset import (
-    load_image_converter,
-    load_preset,
-    load_tokenizer,
-)
+from keras_pe.checkpoints.from_preset import load_preset
 from keras_pe.checkpoints.preset_weights import load_preset_weights
 from keras_pe.checkpoints.save_preset import save_preset
 from tests.checkpoints import tiny
@@ -59,9 +56,9 @@ def test_every_bit_flip_is_refused(preset):
 def _load_part(name, directory, model):
     """Loads what needs a file: a part, weights into a model, or a new model."""
     if name == "tokenizer.json":
-        return load_tokenizer(directory)
+        return PETokenizer.from_preset(directory)
     if name == "image_converter.json":
-        return load_image_converter(directory)
+        return PEImageConverter.from_preset(directory)
     if model is not None:
         return load_preset_weights(model, directory)
     return load_preset(keras_pe.PECore, directory)
@@ -85,19 +82,19 @@ def test_missing_files_are_refused(preset, model, name):
 
 
 def _load_all(directory):
-    load_tokenizer(directory)
-    load_image_converter(directory)
+    PETokenizer.from_preset(directory)
+    PEImageConverter.from_preset(directory)
     return load_preset(keras_pe.PECore, directory)
 
 
 def test_parts_that_were_not_saved(model, tmp_path):
     save_preset(model, tmp_path / "a")
     with pytest.raises(CheckpointError, match=r"has no tokenizer\.json"):
-        load_tokenizer(tmp_path / "a")
+        PETokenizer.from_preset(tmp_path / "a")
     # One that is put there later has no checksum.
     (tmp_path / "a" / "tokenizer.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"has no tokenizer\.json"):
-        load_tokenizer(tmp_path / "a")
+        PETokenizer.from_preset(tmp_path / "a")
 
 
 # === Configurations are data ===

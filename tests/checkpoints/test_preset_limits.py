@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 import keras_pe
+from keras_pe import PEImageConverter, PETokenizer
 from keras_pe.checkpoints import CheckpointError, inspect_checkpoint
-from keras_pe.checkpoints.from_preset import load_image_converter, load_tokenizer
 from keras_pe.checkpoints.hub import resolve
 from keras_pe.checkpoints.preset_weights import load_preset_weights
 from keras_pe.checkpoints.save_preset import save_preset
@@ -36,30 +36,30 @@ def test_a_preset_opens_no_other_decoder(preset):
     formats = ["EPS", "PNG", "JPEG"]
     change_config(preset, "image_converter", formats=formats, max_pixels=10**18)
     with pytest.warns(UserWarning, match=r"max_pixels=1000000000000000000.*EPS"):
-        converter = load_image_converter(preset)
+        converter = PEImageConverter.from_preset(preset)
     assert list(converter.formats) == ["PNG", "JPEG"]
     assert converter.max_pixels == DEFAULT_MAX_PIXELS
     change_config(preset, "image_converter", formats=["EPS", 7])
     with pytest.raises(CheckpointError, match=r"formats=\['EPS', '7'\]"):
-        load_image_converter(preset)
+        PEImageConverter.from_preset(preset)
 
 
 def test_a_preset_silences_no_error(preset):
     change_config(preset, "image_converter", on_error="skip")
     change_config(preset, "tokenizer", on_truncation="ignore")
     with pytest.warns(UserWarning, match="on_error"):
-        assert load_image_converter(preset).on_error == "raise"
+        assert PEImageConverter.from_preset(preset).on_error == "raise"
     with pytest.warns(UserWarning, match="on_truncation='ignore'"):
-        assert load_tokenizer(preset).on_truncation == "warn"
+        assert PETokenizer.from_preset(preset).on_truncation == "warn"
 
 
 def test_a_preset_may_be_stricter(preset, recwarn):
     change_config(preset, "image_converter", formats=["PNG"], max_pixels=100)
     change_config(preset, "tokenizer", on_truncation="error")
-    converter = load_image_converter(preset)
+    converter = PEImageConverter.from_preset(preset)
     assert converter.get_config()["formats"] == ["PNG"]
     assert converter.max_pixels == 100
-    assert load_tokenizer(preset).on_truncation == "error"
+    assert PETokenizer.from_preset(preset).on_truncation == "error"
     assert "PNG" in DEFAULT_FORMATS
     assert not recwarn.list
 
@@ -67,10 +67,10 @@ def test_a_preset_may_be_stricter(preset, recwarn):
 def test_results_have_bounds(preset):
     change_config(preset, "image_converter", image_size=[100_000, 100_000])
     with pytest.raises(CheckpointError, match="expected at most 4096"):
-        load_image_converter(preset)
+        PEImageConverter.from_preset(preset)
     change_config(preset, "tokenizer", context_length=10**9)
     with pytest.raises(CheckpointError, match="1000000000 tokens"):
-        load_tokenizer(preset)
+        PETokenizer.from_preset(preset)
 
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "1e999"])
@@ -81,14 +81,14 @@ def test_numbers_that_are_none(preset, constant):
     path.write_text(json.dumps(config).replace('"MARK"', constant))
     resign(preset)
     with pytest.raises(CheckpointError, match=r"no number of JSON|expected finite"):
-        load_image_converter(preset)
+        PEImageConverter.from_preset(preset)
 
 
 @pytest.mark.parametrize("scale", [{"mean": [1e308] * 3}, {"std": [1e-40, 1, 1]}])
 def test_pictures_stay_numbers(preset, scale):
     change_config(preset, "image_converter", **scale)
     with pytest.raises(CheckpointError, match="make pixels of up to"):
-        load_image_converter(preset)
+        PEImageConverter.from_preset(preset)
 
 
 # === Sizes ===

@@ -6,13 +6,16 @@ from pathlib import Path
 import pytest
 
 import keras_pe
-from keras_pe.checkpoints import CheckpointError
-from keras_pe.checkpoints.from_preset import load_image_converter, load_tokenizer
+from keras_pe import PEImageConverter, PETokenizer
+from keras_pe.checkpoints import CheckpointError, variants
 from keras_pe.checkpoints.hub import resolve
 from keras_pe.checkpoints.preset_table import PRESETS
-from keras_pe.checkpoints.presets import find_preset, preset_of_repo, presets_of
-from keras_pe.models import variants
-from keras_pe.models.presets_property import PresetsProperty
+from keras_pe.checkpoints.presets import (
+    PresetsProperty,
+    find_preset,
+    preset_of_repo,
+    presets_of,
+)
 from tests.checkpoints import tiny
 
 pytestmark = pytest.mark.quick
@@ -157,14 +160,18 @@ def test_presets_of_a_class():
 
 
 def test_tokenizer_and_converter_need_no_download():
-    assert load_tokenizer("PE-Core-G14-448").context_length == 72
-    assert load_tokenizer("hf://timm/PE-Core-B-16").context_length == 32
-    assert load_image_converter("pe_core_tiny_patch16_384").image_size == (384, 384)
+    assert PETokenizer.from_preset("PE-Core-G14-448").context_length == 72
+    assert PETokenizer.from_preset("hf://timm/PE-Core-B-16").context_length == 32
+    converter = PEImageConverter.from_preset("pe_core_tiny_patch16_384")
+    assert converter.image_size == (384, 384)
+        384,
+        384,
+    )
     assert keras_pe.PETokenizer.from_preset("PE-Core-B16-224").vocabulary_size == 49408
     converter = keras_pe.PEImageConverter.from_preset("PE-Spatial-T16-512")
     assert converter.image_size == (512, 512)
     with pytest.raises(CheckpointError, match="reads no text"):
-        load_tokenizer("PE-Lang-L14-448")
+        PETokenizer.from_preset("PE-Lang-L14-448")
 
 
 def test_missing_bundled_preset_is_a_damaged_installation(monkeypatch, tmp_path):

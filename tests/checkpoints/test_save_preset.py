@@ -12,11 +12,8 @@ import numpy as np
 import pytest
 
 import keras_pe
+from keras_pe import PEImageConverter, PETokenizer
 from keras_pe.checkpoints import CheckpointError
-from keras_pe.checkpoints.from_preset import (
-    load_image_converter,
-    load_tokenizer,
-)
 from keras_pe.checkpoints.preset_weights import load_preset_weights
 from keras_pe.checkpoints.save_preset import save_preset
 from tests.checkpoints import tiny
@@ -94,8 +91,8 @@ def test_core_comes_back(preset, model):
     assert found.get_config() == model.get_config()
     assert tiny.equal(tiny.values(found), tiny.values(model))
     assert np.array_equal(tiny.embed(found), tiny.embed(model))
-    assert load_tokenizer(preset).get_config() == tiny.tokenizer().get_config()
-    assert load_image_converter(preset).resize_mode == "center_crop"
+    assert PETokenizer.from_preset(preset).get_config() == tiny.tokenizer().get_config()
+    assert PEImageConverter.from_preset(preset).resize_mode == "center_crop"
     tower = keras_pe.PEVisionEncoder.from_preset(preset)
     assert tiny.equal(tiny.values(tower), tiny.values(model.vision_encoder))
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_pe.checkpoints import CheckpointError, assign, load_weights
-from keras_pe.checkpoints.reader import open_checkpoint
+from keras_pe.checkpoints.open_checkpoint import open_checkpoint
 from keras_pe.checkpoints.upstream import vision_rules
 from tests.small_models import vision_encoder
 

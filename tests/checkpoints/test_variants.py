@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from keras_pe.checkpoints import variants
 from keras_pe.checkpoints.manifest import core_manifest, vision_manifest
-from keras_pe.models import variants
 
 pytestmark = pytest.mark.quick
 REFERENCE = Path(__file__).parents[1] / "reference"

@@ -9,8 +9,7 @@ import numpy as np
 from safetensors.numpy import save
 
 import keras_pe
-from keras_pe.checkpoints import open_clip, timm, upstream
-from keras_pe.models import variants
+from keras_pe.checkpoints import open_clip, timm, upstream, variants
 
 VISION = {
     "image_size": 32,

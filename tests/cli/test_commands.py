@@ -15,7 +15,7 @@ from keras_pe.checkpoints.class_vectors import CLASS_VECTORS, read_class_vectors
 from keras_pe.cli import demo, embed, visualize
 from keras_pe.cli.common import load
 from keras_pe.cli.main import COMMANDS, main
-from keras_pe.evaluation.zero_shot import class_vectors
+from keras_pe.models.embedding import class_vectors
 from keras_pe.visualization.patch_embeddings import PatchMethod
 from keras_pe.visualization.text_scores import Contrast
 from tests.reference_models import checkpoint
@@ -85,7 +85,9 @@ def test_class_vectors_of_other_weights_or_names_are_ignored(tmp_path):
             metadata["zero_shot"]["class_names"][0] = "another"
         elif change == "templates":
             metadata["zero_shot"]["templates"].pop()
-        found = read_class_vectors(source.directory, metadata)
+        known = metadata["zero_shot"]
+        names, templates = known["class_names"], known["templates"]
+        found = read_class_vectors(source.directory, metadata, names, templates)
         assert (found is None) == (change != "nothing"), change
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_pe import ZeroShotClassifier
-from keras_pe.evaluation.zero_shot import embed_images, embed_texts
+from keras_pe.models.embedding import embed_images, embed_texts
 from keras_pe.preprocessing.batches import load_batches
 from tests.small_models import images
 

@@ -15,6 +15,7 @@ from keras_pe.checkpoints import CheckpointError
 from keras_pe.checkpoints.checksums import read_metadata
 from keras_pe.checkpoints.class_vectors import read_class_vectors
 from keras_pe.data import TarShards
+from keras_pe.preprocessing.prompts import known_classes
 from keras_pe.search import PictureIndex
 from tests.formats.write import CONFIG, TEXTS, inputs, train, write_pictures
 
@@ -119,8 +120,9 @@ def test_picture_indexes_and_vectors_of_classes(tmp_path):
         best = index.search(index.query_picture(model, path, converter))[0]
         assert Path(best.path).name == path.name
         assert best.similarity == pytest.approx(1.0, abs=1e-5)
-    vectors = read_class_vectors(
-        tmp_path / "preset", read_metadata(tmp_path / "preset")
-    )
+    metadata = read_metadata(tmp_path / "preset")
+    known = known_classes(metadata)
+    assert known is not None
+    vectors = read_class_vectors(tmp_path / "preset", metadata, *known)
     assert vectors is not None
     np.testing.assert_allclose(vectors, expected["classes"], rtol=0, atol=2e-3)

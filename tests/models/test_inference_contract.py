@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_pe.evaluation.zero_shot import embed_images, embed_texts
+from keras_pe.models.embedding import embed_images, embed_texts
 from tests.small_models import core, images, perturb, token_ids
 
 BACKEND = keras.backend.backend()

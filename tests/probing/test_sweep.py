@@ -20,6 +20,7 @@ from keras_pe.probing import (
     Segmentation,
     SweepResult,
     Tracking,
+    plot_sweeps,
     sweep,
 )
 from keras_pe.probing.summary import LayerOutcome, best_place
@@ -231,7 +232,7 @@ def test_layers_of_an_encoder_and_its_truncation(tmp_path):
 
     result.to_json(tmp_path / "sweep.json")
     result.to_csv(tmp_path / "sweep.csv")
-    result.plot(tmp_path / "sweep.png")
+    plot_sweeps({"ridge": result}, tmp_path / "sweep.png")
     found = json.loads((tmp_path / "sweep.json").read_text())
     assert found["layers"][1]["score"] == result[2].score
     read = SweepResult.from_dict(found)

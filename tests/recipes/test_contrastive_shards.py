@@ -23,7 +23,7 @@ from keras_pe.data import (
 )
 from keras_pe.data.validation import DataValidationError
 from keras_pe.evaluation.retrieval import retrieval_recall
-from keras_pe.evaluation.zero_shot import embed_images, embed_texts
+from keras_pe.models.embedding import embed_images, embed_texts
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.training.resolution import PlannedStage, ResolutionStage
 from keras_pe.training.run import RunMismatch

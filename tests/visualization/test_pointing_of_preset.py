@@ -8,7 +8,7 @@ from PIL import Image
 
 from keras_pe.cli.common import load
 from keras_pe.cli.demo import PICTURES
-from keras_pe.evaluation.zero_shot import embed_texts
+from keras_pe.models.embedding import embed_texts
 from keras_pe.visualization import pointing_accuracy, text_score_maps
 
 pytestmark = pytest.mark.slow

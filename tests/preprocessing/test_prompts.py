@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from keras_pe.evaluation.templates import (
+from keras_pe.preprocessing.prompts import (
     TEMPLATES,
     check_templates,
     fill,

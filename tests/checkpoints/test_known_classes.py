@@ -2,8 +2,7 @@
 
 import pytest
 
-from keras_pe.evaluation.known_classes import known_classes
-from keras_pe.evaluation.templates import TEMPLATES
+from keras_pe.preprocessing.prompts import TEMPLATES, known_classes
 
 pytestmark = pytest.mark.quick
 
