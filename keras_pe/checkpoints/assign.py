@@ -7,6 +7,7 @@ back.
 """
 
 import contextlib
+import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,17 +18,13 @@ import ml_dtypes
 import numpy as np
 
 from keras_pe.arrays import adopted, aligned, aligned_empty, aligned_zeros, torch_array
-from keras_pe.checkpoints.memory import (
-    FreedMemory,
-    assign_rows,
-    is_large,
-    row_blocks,
-)
 from keras_pe.checkpoints.reader import SAFETENSORS_DTYPES, Reader
 from keras_pe.checkpoints.report import CheckpointError
 from keras_pe.checkpoints.rules import Rule, same
 from keras_pe.finite import NonFiniteError, check_finite
+from keras_pe.freed_memory import FreedMemory
 
+BLOCK = 2**20  # bytes of a piece of a large weight; about four are in memory at once
 Change = Callable[[Rule, np.ndarray], np.ndarray]
 
 
@@ -171,6 +168,53 @@ def _assign_large(reader: Reader, name: str, variable: Any, droppable: bool) -> 
     for rows in blocks:
         array[rows] = reader.read(name, rows)
     variable.assign(adopted(array))
+
+
+# === Large weights ===
+def is_large(shape: tuple[int, ...], item_size: int) -> bool:
+    """Whether a weight is assigned by pieces.
+
+    A token embedding has 200 MB: in the smallest models a third of all weights, which
+    must not be in memory twice.
+    """
+    return bool(shape) and math.prod(shape) * item_size > 2 * BLOCK
+
+
+def row_blocks(shape: tuple[int, ...], item_size: int) -> list[slice]:
+    """Returns the blocks of rows by which a weight is read; one if it is small.
+
+    Args:
+        shape: shape of the weight.
+        item_size: bytes of an element in the file.
+    """
+    if not is_large(shape, item_size):
+        return [slice(0, shape[0] if shape else 0)]
+    size = math.prod(shape) * item_size
+    rows = max(BLOCK * shape[0] // size, 1)
+    return [slice(i, min(i + rows, shape[0])) for i in range(0, shape[0], rows)]
+
+
+def assign_rows(variable: Any, rows: slice, array: np.ndarray) -> None:
+    """Assigns rows of a Keras variable of PyTorch or TensorFlow, in place."""
+    part = keras.ops.convert_to_tensor(adopted(array), dtype=variable.dtype)
+    if keras.backend.backend() == "torch":
+        variable.value.detach()[rows].copy_(part)
+        return
+    import tensorflow as tf
+
+    # `variable.value[rows].assign(part)` would read the variable first, and a variable
+    # that someone has read is copied as a whole before it is changed.
+    value = variable.value
+    for copy in getattr(value, "values", (value,)):  # one a device, under a strategy
+        tf.raw_ops.ResourceStridedSliceAssign(
+            ref=copy.handle,
+            begin=[rows.start],
+            end=[rows.stop],
+            strides=[1],
+            value=part,
+        )
+        # From then on each use of the weight would copy it, but for this.
+        tf.raw_ops.DisableCopyOnRead(resource=copy.handle)
 
 
 # === Undoing ===

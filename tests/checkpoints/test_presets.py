@@ -164,9 +164,6 @@ def test_tokenizer_and_converter_need_no_download():
     assert PETokenizer.from_preset("hf://timm/PE-Core-B-16").context_length == 32
     converter = PEImageConverter.from_preset("pe_core_tiny_patch16_384")
     assert converter.image_size == (384, 384)
-        384,
-        384,
-    )
     assert keras_pe.PETokenizer.from_preset("PE-Core-B16-224").vocabulary_size == 49408
     converter = keras_pe.PEImageConverter.from_preset("PE-Spatial-T16-512")
     assert converter.image_size == (512, 512)

@@ -297,7 +297,7 @@ def test_large_weights_go_in_by_rows(model, tensors, tmp_path, monkeypatch):
     expected = values(model)
     for weight in model.weights:
         weight.assign(np.full(weight.shape, 9.0, "float32"))
-    monkeypatch.setattr("keras_pe.checkpoints.memory.BLOCK", 32)
+    monkeypatch.setattr("keras_pe.checkpoints.assign.BLOCK", 32)
     load_weights(model, path)
     for old, new in zip(expected, values(model), strict=True):
         np.testing.assert_array_equal(old, new)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_pe.training import freed_memory
+from keras_pe import freed_memory
 from keras_pe.training.chunked import map_chunks, merge_rows
 
 pytestmark = pytest.mark.quick

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_pe.arrays import adopted, aligned_empty
-from keras_pe.checkpoints.memory import assign_rows
+from keras_pe.checkpoints.assign import assign_rows
 
 pytestmark = pytest.mark.quick
 
