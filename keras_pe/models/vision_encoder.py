@@ -205,7 +205,11 @@ class PEVisionEncoder(VisionFeatures):
 
     # === Functional model ===
     def call(  # images: (batch, height, width, 3) in [-1, 1]
-        self, images: Any, kept_patches: Any = None, training: bool | None = None
+        self,
+        images: Any,
+        kept_patches: Any = None,
+        drop_path_factors: Any = None,  # from draw_drop_path; None draws them here
+        training: bool | None = None,
     ) -> Any:
         """Returns the tower's output.
 
@@ -214,13 +218,15 @@ class PEVisionEncoder(VisionFeatures):
             kept_patches: int32 `(batch, kept)`, the patches that each picture keeps
                 (counted row by row from 0); None keeps all. Dropping patches makes
                 training cheaper.
+            drop_path_factors: from `draw_drop_path`; None draws them here.
             training: whether stochastic depth is active.
 
         Returns:
             `(batch, output_dim)`, or `(batch, hidden_dim)` without a projection, or
             `(batch, tokens, ...)` without pooling.
         """
-        return self.head(self.last_tokens(images, kept_patches, training=training))
+        options = {"drop_path_factors": drop_path_factors, "training": training}
+        return self.head(self.last_tokens(images, kept_patches, **options))
 
     def last_tokens(
         self,

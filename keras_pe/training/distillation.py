@@ -1,6 +1,7 @@
 """Distillation of a large dual encoder into a small one."""
 
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -9,14 +10,14 @@ from keras_pe.losses.distillation import (
     chunked_kl_distillation_loss,
     kl_distillation_loss,
 )
-from keras_pe.models.core import PECore, l2_normalize
-from keras_pe.training.chunked import map_chunks, merge_rows
-from keras_pe.training.contrastive import ContrastiveTrainer
+from keras_pe.models.core import PECore
 from keras_pe.training.distribution import cross_replica_gather
+from keras_pe.training.latest import Latest
+from keras_pe.training.stage import StageTrainer, Term, loss_rows
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class DistillationTrainer(ContrastiveTrainer):
+class DistillationTrainer(StageTrainer):
     """Trains a student to match how a teacher ranks the pictures and texts of a batch.
 
     Batches are those of `ContrastiveTrainer`, with pictures of the teacher's size, and
@@ -34,7 +35,8 @@ class DistillationTrainer(ContrastiveTrainer):
         teacher_dtype: dtype policy of the teacher; None for the student's. A teacher
             of another policy is copied into this one: `trainer.teacher`. Softmax,
             norms and embeddings stay float32.
-        options: those of `ContrastiveTrainer`, but for masks, "sigmoid" and "ignore".
+        max_logit_scale: as of `ContrastiveTrainer`.
+        loss_chunk_size, image_chunk_size, text_chunk_size: as of `ContrastiveTrainer`.
 
     Raises:
         ValueError: if an option makes no sense here.
@@ -47,6 +49,8 @@ class DistillationTrainer(ContrastiveTrainer):
     """
 
     known_arrays = ("images", "token_ids", "teacher_token_ids", "kept_patches")
+    needed_arrays = ("images", "token_ids")
+    one_row_is_nothing = True
 
     def __init__(
         self,
@@ -55,61 +59,76 @@ class DistillationTrainer(ContrastiveTrainer):
         teacher_logit_scale: float = 200.0,
         image_size: int | None = None,
         teacher_dtype: str | None = None,
+        max_logit_scale: float | None = None,
+        loss_chunk_size: int | None = None,
+        image_chunk_size: int | None = None,
+        text_chunk_size: int | None = None,
         name: str | None = None,
-        **options: Any,
     ) -> None:
-        fixed = (("loss", "softmax"), ("duplicates", "negative"), ("mask_weight", 0.0))
-        for option, only in fixed:
-            if options.get(option, only) != only:
-                raise ValueError(
-                    f"Distillation matches softmax distributions over whole pictures "
-                    f"and the whole batch, got {option}={options[option]!r}. Leave "
-                    f"it out."
-                )
         if student is teacher:
             raise ValueError("Student and teacher are the same model.")
-        super().__init__(student, name=name or "distillation_trainer", **options)
+        super().__init__(
+            student,
+            name or "distillation_trainer",
+            loss_chunk_size=loss_chunk_size,
+            image_chunk_size=image_chunk_size,
+            text_chunk_size=text_chunk_size,
+        )
+        if max_logit_scale is not None:
+            student.max_logit_scale = max_logit_scale
         teacher.trainable = False
         self.teacher = in_policy(teacher, teacher_dtype or self.dtype_policy.name)
         self.teacher_logit_scale = teacher_logit_scale
         self.image_size = image_size
+        self.contrastive_metric = Latest("contrastive_loss")
+        self.scale_metric = Latest("logit_scale")
+        self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        images = inputs["images"]
+        """Returns the embeddings of both models, the teacher's as constants."""
+        self.check_inputs(inputs)
+        images, token_ids = inputs["images"], inputs["token_ids"]
+        theirs = inputs.get("teacher_token_ids", token_ids)
         taught = {
-            "teacher_image_embeddings": self._taught(
-                self.teacher.vision_encoder, images, self.image_chunk_size, training
-            ),
-            "teacher_text_embeddings": self._taught(
-                self.teacher.text_encoder,
-                inputs.get("teacher_token_ids", inputs["token_ids"]),
-                self.text_chunk_size,
-                training,
-            ),
+            "teacher_image_embeddings": self._taught("vision", {"images": images}),
+            "teacher_text_embeddings": self._taught("text", {"token_ids": theirs}),
         }
         if self.image_size is not None:
             images = _square(images, self.image_size)
-        return {**super().call({**inputs, "images": images}, training), **taught}
+        pictures = {"images": images}
+        if "kept_patches" in inputs:
+            pictures["kept_patches"] = inputs["kept_patches"]
+        student = self.model.towers()
+        sizes = self.image_chunk_size, self.text_chunk_size
+        return {
+            "image_embeddings": self.embed(
+                student["vision"], pictures, sizes[0], training
+            ),
+            "text_embeddings": self.embed(
+                student["text"], {"token_ids": token_ids}, sizes[1], training
+            ),
+            **taught,
+        }
+
+    def _taught(self, part: str, rows: dict[str, Any]) -> Any:
+        """Returns a teacher tower's embeddings `(batch, channels)`, as constants."""
+        sizes = {"vision": self.image_chunk_size, "text": self.text_chunk_size}
+        tower = self.teacher.towers()[part]
+        return ops.stop_gradient(self.embed(tower, rows, sizes[part], False))
 
     def vocabularies(self) -> dict[str, int]:
         """Returns for each array of token ids how many ids there are."""
-        teacher = self.teacher.text_encoder.vocabulary_size
-        return {**super().vocabularies(), "teacher_token_ids": teacher}
+        return {
+            "token_ids": self.model.text_encoder.vocabulary_size,
+            "teacher_token_ids": self.teacher.text_encoder.vocabulary_size,
+        }
 
-    def _taught(
-        self, tower: Any, x: Any, chunk_size: int | None, training: bool | None
-    ) -> Any:
-        """Returns a teacher tower's embeddings `(batch, channels)`, as constants."""
-        chunks = self._num_chunks(x, chunk_size, training)
-        if chunks == 1:
-            return ops.stop_gradient(l2_normalize(tower(x, training=False)))
+    def terms(self, x: Mapping[str, Any], y_pred: Any) -> Iterator[Term]:
+        scale = self.model.clamped_logit_scale()
+        yield Term(self.contrastive_metric, self._divergence(y_pred, scale), 1.0)
+        yield Term(self.scale_metric, scale, None)
 
-        def encode(chunk: dict[str, Any]) -> Any:
-            return ops.stop_gradient(l2_normalize(tower(chunk["x"], training=False)))
-
-        return ops.stop_gradient(merge_rows(map_chunks(encode, {"x": x}, chunks)))
-
-    def _contrastive_loss(self, x: Any, y_pred: Any, scale: Any) -> Any:
+    def _divergence(self, y_pred: Any, scale: Any) -> Any:
         arguments = (
             y_pred["image_embeddings"],
             y_pred["text_embeddings"],
@@ -122,14 +141,12 @@ class DistillationTrainer(ContrastiveTrainer):
         if self.loss_chunk_size is None:
             return kl_distillation_loss(*arguments, gather=gather)
         return chunked_kl_distillation_loss(
-            *arguments, chunk_size=self._loss_rows(), gather=gather
+            *arguments, chunk_size=loss_rows(self.loss_chunk_size), gather=gather
         )
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         student = config.pop("model")
-        for option in ("loss", "duplicates", "mask_weight"):  # fixed here
-            del config[option]
         return {
             **config,
             "student": student,
@@ -137,7 +154,15 @@ class DistillationTrainer(ContrastiveTrainer):
             "teacher_logit_scale": self.teacher_logit_scale,
             "image_size": self.image_size,
             "teacher_dtype": self.teacher.vision_encoder.dtype_policy.name,
+            "max_logit_scale": self.model.max_logit_scale,
         }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        # Said by versions in which this stage was a kind of the contrastive one.
+        former = ("mask_positions", "mask_normed")
+        kept = {key: value for key, value in config.items() if key not in former}
+        return super().from_config(kept)
 
 
 def _square(images: Any, side: int) -> Any:  # (batch, height, width, 3)

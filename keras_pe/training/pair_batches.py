@@ -79,7 +79,9 @@ def check_rows(inputs: Mapping[str, Any]) -> None:
         )
 
 
-def check_names(inputs: Mapping[str, Any], known: Collection[str]) -> None:
+def check_names(
+    inputs: Mapping[str, Any], known: Collection[str], needed: Collection[str]
+) -> None:
     """Refuses a batch with an array that nothing reads, or without one that is needed.
 
     Raises:
@@ -93,11 +95,8 @@ def check_names(inputs: Mapping[str, Any], known: Collection[str]) -> None:
                 f"A batch has the array {name!r}, which nothing reads; known are "
                 f"{', '.join(known)}.{hint}"
             )
-    for name in ("images", "token_ids"):
-        if name not in inputs:
-            raise ValueError(
-                f"A batch needs images and token_ids, got {sorted(inputs)}."
-            )
+    if not set(needed) <= set(inputs):
+        raise ValueError(f"A batch needs {' and '.join(needed)}, got {sorted(inputs)}.")
     check_rows(inputs)
 
 
