@@ -1,6 +1,7 @@
 """Find the layer that a task needs: score every layer of an encoder on a folder."""
 
 import argparse
+import functools
 from typing import Any
 
 from keras_pe.cli.common import (
@@ -95,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
     from keras_pe.files import check_file_target
     from keras_pe.models.vision_encoder import PEVisionEncoder
     from keras_pe.preprocessing.image import PEImageConverter
-    from keras_pe.probing import sweep
+    from keras_pe.probing import plot_sweeps, sweep
     from keras_pe.probing.folder_data import folder_items, folder_samples
 
     for target in (options.output, options.csv, options.plot):
@@ -151,7 +152,7 @@ def run(options: argparse.Namespace) -> int:
     for target, write in (
         (options.output, result.to_json),
         (options.csv, result.to_csv),
-        (options.plot, result.plot),
+        (options.plot, functools.partial(plot_sweeps, {result.probe: result})),
     ):
         if target is not None:
             write(target)

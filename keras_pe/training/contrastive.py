@@ -1,5 +1,6 @@
 """The contrastive stage as a `keras.Model`: `compile` and `fit` do the rest."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -18,7 +19,6 @@ from keras_pe.training.chunked import take_drop_path
 from keras_pe.training.distribution import cross_replica_gather
 from keras_pe.training.latest import Latest
 from keras_pe.training.mask_regularisation import mask_loss, used_patches
-from keras_pe.training.pair_batches import caption_ids, check_options
 from keras_pe.training.stage import StageTrainer, Term, loss_rows
 
 INITIAL_SIGMOID_BIAS = -10.0  # Zhai et al. 2023: most pairs of a batch do not match
@@ -91,7 +91,7 @@ class ContrastiveTrainer(StageTrainer):
         mask_normed: bool = True,
         name: str | None = None,
     ) -> None:
-        check_options(loss, duplicates, mask_positions, mask_weight)
+        _check_options(loss, duplicates, mask_positions, mask_weight)
         super().__init__(
             model,
             name or "contrastive_trainer",
@@ -232,3 +232,37 @@ class ContrastiveTrainer(StageTrainer):
             "mask_positions": self.mask_positions,
             "mask_normed": self.mask_normed,
         }
+
+
+def _check_options(
+    loss: str, duplicates: str, mask_positions: str, mask_weight: float
+) -> None:
+    """Refuses options of `ContrastiveTrainer` that make no sense.
+
+    Raises:
+        ValueError: naming the option.
+    """
+    if loss not in ("softmax", "sigmoid"):
+        raise ValueError(f'loss must be "softmax" or "sigmoid", got {loss!r}.')
+    if duplicates not in ("negative", "ignore"):
+        raise ValueError(
+            f'duplicates must be "negative" or "ignore", got {duplicates!r}.'
+        )
+    if mask_positions not in ("masked", "all"):
+        raise ValueError(
+            f'mask_positions must be "masked" or "all", got {mask_positions!r}.'
+        )
+    if not 0.0 <= mask_weight < math.inf:
+        raise ValueError(f"mask_weight must be 0 or more, got {mask_weight}.")
+
+
+def caption_ids(token_ids: Any) -> Any:  # (batch, tokens) int32
+    """Returns a number a caption: equal captions get equal ones.
+
+    A polynomial hash that wraps around in int32; two different captions of a batch
+    of 131,072 collide about twice in total, which leaves out two pairs in 17 billion.
+    """
+    powers = [pow(1_000_003, i, 2**32) for i in range(token_ids.shape[1])]
+    signed = [p - 2**32 if p >= 2**31 else p for p in powers]
+    weights = ops.convert_to_tensor(signed, "int32")
+    return ops.sum(ops.cast(token_ids, "int32") * weights, axis=-1)

@@ -8,8 +8,13 @@ from keras import ops
 
 from keras_pe.models.checked_model import CheckedModel
 from keras_pe.models.core import l2_normalize
-from keras_pe.training.checked_batches import (
+from keras_pe.training.batch_checks import (
     BatchCheck,
+    check_arrays,
+    check_names,
+    check_negatives,
+    check_unlabelled,
+    refuse_weights,
     warn_of_unknown_length,
     with_checked_batches,
 )
@@ -23,13 +28,6 @@ from keras_pe.training.chunked import (
 from keras_pe.training.constraints import constrain
 from keras_pe.training.distribution import num_replicas, replica_loss_scale, scope_of
 from keras_pe.training.latest import Latest
-from keras_pe.training.pair_batches import (
-    check_arrays,
-    check_names,
-    check_negatives,
-    check_unlabelled,
-    refuse_weights,
-)
 
 LOW_PRECISION = ("float16", "bfloat16")
 

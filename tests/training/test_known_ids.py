@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_pe.training.batch_checks import check_ids
 from keras_pe.training.contrastive import ContrastiveTrainer
 from keras_pe.training.distillation import DistillationTrainer
-from keras_pe.training.known_ids import check_ids
 from tests.small_models import core, images, text_encoder, token_ids, vision_encoder
 
 pytestmark = pytest.mark.quick

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_pe.training.checked_batches import (
+from keras_pe.training.batch_checks import (
     warn_of_unknown_length,
     with_checked_batches,
 )

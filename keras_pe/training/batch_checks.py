@@ -1,13 +1,23 @@
-"""What a batch of pairs must be: said when a step is traced, or before `fit` starts."""
+"""What a batch must be: looked at before a step, or said when one is traced.
+
+Inside a compiled step no value can be refused: an id that does not exist becomes NaN on
+JAX and TensorFlow, and so the loss and every weight; and there TensorFlow often does not
+know how many rows there are.
+"""
 
 import difflib
 import math
+import sys
 import warnings
 from collections.abc import Collection, Mapping
+from types import GeneratorType
 from typing import Any
 
-from keras import ops, tree
+import keras
+from keras import tree
 
+from keras_pe.models.checked_batches import checked_batches, inputs_of
+from keras_pe.models.token_ids import first_unknown
 from keras_pe.training.distribution import num_replicas
 
 ONE_PAIR = (
@@ -15,30 +25,13 @@ ONE_PAIR = (
     "does. Take a larger batch, and leave out a last batch of 1 (drop_remainder=True)."
 )
 KERAS_BATCH_SIZE = 32  # what `fit` takes for arrays where no batch size is given
+_ADVICE = (
+    "The ids come from a tokenizer of another model: make them with "
+    "PETokenizer(vocabulary_size={}, ...)."
+)
 
 
-def check_options(
-    loss: str, duplicates: str, mask_positions: str, mask_weight: float
-) -> None:
-    """Refuses options of `ContrastiveTrainer` that make no sense.
-
-    Raises:
-        ValueError: naming the option.
-    """
-    if loss not in ("softmax", "sigmoid"):
-        raise ValueError(f'loss must be "softmax" or "sigmoid", got {loss!r}.')
-    if duplicates not in ("negative", "ignore"):
-        raise ValueError(
-            f'duplicates must be "negative" or "ignore", got {duplicates!r}.'
-        )
-    if mask_positions not in ("masked", "all"):
-        raise ValueError(
-            f'mask_positions must be "masked" or "all", got {mask_positions!r}.'
-        )
-    if not 0.0 <= mask_weight < math.inf:
-        raise ValueError(f"mask_weight must be 0 or more, got {mask_weight}.")
-
-
+# === Arrays by name ===
 def as_arrays(inputs: Any) -> Mapping[str, Any]:
     """Returns the inputs of a batch if they are arrays by name.
 
@@ -191,13 +184,135 @@ def check_arrays(
         )
 
 
-def caption_ids(token_ids: Any) -> Any:  # (batch, tokens) int32
-    """Returns a number a caption: equal captions get equal ones.
+# === Token ids ===
+def check_ids(batch: Any, vocabularies: Mapping[str, int]) -> None:
+    """Refuses token ids that are not in the vocabulary of who reads them.
 
-    A polynomial hash that wraps around in int32; two different captions of a batch
-    of 131,072 collide about twice in total, which leaves out two pairs in 17 billion.
+    Args:
+        batch: arrays by name, or a tuple that begins with them. What lies on an
+            accelerator, or is no such batch, is not looked at.
+        vocabularies: for each array of token ids how many ids there are, 0 to one less.
+
+    Raises:
+        ValueError: naming the array, the id, where it is and the vocabulary.
+
+    Example:
+        >>> import numpy as np
+        >>> check_ids({"token_ids": np.array([[598, 7, 599]])}, {"token_ids": 600})
     """
-    powers = [pow(1_000_003, i, 2**32) for i in range(token_ids.shape[1])]
-    signed = [p - 2**32 if p >= 2**31 else p for p in powers]
-    weights = ops.convert_to_tensor(signed, "int32")
-    return ops.sum(ops.cast(token_ids, "int32") * weights, axis=-1)
+    if isinstance(batch, list | tuple) and batch:
+        batch = batch[0]
+    if not isinstance(batch, Mapping):
+        return
+    for name, size in readers(batch, vocabularies).items():
+        unknown = first_unknown(batch[name], size)
+        if unknown is None:
+            continue
+        raise ValueError(
+            f"{name} has the id {unknown.number} at {unknown.place}, but the model "
+            f"knows 0 to {size - 1}. {_ADVICE.format(size)}"
+        )
+
+
+def readers(
+    batch: Mapping[str, Any], vocabularies: Mapping[str, int]
+) -> dict[str, int]:
+    """Returns how many ids there are for each array of a batch that holds ids.
+
+    A teacher without token ids of its own reads the student's.
+    """
+    found = {name: size for name, size in vocabularies.items() if name in batch}
+    if "token_ids" in found:
+        found["token_ids"] = min(
+            size
+            for name, size in vocabularies.items()
+            if name == "token_ids" or name not in batch
+        )
+    return found
+
+
+# === Every batch ===
+class BatchCheck:
+    """Looks at one batch; can be sent to another process.
+
+    Args:
+        vocabularies: for each array of token ids how many ids there are.
+        needs_negatives: whether one pair alone is refused. Only where TensorFlow
+            compiles a step for any number of rows: else the step itself refuses it.
+
+    Example:
+        >>> import numpy as np
+        >>> look = BatchCheck({"token_ids": 600})
+        >>> batch = {"images": np.zeros((1, 8, 8, 3)), "token_ids": np.array([[7]])}
+        >>> look(batch) is batch
+        True
+    """
+
+    def __init__(
+        self, vocabularies: Mapping[str, int], needs_negatives: bool = False
+    ) -> None:
+        self.vocabularies = dict(vocabularies)
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        self.needs_negatives = needs_negatives and on_tensorflow
+
+    def __call__(self, batch: Any) -> Any:
+        """Returns the batch.
+
+        Raises:
+            ValueError: if it is no dictionary of arrays, its pictures and texts differ
+                in number, an id does not exist, or it is a single pair.
+        """
+        arrays = as_arrays(inputs_of(batch))
+        check_rows(arrays)
+        shape = getattr(arrays.get("images"), "shape", None)
+        if self.needs_negatives and shape:
+            check_negatives(shape[0])
+        check_ids(arrays, self.vocabularies)
+        return batch
+
+
+def with_checked_batches(
+    x: Any, vocabularies: Mapping[str, int], needs_negatives: bool = False
+) -> Any:
+    """Returns what a model's methods take, each batch looked at before it is used.
+
+    Args:
+        x: what `fit`, `evaluate` or `predict` is given, as for `checked_batches`.
+        vocabularies: as for `BatchCheck`.
+        needs_negatives: as for `BatchCheck`.
+
+    Raises:
+        ValueError: as `BatchCheck`; by `tf.data` an `InvalidArgumentError` that says
+            the same.
+    """
+    if isinstance(x, Mapping | list | tuple) or hasattr(x, "shape"):
+        BatchCheck(vocabularies)((x,))
+        return x
+    if hasattr(x, "element_spec"):  # of `tf.data`, known before it is read
+        as_arrays(inputs_of(x.element_spec))
+    return checked_batches(x, BatchCheck(vocabularies, needs_negatives))
+
+
+def warn_of_unknown_length(x: Any) -> None:
+    """Warns of data whose end Keras on TensorFlow meets inside a step.
+
+    That step fails for want of data, but what does not wait for them is done: the
+    iteration is counted and weights decay once more, in every epoch (Keras 3.15).
+    """
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    grain = sys.modules.get("grain")
+    kinds = (grain.MapDataset, grain.IterDataset, grain.DataLoader) if grain else ()
+    if isinstance(x, tf.data.Dataset):
+        unknown = int(x.cardinality()) == tf.data.UNKNOWN_CARDINALITY
+    else:
+        unknown = isinstance(x, (GeneratorType, *kinds))
+    if unknown:
+        warnings.warn(
+            f"The length of the data ({type(x).__name__}) is not known: on TensorFlow "
+            f"Keras begins a step too many at the end of each epoch, in which weights "
+            f"decay once more. Give steps_per_epoch.",
+            stacklevel=5,
+        )
