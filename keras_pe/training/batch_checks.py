@@ -1,8 +1,8 @@
 """What a batch must be: looked at before a step, or said when one is traced.
 
 Inside a compiled step no value can be refused: an id that does not exist becomes NaN on
-JAX and TensorFlow, and so the loss and every weight; and there TensorFlow often does not
-know how many rows there are.
+JAX and TensorFlow, and so the loss and every weight; and there TensorFlow often does
+not know how many rows there are.
 """
 
 import difflib
