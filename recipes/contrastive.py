@@ -3,7 +3,7 @@
 Run:      python -m recipes.contrastive --config emoji --data data/emoji \\
               --output runs/emoji
 Go on:    the same with --resume, after any stop, a power cut included.
-Look:     --config paper-g14 --plan prints what a run needs, without starting it.
+Look:     python -m recipes.plan prints what such a run needs, without starting it.
 Expect:   checkpoints, steps.csv, scores.csv, TensorBoard events, curves.png and, at
           the end, model.weights.h5 and a preset; the tables in recipes/README.md.
 
@@ -208,28 +208,18 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config(parser, CONFIGS)
-    parser.add_argument("--plan", action="store_true", help="print what a run needs")
-    parser.add_argument(
-        "--devices", type=int, default=8, metavar="N", help="for --plan (default 8)"
-    )
     add_run_arguments(parser)
     add_overrides(parser)
     return parser.parse_args(arguments)
 
 
 def main() -> None:
-    """Plans or trains."""
+    """Trains."""
     options = parse()
     with said_plainly():
         config = with_overrides(CONFIGS[options.config], options)
         if options.list_settings:
             print_settings(config)
-            return
-        if options.plan:
-            check_config(config)
-            from recipes.contrastive_plan import print_plan
-
-            print_plan(options.config, config, options.devices)
             return
         arguments = start_run(options, config)
     with said_plainly(OF_A_RUN, AFTER_STOP):

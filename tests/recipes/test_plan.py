@@ -1,4 +1,4 @@
-"""`recipes.contrastive --plan`, and how recipes spread over devices."""
+"""`recipes.plan`, and how recipes spread over devices."""
 
 import argparse
 import dataclasses
@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from keras_pe.training.distribution import host_position
-from recipes import contrastive_plan
+from recipes import plan
 from recipes.contrastive_configs import CONFIGS, small_towers, stages_of
-from recipes.contrastive_plan import make_plan, print_plan, small_step
 from recipes.many_devices import (
     add_device_arguments,
     all_devices,
@@ -18,6 +17,7 @@ from recipes.many_devices import (
     refuse_pieces,
     start_devices,
 )
+from recipes.plan import make_plan, print_plan, small_step
 
 BACKEND = keras.backend.backend()
 
@@ -77,7 +77,7 @@ def test_a_step_is_compiled_for_virtual_devices(capfd):
         stages=stages_of(320, (48,), (1,)),
         sharding="parameters",
     )
-    assert contrastive_plan.VIRTUAL_DEVICES == 8
+    assert plan.VIRTUAL_DEVICES == 8
     print_plan("smoke", config, devices=4)
     printed = capfd.readouterr().out
     assert "virtual devices, with a batch of 64 in place of 32" in printed

@@ -1,17 +1,17 @@
 """What a run of `recipes.contrastive` needs, before any hardware is rented.
 
-Run:      python -m recipes.contrastive --config paper-g14 --plan --devices 256
+Run:      python -m recipes.plan --config paper-g14 --devices 256
 Expect:   parameters, operations, memory of a device, steps and the layout of weights
           within seconds, on any backend and with nothing allocated. On JAX, for a run
           whose weights are cut in pieces, minutes later also what XLA says of the
           training step, compiled for virtual devices of this machine.
 """
 
+import argparse
 import dataclasses
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +21,16 @@ import keras
 from keras_pe.training.contrastive import ContrastiveTrainer
 from keras_pe.training.plan import TrainingPlan, plan_training
 from keras_pe.training.unallocated import without_allocation
+from recipes.config_checks import check_config
 from recipes.contrastive import build_model, build_trainer, freeze
-from recipes.contrastive_configs import Config, read_config
+from recipes.contrastive_configs import CONFIGS, Config, read_config
+from recipes.run_options import (
+    add_config,
+    add_overrides,
+    add_run_arguments,
+    said_plainly,
+    with_overrides,
+)
 
 # Operations a second in bfloat16, dense, as their makers publish them.
 PEAK_FLOPS = {"H100 SXM": 989e12, "TPU v5p": 459e12}
@@ -102,7 +110,11 @@ def compile_aside(config: Config, devices: int) -> None:
     )
     order = {"config": dataclasses.asdict(small), "devices": devices}
     done = subprocess.run(
-        [sys.executable, "-m", "recipes.contrastive_plan"],
+        [
+            sys.executable,
+            "-c",
+            "from recipes.plan import compile_order\ncompile_order()",
+        ],
         input=json.dumps(order),
         cwd=Path(__file__).parents[1],
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
@@ -182,12 +194,37 @@ def _rounded(days: float) -> str:
     return f"{days:,.0f}" if days >= 1000 else f"{days:.4g}"
 
 
-def main() -> None:
+def compile_order() -> None:
     """Compiles what another process asks for on its standard input."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a traceback of XLA says nothing
     order = json.load(sys.stdin)
     config = read_config(order["config"])
     compile_here(config, min(order["devices"], VIRTUAL_DEVICES))
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes.plan",
+        usage="%(prog)s --config NAME [--devices N] [options]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_config(parser, CONFIGS)
+    parser.add_argument(
+        "--devices", type=int, default=8, metavar="N", help="that share it (default 8)"
+    )
+    add_run_arguments(parser)  # the command line of a run can be planned as it is
+    add_overrides(parser)
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Prints the plan."""
+    options = parse()
+    with said_plainly():
+        config = with_overrides(CONFIGS[options.config], options)
+        check_config(config)
+        print_plan(options.config, config, options.devices)
 
 
 if __name__ == "__main__":
