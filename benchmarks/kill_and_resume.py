@@ -156,8 +156,8 @@ def newest_step(run: Path) -> int:
 
 def final_arrays(run: Path) -> "dict[str, np.ndarray]":
     """Returns weights, random states and optimizer from the last checkpoint."""
-    from keras_pe.training.checkpoint_files import read_files
-    from keras_pe.training.trainer_state import METRICS
+    from keras_pe.training.run.checkpoint_files import read_files
+    from keras_pe.training.run.state import METRICS
 
     arrays, _ = read_files(run / "checkpoints" / f"step_{newest_step(run):09d}")
     # Keras' own mean of the loss starts anew with each `fit`.

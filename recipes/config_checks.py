@@ -6,8 +6,8 @@ from typing import Any, Literal
 import keras
 
 from keras_pe import PECore, PETextEncoder, PEVisionEncoder
+from keras_pe.training.devices.unallocated import without_allocation
 from keras_pe.training.resolution import plan_stages
-from keras_pe.training.unallocated import without_allocation
 from recipes.contrastive_configs import Config
 from recipes.mask_rows import masked_rows
 from recipes.settings import SettingError

@@ -32,12 +32,12 @@ from keras_pe import PECore, PETextEncoder, PETokenizer, PEVisionEncoder
 import keras
 
 from keras_pe.preprocessing.tokenizer_check import check_tokenizer
-from keras_pe.training.contrastive import ContrastiveTrainer
-from keras_pe.training.gradient_watch import WatchedAdamW
-from keras_pe.training.lamb import WatchedLamb
+from keras_pe.training.optimizers.gradient_watch import WatchedAdamW
+from keras_pe.training.optimizers.lamb import WatchedLamb
+from keras_pe.training.optimizers.schedules import WarmupCosine, WarmupLinear
 from keras_pe.training.resolution import plan_stages
-from keras_pe.training.run import TrainingRun
-from keras_pe.training.schedules import WarmupCosine, WarmupLinear
+from keras_pe.training.run.training_run import TrainingRun
+from keras_pe.training.stages.contrastive import ContrastiveTrainer
 from recipes.config_checks import check_config
 from recipes.contrastive_configs import CONFIGS, Config
 from recipes.contrastive_data import describe_data, make_batches, validation_scores

@@ -11,9 +11,9 @@ import numpy as np
 
 from keras_pe import PECore, PETokenizer
 from keras_pe.data.tar_shards import joined_digest
-from keras_pe.training.distribution import host_position, local_rows
-from keras_pe.training.patch_sampling import kept_patches, masked_patches
+from keras_pe.training.devices.distribution import host_position, local_rows
 from keras_pe.training.resolution import PlannedStage
+from keras_pe.training.stages.patch_sampling import kept_patches, masked_patches
 from recipes.contrastive_configs import Config
 from recipes.emoji_data.shards import shard_paths
 from recipes.emoji_pairs import AUGMENTATIONS, Drawings, EmojiBatches, Tokenize

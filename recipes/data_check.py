@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from keras_pe.data.shard_files import expand_paths, open_shard_file
 from keras_pe.data.validation import ANOMALIES_FILE, check_data, read_schema
-from keras_pe.training.distribution import host_position
+from keras_pe.training.devices.distribution import host_position
 
 _log = logging.getLogger(__name__)
 

@@ -25,9 +25,9 @@ from keras_pe import PECore, PETokenizer
 import keras
 
 from keras_pe.preprocessing.tokenizer_check import check_tokenizer
-from keras_pe.training.distillation import DistillationTrainer
 from keras_pe.training.resolution import plan_stages
-from keras_pe.training.run import TrainingRun
+from keras_pe.training.run.training_run import TrainingRun
+from keras_pe.training.stages.distillation import DistillationTrainer
 from recipes.config_checks import check_config
 from recipes.contrastive import (
     build_model,

@@ -16,10 +16,14 @@ from typing import Any, Literal
 
 import keras
 
-from keras_pe.training.distribution import host_position
-from keras_pe.training.sharding import check_sharded, data_parallel, sharded_parameters
-from keras_pe.training.torch_loop import process_group
-from keras_pe.training.unallocated import without_allocation
+from keras_pe.training.devices.distribution import host_position
+from keras_pe.training.devices.sharding import (
+    check_sharded,
+    data_parallel,
+    sharded_parameters,
+)
+from keras_pe.training.devices.torch_loop import process_group
+from keras_pe.training.devices.unallocated import without_allocation
 
 Sharding = Literal["data", "parameters"]
 
@@ -75,7 +79,7 @@ def start_devices(options: argparse.Namespace) -> None:
 def make_virtual_devices(count: int) -> None:
     """Shows the CPU as so many devices."""
     if keras.backend.backend() == "jax":
-        from keras_pe.training.sharded_step import use_virtual_devices
+        from keras_pe.training.devices.sharded_step import use_virtual_devices
 
         use_virtual_devices(count)
     elif keras.backend.backend() == "tensorflow":

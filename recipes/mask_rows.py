@@ -4,8 +4,8 @@ import math
 
 import keras
 
-from keras_pe.training.chunked import num_chunks
-from keras_pe.training.distribution import host_position
+from keras_pe.training.devices.distribution import host_position
+from keras_pe.training.stages.chunks import num_chunks
 from recipes.contrastive_configs import Config
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import keras
 
-from keras_pe.training.contrastive import ContrastiveTrainer
-from keras_pe.training.plan import TrainingPlan, plan_training
-from keras_pe.training.unallocated import without_allocation
+from keras_pe.training.devices.plan import TrainingPlan, plan_training
+from keras_pe.training.devices.unallocated import without_allocation
+from keras_pe.training.stages.contrastive import ContrastiveTrainer
 from recipes.config_checks import check_config
 from recipes.contrastive import build_model, build_trainer, freeze
 from recipes.contrastive_configs import CONFIGS, Config, read_config
@@ -153,12 +153,12 @@ def unallocated_trainer(config: Config) -> ContrastiveTrainer:
 
 def compile_here(config: Config, devices: int) -> None:
     """Compiles the step of the largest pictures and prints what it takes."""
-    from keras_pe.training.sharded_step import (
+    from keras_pe.training.devices.sharded_step import (
         compile_step,
         step_inputs,
         use_virtual_devices,
     )
-    from keras_pe.training.sharding import data_parallel, sharded_parameters
+    from keras_pe.training.devices.sharding import data_parallel, sharded_parameters
 
     use_virtual_devices(devices)
     trainer = unallocated_trainer(config)

@@ -17,7 +17,7 @@ from keras_pe.data.loader import LoaderStalled
 from keras_pe.data.shard_files import expand_paths
 from keras_pe.training import NonFiniteError
 from keras_pe.training.resolution import ResolutionStage, extended, rescaled
-from keras_pe.training.run import RunMismatch
+from keras_pe.training.run.training_run import RunMismatch
 from recipes.architecture import with_architecture
 from recipes.config_checks import check_config, check_towers
 from recipes.contrastive_configs import Config

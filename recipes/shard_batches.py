@@ -22,7 +22,7 @@ from keras_pe.data import (
 )
 from keras_pe.data.image_text import ImageTextDataset, Tokenizer
 from keras_pe.data.shard_files import expand_paths
-from keras_pe.training.distribution import host_position
+from keras_pe.training.devices.distribution import host_position
 from keras_pe.training.resolution import PlannedStage
 from recipes.contrastive_configs import Config
 

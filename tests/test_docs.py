@@ -16,7 +16,7 @@ from PIL import Image
 
 import keras_pe
 from keras_pe.cli.main import build_parser
-from keras_pe.training.distribution import static_batches
+from keras_pe.training.devices.distribution import static_batches
 
 ROOT = Path(keras_pe.__file__).parents[1]
 PAGES = sorted(

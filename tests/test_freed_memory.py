@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_pe import freed_memory
-from keras_pe.training.chunked import map_chunks, merge_rows
+from keras_pe.training.stages.chunks import map_chunks, merge_rows
 
 pytestmark = pytest.mark.quick
 ON_TORCH = keras.backend.backend() == "torch"

@@ -43,7 +43,7 @@ def make_trainer(vision: dict[str, Any], text: dict[str, Any], remat: bool) -> A
     """Returns a compiled trainer in mixed bfloat16 with the paper's optimizer."""
     import keras_pe
     from keras_pe.training import Lamb
-    from keras_pe.training.contrastive import ContrastiveTrainer
+    from keras_pe.training.stages.contrastive import ContrastiveTrainer
 
     policy = "mixed_bfloat16"
     model = keras_pe.PECore(
@@ -134,7 +134,7 @@ def measure_batch(
     model: str, remat: bool, small: bool, batch: int, peak_tflops: float
 ) -> dict[str, Any]:
     """Returns the figures of steps of one batch size."""
-    from keras_pe.training.flops import loss_flops, text_flops, vision_flops
+    from keras_pe.training.devices.flops import loss_flops, text_flops, vision_flops
 
     compiles = backend() == "jax"
     if compiles:  # side by side with others

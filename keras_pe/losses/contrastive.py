@@ -43,7 +43,7 @@ def softmax_contrastive_loss(
             that maps `(local_batch, ...)` to `(global_batch, ...)`, all devices' rows
             in the same order everywhere; the gradient of a row must be the sum over
             the devices of the gradients of its copies. It is also called with integer
-            ids. See `keras_pe.training.distribution`.
+            ids. See `keras_pe.training.devices.distribution`.
 
     Returns:
         float32 scalar: the mean over both directions. With `gather`, this device's

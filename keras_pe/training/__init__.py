@@ -1,21 +1,18 @@
 """Training: stages that are `keras.Model`s, optimizers, and runs that can be resumed.
 
-What is here runs on any backend. Several devices: `keras_pe.training.distribution`
-(any backend), `sharding` (JAX) and `torch_loop` (PyTorch).
+What is here runs on any backend. Several devices: `keras_pe.training.devices`, where
+`distribution` is for any backend, `sharding` for JAX and `torch_loop` for PyTorch.
 """
 
-from keras_pe.training.contrastive import ContrastiveTrainer
-from keras_pe.training.curves import draw_curves
-from keras_pe.training.distillation import DistillationTrainer
-from keras_pe.training.gradient_watch import (
+from keras_pe.training.devices.plan import TrainingPlan, plan_training
+from keras_pe.training.optimizers.gradient_watch import (
     GradientWatch,
     WatchedAdamW,
     watched,
 )
-from keras_pe.training.guards import NonFiniteError, StopOnNonFinite
-from keras_pe.training.lamb import Lamb, WatchedLamb
-from keras_pe.training.patch_sampling import kept_patches, masked_patches
-from keras_pe.training.plan import TrainingPlan, plan_training
+from keras_pe.training.optimizers.guards import NonFiniteError, StopOnNonFinite
+from keras_pe.training.optimizers.lamb import Lamb, WatchedLamb
+from keras_pe.training.optimizers.schedules import WarmupCosine, WarmupLinear
 from keras_pe.training.resolution import (
     ABLATION_STAGES,
     PlannedStage,
@@ -24,9 +21,12 @@ from keras_pe.training.resolution import (
     plan_stages,
     rescaled,
 )
-from keras_pe.training.run import TrainingRun
-from keras_pe.training.run_checkpoint import RunCheckpoints, collect, restore
-from keras_pe.training.schedules import WarmupCosine, WarmupLinear
+from keras_pe.training.run.checkpoint import RunCheckpoints, collect, restore
+from keras_pe.training.run.curves import draw_curves
+from keras_pe.training.run.training_run import TrainingRun
+from keras_pe.training.stages.contrastive import ContrastiveTrainer
+from keras_pe.training.stages.distillation import DistillationTrainer
+from keras_pe.training.stages.patch_sampling import kept_patches, masked_patches
 
 __all__ = [
     "ABLATION_STAGES",

@@ -26,7 +26,7 @@ from keras_pe.evaluation.retrieval import retrieval_recall
 from keras_pe.models.embedding import embed_images, embed_texts
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.training.resolution import PlannedStage, ResolutionStage
-from keras_pe.training.run import RunMismatch
+from keras_pe.training.run.training_run import RunMismatch
 from recipes.contrastive import build_model, build_tokenizer, main, train
 from recipes.contrastive_configs import CONFIGS
 from recipes.contrastive_data import describe_data, make_batches

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_pe.training.distillation import DistillationTrainer
 from keras_pe.training.resolution import ResolutionStage
+from keras_pe.training.stages.distillation import DistillationTrainer
 from recipes.contrastive import build_model
 from recipes.contrastive_configs import Config, small_towers
 from recipes.initial_weights import copy_spaced_blocks, load_initial_weights

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_pe.training.distribution import host_position
+from keras_pe.training.devices.distribution import host_position
 from recipes import plan
 from recipes.contrastive_configs import CONFIGS, small_towers, stages_of
 from recipes.many_devices import (

@@ -8,7 +8,7 @@ import pytest
 
 from keras_pe.data import TooManySkipped
 from keras_pe.training.resolution import ResolutionStage
-from keras_pe.training.run import RunMismatch
+from keras_pe.training.run.training_run import RunMismatch
 from recipes import contrastive, distill
 from recipes.config_checks import check_config, check_towers
 from recipes.contrastive_configs import CONFIGS, Config

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pe.training.gradient_watch import dense
+from keras_pe.training.optimizers.gradient_watch import dense
 
 
 class Recorder(keras.optimizers.Optimizer):

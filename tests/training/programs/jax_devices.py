@@ -8,16 +8,16 @@ import re
 
 import keras
 
-from keras_pe.training.contrastive import ContrastiveTrainer
-from keras_pe.training.lamb import Lamb
-from keras_pe.training.sharded_step import (
+from keras_pe.training.devices.sharded_step import (
     CPU_OPTIONS,
     lower_step,
     step_inputs,
     use_virtual_devices,
 )
-from keras_pe.training.sharding import check_sharded, sharded_parameters
-from keras_pe.training.unallocated import without_allocation
+from keras_pe.training.devices.sharding import check_sharded, sharded_parameters
+from keras_pe.training.devices.unallocated import without_allocation
+from keras_pe.training.optimizers.lamb import Lamb
+from keras_pe.training.stages.contrastive import ContrastiveTrainer
 from tests import small_models
 from tests.training.programs.jax_training import (
     SMALL,

@@ -7,10 +7,10 @@ import keras
 import numpy as np
 
 from keras_pe import PECore
-from keras_pe.training.contrastive import ContrastiveTrainer
-from keras_pe.training.lamb import Lamb
-from keras_pe.training.sharding import data_parallel, sharded_parameters
-from keras_pe.training.unallocated import without_allocation
+from keras_pe.training.devices.sharding import data_parallel, sharded_parameters
+from keras_pe.training.devices.unallocated import without_allocation
+from keras_pe.training.optimizers.lamb import Lamb
+from keras_pe.training.stages.contrastive import ContrastiveTrainer
 from tests import small_models
 
 STEPS, BATCH = 4, 16

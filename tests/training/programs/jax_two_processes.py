@@ -11,7 +11,7 @@ import jax
 import keras
 import numpy as np
 
-from keras_pe.training.sharding import whole_values
+from keras_pe.training.devices.sharding import whole_values
 from tests.training.programs.jax_training import sharded, train
 
 

@@ -14,7 +14,7 @@ tf.config.set_logical_device_configuration(
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
 
-from keras_pe.training.lamb import WatchedLamb  # noqa: E402
+from keras_pe.training.optimizers.lamb import WatchedLamb  # noqa: E402
 
 
 def run(strategy):

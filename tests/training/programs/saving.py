@@ -23,7 +23,7 @@ if __name__ == "__main__":
         package.__path__ = [str(root / name.replace(".", "/"))]
         sys.modules[name] = package
 
-from keras_pe.training.run_checkpoint import (
+from keras_pe.training.run.checkpoint import (
     CheckpointError,
     RunCheckpoints,
 )

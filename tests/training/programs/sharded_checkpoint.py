@@ -6,8 +6,8 @@ import jax
 import keras
 import numpy as np
 
-from keras_pe.training.lamb import WatchedLamb
-from keras_pe.training.run_checkpoint import RunCheckpoints, collect, restore
+from keras_pe.training.optimizers.lamb import WatchedLamb
+from keras_pe.training.run.checkpoint import RunCheckpoints, collect, restore
 
 
 def trainer(seed):

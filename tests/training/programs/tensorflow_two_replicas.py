@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_pe.training.distribution import (
+from keras_pe.training.devices.distribution import (
     cross_replica_gather,
     num_replicas,
     replica_loss_scale,

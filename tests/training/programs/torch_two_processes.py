@@ -12,14 +12,14 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from keras_pe.training.distribution import (
+from keras_pe.training.devices.distribution import (
     cross_replica_gather,
     local_rows,
     num_replicas,
     one_replica,
     replica_loss_scale,
 )
-from keras_pe.training.torch_loop import fit_distributed, process_group
+from keras_pe.training.devices.torch_loop import fit_distributed, process_group
 from tests.training.programs.small_training import (
     CLAMPED,
     Batches,

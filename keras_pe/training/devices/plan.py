@@ -1,0 +1,417 @@
+"""What a contrastive run needs, counted before anything is allocated."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import keras
+
+from keras_pe.checkpoints.variants import text_config, vision_config
+from keras_pe.models.core import PECore
+from keras_pe.models.text_encoder import PETextEncoder
+from keras_pe.models.vision_encoder import PEVisionEncoder
+from keras_pe.training.devices.flops import (
+    TowerFlops,
+    loss_flops,
+    text_flops,
+    vision_flops,
+)
+from keras_pe.training.devices.memory import (
+    BYTES,
+    DeviceMemory,
+    gathered_bytes,
+    loss_bytes,
+    parameter_bytes,
+    tower_bytes,
+)
+from keras_pe.training.devices.sharding import ParameterGroup, parameter_groups
+from keras_pe.training.devices.unallocated import without_allocation
+from keras_pe.training.resolution import ResolutionStage, plan_stages
+
+
+@dataclasses.dataclass(frozen=True)
+class StagePlan:
+    """One stage of resolution.
+
+    Attributes:
+        image_size: side of the pictures, pixels.
+        samples: pairs seen in it.
+        steps: optimizer steps.
+        tokens: tokens of a picture.
+        image_forward_flops: operations of one picture's forward pass.
+        text_forward_flops: operations of one text's forward pass.
+        training_flops: operations of one pair in training, three forward passes; of
+            a frozen tower one.
+        executed_flops: with those that are made again to save memory.
+        memory: an estimate for one device.
+    """
+
+    image_size: int
+    samples: int
+    steps: int
+    tokens: int
+    image_forward_flops: int
+    text_forward_flops: int
+    training_flops: int
+    executed_flops: int
+    memory: DeviceMemory
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingPlan:
+    """A whole run. `print(plan)` shows it as tables.
+
+    Attributes:
+        vision_parameters: of the vision tower.
+        text_parameters: of the text tower.
+        parameters: of the whole model, the logit scale included.
+        trained_parameters: those of them that are not frozen.
+        batch_size: pairs of a step, over all devices.
+        num_devices: devices of the run.
+        precision: Keras dtype policy.
+        pieces: how many each large weight is cut into; 1 for none.
+        groups: how the weights lie on the devices.
+        stages: the stages of resolution.
+    """
+
+    vision_parameters: int
+    text_parameters: int
+    parameters: int
+    trained_parameters: int
+    batch_size: int
+    num_devices: int
+    precision: str
+    pieces: int
+    groups: tuple[ParameterGroup, ...]
+    stages: tuple[StagePlan, ...]
+
+    @property
+    def samples(self) -> int:
+        """Pairs seen in the whole run."""
+        return sum(stage.samples for stage in self.stages)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return sum(stage.steps for stage in self.stages)
+
+    @property
+    def training_flops(self) -> int:
+        """Operations of the whole run, three forward passes a pair.
+
+        A frozen tower makes one of them. A multiply-add is two. See
+        `forward_multiply_adds` for the paper's count.
+        """
+        return sum(stage.samples * stage.training_flops for stage in self.stages)
+
+    @property
+    def forward_multiply_adds(self) -> int:
+        """Multiply-adds of both towers' forward passes: the FLOPs of the paper.
+
+        Its figure 2 counts neither the backward pass nor a multiply-add as two
+        operations: a sixth of `training_flops`, but for masks and loss.
+        """
+        return (
+            sum(
+                stage.samples * (stage.image_forward_flops + stage.text_forward_flops)
+                for stage in self.stages
+            )
+            // 2
+        )
+
+    @property
+    def executed_flops(self) -> int:
+        """Operations of the whole run with those that are made again."""
+        return sum(stage.samples * stage.executed_flops for stage in self.stages)
+
+    def device_days(self, peak_flops: float, utilization: float = 0.4) -> float:
+        """Returns the days that the run takes on one device.
+
+        Args:
+            peak_flops: operations a second of a device at its best.
+            utilization: share of them that goes into `training_flops` (MFU).
+        """
+        return self.training_flops / (peak_flops * utilization * 86400)
+
+    def __str__(self) -> str:
+        parts = [self._summary(), _table(self._stage_rows()), self._memory()]
+        return "\n\n".join([*parts, self._weights()])
+
+    def _summary(self) -> str:
+        how = "copied to each device"
+        if self.pieces > 1:
+            how = f"cut into {self.pieces:,} pieces"
+        frozen = ""
+        if self.trained_parameters < self.parameters:
+            frozen = f"; {self.trained_parameters / 1e6:,.2f} M of all are trained"
+        return (
+            f"{self.parameters / 1e6:,.2f} M parameters: vision tower "
+            f"{self.vision_parameters / 1e6:,.2f} M, text tower "
+            f"{self.text_parameters / 1e6:,.2f} M{frozen}\n"
+            f"{self.samples / 1e9:,.1f} B samples in {self.steps:,} steps of "
+            f"{self.batch_size:,}, on {self.num_devices:,} devices "
+            f"({self.batch_size // self.num_devices:,} rows each)\n"
+            f"{self.training_flops / 1e21:,.4g} ZFLOP of training: three passes, a "
+            f"multiply-add as two ({self.executed_flops / 1e21:,.4g} with what is "
+            f"computed again)\n"
+            f"{self.forward_multiply_adds / 1e21:,.4g} ZFLOP as the paper counts: "
+            f"multiply-adds of the forward pass\n"
+            f"{self.precision}, weights {how}"
+        )
+
+    def _stage_rows(self) -> list[Sequence[str]]:
+        heading = "stage|samples|steps|tokens|GFLOP a picture|a text|a trained pair"
+        heading += "|executed|ZFLOP|GB a device"
+        rows: list[Sequence[str]] = [heading.split("|")]
+        for stage in self.stages:
+            per_pair = (
+                stage.image_forward_flops,
+                stage.text_forward_flops,
+                stage.training_flops,
+                stage.executed_flops,
+            )
+            row = [
+                f"{stage.image_size} px",
+                f"{stage.samples / 1e9:,.4g} B",
+                f"{stage.steps:,}",
+                f"{stage.tokens:,}",
+                *(f"{flops / 1e9:,.1f}" for flops in per_pair),
+                f"{stage.samples * stage.training_flops / 1e21:,.3g}",
+                f"{stage.memory.total / 1e9:,.1f}",
+            ]
+            rows.append(row)
+        return rows
+
+    def _memory(self) -> str:
+        most = max(self.stages, key=lambda stage: stage.memory.total)
+        parts = dataclasses.asdict(most.memory)
+        listed = ", ".join(f"{name} {n / 1e9:,.2f}" for name, n in parts.items())
+        return (
+            f"GB on a device at {most.image_size} px (estimate): {listed}; "
+            f"total {most.memory.total / 1e9:,.2f}"
+        )
+
+    def _weights(self) -> str:
+        rows: list[Sequence[str]] = [("weights", "shape", "how often", "cut", "note")]
+        small = [group for group in self.groups if group.note == "small"]
+        for group in self.groups:
+            if group in small:
+                continue
+            cut = [
+                str(side)
+                for side, axis in zip(group.shape, group.axes, strict=True)
+                if axis is not None
+            ]
+            shape = " x ".join(str(side) for side in group.shape) or "scalar"
+            name = group.pattern.replace(r"\d+", "*")
+            along = f"along {cut[0]}" if cut else "copied"
+            rows.append((name, shape, str(group.count), along, group.note))
+        table = _table(rows, left=(0, 1, 3, 4))
+        if not small:
+            return table
+        tensors, size = (
+            sum(group.count for group in small),
+            sum(group.size for group in small),
+        )
+        return f"{table}\nand {tensors:,} small ones ({size / 1e6:,.2f} M), copied"
+
+
+def _table(rows: list[Sequence[str]], left: tuple[int, ...] = (0,)) -> str:
+    """Returns rows as aligned columns, the first row being the heading."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column in left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+# === Planning ===
+def plan_training(
+    vision: str | Mapping[str, Any],
+    text: Mapping[str, Any] | None = None,
+    *,
+    stages: Sequence[ResolutionStage | tuple[int, int]],
+    batch_size: int,
+    num_devices: int = 1,
+    precision: str = "float32",
+    sharding: Literal["data", "parameters"] = "data",
+    pieces: int | None = None,
+    remat: bool = False,
+    image_chunk_size: int | None = None,
+    text_chunk_size: int | None = None,
+    loss_chunk_size: int | None = None,
+    mask_every: int | None = None,
+    keep_patches: float = 1.0,
+    optimizer_slots: int = 2,
+    fused_attention: bool = True,
+    frozen: Literal["none", "vision", "text"] = "none",
+) -> TrainingPlan:
+    """Counts what a contrastive run needs; allocates nothing, on any backend.
+
+    Args:
+        vision: constructor arguments of `PEVisionEncoder`, or the official name of a
+            PE core model, for both towers.
+        text: constructor arguments of `PETextEncoder`; None with a name.
+        stages: picture size in pixels and number of samples of each stage.
+        batch_size: pairs of a step, over all devices.
+        num_devices: devices of the run.
+        precision: Keras dtype policy, such as "mixed_bfloat16".
+        sharding: "data" copies the weights to each device, "parameters" cuts them.
+        pieces: how many each weight is then cut into; None for one a device.
+        remat: whether blocks are computed again in the backward pass.
+        image_chunk_size: pictures that go through the tower at once, over all
+            devices; None for all.
+        text_chunk_size: the same for texts.
+        loss_chunk_size: rows of the loss matrix held at once; None for all.
+        mask_every: one picture in so many has a masked copy; None for no masks.
+        keep_patches: share of the patches that the blocks see.
+        optimizer_slots: moments that the optimizer keeps a weight: 2 for LAMB and
+            AdamW.
+        fused_attention: whether attention keeps no probabilities. Flash attention on
+            TPU and GPU does not; plain attention, as on a CPU, does.
+        frozen: tower whose weights stay as they are: it has no gradients, no moments
+            and no backward pass.
+
+    Returns:
+        `TrainingPlan`.
+
+    Raises:
+        ValueError: if names, sizes or numbers do not fit together.
+
+    Source: Perception Encoder, tables 17 and 18.
+
+    Example:
+        >>> plan = plan_training("PE-Core-B16-224", stages=[(224, 58_000_000_000)],
+        ...     batch_size=131_072, num_devices=64)
+        >>> plan.steps, round(plan.parameters / 1e6)
+        (442505, 448)
+    """
+    if isinstance(vision, str):
+        name = vision
+        vision, text = vision_config(name), text or text_config(name)
+        if text is None:
+            raise ValueError(f"{name} has no text tower: name a PE core model.")
+    if text is None:
+        raise ValueError("Give text, the constructor arguments of PETextEncoder.")
+    if sharding not in ("data", "parameters"):
+        raise ValueError(f'sharding must be "data" or "parameters", got {sharding!r}.')
+    if frozen not in ("none", "vision", "text"):
+        raise ValueError(f'frozen must be "vision", "text" or "none", got {frozen!r}.')
+    if num_devices < 1 or batch_size % num_devices:
+        raise ValueError(
+            f"The batch must divide over the devices, got a batch of {batch_size} and "
+            f"{num_devices} devices."
+        )
+    if mask_every is not None and not 0 < mask_every <= batch_size:
+        raise ValueError(
+            f"One picture in {mask_every} of a batch of {batch_size} is none: there "
+            f"is nothing to mask. Take a larger batch, or mask more of it."
+        )
+    with without_allocation():
+        model = PECore(
+            PEVisionEncoder(**{**vision, "dtype": precision}),
+            PETextEncoder(**{**text, "dtype": precision}),
+        )
+    if frozen != "none":
+        getattr(model, f"{frozen}_encoder").trainable = False
+    pieces = 1 if sharding == "data" else pieces or num_devices
+    if num_devices % pieces:
+        raise ValueError(
+            f"pieces must divide the number of devices, got {pieces} pieces for "
+            f"{num_devices} devices."
+        )
+    groups = parameter_groups(model.weights, pieces)
+    trained = parameter_groups(model.trainable_weights, pieces)
+    compute_bytes = BYTES[keras.dtype_policies.get(precision).compute_dtype]
+    text_cost = text_flops(text)
+    masked = 1.0 / mask_every if mask_every else 0.0
+    frozen_tower: Any = {"vision": vision, "text": text}.get(frozen)
+
+    def memory(image_size: int, image_cost: TowerFlops) -> DeviceMemory:
+        def kept(tower: Any, cost: TowerFlops, chunk: int | None, extra: float) -> int:
+            whole = min(chunk or batch_size, batch_size) * (1.0 + extra)
+            rows = math.ceil(whole / num_devices)
+            again = remat
+            if tower is frozen_tower:
+                tower, again = {**tower, "num_layers": 1}, False  # one block at a time
+            return tower_bytes(tower, cost, rows, again, compute_bytes, fused_attention)
+
+        towers = [
+            (kept(vision, image_cost, image_chunk_size, masked), image_chunk_size),
+            (kept(text, text_cost, text_chunk_size, 0.0), text_chunk_size),
+        ]
+        whole = sum(size for size, chunk in towers if chunk is None)
+        one_chunk = max(
+            (size for size, chunk in towers if chunk is not None), default=0
+        )
+        gradients = parameter_bytes(trained, pieces)
+        rows = batch_size // num_devices
+        return DeviceMemory(
+            parameters=parameter_bytes(groups, pieces),
+            gradients=gradients,
+            optimizer=optimizer_slots * gradients,
+            gathered=gathered_bytes(groups, compute_bytes),
+            activations=whole + one_chunk,
+            loss=loss_bytes(
+                batch_size, text["output_dim"], num_devices, loss_chunk_size
+            ),
+            batch=4 * rows * (3 * image_size**2 + text["context_length"]),
+        )
+
+    def stage_plan(stage: ResolutionStage, steps: int) -> StagePlan:
+        image_cost = vision_flops(vision, stage.image_size, keep_patches)
+        # Masked copies go through patch embedding and blocks, not through the head.
+        copies = masked * image_cost.blocks
+        loss = loss_flops(batch_size, text["output_dim"])
+        towers = {"vision": image_cost, "text": text_cost}
+        chunks = {"vision": image_chunk_size, "text": text_chunk_size}
+        trained_flops = 3 * (copies + loss) + sum(
+            cost.forward * (1 if name == frozen else 3) for name, cost in towers.items()
+        )
+        executed = (
+            sum(
+                cost.forward
+                if name == frozen
+                else cost.training(remat, chunks[name] is not None)
+                for name, cost in towers.items()
+            )
+            + copies * (3 + remat + (image_chunk_size is not None))
+            + loss * (3 + (loss_chunk_size is not None))
+        )
+        return StagePlan(
+            image_size=stage.image_size,
+            samples=stage.samples,
+            steps=steps,
+            tokens=image_cost.tokens,
+            image_forward_flops=image_cost.forward,
+            text_forward_flops=text_cost.forward,
+            training_flops=round(trained_flops),
+            executed_flops=round(executed),
+            memory=memory(stage.image_size, image_cost),
+        )
+
+    listed = [
+        stage if isinstance(stage, ResolutionStage) else ResolutionStage(*stage)
+        for stage in stages
+    ]
+    planned = plan_stages(listed, batch_size, vision["patch_size"])
+    return TrainingPlan(
+        vision_parameters=model.vision_encoder.count_params(),
+        text_parameters=model.text_encoder.count_params(),
+        parameters=model.count_params(),
+        trained_parameters=sum(math.prod(w.shape) for w in model.trainable_weights),
+        batch_size=batch_size,
+        num_devices=num_devices,
+        precision=precision,
+        pieces=pieces,
+        groups=groups,
+        stages=tuple(
+            stage_plan(stage, step.num_steps)
+            for stage, step in zip(listed, planned, strict=True)
+        ),
+    )

@@ -1,0 +1,273 @@
+"""What a run leaves to read: a CSV file, TensorBoard events, curves, a progress bar."""
+
+import csv
+import io
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_pe.files import write_atomically
+from keras_pe.training.optimizers.live_state import optimizer_number
+from keras_pe.training.resolution import PlannedStage
+
+STEP_COLUMNS = (
+    "step",
+    "samples",
+    "image_size",
+    "seconds",
+    "loss",
+    "contrastive_loss",
+    "mask_loss",
+    "logit_scale",
+    "learning_rate",
+    "gradient_norm",
+    "samples_per_second",
+)
+
+
+class RunLog(keras.callbacks.Callback):
+    """Logs every step of a run.
+
+    Files are appended to; after a resume, rows past the step that was restored are cut
+    first, so that a file never holds a step twice.
+
+    Args:
+        directory: where `steps.csv` and `tensorboard/` go.
+        batch_size: samples of a step, over all devices.
+        total_steps: steps of the whole run, for the progress bar.
+        first_step: step that the run starts or goes on from.
+        seconds: training time before, in a run that goes on.
+        progress: whether a progress bar is shown.
+        tensorboard: whether TensorBoard events are written.
+    """
+
+    first_process_only = True
+
+    def __init__(
+        self,
+        directory: Path,
+        batch_size: int,
+        total_steps: int,
+        first_step: int = 0,
+        seconds: float = 0.0,
+        progress: bool = True,
+        tensorboard: bool = True,
+    ) -> None:
+        super().__init__()
+        from tqdm import tqdm
+
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory, self.batch_size = directory, batch_size
+        self.step = first_step
+        self.stages: list[PlannedStage] = []
+        self.seconds = seconds
+        self.last = time.perf_counter()
+        self.table = Table(directory / "steps.csv", STEP_COLUMNS, first_step)
+        events = directory / "tensorboard"
+        self.events = EventFile(events, first_step) if tensorboard else None
+        self.bar = tqdm(
+            total=total_steps,
+            initial=first_step,
+            disable=not progress,
+            unit="step",
+            dynamic_ncols=True,
+        )
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.last = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        values = {name: float(value) for name, value in (logs or {}).items()}
+        now = time.perf_counter()
+        passed, self.last = now - self.last, now
+        self.seconds += passed
+        self.step += 1
+        sizes = [s.image_size for s in self.stages if s.first_step < self.step]
+        image_size = sizes[-1] if sizes else None
+        optimizer = self.model.optimizer
+        row = {
+            "step": self.step,
+            "samples": self.step * self.batch_size,
+            "image_size": image_size,
+            "seconds": round(self.seconds, 2),
+            "loss": values.get("contrastive_loss", values.get("loss")),
+            "contrastive_loss": values.get("contrastive_loss"),
+            "mask_loss": values.get("mask_loss"),
+            "logit_scale": values.get("logit_scale"),
+            "learning_rate": learning_rate(optimizer, self.step - 1),
+            "gradient_norm": optimizer_number(self.model, "gradient_norm"),
+            "samples_per_second": round(self.batch_size / max(passed, 1e-9), 2),
+        }
+        if row["mask_loss"] and row["loss"] is not None:
+            row["loss"] += getattr(self.model, "mask_weight", 0.0) * row["mask_loss"]
+        self.table.add(row)
+        if self.events is not None:
+            self.events.add(self.step, row)
+        self.bar.set_postfix(
+            size=image_size, loss=f"{row['loss'] or 0.0:.3f}", refresh=False
+        )
+        self.bar.update(1)
+
+    def skip_time(self) -> None:
+        """Leaves the time since the last step out: evaluation is not training."""
+        self.last = time.perf_counter()
+
+    def close(self) -> None:
+        """Writes what is buffered and ends the progress bar."""
+        self.table.close()
+        self.bar.close()
+        if self.events is not None:
+            self.events.close()
+
+
+class Table:
+    """A CSV file that grows by rows and survives a kill between any two.
+
+    A file that something else has damaged stops no run: it is set aside, and what can
+    be read of it is kept.
+
+    Args:
+        path: the file.
+        columns: names of the columns; the first is the step.
+        first_step: rows after this step are cut: the run goes on from there.
+    """
+
+    def __init__(self, path: Path, columns: tuple[str, ...], first_step: int) -> None:
+        self.columns = columns
+        kept: list[dict[str, str]] = []
+        if path.exists():
+            rows, damage = read_rows(path, columns)
+            kept = [row for row in rows if int(row[columns[0]]) <= first_step]
+            if damage:
+                warnings.warn(
+                    f"{path} is damaged ({damage}). It is set aside as "
+                    f"{set_aside(path).name}; {len(kept)} of its rows are kept, and "
+                    f"the run goes on.",
+                    stacklevel=2,
+                )
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(kept)
+        write_atomically(path, text.getvalue())
+        self.stream = path.open("a", newline="")
+        self.writer = csv.DictWriter(self.stream, columns, extrasaction="ignore")
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Appends a row."""
+        self.writer.writerow({k: "" if v is None else v for k, v in row.items()})
+        self.stream.flush()
+
+    def sync(self) -> None:
+        """Waits until all rows are on the disk."""
+        os.fsync(self.stream.fileno())
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.stream.close()
+
+
+def read_rows(
+    path: Path, columns: tuple[str, ...]
+) -> tuple[list[dict[str, str]], str | None]:
+    """Returns the rows of a table that are whole, and what is wrong with the others.
+
+    Half a line at the end is nothing wrong: a kill leaves one.
+    """
+    text = path.read_bytes().decode("utf-8", errors="replace")
+    lines = text.replace("\0", "\N{REPLACEMENT CHARACTER}").splitlines()
+    found, damage = [], None
+    for number, line in enumerate(lines, start=1):
+        cells = next(csv.reader([line]), [])
+        if number == 1:
+            heading = cells
+            if columns[0] not in heading:
+                return [], f"its first line has no column {columns[0]}"
+            continue
+        row = dict(zip(heading, cells, strict=False))
+        if len(cells) == len(heading) and _is_numbers(row, columns[0]):
+            found.append(row)
+        elif number < len(lines):
+            damage = damage or f"line {number} is no row of numbers"
+    if not lines:
+        damage = "it is empty"
+    return found, damage
+
+
+def _is_numbers(row: dict[str, str], step: str) -> bool:
+    try:
+        for cell in row.values():
+            float(cell or 0)
+        return int(row[step]) >= 0
+    except ValueError:
+        return False
+
+
+def set_aside(path: Path) -> Path:
+    """Renames a file to the first free name of `NAME.damaged`, `NAME.damaged_2`..."""
+    number = 1
+    while True:
+        ending = ".damaged" if number == 1 else f".damaged_{number}"
+        aside = path.with_name(path.name + ending)
+        if not aside.exists():
+            return path.rename(aside)
+        number += 1
+
+
+class EventFile:
+    """Scalars for TensorBoard; needs the `train` extra, not TensorFlow.
+
+    Args:
+        directory: where the file goes; each part of a run has one of its own.
+        first_step: TensorBoard leaves out what an earlier file holds after this step.
+    """
+
+    def __init__(self, directory: Path, first_step: int = 0) -> None:
+        try:
+            from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+            from tensorboard.compat.proto.summary_pb2 import Summary
+            from tensorboard.summary.writer.record_writer import RecordWriter
+        except ImportError as error:
+            raise ImportError(
+                'Training logs need tensorboard: pip install "keras-pe[train]".'
+            ) from error
+        self.event, self.summary = Event, Summary
+        directory.mkdir(parents=True, exist_ok=True)
+        # TensorBoard reads files in the order of their names. Its own writer of such
+        # files would import TensorFlow where there is one.
+        name = f"events.out.tfevents.{time.time():.6f}.{os.getpid()}"
+        self.writer = RecordWriter((directory / name).open("xb"))
+        self._write(file_version="brain.Event:2")
+        start = SessionLog(status=SessionLog.START)
+        self._write(step=first_step + 1, session_log=start)
+
+    def _write(self, **fields: Any) -> None:
+        event = self.event(wall_time=time.time(), **fields)
+        self.writer.write(event.SerializeToString())
+        self.writer.flush()
+
+    def add(self, step: int, values: dict[str, Any]) -> None:
+        """Writes every number of a dictionary under its name."""
+        scalars = [
+            self.summary.Value(tag=name, simple_value=float(value))
+            for name, value in values.items()
+            if value is not None and name != "step"
+        ]
+        self._write(step=step, summary=self.summary(value=scalars))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.writer.close()
+
+
+def learning_rate(optimizer: Any, step: int) -> float:
+    """Returns the rate that a step used."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # scales the loss
+    schedule = optimizer._learning_rate
+    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        return float(schedule(step))
+    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))

@@ -1,0 +1,419 @@
+"""A run: stages of resolution, checkpoints, logs, and going on after a stop."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_pe.files import write_atomically
+from keras_pe.models.live_state import sync_state
+from keras_pe.training.devices.distribution import (
+    host_position,
+    one_replica,
+    scope_of,
+    static_batches,
+)
+from keras_pe.training.devices.sharding import whole_values
+from keras_pe.training.devices.torch_loop import fit_distributed
+from keras_pe.training.optimizers.averages import averages_put_in_once
+from keras_pe.training.optimizers.guards import StopOnNonFinite
+from keras_pe.training.resolution import PlannedStage
+from keras_pe.training.run.checkpoint import RunCheckpoints
+from keras_pe.training.run.identity import differences, other_plan, plan_of
+from keras_pe.training.run.log import RunLog, Table, learning_rate
+from keras_pe.training.run.state import collect, restore
+
+MakeBatches = Callable[[PlannedStage, int, int], Iterable[Any]]
+Evaluate = Callable[[], dict[str, float]]
+Complete = Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]
+
+
+class RunMismatch(ValueError):
+    """A directory holds a run that can't be gone on with, or replaced, as was asked."""
+
+
+class TrainingRun:
+    """Trains through stages of resolution, and goes on where a stop left it.
+
+    Batch i of the data depends on i alone, and a checkpoint holds every variable of
+    model and optimizer, random states included: a run that was killed and resumed
+    gives the weights of one that was not, to the bit where the backend's arithmetic
+    is deterministic (JAX and PyTorch on CPU, with as many threads as before).
+
+    An average of the weights (`use_ema` of an optimizer) takes their place once, at the
+    end of `train`; scores and checkpoints are of the weights themselves, and these
+    hold the average beside them.
+
+    Args:
+        trainer: a compiled stage, such as `ContrastiveTrainer`.
+        directory: where checkpoints, logs, `config.json` and curves go.
+        stages: what `plan_stages` returns.
+        batch_size: samples of a step, over all devices.
+        make_batches: from (stage, first step, number of steps) to what `fit` takes,
+            one element a step; it starts anew whenever it is iterated over.
+        configuration: everything that decides the run; a resume with another one is
+            refused, as is one with another batch size, other stages or another
+            optimizer.
+        save_every: steps between checkpoints.
+        keep: checkpoints kept.
+        evaluate: returns scores by name, from the model as it is; None for none.
+        evaluate_every: steps between evaluations.
+        progress: whether a progress bar is shown.
+        complete: from (a checkpoint's configuration, this run's) to the former with
+            what its program could not say yet; None compares it as it is.
+
+    Raises:
+        ValueError: if the trainer makes several steps in one call.
+
+    Example:
+        >>> run = TrainingRun(trainer, path, stages, 256, batches)   # doctest: +SKIP
+        >>> run.train(resume=True)                                   # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        trainer: keras.Model,
+        directory: Path | str,
+        stages: Sequence[PlannedStage],
+        batch_size: int,
+        make_batches: MakeBatches,
+        configuration: dict[str, Any] | None = None,
+        save_every: int = 100,
+        keep: int = 3,
+        evaluate: Evaluate | None = None,
+        evaluate_every: int = 250,
+        progress: bool = True,
+        complete: Complete | None = None,
+    ) -> None:
+        if (getattr(trainer, "steps_per_execution", 1) or 1) > 1:
+            raise ValueError(
+                f"A run logs, scores and saves by the step, got a trainer compiled "
+                f"with steps_per_execution={trainer.steps_per_execution}. Compile it "
+                f"without."
+            )
+        self.trainer = trainer
+        self.directory = Path(directory)
+        self.stages = list(stages)
+        self.batch_size = batch_size
+        self.make_batches = make_batches
+        # As JSON gives it back: tuples become lists.
+        self.configuration = json.loads(json.dumps(configuration or {}))
+        self.save_every = save_every
+        self.evaluate = evaluate
+        self.evaluate_every = evaluate_every
+        self.progress = progress
+        self.complete = complete
+        self.total_steps = sum(stage.num_steps for stage in self.stages)
+        self.checkpoints = RunCheckpoints(self.directory / "checkpoints", keep=keep)
+        self.plan: dict[str, Any] = {}  # what checkpoints note beside the configuration
+        self.extension: str | None = None  # what an extended run is told
+
+    def train(self, resume: bool = False, extend: bool = False) -> None:
+        """Trains to the end of the last stage.
+
+        Args:
+            resume: go on from the newest sound checkpoint, if there is one.
+            extend: with `resume`, let the stages differ from those that the run was
+                planned with, as long as the steps made so far were made at the same
+                picture sizes. From the step of the checkpoint on, the learning rate is
+                that of the new schedule. Where the two schedules agreed before (a
+                constant rate, the warm-up), the weights become those of a run that was
+                planned so; else the rate jumps, which is logged with both rates.
+
+        Raises:
+            RunMismatch: if the directory holds a run and `resume` is False, or a run
+                of another configuration.
+            NonFiniteError: if a loss or gradient is NaN or infinite.
+        """
+        if extend and not resume:
+            raise ValueError("extend=True goes on with a run: give resume=True too.")
+        step, seconds = self._start(resume, extend)
+        with averages_put_in_once(self.trainer):
+            self._run(step, seconds)
+
+    def _run(self, step: int, seconds: float) -> None:
+        """Trains from a step on, with all that is written beside."""
+        guard = StopOnNonFinite(step)
+        if host_position()[0]:  # another process, or machine, writes
+            follower = _Follower(self, step)
+            self._train(step, [guard, follower])
+            follower.finish()
+            return
+        self.directory.mkdir(parents=True, exist_ok=True)
+        # Not earlier: a run that is refused leaves the other one's as it is.
+        text = json.dumps(self.configuration, indent=2) + "\n"
+        write_atomically(self.directory / "config.json", text)
+        log = RunLog(
+            self.directory,
+            self.batch_size,
+            self.total_steps,
+            first_step=step,
+            seconds=seconds,
+            progress=self.progress,
+        )
+        log.stages = self.stages
+        if self.extension is not None:
+            log.bar.write(self.extension)
+        saver = _Saver(self, log)
+        scorer = _Scorer(self, log) if self.evaluate is not None else None
+        try:
+            # The guard comes first: a step that went wrong is neither logged nor saved.
+            self._train(step, [guard, log, *([scorer] if scorer else []), saver])
+            if saver.saved != self.total_steps:
+                saver.save()
+            if scorer is not None and scorer.scored != self.total_steps:
+                with one_replica():
+                    scorer.score()
+        finally:
+            log.close()
+            if scorer is not None and scorer.table is not None:
+                scorer.table.close()
+
+    def _train(self, step: int, callbacks: list[Any]) -> None:
+        """Trains the stages, or what is left of them from a step on."""
+        for stage in self.stages:
+            first = max(stage.first_step, step)
+            count = stage.first_step + stage.num_steps - first
+            if count > 0:
+                self._fit(self.make_batches(stage, first, count), count, callbacks)
+
+    def _fit(self, batches: Iterable[Any], count: int, callbacks: list[Any]) -> None:
+        """Trains on one stage's batches, on one device or many."""
+        if host_position()[1] > 1 and keras.backend.backend() == "torch":
+            fit_distributed(
+                self.trainer, batches, 1, count, callbacks=callbacks, verbose=0
+            )
+            return
+        if keras.backend.backend() == "tensorflow":
+            # A new function a stage: the old one would give up static shapes at the
+            # second picture size.
+            self.trainer.make_train_function(force=True)
+            if iter(batches) is not batches:  # else it is refused
+                batches = _Remembering(batches)
+            data = static_batches(batches, self.trainer.distribute_strategy)
+        else:
+            data = (batch for batch in batches)
+        try:
+            self.trainer.fit(
+                data,
+                steps_per_epoch=count,
+                shuffle=False,
+                verbose=0,
+                callbacks=callbacks,
+            )
+        except Exception as error:
+            cause = getattr(batches, "error", None)
+            if isinstance(cause, Exception):  # TensorFlow makes one of its own of it
+                raise cause from error
+            raise
+
+    def _start(self, resume: bool, extend: bool) -> tuple[int, float]:
+        """Restores what is to be restored; returns step and seconds done before."""
+        self.plan = plan_of(self.trainer, self.batch_size, self.stages)
+        # Else `fit` builds it with the first batch of a generator, which is then lost.
+        if not self.trainer.optimizer.built:
+            with scope_of(self.trainer):
+                self.trainer.optimizer.build(self.trainer.trainable_variables)
+        newest = self.checkpoints.latest()
+        if newest is None:
+            return 0, 0.0
+        if not resume:
+            raise RunMismatch(
+                f"{self.directory} already holds a run with checkpoint "
+                f"{newest.name}. Resume it (--resume), or give another directory."
+            )
+        arrays, state = self.checkpoints.load()
+        theirs = state["configuration"]
+        if self.complete is not None:
+            theirs = self.complete(theirs, self.configuration)
+        changed = differences(theirs, self.configuration)
+        changed += other_plan(state, self.plan, extend)
+        length = [key for key in changed if key.split(".")[-1] == "stages"]
+        if set(changed) != set(length) or (changed and not extend):
+            longer = " To make the run longer, extend it (--extend)." * bool(length)
+            raise RunMismatch(
+                f"{self.directory} holds a run of another configuration; different: "
+                f"{', '.join(dict.fromkeys(changed))}. Resume with the run's own "
+                f"configuration, or start a new run in another directory.{longer}"
+            )
+        step = int(state["step"])
+        if extend:
+            self._check_extension(step, state.get("stages"))
+        rate = self.plan["optimizer"].get("learning_rate")
+        restore(self.trainer, arrays)
+        if extend:
+            if isinstance(rate, float):  # no schedule: the checkpoint brought the old
+                self.trainer.optimizer.learning_rate = rate
+            self.extension = self._extension(step, state)
+        return step, float(state["seconds"])
+
+    def _check_extension(self, step: int, stages: Any) -> None:
+        """Refuses other picture sizes of steps that have been made."""
+        if stages is None:
+            raise RunMismatch(
+                f"{self.directory} was made before runs could be extended: its "
+                f"checkpoints do not say which steps had which picture size."
+            )
+        sizes = [
+            [s[0] for s in plan for _ in range(s[2])] for plan in (stages, self.stages)
+        ]
+        if len(sizes[1]) < step or sizes[0][:step] != sizes[1][:step]:
+            raise RunMismatch(
+                f"An extended run keeps the picture sizes of the {step} steps that "
+                f"were made: stages {[tuple(stage) for stage in stages]} (size, first "
+                f"step, steps), got {[tuple(stage) for stage in self.stages]}. "
+                f"Lengthen the last stage, or add stages after it."
+            )
+
+    def _extension(self, step: int, state: dict[str, Any]) -> str:
+        """Returns what an extension does to the schedule."""
+        before = sum(stage[2] for stage in state["stages"])
+        old, new = state["learning_rate"], learning_rate(self.trainer.optimizer, step)
+        same = abs(old - new) <= 1e-6 * max(old, new)
+        return (
+            f"extended at step {step} from {before} to {self.total_steps} steps; "
+            f"learning rate of the next step: "
+            + (f"{new:.4g}, as planned before" if same else f"{new:.4g}, not {old:.4g}")
+        )
+
+
+class _Remembering:
+    """Batches that keep the error which ended them.
+
+    Args:
+        batches: start anew whenever they are iterated over.
+    """
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self.batches = batches
+        self.error: Exception | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            yield from self.batches
+        except Exception as error:
+            self.error = error
+            raise
+
+
+class _Saver(keras.callbacks.Callback):
+    """Writes a checkpoint every so many steps."""
+
+    first_process_only = True
+
+    def __init__(self, run: TrainingRun, log: RunLog) -> None:
+        super().__init__()
+        self.run, self.log = run, log
+        self.saved = -1
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self.log.step % self.run.save_every == 0:
+            self.save()
+
+    def save(self) -> None:
+        # What a checkpoint holds is in the table too, whatever stops the machine.
+        self.log.table.sync()
+        sync_state(self.run.trainer)
+        state = {
+            "step": self.log.step,
+            "seconds": self.log.seconds,
+            "configuration": self.run.configuration,
+            **self.run.plan,
+            "learning_rate": learning_rate(self.run.trainer.optimizer, self.log.step),
+        }
+        with whole_values(_all_variables(self.run.trainer)):
+            arrays = collect(self.run.trainer)
+            self.run.checkpoints.save(self.log.step, arrays, state)
+        self.saved = self.log.step
+        self.log.skip_time()
+
+
+class _Follower(keras.callbacks.Callback):
+    """On the other hosts of JAX: gives its pieces of the weights to the first.
+
+    They are fetched when that one scores and saves, in the same order.
+    """
+
+    def __init__(self, run: TrainingRun, step: int) -> None:
+        super().__init__()
+        self.run, self.step = run, step
+        self.saved = self.scored = -1
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.step += 1
+        if self.step % self.run.evaluate_every == 0:
+            self.follow_scorer()
+        if self.step % self.run.save_every == 0:
+            self.follow_saver()
+
+    def finish(self) -> None:
+        """Does what the first host does after the last step."""
+        if self.saved != self.run.total_steps:
+            self.follow_saver()
+        if self.scored != self.run.total_steps:
+            self.follow_scorer()
+
+    def follow_saver(self) -> None:
+        sync_state(self.run.trainer)
+        with whole_values(_all_variables(self.run.trainer)):
+            self.saved = self.step
+
+    def follow_scorer(self) -> None:
+        if self.run.evaluate is None:
+            return
+        sync_state(self.run.trainer)
+        with whole_values(self.run.trainer.variables):
+            self.scored = self.step
+
+
+def _all_variables(trainer: keras.Model) -> list[Any]:
+    return [
+        *trainer.variables,
+        *trainer.optimizer.variables,
+        *trainer.metrics_variables,
+    ]
+
+
+class _Scorer(keras.callbacks.Callback):
+    """Evaluates every so many steps and keeps the scores."""
+
+    first_process_only = True
+
+    def __init__(self, run: TrainingRun, log: RunLog) -> None:
+        super().__init__()
+        self.run, self.log = run, log
+        self.scored = -1
+        self.table: Any = None
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self.log.step % self.run.evaluate_every == 0:
+            self.score()
+
+    def score(self) -> None:
+        sync_state(self.run.trainer)
+        assert self.run.evaluate is not None
+        start = time.perf_counter()
+        with whole_values(self.run.trainer.variables):
+            scores = self.run.evaluate()
+        row = {
+            "step": self.log.step,
+            "samples": self.log.step * self.run.batch_size,
+            "seconds": round(self.log.seconds, 2),
+            **{name: round(float(value), 5) for name, value in scores.items()},
+        }
+        path = self.run.directory / "scores.csv"
+        if self.table is None:
+            self.table = Table(path, tuple(row), self.log.step - 1)
+        self.table.add(row)
+        if self.log.events is not None:
+            self.log.events.add(self.log.step, scores)
+        self.scored = self.log.step
+        self.log.bar.write(
+            f"step {self.log.step}: "
+            + ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
+            + f" ({time.perf_counter() - start:.1f} s)"
+        )
+        self.log.skip_time()

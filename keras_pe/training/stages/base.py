@@ -1,0 +1,290 @@
+"""What all stages of training share: the look at batches, the loss, what is saved."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Self
+
+import keras
+from keras import ops
+
+from keras_pe.models.checked_model import CheckedModel
+from keras_pe.models.core import l2_normalize
+from keras_pe.training.devices.distribution import (
+    num_replicas,
+    replica_loss_scale,
+    scope_of,
+)
+from keras_pe.training.optimizers.averages import constrain
+from keras_pe.training.stages.batch_checks import (
+    BatchCheck,
+    check_arrays,
+    check_names,
+    check_negatives,
+    check_unlabelled,
+    refuse_weights,
+    warn_of_unknown_length,
+    with_checked_batches,
+)
+from keras_pe.training.stages.chunks import (
+    add_drop_path,
+    map_chunks,
+    merge_rows,
+    num_chunks,
+    take_drop_path,
+)
+from keras_pe.training.stages.latest import Latest
+
+LOW_PRECISION = ("float16", "bfloat16")
+
+
+class Term(NamedTuple):
+    """One number of a training step.
+
+    Attributes:
+        metric: shows it in the logs.
+        value: a scalar.
+        weight: its factor in the loss; None shows it and no more.
+    """
+
+    metric: Latest
+    value: Any
+    weight: float | None
+
+
+class StageTrainer(CheckedModel):
+    """The base of the stages of training, each a `keras.Model` of a model.
+
+    `compile` takes an optimizer alone and `fit` does the rest. A stage says which
+    arrays a batch has (`known_arrays`, `vocabularies`), what it computes of them
+    (`call`) and what it minimises (`terms`); the towers run in chunks by `in_chunks`.
+
+    Args:
+        model: what is trained, in place.
+        name: name of the stage.
+        chunk_sizes: rows that go through a part at once, over all devices, by the name
+            of the option; None for all of them.
+
+    Raises:
+        ValueError: if a chunk size is no positive number.
+    """
+
+    known_arrays: tuple[str, ...]
+    needed_arrays: tuple[str, ...] = ("images",)
+    one_row_is_nothing = False  # whether one row alone has no loss
+
+    def __init__(
+        self, model: keras.Model, name: str, **chunk_sizes: int | None
+    ) -> None:
+        # The towers' policy: Keras scales the loss of a float16 model by its name.
+        super().__init__(name=name, autocast=False, dtype=training_policy(model))
+        for option, size in chunk_sizes.items():
+            if size is not None and size < 1:
+                raise ValueError(f"{option}={size}: expected 1 or more, or None.")
+            setattr(self, option, size)
+        self.chunk_options = tuple(chunk_sizes)
+        self.model = model
+
+    def build(self, inputs_shape: Any = None) -> None:
+        """Does nothing: all weights are made when the stage is."""
+
+    # === What a stage says of itself ===
+    def vocabularies(self) -> dict[str, int]:
+        """Returns for each array of token ids how many ids there are."""
+        return {}
+
+    def terms(self, x: Mapping[str, Any], y_pred: Any) -> Iterable[Term]:
+        """Yields what a step minimises, and what else its logs show.
+
+        Args:
+            x: the batch, arrays by name.
+            y_pred: what `call` returned.
+        """
+        raise NotImplementedError
+
+    # === The look at batches ===
+    def fit(self, x: Any = None, *arguments: Any, **options: Any) -> Any:
+        """Trains as `keras.Model.fit` does, after a look at every batch."""
+        self._check_compiled()
+        history = super().fit(x, *arguments, **options)
+        constrain(self.trainable_variables)  # after an average of the weights
+        return history
+
+    def check_arguments(self, given: Mapping[str, Any]) -> None:
+        refuse_weights(given)
+
+    def prepare_fit(self, x: Any, given: Mapping[str, Any]) -> None:
+        check_arrays(
+            given["x"],
+            given.get("batch_size"),
+            given.get("validation_split") or 0.0,
+            self.one_row_is_nothing,
+        )
+        if not given.get("steps_per_epoch"):
+            warn_of_unknown_length(x)
+        # Else TensorFlow's `fit` builds it with a generator's first batch, then lost.
+        if not self.optimizer.built:
+            with scope_of(self):
+                self.optimizer.build(self.trainable_variables)
+        self._check_known_to_optimizer()
+
+    def look(self, batch: Any) -> Any:
+        """Returns a batch, after a look at names, rows and token ids.
+
+        Raises:
+            ValueError: if it can't be trained on.
+        """
+        return BatchCheck(self.vocabularies())(batch)
+
+    def _checked(self, x: Any, training: bool = False) -> Any:
+        needs_negatives = training and self.one_row_is_nothing
+        return with_checked_batches(x, self.vocabularies(), needs_negatives)
+
+    def check_inputs(self, inputs: Mapping[str, Any]) -> None:
+        """Refuses a batch with an array that nothing reads, or without one it needs."""
+        check_names(inputs, self.known_arrays, self.needed_arrays)
+
+    def _check_compiled(self) -> None:
+        if self._compile_loss is not None or self._compile_metrics is not None:
+            raise ValueError(
+                f"{self.name} has a loss and metrics of its own; those given to "
+                f"compile would not be used. Compile with an optimizer alone."
+            )
+
+    def _check_known_to_optimizer(self) -> None:
+        """Refuses weights that were made or thawed after the optimizer was built."""
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        known = {id(v) for v in getattr(optimizer, "_trainable_variables", ())}
+        new = [v.path for v in self.trainable_variables if id(v) not in known]
+        if known and new:
+            raise ValueError(
+                f"{len(new)} weights are trained that the optimizer does not know, "
+                f"such as {new[0]}: they came, by LoRA or by thawing, after it had "
+                f"begun. Compile again, with a new optimizer."
+            )
+
+    def check_precision(self) -> None:
+        """Refuses to train weights that would lose most updates to rounding."""
+        low = {
+            v.path: v.dtype
+            for v in self.trainable_variables
+            if v.dtype in LOW_PRECISION
+        }
+        if low:
+            first = min(low)
+            raise ValueError(
+                f"Weights in {low[first]} can't be trained: {len(low)} of them, such "
+                f"as {first}, would lose most updates, which are smaller than their "
+                f'last digit. Build or load the model with dtype="mixed_bfloat16".'
+            )
+
+    # === Forward ===
+    def in_chunks(
+        self,
+        function: Any,
+        rows: dict[str, Any],
+        chunk_size: int | None,
+        training: bool | None,
+        tower: Any = None,
+    ) -> Any:
+        """Runs a function over a batch, chunk by chunk if it is larger than a chunk.
+
+        Args:
+            function: from arrays by name to a nest of arrays with the same rows, or
+                with one row a chunk. Of each chunk it takes the stochastic depth by
+                `take_drop_path`.
+            rows: arrays by name, cut along their first axis.
+            chunk_size: rows of a chunk, over all devices; None for all.
+            training: as of `call`.
+            tower: whose stochastic depth is drawn; None for none.
+
+        Returns:
+            What the function returns for all rows.
+        """
+        first = next(iter(rows.values()))
+        chunks = 1
+        if not isinstance(first, keras.KerasTensor):  # else Keras looks at shapes alone
+            known = first.shape[0]
+            chunks = num_chunks(known, chunk_size, num_replicas(), bool(training))
+        if chunks == 1:
+            return function(rows)
+        if training and tower is not None:
+            add_drop_path(rows, tower, first.shape[0])
+        results = map_chunks(function, rows, chunks)
+        return keras.tree.map_structure(merge_rows, results)
+
+    def embed(
+        self,
+        tower: Any,
+        rows: dict[str, Any],
+        chunk_size: int | None,
+        training: bool | None,
+    ) -> Any:
+        """Returns a tower's embeddings of unit length `(batch, channels)`, float32.
+
+        Args:
+            tower: a vision or a text encoder.
+            rows: `images` or `token_ids`; with pictures also `kept_patches`.
+            chunk_size: as of `in_chunks`.
+            training: as of `call`.
+        """
+
+        def encode(chunk: dict[str, Any]) -> Any:
+            factors = take_drop_path(chunk)
+            first, *rest = (chunk[name] for name in rows)
+            options = {"drop_path_factors": factors, "training": training}
+            return l2_normalize(tower(first, *rest, **options))
+
+        return self.in_chunks(encode, dict(rows), chunk_size, training, tower)
+
+    # === Loss ===
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        self._check_compiled()
+        check_unlabelled(y, sample_weight)
+        if training:
+            self.check_precision()
+            if self.one_row_is_nothing:
+                check_negatives(x["images"].shape[0])
+        rows = ops.shape(x["images"])[0]
+        total: Any = 0.0
+        for term in self.terms(x, y_pred):
+            term.metric.record(term.value, rows, training)
+            if term.weight is not None:
+                total = total + term.weight * term.value
+        for added in self.losses:  # by `add_loss`, or of a regulariser
+            total = total + ops.sum(ops.cast(added, total.dtype))
+        return total * replica_loss_scale()
+
+    # === Saving ===
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "model": keras.saving.serialize_keras_object(self.model),
+            **{option: getattr(self, option) for option in self.chunk_options},
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        config = {
+            key: keras.saving.deserialize_keras_object(value)
+            if isinstance(value, dict) and "registered_name" in value
+            else value
+            for key, value in config.items()
+        }
+        return cls(**config)
+
+
+def loss_rows(chunk_size: int) -> int:
+    """Returns the rows of a loss matrix that this replica holds at once."""
+    return max(chunk_size // num_replicas(), 1)
+
+
+def training_policy(model: keras.Model) -> str:
+    """Returns the name of the dtype policy that a model is trained under."""
+    names = [tower.dtype_policy.name for tower in model.towers().values()]
+    return "mixed_float16" if "mixed_float16" in names else names[0]
