@@ -25,8 +25,8 @@ BACKENDS = ("jax", "torch", "tensorflow")
 WORKER = """
 import sys
 import numpy as np
-from keras_pe.checkpoints import load_weights
-from tests.checkpoints.test_reference_numbers import all_outputs, build, to_numpy
+from keras_pe.presets import load_weights
+from tests.presets.test_reference_numbers import all_outputs, build, to_numpy
 from tests.reference_models import TIMM, UPSTREAM, checkpoint
 folders = [f"upstream/{n}" for n in UPSTREAM] + [f"timm/{n}" for n in TIMM]
 found = {}

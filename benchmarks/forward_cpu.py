@@ -34,7 +34,7 @@ os.environ["KERAS_BACKEND"] = {backend!r}
 import numpy as np
 import keras_pe
 from keras_pe.models.compiled import no_gradient
-from keras_pe.checkpoints.variants import vision_config
+from keras_pe.presets.variants import vision_config
 encoder = keras_pe.PEVisionEncoder(**vision_config("PE-Core-B16-224"))
 images = np.random.default_rng(0).uniform(-1, 1, ({batch}, 224, 224, 3)).astype("f4")
 def forward():

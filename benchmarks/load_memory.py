@@ -81,8 +81,8 @@ def hand_back() -> None:
 def measure(path: str, tiny: str, model: str, dtype: str, way: str) -> None:
     """Loads a file and prints the kilobytes before, at the peaks, and after."""
     import keras_pe
-    from keras_pe.checkpoints import load_weights
-    from keras_pe.checkpoints.variants import text_config, vision_config
+    from keras_pe.presets import load_weights
+    from keras_pe.presets.variants import text_config, vision_config
 
     def build(vision: Mapping[str, Any], text: Mapping[str, Any] | None) -> Any:
         encoder = keras_pe.PEVisionEncoder(**{**vision, "dtype": dtype})
@@ -118,8 +118,8 @@ def measure(path: str, tiny: str, model: str, dtype: str, way: str) -> None:
 def save_preset(path: str, directory: str, model: str, dtype: str) -> None:
     """Writes the weights of a file as a preset of our own; the model may be "tiny"."""
     import keras_pe
-    from keras_pe.checkpoints import load_weights
-    from keras_pe.checkpoints.variants import text_config
+    from keras_pe.presets import load_weights
+    from keras_pe.presets.variants import text_config
 
     if model == "tiny":
         encoder = keras_pe.PEVisionEncoder(**{**TINY_VISION, "dtype": dtype})
@@ -147,7 +147,7 @@ def write_random(
     dtype: str,
 ) -> int:
     """Writes a checkpoint of random numbers; returns its bytes."""
-    from keras_pe.checkpoints.upstream import core_rules, vision_rules
+    from keras_pe.presets.formats.upstream import core_rules, vision_rules
 
     rules = list(vision_rules(vision) if text is None else core_rules(vision, text))
     name, kind = DTYPES[dtype]
@@ -225,7 +225,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT)
     arguments = parser.parse_args()
     os.environ.setdefault("KERAS_BACKEND", "jax")
-    from keras_pe.checkpoints.variants import text_config, vision_config
+    from keras_pe.presets.variants import text_config, vision_config
 
     found: dict[str, Any] = {}
     if arguments.output.exists():

@@ -50,6 +50,7 @@ _PACKAGES = (
     "losses",
     "models",
     "preprocessing",
+    "presets",
     "probing",
     "search",
     "training",

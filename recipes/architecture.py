@@ -4,10 +4,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from keras_pe.checkpoints.checksums import read_metadata, read_verified
-from keras_pe.checkpoints.hub import CONFIG, resolve
-from keras_pe.checkpoints.inspect import inspect_checkpoint
-from keras_pe.checkpoints.serialized import check
+from keras_pe.presets.checksums import read_metadata, read_verified
+from keras_pe.presets.hub import CONFIG, resolve
+from keras_pe.presets.inspect import inspect_checkpoint
+from keras_pe.presets.serialized import check
 from keras_pe.training.resolution import ResolutionStage
 from recipes.contrastive_configs import Config
 from recipes.settings import tower_arguments

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Literal
 
-from keras_pe.checkpoints.variants import text_config, vision_config
+from keras_pe.presets.variants import text_config, vision_config
 from keras_pe.training.resolution import ResolutionStage
 
 

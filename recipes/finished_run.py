@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from keras_pe import PECore, PEImageConverter, PETokenizer
-from keras_pe.checkpoints.save_preset import check_room
+from keras_pe.presets.save import check_room
 from keras_pe.training.devices.sharding import whole_values
 from keras_pe.training.run.curves import draw_curves
 from recipes.many_devices import is_first_process

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_pe import PECore
-from keras_pe.checkpoints import load_weights
+from keras_pe.presets import load_weights
 
 
 def load_initial_weights(model: PECore, source: str) -> None:

@@ -10,11 +10,11 @@ from os.path import isfile
 from pathlib import Path
 from typing import Any
 
-from keras_pe.checkpoints import CheckpointError
 from keras_pe.data import SampleError, TarShardError, TooManySkipped
 from keras_pe.data.array_record_shards import ArrayRecordError
 from keras_pe.data.loader import LoaderStalled
 from keras_pe.data.shard_files import expand_paths
+from keras_pe.presets import CheckpointError
 from keras_pe.training import NonFiniteError
 from keras_pe.training.resolution import ResolutionStage, extended, rescaled
 from keras_pe.training.run.training_run import RunMismatch

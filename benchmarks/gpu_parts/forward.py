@@ -33,7 +33,7 @@ Pass = Callable[[], Any]
 
 def config_of(model: str, small: bool) -> dict[str, Any]:
     """Returns constructor arguments of the vision tower; small: two narrow blocks."""
-    from keras_pe.checkpoints.variants import vision_config
+    from keras_pe.presets.variants import vision_config
 
     config = vision_config(model)
     if small:

@@ -58,8 +58,8 @@ def compare(
     folder: str, dtype: str, outputs: Callable[..., Iterator[tuple[str, Any]]]
 ) -> dict[str, Any]:
     """Returns how far a reference model's outputs are from the published code's."""
-    from keras_pe.checkpoints import load_weights
-    from tests.checkpoints.test_reference_numbers import build, to_numpy
+    from keras_pe.presets import load_weights
+    from tests.presets.test_reference_numbers import build, to_numpy
     from tests.reference_models import checkpoint, numbers, relative_error
 
     model = build(folder, dtype=dtype)
@@ -94,7 +94,7 @@ def measure(
         names: of the models.
         save: takes the rows so far.
     """
-    from tests.checkpoints.test_reference_numbers import all_outputs
+    from tests.presets.test_reference_numbers import all_outputs
 
     full_precision()
     rows: dict[str, Any] = {}

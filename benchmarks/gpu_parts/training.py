@@ -26,7 +26,7 @@ OUT_OF_MEMORY = ("out of memory", "resource_exhausted")
 
 def configs_of(model: str, small: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns constructor arguments of both towers; small: two narrow blocks."""
-    from keras_pe.checkpoints.variants import text_config, vision_config
+    from keras_pe.presets.variants import text_config, vision_config
 
     vision, text = vision_config(model), text_config(model)
     assert text is not None

@@ -110,7 +110,7 @@ class AttentionPool(nn.Module):
 
 
 class PlainVisionTower(nn.Module):
-    """The vision tower of a row of `keras_pe.checkpoints.variants`.
+    """The vision tower of a row of `keras_pe.presets.variants`.
 
     Args:
         config: constructor arguments of `PEVisionEncoder`; pooling by attention or

@@ -1,8 +1,12 @@
-"""Loading and saving weights."""
+"""The name that `keras_pe.presets` had; what users met here stays."""
 
-from keras_pe.checkpoints.inspect import CheckpointInfo, inspect_checkpoint
-from keras_pe.checkpoints.load import load_weights
-from keras_pe.checkpoints.report import CheckpointError, LoadReport
+from keras_pe.presets import (
+    CheckpointError,
+    CheckpointInfo,
+    LoadReport,
+    inspect_checkpoint,
+    load_weights,
+)
 
 __all__ = [
     "CheckpointError",

@@ -35,8 +35,8 @@ class Loaded(NamedTuple):
     @property
     def class_matrix(self) -> np.ndarray | None:
         """The vectors of the preset's own classes, if they were saved with it."""
-        from keras_pe.checkpoints.class_vectors import read_class_vectors
         from keras_pe.preprocessing.prompts import known_classes
+        from keras_pe.presets.class_vectors import read_class_vectors
 
         known = known_classes(self.metadata)
         if self.directory is None or known is None:
@@ -138,12 +138,12 @@ def load(preset: str) -> Loaded:
     Raises:
         ValueError: if the preset's tokenizer is not that of its model.
     """
-    from keras_pe.checkpoints.checksums import read_metadata
-    from keras_pe.checkpoints.hub import resolve
     from keras_pe.models.core import PECore
     from keras_pe.preprocessing.image import PEImageConverter
     from keras_pe.preprocessing.tokenizer import PETokenizer
     from keras_pe.preprocessing.tokenizer_check import check_tokenizer
+    from keras_pe.presets.checksums import read_metadata
+    from keras_pe.presets.hub import resolve
 
     model = PECore.from_preset(preset)
     tokenizer = PETokenizer.from_preset(preset)

@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    from keras_pe.checkpoints import inspect_checkpoint
+    from keras_pe.presets import inspect_checkpoint
 
     info = inspect_checkpoint(options.checkpoint)
     if options.json:

@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from keras_pe.checkpoints.preset_table import PRESETS
+    from keras_pe.presets.table import PRESETS
 
     rows = {name: preset.metadata() for name, preset in PRESETS.items()}
     if options.json:

@@ -15,8 +15,8 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
-from keras_pe.checkpoints.manifest import model_variables
 from keras_pe.preprocessing.picture_files import list_files
+from keras_pe.presets.manifest import model_variables
 
 
 def weights_hash(model: keras.Model) -> str:

@@ -9,10 +9,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pe.checkpoints.class_vectors import ClassVectors
-from keras_pe.checkpoints.from_preset import load_preset
-from keras_pe.checkpoints.presets import PresetsProperty
-from keras_pe.checkpoints.save_preset import save_preset
 from keras_pe.layers.layer_state import flags_config, restore_trainable_flags
 from keras_pe.models.checked_batches import Check
 from keras_pe.models.checked_model import CheckedModel
@@ -22,6 +18,10 @@ from keras_pe.models.text_encoder import PETextEncoder
 from keras_pe.models.tower import Tower
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.preprocessing.prompts import known_classes
+from keras_pe.presets.class_vectors import ClassVectors
+from keras_pe.presets.find import PresetsProperty
+from keras_pe.presets.from_preset import load_preset
+from keras_pe.presets.save import save_preset
 
 FrameAverage = Literal["normalized", "raw"]
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # upstream `CLIP.__init__`

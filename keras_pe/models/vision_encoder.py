@@ -6,9 +6,6 @@ from typing import Any, Self, Unpack
 import keras
 from keras import ops
 
-from keras_pe.checkpoints.from_preset import load_preset
-from keras_pe.checkpoints.presets import PresetsProperty
-from keras_pe.checkpoints.save_preset import save_preset
 from keras_pe.layers.attention_pooling import AttentionPooling
 from keras_pe.layers.dense import Dense
 from keras_pe.layers.initializers import RandomNormal
@@ -24,6 +21,9 @@ from keras_pe.models.vision_arguments import (
     check_windows,
 )
 from keras_pe.models.vision_features import VisionFeatures
+from keras_pe.presets.find import PresetsProperty
+from keras_pe.presets.from_preset import load_preset
+from keras_pe.presets.save import save_preset
 
 
 @keras.saving.register_keras_serializable("keras_pe")

@@ -11,7 +11,6 @@ import keras
 import numpy as np
 from PIL import Image
 
-from keras_pe.checkpoints.from_preset import load_image_converter
 from keras_pe.preprocessing.image_file import (
     BAD_TYPE,
     DAMAGED,
@@ -34,6 +33,7 @@ from keras_pe.preprocessing.picture_inputs import (
 from keras_pe.preprocessing.shown_call import shown_call
 from keras_pe.preprocessing.skip_report import SkipReport
 from keras_pe.preprocessing.untrusted_config import narrowed
+from keras_pe.presets.from_preset import load_image_converter
 
 RESIZE_MODES = ("squash", "center_crop")
 INTERPOLATIONS = {
@@ -221,7 +221,7 @@ class PEImageConverter:
 
     @classmethod
     def from_preset(cls, preset: str, **changes: Any) -> PEImageConverter:
-        """Build the converter of a preset; see `keras_pe.checkpoints.presets`.
+        """Build the converter of a preset; see `keras_pe.presets.find`.
 
         A preset may narrow `formats`, `max_pixels` and `max_side`, never widen them,
         and does not decide `on_error`.

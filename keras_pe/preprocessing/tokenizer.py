@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_pe.checkpoints.from_preset import load_tokenizer
 from keras_pe.preprocessing.shown_call import shown_call
 from keras_pe.preprocessing.untrusted_config import narrowed_tokenizer
+from keras_pe.presets.from_preset import load_tokenizer
 
 if TYPE_CHECKING:
     import tokenizers
@@ -231,7 +231,7 @@ class PETokenizer:
 
     @classmethod
     def from_preset(cls, preset: str) -> PETokenizer:
-        """Build the tokenizer of a preset; see `keras_pe.checkpoints.presets`.
+        """Build the tokenizer of a preset; see `keras_pe.presets.find`.
 
         Args:
             preset: name, alias, directory, `hf://owner/repo[@revision]` or

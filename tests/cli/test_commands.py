@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_pe.checkpoints.class_vectors import CLASS_VECTORS, read_class_vectors
 from keras_pe.cli import demo, embed, visualize
 from keras_pe.cli.common import load
 from keras_pe.cli.main import COMMANDS, main
 from keras_pe.models.embedding import class_vectors
+from keras_pe.presets.class_vectors import CLASS_VECTORS, read_class_vectors
 from keras_pe.visualization.patch_embeddings import PatchMethod
 from keras_pe.visualization.text_scores import Contrast
 from tests.reference_models import checkpoint

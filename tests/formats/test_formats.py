@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from keras_pe import PECore, PEImageConverter, PETokenizer
-from keras_pe.checkpoints import CheckpointError
-from keras_pe.checkpoints.checksums import read_metadata
-from keras_pe.checkpoints.class_vectors import read_class_vectors
 from keras_pe.data import TarShards
 from keras_pe.preprocessing.prompts import known_classes
+from keras_pe.presets import CheckpointError
+from keras_pe.presets.checksums import read_metadata
+from keras_pe.presets.class_vectors import read_class_vectors
 from keras_pe.search import PictureIndex
 from tests.formats.write import CONFIG, TEXTS, inputs, train, write_pictures
 

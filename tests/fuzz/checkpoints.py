@@ -24,7 +24,7 @@ class Checkpoints(Campaign):
     cpu_seconds = 6.0
 
     def prepare(self, folder: Path) -> None:
-        from keras_pe.checkpoints import load_weights
+        from keras_pe.presets import load_weights
         from tests.reference_models import checkpoint, upstream_model
 
         self.load = load_weights
@@ -45,7 +45,7 @@ class Checkpoints(Campaign):
 
     def attempt(self, content: bytes) -> str | None:
         """Loads spoiled bytes; returns None on success, else how it was refused."""
-        from keras_pe.checkpoints import CheckpointError
+        from keras_pe.presets import CheckpointError
 
         self.path.write_bytes(content)
         for weight, zero in zip(self.model.weights, self.zeros, strict=True):

@@ -70,9 +70,9 @@ class CommandLine(Campaign):
 
     def prepare(self, folder: Path) -> None:
         import keras_pe
-        from keras_pe.checkpoints.save_preset import save_preset
+        from keras_pe.presets.save import save_preset
         from keras_pe.search import PictureIndex
-        from tests.checkpoints import tiny
+        from tests.presets import tiny
 
         self.good, self.work = folder / "good", folder / "work"
         self.good.mkdir()

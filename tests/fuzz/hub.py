@@ -59,8 +59,8 @@ class Hub(Campaign):
         import huggingface_hub.constants
 
         import keras_pe
-        from keras_pe.checkpoints.save_preset import save_preset
-        from tests.checkpoints import tiny
+        from keras_pe.presets.save import save_preset
+        from tests.presets import tiny
 
         huggingface_hub.constants.HF_HUB_DISABLE_XET = True
         os.environ.pop("HF_HUB_OFFLINE", None)
@@ -80,8 +80,8 @@ class Hub(Campaign):
 
     def start(self) -> None:
         """Starts the servers: threads do not live on in a forked process."""
-        from tests.checkpoints.hub_server import HubServer
         from tests.fuzz.proxy import SpoilingProxy
+        from tests.presets.hub_server import HubServer
 
         hub = HubServer()
         hub.add(REPO, self.files)
@@ -139,7 +139,7 @@ class Hub(Campaign):
         return self.package.PECore.from_preset(f"hf://{REPO}")
 
     def run(self, case: Any) -> str:
-        from keras_pe.checkpoints import CheckpointError
+        from keras_pe.presets import CheckpointError
 
         if self.proxy is None:
             self.start()

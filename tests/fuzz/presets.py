@@ -51,8 +51,8 @@ class Presets(Campaign):
 
     def prepare(self, folder: Path) -> None:
         import keras_pe
-        from keras_pe.checkpoints.save_preset import save_preset
-        from tests.checkpoints import tiny
+        from keras_pe.presets.save import save_preset
+        from tests.presets import tiny
 
         self.tiny, self.package = tiny, keras_pe
         self.folder, self.work = folder, folder / "work"
@@ -163,7 +163,7 @@ class Presets(Campaign):
 
     # === What must hold ===
     def run(self, case: Any) -> str:
-        from keras_pe.checkpoints import CheckpointError
+        from keras_pe.presets import CheckpointError
 
         self.spoil(case)
         package = self.package

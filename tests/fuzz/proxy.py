@@ -6,7 +6,7 @@ import threading
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.checkpoints.hub_server import HubServer
+from tests.presets.hub_server import HubServer
 
 DROPPED = ("content-length", "connection", "transfer-encoding", "date", "server")
 

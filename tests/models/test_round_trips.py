@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import keras_pe
-from keras_pe.checkpoints.report import CheckpointError
 from keras_pe.layers.layer_state import adaptations
 from keras_pe.layers.transformer import TransformerBlock
+from keras_pe.presets.report import CheckpointError
 from tests.small_models import token_ids
 
 SIZES = {"hidden_dim": 16, "num_layers": 2, "num_heads": 2, "intermediate_dim": 24}

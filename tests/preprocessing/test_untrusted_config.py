@@ -7,8 +7,6 @@ import warnings
 
 import pytest
 
-from keras_pe.checkpoints.checksums import write_metadata
-from keras_pe.checkpoints.report import CheckpointError
 from keras_pe.preprocessing import PEImageConverter, PEVideoConverter, PictureError
 from keras_pe.preprocessing.image_file import (
     DEFAULT_FORMATS,
@@ -16,6 +14,8 @@ from keras_pe.preprocessing.image_file import (
     DEFAULT_MAX_SIDE,
 )
 from keras_pe.preprocessing.untrusted_config import narrowed
+from keras_pe.presets.checksums import write_metadata
+from keras_pe.presets.report import CheckpointError
 from tests.small_models import core
 
 pytestmark = pytest.mark.quick

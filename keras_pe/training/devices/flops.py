@@ -71,7 +71,7 @@ def vision_flops(
         ValueError: if the picture is not in whole patches.
 
     Example:
-        >>> from keras_pe.checkpoints.variants import vision_config
+        >>> from keras_pe.presets.variants import vision_config
         >>> flops = vision_flops(vision_config("PE-Core-B16-224"))
         >>> round(flops.forward / 2e9, 1)  # published: 17.8 billion multiply-adds
         17.8
@@ -109,7 +109,7 @@ def text_flops(config: Mapping[str, Any], tokens: int | None = None) -> TowerFlo
         `TowerFlops`. Looking up embeddings is no arithmetic.
 
     Example:
-        >>> from keras_pe.checkpoints.variants import text_config
+        >>> from keras_pe.presets.variants import text_config
         >>> round(text_flops(text_config("PE-Core-B16-224")).forward / 2e9, 1)
         9.4
     """

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import keras
 
-from keras_pe.checkpoints.variants import text_config, vision_config
 from keras_pe.models.core import PECore
 from keras_pe.models.text_encoder import PETextEncoder
 from keras_pe.models.vision_encoder import PEVisionEncoder
+from keras_pe.presets.variants import text_config, vision_config
 from keras_pe.training.devices.flops import (
     TowerFlops,
     loss_flops,

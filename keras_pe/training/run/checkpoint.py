@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_pe.checkpoints.report import CheckpointError
+from keras_pe.presets.report import CheckpointError
 from keras_pe.training.run.checkpoint_files import (
     checked_state,
     read_files,

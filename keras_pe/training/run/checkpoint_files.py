@@ -14,8 +14,8 @@ from typing import Any
 import ml_dtypes  # noqa: F401  (NumPy then knows bfloat16 by its name)
 import numpy as np
 
-from keras_pe.checkpoints.checksums import sha256_of
-from keras_pe.checkpoints.report import CheckpointError
+from keras_pe.presets.checksums import sha256_of
+from keras_pe.presets.report import CheckpointError
 
 VARIABLES = "variables.safetensors"
 STATE = "state.json"

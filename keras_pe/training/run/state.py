@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keras_pe.checkpoints.report import CheckpointError
+from keras_pe.presets.report import CheckpointError
 
 if TYPE_CHECKING:
     import keras

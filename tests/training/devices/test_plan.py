@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_pe import PECore
-from keras_pe.checkpoints.variants import text_config, vision_config
+from keras_pe.presets.variants import text_config, vision_config
 from keras_pe.training.devices.flops import loss_flops, text_flops, vision_flops
 from keras_pe.training.devices.plan import plan_training
 from keras_pe.training.devices.unallocated import without_allocation

@@ -18,7 +18,7 @@ import numpy as np
 
 if __name__ == "__main__":
     root = Path(__file__).parents[3]
-    for name in ("keras_pe", "keras_pe.training", "keras_pe.checkpoints"):
+    for name in ("keras_pe", "keras_pe.training", "keras_pe.presets"):
         package = types.ModuleType(name)
         package.__path__ = [str(root / name.replace(".", "/"))]
         sys.modules[name] = package

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from keras_pe.checkpoints.report import CheckpointError
+from keras_pe.presets.report import CheckpointError
 from keras_pe.training.run.checkpoint import RunCheckpoints
 from keras_pe.training.run.checkpoint_files import STATE, VARIABLES
 from tests.training.programs.saving import content, sound

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_pe.checkpoints.report import CheckpointError
 from keras_pe.layers.transformer import drop_path_factors
+from keras_pe.presets.report import CheckpointError
 from keras_pe.training.optimizers.gradient_watch import WatchedAdamW
 from keras_pe.training.optimizers.lamb import WatchedLamb
 from keras_pe.training.optimizers.schedules import WarmupCosine

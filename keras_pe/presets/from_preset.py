@@ -1,0 +1,289 @@
+"""Builds models, tokenizers and converters from a handle."""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_pe.files import read_directory
+from keras_pe.presets.checksums import read_metadata, read_verified
+from keras_pe.presets.classes import (
+    DUAL,
+    MODELS,
+    TEXT,
+    VISION,
+    class_named,
+    family_of,
+)
+from keras_pe.presets.deferred import build_unfilled
+from keras_pe.presets.hub import CONFIG, Location, known_preset, resolve
+from keras_pe.presets.inspect import CheckpointInfo, describe, inspect_checkpoint
+from keras_pe.presets.load import load_open
+from keras_pe.presets.open_checkpoint import open_checkpoint
+from keras_pe.presets.preset_weights import PresetWeights, assign_weights
+from keras_pe.presets.reader import Reader
+from keras_pe.presets.report import CheckpointError
+from keras_pe.presets.serialized import POLICY_NAME, build, check, set_dtype
+
+OVERRIDES = ("dtype", "image_size")
+
+
+def load_preset(cls: Any, handle: str | os.PathLike[str], **overrides: Any) -> Any:
+    """Builds a model and loads its weights.
+
+    Args:
+        cls: the class of a model, or a subclass of one; `PEVisionEncoder` takes any
+            vision encoder, and the vision tower of a dual encoder.
+        handle: see `keras_pe.presets.hub.resolve`.
+        overrides: `dtype`, a floating point dtype or policy; without it a policy
+            other than float32 that was set by `keras.config.set_dtype_policy` counts,
+            then the preset's own. `image_size`, of foreign checkpoints only, which
+            resamples the position embedding.
+
+    Returns:
+        The model, with all of its weights.
+
+    Raises:
+        CheckpointError: if there is no such preset, it is of another family (says
+            which class loads it), a file is damaged, or an override does not work.
+
+    Example:
+        >>> from keras_pe import PECore
+        >>> load_preset(PECore, "pe_core_large_patch14_336")    # doctest: +SKIP
+    """
+    overrides = {**_global_policy(), **overrides}
+    _check_overrides(overrides)
+    family = family_of(cls)
+    preset = known_preset(handle)
+    if preset is not None:  # a wrong class is no reason to download gigabytes
+        _check_family(cls, str(handle), preset.class_name)
+    location = resolve(handle, vision_only=family == VISION)
+    if location.directory is not None:
+        return read_directory(
+            location.directory,
+            lambda directory: _load_own(cls, directory, location.handle, overrides),
+            (CheckpointError, OSError),
+        )
+    return _load_foreign(cls, location, overrides)
+
+
+def load_tokenizer(cls: Any, handle: str | os.PathLike[str]) -> Any:
+    """Builds the tokenizer of a dual encoder; downloads no weights of known presets.
+
+    Args:
+        cls: `PETokenizer`.
+        handle: see `keras_pe.presets.hub.resolve`.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        CheckpointError: if the model reads no text.
+
+    Example:
+        >>> from keras_pe import PETokenizer
+        >>> load_tokenizer(PETokenizer, "PE-Core-G14-448").context_length
+        72
+    """
+    location = resolve(handle, need="config")
+    if location.directory is not None:
+        return _load_object(cls, location.directory, "tokenizer.json", "PETokenizer")
+    _, text = _foreign_configs(location)
+    if text is None:
+        raise CheckpointError(
+            f"{location.handle} is a vision encoder and reads no text, so it has no "
+            f"tokenizer. Dual encoders (pe_core_...) have one."
+        )
+    return cls(
+        context_length=text["context_length"], vocabulary_size=text["vocabulary_size"]
+    )
+
+
+def load_image_converter(cls: Any, handle: str | os.PathLike[str]) -> Any:
+    """Builds the image converter of a model; downloads no weights of known presets.
+
+    Args:
+        cls: `PEImageConverter`.
+        handle: see `keras_pe.presets.hub.resolve`.
+
+    Returns:
+        The converter, for the model's image size.
+
+    Raises:
+        CheckpointError: if there is no such preset, or it has no converter.
+
+    Example:
+        >>> from keras_pe import PEImageConverter
+        >>> load_image_converter(PEImageConverter, "PE-Core-L14-336").image_size
+        (336, 336)
+    """
+    location = resolve(handle, need="config")
+    if location.directory is not None:
+        name = "image_converter.json"
+        return _load_object(cls, location.directory, name, "PEImageConverter")
+    vision, _ = _foreign_configs(location)
+    return cls(image_size=vision["image_size"])
+
+
+# === Presets of our own format ===
+def _load_own(
+    cls: Any, directory: Path, handle: str, overrides: Mapping[str, Any]
+) -> Any:
+    if "image_size" in overrides:
+        raise CheckpointError(
+            f"image_size can't be changed for {handle}, a preset of keras_pe. It is "
+            f"not needed: the loaded model takes pictures of any size in whole patches."
+        )
+    metadata = read_metadata(directory)
+    config = read_verified(directory, CONFIG, metadata)
+    where = f"{directory / CONFIG}"
+    found = check(config, where, MODELS)
+    _check_family(cls, handle, found)
+    family = family_of(cls)
+    if "dtype" in overrides:
+        set_dtype(config["config"], overrides["dtype"])
+    build_class = cls if found == family else class_named(found, where)
+    # All is compared before a single weight is allocated.
+    with PresetWeights(directory, metadata, config) as weights:
+        model = build_unfilled(lambda: build(build_class, config, where))
+        assign_weights(model, weights, fresh=True)
+    return model.vision_encoder if (family, found) == (VISION, DUAL) else model
+
+
+def _load_object(cls: Any, directory: Path, name: str, class_name: str) -> Any:
+    return read_directory(
+        directory,
+        lambda place: _read_object(cls, place, name, class_name),
+        (CheckpointError, OSError),
+    )
+
+
+def _read_object(cls: Any, directory: Path, name: str, class_name: str) -> Any:
+    metadata = read_metadata(directory)
+    if name not in metadata["files"]:
+        raise CheckpointError(
+            f"The preset {directory} has no {name}. Make a keras_pe.{class_name} with "
+            f"arguments that fit the model, and save it along: "
+            f"model.save_to_preset(directory, tokenizer=..., image_converter=...)."
+        )
+    config = read_verified(directory, name, metadata)
+    where = f"{directory / name}"
+    check(config, where, (class_name,))
+    return build(cls, config, where)
+
+
+# === Checkpoints of other projects ===
+def _load_foreign(cls: Any, location: Location, overrides: Mapping[str, Any]) -> Any:
+    assert location.checkpoint is not None
+    with open_checkpoint(location.checkpoint) as reader:
+        return _load_reader(cls, location, reader, overrides)
+
+
+def _load_reader(
+    cls: Any, location: Location, reader: Reader, overrides: Mapping[str, Any]
+) -> Any:
+    info = describe(reader)
+    family, foreign = family_of(cls), _foreign_family(location, info)
+    pools = info.vision_config["pooling"] is not None
+    if foreign == VISION and family != DUAL and not pools:
+        foreign = family  # it could be of any kind: what the user says counts
+    _check_family(cls, location.handle, foreign)
+    vision, text = _foreign_configs(location, info)
+    vision = {**vision, **overrides}
+    if (family, foreign) == (VISION, DUAL):
+        foreign = VISION
+    build_class = cls if foreign == family else class_named(foreign)
+    dtype = {key: overrides[key] for key in overrides if key == "dtype"}
+
+    def build_model() -> Any:
+        if foreign != DUAL:
+            return build_class(**vision)
+        text_encoder = class_named(TEXT)(**{**(text or {}), **dtype})
+        return build_class(class_named(VISION)(**vision), text_encoder)
+
+    try:
+        model = build_unfilled(build_model)
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{location.handle} can't be built: {error}") from error
+    resample = "image_size" in overrides
+    load_open(model, reader, resample_positions=resample, fresh=True)
+    return model
+
+
+def _foreign_family(location: Location, info: CheckpointInfo) -> str:
+    """Returns the class of a foreign checkpoint, as far as it can be known."""
+    if location.preset is not None:
+        return location.preset.class_name
+    if info.kind == "core":
+        return DUAL
+    architecture = info.architecture or ""
+    if architecture.startswith("PE-Lang"):
+        return "PELang"
+    return "PESpatial" if architecture.startswith("PE-Spatial") else VISION
+
+
+def _foreign_configs(
+    location: Location, info: CheckpointInfo | None = None
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Returns the constructor arguments of both towers."""
+    if location.preset is not None:
+        return location.preset.vision_config(), location.preset.text_config()
+    assert location.checkpoint is not None
+    info = info or inspect_checkpoint(location.checkpoint)
+    if info.unknown_heads:
+        raise CheckpointError(
+            f"{location.handle} has sizes that no published model has, and weights do "
+            f"not tell the number of attention heads. Build the model yourself with "
+            f"the num_heads (and pooling_heads) that it was trained with, then call "
+            f"keras_pe.presets.load_weights(model, path). The other arguments are "
+            f"keras_pe.presets.inspect_checkpoint(path).vision_config."
+        )
+    return info.vision_config, info.text_config
+
+
+# === Checks ===
+def _global_policy() -> dict[str, Any]:
+    """Returns the dtype policy that the user set for all of Keras, as an override."""
+    policy = keras.config.dtype_policy()
+    return {} if policy.name == "float32" else {"dtype": policy}
+
+
+def _check_family(cls: Any, handle: str, found: str) -> None:
+    """Refuses a class that does not load what was found; says which one does."""
+    family = family_of(cls)
+    if family in (VISION, found):
+        return
+    loaders = [f"keras_pe.{found}.from_preset"]
+    if found == DUAL:
+        loaders.append(f"keras_pe.{VISION}.from_preset (its vision tower)")
+    raise CheckpointError(
+        f"{handle} is a {found}, not a {cls.__name__}. Load it with "
+        f"{' or '.join(loaders)}."
+    )
+
+
+def _check_overrides(overrides: Mapping[str, Any]) -> None:
+    unknown = sorted(set(overrides) - set(OVERRIDES))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], OVERRIDES, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise CheckpointError(
+            f"from_preset can't change {', '.join(unknown)}: a preset's weights fit "
+            f"one architecture. Expected nothing or {', '.join(OVERRIDES)}.{hint}"
+        )
+    if "dtype" in overrides:
+        try:
+            name = keras.dtype_policies.get(overrides["dtype"]).name
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(
+                f"dtype={overrides['dtype']!r} is no dtype: {error}"
+            ) from error
+        if not POLICY_NAME.fullmatch(name):
+            raise CheckpointError(
+                f"dtype={overrides['dtype']!r}: expected a floating point dtype or "
+                f'policy such as "bfloat16". To quantise, load first, then call '
+                f"model.quantize."
+            )

@@ -1,0 +1,258 @@
+"""Writes a preset directory, whole or not at all."""
+
+import datetime
+import errno
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_pe.files import check_directory_target, write_directory
+from keras_pe.presets.checksums import METADATA, read_metadata, write_metadata
+from keras_pe.presets.class_vectors import ClassVectors, write_class_vectors
+from keras_pe.presets.classes import MODELS
+from keras_pe.presets.deferred import build_unfilled
+from keras_pe.presets.manifest import model_manifest
+from keras_pe.presets.preset_weights import SHARD_MAP, SINGLE_FILE
+from keras_pe.presets.report import CheckpointError
+from keras_pe.presets.serialized import check, serialize, set_dtype
+from keras_pe.version import __version__
+
+H5_BYTES_OF_A_TENSOR = 4096  # of headers, about
+MAX_SHARD_GB = 10.0  # KerasHub's default
+DTYPES = ("float16", "bfloat16", "float32")
+# What write_metadata and this file say; not the caller's to set.
+RESERVED = {
+    "keras_version",
+    "keras_pe_version",
+    "parameter_count",
+    "date_saved",
+    "dtype",
+    "files",
+    "metadata_sha256",
+}
+
+
+def save_preset(
+    model: keras.Model,
+    directory: str | os.PathLike[str],
+    tokenizer: Any = None,
+    image_converter: Any = None,
+    metadata: Mapping[str, Any] | None = None,
+    dtype: str | None = None,
+    max_shard_size: float = MAX_SHARD_GB,
+    class_vectors: Callable[[], ClassVectors | None] = lambda: None,
+) -> None:
+    """Writes a preset directory in KerasHub's layout, with checksums of all files.
+
+    It is written aside and then moved into place. A preset that is there is replaced
+    as a whole; anything else is left alone.
+
+    Args:
+        model: a `PECore`, `PEVisionEncoder`, `PELang` or `PESpatial`. LoRA updates are
+            merged into the weights, optimizer state is left out.
+        directory: where; made if missing.
+        tokenizer: a `PETokenizer` to write along.
+        image_converter: a `PEImageConverter` to write along.
+        metadata: more to say in metadata.json, such as scores; JSON values.
+        dtype: dtype of the weights in the file, "float16", "bfloat16" or "float32";
+            None is the model's own. The loaded model has the dtype it has here.
+        max_shard_size: gigabytes above which the weights are split into files.
+        class_vectors: gives vectors of classes to write along, if there are any; asked
+            when the weights are written.
+
+    Raises:
+        CheckpointError: if something can't be saved, or the directory holds files
+            that belong to no preset.
+        TargetBusyError: if another process writes it.
+        OSError: if it can't be written there, or the disk has no room for it; a preset
+            that is there stays.
+
+    Example:
+        >>> save_preset(model, "cats", tokenizer=tokenizer)    # doctest: +SKIP
+    """
+    _check_arguments(model, metadata, dtype)
+    objects = {"config.json": serialize(model)}
+    for name, item, expected in (
+        ("tokenizer.json", tokenizer, "PETokenizer"),
+        ("image_converter.json", image_converter, "PEImageConverter"),
+    ):
+        if item is not None:
+            objects[name] = serialize(item)
+            check(objects[name], name.removesuffix(".json"), (expected,))
+    target = Path(directory).expanduser().resolve()
+    _check_target(target)
+    check_directory_target(target)
+    with write_directory(target) as aside:
+        for name, config in objects.items():
+            text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
+            (aside / name).write_text(text, encoding="utf-8")
+        stored = _save_weights(model, aside, dtype, max_shard_size)
+        classes = class_vectors()
+        if classes is not None:
+            write_class_vectors(aside, classes)
+        write_metadata(aside, _metadata(model, stored, metadata))
+
+
+def _save_weights(
+    model: keras.Model, directory: Path, dtype: str | None, max_shard_size: float
+) -> str:
+    """Writes the weights; returns the dtype in the file."""
+    towers = [*model.towers().values()]
+    own = str(towers[0].dtype_policy.variable_dtype)
+    stored = dtype or own
+    adapted = any(tower.has_lora for tower in towers)
+    check_room(model, directory)
+    if stored != own or model.compiled or adapted:
+        # Keras writes what the model has, in its dtype and with its optimizer. A twin
+        # has neither. It gets the weights through a file, which merges LoRA.
+        twin = build_unfilled(lambda: _twin(model, stored))
+        full = directory / "full.weights.h5"
+        model.save_weights(full)
+        twin.load_weights(full)
+        full.unlink()
+        model = twin
+    _check_finite(model, stored, own)  # no reader takes anything else
+    size = sum(
+        math.prod(variable.shape) * _item_size(variable.dtype)
+        for variable in model.variables
+    )
+    if size > max_shard_size * 1024**3:
+        model.save_weights(directory / SHARD_MAP, max_shard_size=max_shard_size)
+    else:
+        model.save_weights(directory / SINGLE_FILE)
+    return stored
+
+
+def check_room(model: keras.Model, directory: Path) -> None:
+    """Refuses a disk that is too full: HDF5 ends the process if a write fails.
+
+    Raises:
+        OSError: saying how much room there is, and how much is needed.
+    """
+    optimizer = getattr(model, "optimizer", None)  # Keras writes its state along
+    variables = [*model.variables, *(optimizer.variables if optimizer else ())]
+    wanted = sum(
+        math.prod(variable.shape) * _item_size(variable.dtype) + H5_BYTES_OF_A_TENSOR
+        for variable in variables
+    )
+    free = shutil.disk_usage(directory).free
+    if free < wanted:
+        raise OSError(
+            errno.ENOSPC,
+            f"the weights of {type(model).__name__} need {wanted:,} bytes, and "
+            f"{free:,} are free. Nothing was written. Make room, or give another "
+            f"directory.",
+        )
+
+
+def _twin(model: keras.Model, dtype: str) -> Any:
+    """Returns a model of the same architecture, uncompiled, in another dtype."""
+    config = serialize(model)["config"]  # without what is trained, quantised, adapted
+    set_dtype(config, keras.DTypePolicy(dtype))
+    return type(model).from_config(config)
+
+
+def _check_finite(model: keras.Model, dtype: str, own: str) -> None:
+    for variable in model.weights:
+        array = keras.ops.convert_to_numpy(variable)
+        if np.isfinite(array.astype("float32", copy=False)).all():
+            continue
+        beyond = "" if dtype == own else f"values that {dtype} can't hold, or "
+        advice = "" if dtype == own else "Save as float32 or bfloat16. "
+        raise CheckpointError(
+            f"{variable.path} of {type(model).__name__} has {beyond}values that are "
+            f"NaN or infinite. {advice}Look at the training that gave them, and save "
+            f"the weights of an earlier checkpoint. Nothing was written."
+        )
+
+
+def _item_size(dtype: str) -> int:
+    return {"float16": 2, "bfloat16": 2, "float64": 8}.get(dtype, 4)
+
+
+def _metadata(
+    model: keras.Model, dtype: str, more: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    sizes = map(math.prod, model_manifest(model).values())
+    now = datetime.datetime.now(datetime.UTC)
+    return {
+        "keras_version": keras.__version__,
+        "keras_pe_version": __version__,
+        "parameter_count": sum(sizes),
+        "date_saved": now.strftime("%Y-%m-%d@%H:%M:%S"),
+        "dtype": dtype,
+        **(more or {}),
+    }
+
+
+# === The directory ===
+def _check_target(target: Path) -> None:
+    """Refuses a place where something else than a preset would be lost."""
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise CheckpointError(
+            f"{target} is a file, expected a directory, new or with a preset in it."
+        )
+    names = {path.name for path in target.iterdir()}
+    if not names:
+        return
+    if METADATA not in names:
+        raise CheckpointError(
+            f"{target} is not empty and holds no preset ({', '.join(sorted(names)[:5])}"
+            f"). Give another directory, or empty this one."
+        )
+    try:
+        listed = set(read_metadata(target)["files"]) | {METADATA}
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{target} holds a damaged preset, or none of keras_pe, and is not "
+            f"replaced ({error}). Give another directory, or empty this one."
+        ) from error
+    others = sorted(names - listed)
+    if others:
+        raise CheckpointError(
+            f"{target} holds {', '.join(others[:5])} beside a preset, which replacing "
+            f"it would delete. Move them, or give another directory."
+        )
+
+
+# === Arguments ===
+def _check_arguments(
+    model: keras.Model, metadata: Mapping[str, Any] | None, dtype: str | None
+) -> None:
+    if type(model).__name__ not in MODELS:
+        raise CheckpointError(
+            f"A {type(model).__name__} can't be saved as a preset, expected one of "
+            f"{', '.join(MODELS)}. Other models have save_weights."
+        )
+    if dtype is not None and dtype not in DTYPES:
+        raise CheckpointError(
+            f"dtype={dtype!r}: expected one of {', '.join(DTYPES)} or None."
+        )
+    for layer in model._flatten_layers():
+        if getattr(layer, "quantization_mode", None) is not None:
+            raise CheckpointError(
+                f"{layer.path} is quantised ({layer.quantization_mode}), and a preset "
+                f"holds floating point weights. Save before calling quantize."
+            )
+    taken = sorted(RESERVED & set(metadata or ()))
+    if taken:
+        raise CheckpointError(
+            f"metadata can't set {', '.join(taken)}, which save_preset sets itself. "
+            f"Use other names."
+        )
+    try:
+        json.dumps(dict(metadata or {}), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"metadata must be made of JSON values (numbers that are finite, strings, "
+            f"lists, mappings): {error}."
+        ) from error
