@@ -151,11 +151,12 @@ class VideoFileFrames:
         # packets reads the file but decodes nothing.
         times: list[int | None] = []  # when each frame is shown
         self.alpha_codec: str | None = None
+        self._twin: Any = None  # a frame without alpha, which the stream describes
         keys: set[int] = set()  # ... and where decoding can begin
         held = 0
         self._check_container()
         with self._opened() as (container, stream):
-            kind = container.format.name
+            kind, pixels = container.format.name, stream.codec_context.pix_fmt
             for packet in self._packets(container, stream):
                 held += packet.dts is not None or bool(packet.size)
                 if packet.is_corrupt:
@@ -168,12 +169,14 @@ class VideoFileFrames:
                     keys.add(packet.pts)
             # AVI has a count too, but two of six sound files count frames that nobody
             # recorded.
-            if held < stream.frames and kind == _MOV:
-                raise DamageReported(f"{held:,} of {stream.frames:,} frames are there")
+            missing = held < stream.frames and kind == _MOV
+        if missing:
+            self._check_unedited()
         self.count = len(times)
         known = [time for time in times if time is not None]
         # Program streams have few times: after a seek, frames get those of others.
-        unique = len(set(known)) == len(times) and kind != "mpeg"
+        # Palettes come once, with the first packet: after a seek, there is none.
+        unique = len(set(known)) == len(times) and kind != "mpeg" and pixels != "pal8"
         self.times = sorted(known) if unique else []  # empty: no seeking
         self.keys = sorted(keys)
 
@@ -183,6 +186,17 @@ class VideoFileFrames:
                 check_container(file)
             except ValueError as error:
                 raise damaged(self.name, error) from error
+
+    def _check_unedited(self) -> None:
+        """Counts again what an edit list may have cut: a trimmed video is a sound one.
+
+        FFmpeg leaves out the packets of frames that the list does not show.
+        """
+        with self._opened(ignore_editlist="1") as (container, stream):
+            packets = self._packets(container, stream)
+            held = sum(p.dts is not None or bool(p.size) for p in packets)
+            if held < stream.frames:
+                raise DamageReported(f"{held:,} of {stream.frames:,} frames are there")
 
     def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
         done = -1
@@ -253,7 +267,7 @@ class VideoFileFrames:
 
     def _picture(self, frame: Any) -> Image.Image:
         check_pixels(frame.width, frame.height, self.name, *self.limits)
-        return frame_picture(frame)
+        return frame_picture(frame, self._twin)
 
     def _packets(self, container: Any, stream: Any) -> Iterator[Any]:
         """Yields packets from where the container stands."""
@@ -282,6 +296,8 @@ class VideoFileFrames:
             decoder.thread_count = 1
         for packet in self._packets(container, stream):
             with errors_raised(_pyav(), [decoder.name]):
+                if self.alpha_codec is not None and self._twin is None:
+                    self._twin = next(iter(stream.decode(packet)), None)
                 frames = decoder.decode(packet)
             for frame in frames:
                 if frame.is_corrupt:
@@ -289,12 +305,13 @@ class VideoFileFrames:
                 yield frame
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[tuple[Any, Any]]:
-        """Opens the file; whatever goes wrong inside comes out as a VideoError."""
+    def _opened(self, **more: str) -> Iterator[tuple[Any, Any]]:
+        """Opens the file, with more options of FFmpeg; any fault is a VideoError."""
         av = _pyav()
         with image_file._stream(self.source, self.name) as file:
             try:
                 options = {"format_whitelist": CONTAINERS, "err_detect": _STRICT}
+                options |= more
                 with errors_raised(av, _DEMUXERS):
                     # Titles in Latin-1 or worse are no reason to refuse frames.
                     container = av.open(
@@ -307,7 +324,8 @@ class VideoFileFrames:
                     check_pixels(*size, self.name, *self.limits)
                     codec.thread_count = 1  # see `errors_raised`
                     codec.options = {"err_detect": _STRICT}
-                    if stream.metadata.get("alpha_mode") == "1":
+                    tags = {key.lower(): tag for key, tag in stream.metadata.items()}
+                    if tags.get("alpha_mode") == "1":  # a copied tag is in capitals
                         self.alpha_codec = _ALPHA_CODECS.get(codec.name)
                     yield container, stream
             except PictureError:

@@ -21,21 +21,25 @@ _TRANSPOSE_OF_MATRIX = {
 }
 
 
-def frame_picture(frame: Any) -> Image.Image:
+def frame_picture(frame: Any, twin: Any = None) -> Image.Image:
     """Turn a frame into a picture: colours by the frame's own matrix and range.
 
     Args:
         frame: an `av.VideoFrame`.
+        twin: a frame of the same video that says what the container says of both:
+            how it lies, and its colours. A decoder of one's own does not know.
 
     Returns:
         Mode RGB, or RGBA if the frame has an alpha channel; upright. Pixels are
         taken as square, as the reference does, whatever the file says.
     """
+    if twin is not None:
+        frame.colorspace, frame.color_range = twin.colorspace, twin.color_range
     if any(component.is_alpha for component in frame.format.components):
         picture = Image.fromarray(frame.to_ndarray(format="rgba"))
     else:
         picture = frame.to_image()
-    turn = transposition(_display_matrix(frame))
+    turn = transposition(_display_matrix(frame if twin is None else twin))
     return picture if turn is None else picture.transpose(turn)
 
 
