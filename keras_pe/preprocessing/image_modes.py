@@ -85,7 +85,11 @@ def has_alpha(picture: Image.Image) -> bool:
         False
     """
     keyed = picture.mode in ("1", "L", "P", "RGB") and "transparency" in picture.info
-    return picture.mode in _WITH_ALPHA or keyed
+    # What `quantize` makes of RGBA.
+    palette = picture.palette if picture.mode == "P" else None
+    return (
+        picture.mode in _WITH_ALPHA or keyed or getattr(palette, "mode", "") == "RGBA"
+    )
 
 
 def from_array(array: np.ndarray, name: str) -> Image.Image:
@@ -146,6 +150,17 @@ def _eight_bits(picture: Image.Image, name: str) -> Image.Image:
 
 
 def _unit_to_bytes(array: np.ndarray, name: str) -> np.ndarray:
+    check_unit(array, name)
+    return round_to_bytes(array, 1)
+
+
+def check_unit(array: np.ndarray, name: str) -> None:
+    """Raise PictureError unless all values are from 0 to 1.
+
+    Args:
+        array: floats, at least one.
+        name: what to call them in an error.
+    """
     low, high = float(array.min()), float(array.max())
     if not (low >= 0.0 and high <= 1.0):  # not-a-number ends here too
         raise PictureError(
@@ -154,4 +169,3 @@ def _unit_to_bytes(array: np.ndarray, name: str) -> np.ndarray:
             f"A float array with values from {low:g} to {high:g}; expected [0, 1]. "
             "Use astype('uint8') for 0-255, (array + 1) / 2 for [-1, 1].",
         )
-    return round_to_bytes(array, 1)

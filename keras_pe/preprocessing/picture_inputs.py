@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ def as_sequence(pictures: Any) -> Sequence[Any]:
     if isinstance(pictures, one) or is_file(pictures):
         return [pictures]
     if isinstance(pictures, list | tuple):
+        check_distinct(pictures, "pictures")
         return pictures
     if hasattr(pictures, "__array__"):
         array = to_array(pictures, picture_name(pictures))
@@ -62,13 +64,72 @@ def as_sequence(pictures: Any) -> Sequence[Any]:
             "apart; expected a list: use sorted(paths).",
         )
     if isinstance(pictures, Iterable) and not isinstance(pictures, Mapping):
-        return list(pictures)
+        return listed(pictures)
     raise PictureError(
         "pictures",
         BAD_TYPE,
         f"A {type(pictures).__name__}; expected a path, bytes, an open file, a PIL "
         "image, an array, or a sequence of those.",
     )
+
+
+def listed(items: Iterable[Any]) -> list[Any]:
+    """List what an iterable gives, as it was when it was given.
+
+    Args:
+        items: pictures or frames. Pillow's `ImageSequence.Iterator` gives one and the
+            same open picture, which shows another frame each time; decoders give one
+            array again and again. Such are copied when they come.
+
+    Returns:
+        The items, in order.
+
+    Example:
+        >>> buffer = np.zeros(1, "uint8")
+        >>> def frames():
+        ...     for number in range(3):
+        ...         buffer[:] = number
+        ...         yield buffer
+        >>> [frame.tolist() for frame in listed(frames())]
+        [[0], [1], [2]]
+    """
+    if not isinstance(items, Iterator):
+        return list(items)
+    return [
+        item.copy() if isinstance(item, np.ndarray) or _is_animated(item) else item
+        for item in items
+    ]
+
+
+def check_distinct(items: Sequence[Any], name: str) -> None:
+    """Raise PictureError if one open animation stands for several of its frames.
+
+    Args:
+        items: pictures or frames.
+        name: what to call them in an error.
+
+    Raises:
+        PictureError: saying what to pass instead.
+    """
+    pictures = [item for item in items if isinstance(item, Image.Image)]
+    times = Counter(map(id, pictures))
+    if len(times) == len(pictures):
+        return
+    if any(times[id(item)] > 1 and _is_animated(item) for item in pictures):
+        raise PictureError(
+            name,
+            BAD_TYPE,
+            "One open animation comes several times, and shows one frame at a time; "
+            "expected a picture of its own for each frame: pass the iterator itself, "
+            "PIL.ImageSequence.all_frames(animation), or to PEVideoConverter the file.",
+        )
+
+
+def _is_animated(item: Any) -> bool:
+    try:
+        return isinstance(item, Image.Image) and getattr(item, "is_animated", False)
+    except Exception:  # it is closed or damaged, which whoever reads it will say
+        return False
 
 
 def picture_name(picture: Any, index: int | None = None) -> str:
@@ -102,9 +163,8 @@ def name_of(item: Any, kind: str, index: int | None) -> str:
     if isinstance(item, str | os.PathLike):
         path: Any = _path_of(item)
     else:
-        path = getattr(item, "filename", "")  # what Pillow remembers of a file
-        if not path and is_file(item):
-            path = getattr(item, "name", "")  # a number if it has no path
+        # A number if a file has no path; what Pillow remembers of one.
+        path = getattr(item, "name" if is_file(item) else "filename", "")
     if isinstance(path, str) and path:
         return path if len(path) <= _LONGEST_NAME else f"{path[:_LONGEST_NAME]}..."
     place = kind if index is None else f"{kind}s[{index}]"

@@ -34,10 +34,13 @@ WORD_END = "</w>"
 # letter below is the long s. Spelling it out replaces a case-insensitive flag,
 # whose folding rules differ between regular-expression engines.
 LONG_S = "\u017f"
+# Its case-insensitive engine takes the iota below a Greek letter neither for a letter
+# (it is a mark) nor for anything else (its capital is a letter), and drops it.
+IOTA_BELOW = "\u0345"
 WORD_PATTERN = (
     f"<[s{LONG_S}]tart_of_text>|<end_of_text>"
     f"|'[s{LONG_S}]|'t|'re|'ve|'m|'ll|'d"
-    r"|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+    rf"|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}{IOTA_BELOW}]+"
 )
 # Kinds of NumPy dtypes whose elements may be strings; bytes get their own advice.
 STRING_KINDS = "OSTU"

@@ -14,7 +14,12 @@ from PIL import Image
 from keras_pe.preprocessing import image_file
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.image_file import PictureError
-from keras_pe.preprocessing.picture_inputs import is_file, name_of, to_array
+from keras_pe.preprocessing.picture_inputs import (
+    is_file,
+    listed,
+    name_of,
+    to_array,
+)
 from keras_pe.preprocessing.shown_call import shown_call
 from keras_pe.preprocessing.skip_report import SkipReport
 from keras_pe.preprocessing.untrusted_config import narrowed
@@ -279,12 +284,12 @@ def _as_videos(videos: Any) -> Sequence[Any]:
     if hasattr(videos, "__array__") and not isinstance(videos, Image.Image):
         array = to_array(videos, name_of(videos, "video", None))
         if array.dtype.kind in "UOT" and array.ndim <= 1:  # an array of paths
-            return array.ravel().tolist()
+            return _as_videos(array.ravel().tolist())
         return list(array) if array.ndim == 5 else [array]
     # Neither has an order in which rows could be told apart.
     unordered = isinstance(videos, Mapping | Set)
     if isinstance(videos, Iterable) and not unordered | isinstance(videos, Image.Image):
-        items = videos if isinstance(videos, list | tuple) else list(videos)
+        items = videos if isinstance(videos, list | tuple) else listed(videos)
         return [items] if items and all(map(_is_frame, items)) else items
     return [videos]  # which `convert` refuses, saying what it is
 

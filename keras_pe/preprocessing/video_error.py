@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from keras_pe.preprocessing import image_file
 from keras_pe.preprocessing.image_file import PictureError
 
@@ -12,6 +14,7 @@ NO_FRAMES = "no frames"
 TOO_MANY_FRAMES = "too many frames"
 DAMAGED = "damaged video"
 UNKNOWN_CODEC = "unknown codec"
+UNKNOWN_CONTAINER = "unknown container"
 
 # Containers that hold their own pictures. Playlists and lists of files are left out
 # on purpose: FFmpeg would open whatever paths and addresses a hostile one names.
@@ -52,7 +55,16 @@ def check_pixels(
 
 
 def damaged(name: str, error: Exception) -> VideoError:
-    """Returns the error for a file that no decoder reads."""
+    """Returns the error for a file that no decoder reads, or none that is allowed."""
+    found = re.search(r"\[(\w+)\] Format not on whitelist", str(error))
+    if found:
+        return VideoError(
+            name,
+            UNKNOWN_CONTAINER,
+            f"FFmpeg calls it {found[1]!r}; expected one of {CONTAINERS}, or a GIF, "
+            "WebP or PNG. Put a video into one of them, such as MP4; of frames in "
+            "pictures pass the folder, or a list of their paths in a list.",
+        )
     return VideoError(
         name,
         DAMAGED,

@@ -21,8 +21,14 @@ from keras_pe.preprocessing.animation_file import AnimationFrames
 from keras_pe.preprocessing.container_rules import check_container
 from keras_pe.preprocessing.decoder_reports import DamageReported, errors_raised
 from keras_pe.preprocessing.image_file import PictureError
+from keras_pe.preprocessing.image_modes import check_unit
 from keras_pe.preprocessing.picture_files import list_files
-from keras_pe.preprocessing.picture_inputs import file_content, is_file, to_array
+from keras_pe.preprocessing.picture_inputs import (
+    check_distinct,
+    file_content,
+    is_file,
+    to_array,
+)
 from keras_pe.preprocessing.video_error import (
     CONTAINERS,
     NO_FRAMES,
@@ -104,17 +110,24 @@ def open_frames(
         else:
             frames = _open_file(video, name, *limits)
     elif isinstance(video, list | tuple):
+        check_distinct(video, name)
         frames = ListedFrames(video)
     elif getattr(video, "ndim", 0) == 4:
-        frames = ListedFrames(to_array(video, name))
+        array = to_array(video, name)
+        if array.dtype.kind == "f" and array.size:
+            check_unit(array, name)  # all: those that are taken may be dark ones
+        frames = ListedFrames(array)
     else:
         shape = getattr(video, "shape", None)
+        hint = ""
+        if getattr(video, "ndim", 0) == 3:
+            hint = " One frame goes into a list; grey frames are array[..., None]."
         raise VideoError(
             name,
             image_file.BAD_TYPE,
             f"A {type(video).__name__}{f' of shape {shape}' if shape else ''}; "
             "expected a path, bytes, an open file, a folder, an array (frames, height, "
-            "width, 3) or a list of frames.",
+            f"width, 3) or a list of frames.{hint}",
         )
     if frames.count < 1:
         raise VideoError(name, NO_FRAMES, "Expected at least one frame or picture.")

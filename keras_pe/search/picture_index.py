@@ -13,6 +13,7 @@ from keras_pe.models.core import PECore
 from keras_pe.models.embedding import embed_images, embed_texts
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.picture_files import PICTURE_SUFFIXES, list_files
+from keras_pe.preprocessing.picture_inputs import as_sequence, picture_name, to_array
 from keras_pe.preprocessing.skip_report import SkipReport
 from keras_pe.preprocessing.tokenizer import PETokenizer
 from keras_pe.search.build import build_index
@@ -22,6 +23,7 @@ from keras_pe.search.index_files import read_index
 # Two runs of one model agree far better than this on any backend; two models do not.
 SAME_MODEL_COSINE = 0.99
 ROWS_AT_ONCE = 1 << 16
+UNIT_LENGTH_SLACK = 0.01  # more than half precision needs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +54,8 @@ class PictureIndex:
         preset: handle that the model was loaded from, if it is known.
 
     Raises:
-        ValueError: if there is not one vector of floating-point numbers a path.
+        ValueError: if there is not one vector of floating-point numbers a path, or one
+            is not of unit length.
         NonFiniteError: naming the first picture whose vector is NaN or infinite.
 
     Attributes:
@@ -189,10 +192,21 @@ class PictureIndex:
         picture: Any,
         image_converter: PEImageConverter | None = None,
     ) -> np.ndarray:
-        """Returns the query vector of a picture, `(output_dim,)`."""
+        """Returns the query vector of a picture, `(output_dim,)`.
+
+        Raises:
+            ValueError: if it is not one picture, or another model made the index.
+            PictureError: if it can't be read.
+        """
         self.check_model(model)
         converter = image_converter or PEImageConverter(model.vision_encoder.image_size)
-        return embed_images(model, converter(picture), batch_size=1)[0]
+        pictures = as_sequence(picture)
+        if len(pictures) != 1:
+            raise ValueError(
+                f"A query is one picture, got {len(pictures)}. Search for each alone."
+            )
+        prepared = converter.convert(pictures[0], picture_name(pictures[0]))
+        return embed_images(model, prepared[None], batch_size=1)[0]
 
     def search(self, query: np.ndarray, top_k: int = 10) -> list[Match]:
         """Returns the nearest pictures, nearest first.
@@ -211,19 +225,22 @@ class PictureIndex:
             raise ValueError(
                 f"top_k must be at least 1, and a whole number, got {top_k!r}."
             )
-        query = check_finite(np.asarray(query, "float32"), "query")
+        if hasattr(query, "dtype"):  # of any library, with a gradient or without
+            query = to_array(query, "query")
+        query = check_finite(np.asarray(query, "float64"), "query")
         if query.shape != self.vectors.shape[1:]:
             raise ValueError(
                 f"Expected a query of shape {self.vectors.shape[1:]}, got "
                 f"{query.shape}. query_text and query_picture make one."
             )
-        length = float(np.linalg.norm(query.astype("float64")))
-        if not length:
+        largest = float(np.abs(query).max())
+        if not largest:
             raise ValueError(
                 "The query is zero everywhere, which is as near to any picture as to "
                 "any other. query_text and query_picture make one that is not."
             )
-        query = (query / length).astype("float32")
+        query = query / largest  # first, or squares overflow
+        query = (query / np.linalg.norm(query)).astype("float32")
         similarities = self.vectors @ query
         best = np.argsort(-similarities, kind="stable")[:top_k]
         return [Match(self.paths[row], float(similarities[row])) for row in best]
@@ -239,10 +256,22 @@ def _checked_vectors(vectors: np.ndarray, paths: list[Path]) -> np.ndarray:
     for start in range(0, len(paths), ROWS_AT_ONCE):  # not all of the disk at once
         rows = slice(start, start + ROWS_AT_ONCE)
         what = f"vectors from {start} on"
-        checked_embeddings(vectors[rows], what, "picture", paths[rows])
+        checked = checked_embeddings(vectors[rows], what, "picture", paths[rows])
+        if not isinstance(vectors, np.memmap):  # an index has checksums
+            _check_lengths(checked, paths[rows])
     if getattr(vectors, "dtype", None) == np.dtype("float32"):
         return vectors
     return np.asarray(vectors, "float32")
+
+
+def _check_lengths(vectors: np.ndarray, paths: list[Path]) -> None:
+    lengths = np.linalg.norm(vectors, axis=1)
+    wrong = np.flatnonzero(np.abs(lengths - 1.0) > UNIT_LENGTH_SLACK)
+    if wrong.size:
+        raise ValueError(
+            f"The vector of {paths[wrong[0]]} has length {lengths[wrong[0]]:g}; "
+            "expected 1, else similarities are no cosines. Divide each by its length."
+        )
 
 
 def find_pictures(

@@ -31,9 +31,14 @@ def encode(
     metadata=None,
     rate=10,
     muxing=None,
+    rotation=0,
+    tags=None,
     **options,
 ):
-    """The bytes of a video of frames (height, width, 3 or 4); times in 1 / rate s."""
+    """The bytes of a video of frames (height, width, 3 or 4); times in 1 / rate s.
+
+    It is to be shown turned by `rotation` degrees; `tags` are those of the stream.
+    """
     import av
 
     stream = io.BytesIO()
@@ -42,6 +47,9 @@ def encode(
         video = output.add_stream(codec, rate=rate, options=options)
         video.height, video.width = frames[0].shape[:2]
         video.pix_fmt = pixels
+        video.metadata.update(tags or {})
+        if rotation:
+            video.set_display_rotation(rotation)
         for number, frame in enumerate(frames):
             kind = "rgba" if frame.shape[-1] == 4 else "rgb24"
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), kind)
@@ -75,6 +83,16 @@ def turned(content, matrix):
     place = content.index(straight, content.index(b"tkhd"))
     other = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     return content[:place] + other + content[place + len(other) :]
+
+
+def trimmed(content, start, count, rate=10):
+    """An MP4 whose edit list shows only `count` of its frames."""
+    place = content.index(b"elst") + 12  # after size, version and number of edits
+    (unit,) = struct.unpack_from(">I", content, content.index(b"mdhd") + 16)
+    (movie,) = struct.unpack_from(">I", content, content.index(b"mvhd") + 16)
+    _, begin = struct.unpack_from(">Ii", content, place)
+    edit = struct.pack(">Ii", count * movie // rate, begin + start * unit // rate)
+    return content[:place] + edit + content[place + 8 :]
 
 
 def quadrants(height=48, width=64):

@@ -150,6 +150,15 @@ def test_exif_orientation_of_a_tiff_is_applied_once():
     np.testing.assert_array_equal(converter(content), converter(expected))
 
 
+def test_alpha_in_the_palette():
+    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    clear.paste((0, 255, 0, 255), (0, 0, 4, 8))
+    palette = clear.quantize(4)
+    assert palette.palette.mode == "RGBA"
+    found = PEImageConverter(8, background=(0, 0, 255))([palette, clear])
+    np.testing.assert_array_equal(found[0], found[1])
+
+
 def test_first_frame_of_an_animation():
     frames = [Image.new("RGB", (9, 9), c) for c in ("red", "lime", "blue")]
     for file_format in ("GIF", "PNG", "WEBP", "TIFF"):

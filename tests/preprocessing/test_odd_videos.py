@@ -10,7 +10,11 @@ import pytest
 from PIL import Image
 
 from keras_pe.preprocessing import PEImageConverter, PEVideoConverter, VideoError
-from keras_pe.preprocessing.video_error import NO_FRAMES, UNKNOWN_CODEC
+from keras_pe.preprocessing.video_error import (
+    NO_FRAMES,
+    UNKNOWN_CODEC,
+    UNKNOWN_CONTAINER,
+)
 from keras_pe.preprocessing.video_file import VideoFileFrames
 from keras_pe.preprocessing.video_frame import transposition
 
@@ -22,6 +26,7 @@ from odd_videos import (
     quadrants,
     remuxed,
     sound,
+    trimmed,
     turned,
 )
 
@@ -179,6 +184,50 @@ def test_what_has_no_frames_is_refused_and_skipped(content, reason):
     assert converter.last_report.by_reason == {reason: 1}
 
 
+@pytest.mark.parametrize(
+    ("container", "codec", "pixels"),
+    [("mov", "qtrle", "gray"), ("avi", "rawvideo", "monob")],
+)
+def test_palettes_outlast_a_jump(container, codec, pixels):
+    halves = np.where(np.arange(64) < 32, 255, 0).astype("uint8")
+    rows = [np.roll(halves, 4 * number)[:, None] for number in range(12)]
+    frames = [np.broadcast_to(row, (48, 64, 3)) for row in rows]
+    content = encode(frames, container, codec, pixels)
+    with av.open(io.BytesIO(content)) as opened:
+        assert opened.streams.video[0].codec_context.pix_fmt == "pal8"
+    for number in (0, 5, 11):
+        found = np.asarray(frame_of(content, number).convert("RGB"))
+        np.testing.assert_array_equal(found, frames[number])
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"), [("webm", "libvpx"), ("matroska", "libvpx-vp9")]
+)
+@pytest.mark.parametrize("tags", [{}, {"alpha_mode": "1"}])
+def test_frames_with_alpha_are_turned_too(container, codec, tags):
+    frame = np.dstack([quadrants(), np.full((48, 64), 255, "uint8")])
+    frame[:24, :32, 3] = 0  # what is red is transparent
+    options = {"auto-alt-ref": "0"} if codec == "libvpx" else {}
+    content = encode(
+        [frame] * 3, container, codec, "yuva420p", rotation=90, tags=tags, **options
+    )
+    for number in (0, 2):
+        found = frame_of(content, number)
+        assert found.mode == "RGBA"
+        assert found.size == (48, 64)
+        canvas = Image.new("RGBA", found.size, (255, 255, 255, 255))
+        canvas.alpha_composite(found)
+        assert letters(canvas) == "GWWB"  # red would be the third
+
+
+@pytest.mark.parametrize(("start", "count"), [(0, 10), (6, 10), (10, 10), (7, 5)])
+def test_trimmed_videos_are_whole(start, count):
+    content = encode(greys(20), g="5", bf="2")
+    levels_of = PEVideoConverter(16, num_frames=count)
+    found = levels(levels_of(trimmed(content, start, count))[0])
+    np.testing.assert_allclose(found, 10 * np.arange(start, start + count), atol=3)
+
+
 def test_frames_that_are_never_shown_do_not_count():
     content = encode(greys(), "webm", "libvpx")
     with av.open(io.BytesIO(content)) as container:
@@ -256,6 +305,15 @@ def test_wide_animations_and_photos_with_more_pictures_behind_them(tmp_path):
     path = tmp_path / "a.jpg"
     photo.save(path, "MPO", save_all=True, append_images=[other])
     assert levels(PEVideoConverter(8, num_frames=3)(path)[0]).tolist() == [255] * 3
+
+
+def test_other_containers_are_named(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.bmp")
+    raw = encode(greys(3), "h264", "libx264")
+    for content, kind in (((tmp_path / "a.bmp").read_bytes(), "bmp"), (raw, "h264")):
+        with pytest.raises(VideoError, match=f"'{kind}.*expected one of mov") as caught:
+            PEVideoConverter(8)(content)
+        assert caught.value.reason == UNKNOWN_CONTAINER
 
 
 def test_open_files_are_videos_too(tmp_path, quarters):

@@ -10,9 +10,14 @@ import keras
 import ml_dtypes
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
-from keras_pe.preprocessing import PEImageConverter, PictureError, load_batches
+from keras_pe.preprocessing import (
+    PEImageConverter,
+    PEVideoConverter,
+    PictureError,
+    load_batches,
+)
 from keras_pe.preprocessing.image_file import BAD_TYPE, BAD_VALUES, MISSING, UNREADABLE
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -202,3 +207,33 @@ def test_a_closed_pil_image(tmp_path):
     picture.close()
     with pytest.raises(PictureError, match=r"photo\.png"):
         CONVERTER(picture)
+
+
+def test_what_an_iterator_overwrites_is_copied():
+    levels = [0, 100, 200]
+    stream = io.BytesIO()
+    first, *others = [Image.new("L", (8, 8), level) for level in levels]
+    first.save(stream, "GIF", save_all=True, append_images=others)
+    animation = Image.open(stream)
+
+    def buffered():
+        buffer = np.zeros((8, 8), "uint8")
+        for level in levels:
+            buffer[:] = level
+            yield buffer
+
+    pictures, videos = PEImageConverter(8), PEVideoConverter(8, num_frames=3)
+    for frames in (lambda: ImageSequence.Iterator(animation), buffered):
+        for found in (
+            pictures(frames()),
+            videos(frames())[0],
+            next(iter(load_batches(frames(), pictures, 3)))[1],
+        ):
+            np.testing.assert_allclose((found[:, 0, 0, 0] + 1) * 127.5, levels)
+    several = list(ImageSequence.Iterator(animation))  # one object, three times
+    for converter in (pictures, videos):
+        with pytest.raises(PictureError, match="One open animation comes several"):
+            converter(several)
+    still = Image.new("L", (8, 8), 100)
+    assert len(pictures([still, still])) == 2
+    assert len(pictures([animation, still])) == 2

@@ -84,6 +84,23 @@ def test_arrays_and_lists_of_frames(rule):
     assert converter([]).shape == (0, 8, 16, 24, 3)
 
 
+def test_floats_are_checked_in_frames_that_are_left_out():
+    clip = np.zeros((5, 8, 8, 3), "float32")
+    for level in (200.0, -0.5, np.nan):
+        clip[2] = level
+        with pytest.raises(PictureError, match=r"expected \[0, 1\]"):
+            PEVideoConverter(8, num_frames=2)(clip)
+
+
+def test_arrays_of_frames_and_single_frames():
+    frames = np.empty(3, object)
+    frames[:] = [Image.new("L", (8, 8), 100 * i) for i in range(3)]
+    found = PEVideoConverter(8, num_frames=3)(frames)
+    np.testing.assert_allclose((found[0, :, 0, 0, 0] + 1) * 127.5, [0, 100, 200])
+    with pytest.raises(VideoError, match="One frame goes into a list"):
+        PEVideoConverter(8)(np.zeros((8, 8, 3), "uint8"))
+
+
 def test_a_short_video_repeats_frames():
     found = PEVideoConverter(8, num_frames=4)(clip(2))
     assert levels(found)[0].tolist() == [0, 0, 0, 10]

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_pe import PETokenizer
 from keras_pe.finite import NonFiniteError
+from keras_pe.preprocessing import PEImageConverter, PictureError
 from keras_pe.search import PictureIndex
 from keras_pe.search.picture_index import find_pictures
 from tests.small_models import core, perturb
@@ -125,6 +127,32 @@ def test_queries_are_checked(index):
     )
 
 
+def test_queries_of_any_library_and_size(index):
+    opened = PictureIndex.open(index)
+    query = np.random.default_rng(0).normal(size=opened.vectors.shape[1])
+    expected = opened.vectors @ (query / np.linalg.norm(query))
+    tensor = keras.ops.convert_to_tensor(query.astype("float32"))
+    if keras.backend.backend() == "torch":
+        tensor = tensor.requires_grad_()
+    for one in (query, query * 1e200, query * 1e-200, query.tolist(), tensor):
+        found = [m.similarity for m in opened.search(one)]
+        np.testing.assert_allclose(found, np.sort(expected)[::-1], atol=1e-6)
+
+
+def test_a_query_is_one_picture(model, folder, index):
+    opened = PictureIndex.open(index)
+    path = opened.paths[0]
+    alone = opened.query_picture(model, path)
+    for one in ([path], path.read_bytes(), np.asarray(Image.open(path))[None]):
+        np.testing.assert_allclose(opened.query_picture(model, one), alone, atol=1e-6)
+    for several in ([path, opened.paths[1]], [], np.zeros((2, 8, 8, 3), "uint8")):
+        with pytest.raises(ValueError, match=r"A query is one picture, got [02]\."):
+            opened.query_picture(model, several)
+    lenient = PEImageConverter(model.vision_encoder.image_size, on_error="skip")
+    with pytest.raises(PictureError, match="missing file"):
+        opened.query_picture(model, "none.png", lenient)
+
+
 def test_where_nothing_can_be_written_no_picture_is_read(model, folder, tmp_path):
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "index", ""):
@@ -154,10 +182,13 @@ def test_vectors_that_do_not_fit_are_refused():
     ):
         with pytest.raises(ValueError, match=wanted):
             PictureIndex(paths, vectors, mark)
-    vectors = np.ones((2, 3), "float32")
+    vectors = np.full((2, 3), 3**-0.5, "float32")
     assert PictureIndex(paths, vectors, mark).vectors is vectors
-    narrow = PictureIndex(paths, np.full((2, 3), 6e4, "float16"), mark)
+    narrow = PictureIndex(paths, vectors.astype("float16"), mark)
     assert narrow.vectors.dtype == "float32"
+    longer = vectors * np.array([[1.0], [2.0]], "float32")
+    with pytest.raises(ValueError, match=r"vector of b\.png has length 2; expected 1"):
+        PictureIndex(paths, longer, mark)
     vectors[1, 2] = np.nan
     with pytest.raises(NonFiniteError, match=r"picture 1 \(b\.png\) of 2"):
         PictureIndex(paths, vectors, mark)
