@@ -72,7 +72,7 @@ def named_classes(options: argparse.Namespace) -> list[str] | None:
         names = list(options.classes)
     elif options.classes_file:
         try:
-            lines = options.classes_file.read_text(encoding="utf-8").splitlines()
+            lines = options.classes_file.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise ValueError(
                 f"{options.classes_file} is no UTF-8 text ({error}). Save it as UTF-8."

@@ -85,11 +85,9 @@ def has_alpha(picture: Image.Image) -> bool:
         False
     """
     keyed = picture.mode in ("1", "L", "P", "RGB") and "transparency" in picture.info
-    # What `quantize` makes of RGBA.
     palette = picture.palette if picture.mode == "P" else None
-    return (
-        picture.mode in _WITH_ALPHA or keyed or getattr(palette, "mode", "") == "RGBA"
-    )
+    in_palette = palette is not None and palette.mode == "RGBA"  # as `quantize` makes
+    return picture.mode in _WITH_ALPHA or keyed or in_palette
 
 
 def from_array(array: np.ndarray, name: str) -> Image.Image:

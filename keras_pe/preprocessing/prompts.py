@@ -64,7 +64,7 @@ def read_templates(
         ('a bad photo of a {c}.',)
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON file: {error}.") from error
     if isinstance(content, dict):

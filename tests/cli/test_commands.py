@@ -122,6 +122,9 @@ def test_classify_from_a_file_of_classes(capsys, pictures, tmp_path):
     )
     assert code == 0
     assert len(out.splitlines()) == 3
+    names.write_text("rocket\npizza\n", encoding="utf-8-sig")  # of Windows
+    marked = run(capsys, "classify", pictures / "rocket.png", "--classes-file", names)
+    assert marked[:2] == (0, out)
     names.write_bytes(b"caf\xe9\nbar\n")
     code, _, err = run(
         capsys, "classify", pictures / "rocket.png", "--classes-file", names

@@ -139,6 +139,18 @@ def test_karpathy_captions(tmp_path):
         datasets.read_karpathy_captions(path, tmp_path / "images")
 
 
+def test_files_of_windows_may_begin_with_a_byte_order_mark(classes, tmp_path):
+    names, listed = tmp_path / "names.txt", tmp_path / "names.json"
+    names.write_text("cat\ndog\n", encoding="utf-8-sig")
+    listed.write_text('{"n01": "cat", "n02": "dog"}', encoding="utf-8-sig")
+    for file in (names, listed):
+        assert datasets.read_image_folder(classes, file).class_names == ("cat", "dog")
+    table = tmp_path / "test.csv"
+    table.write_text("video_id,sentence\nv1,a cat\n", encoding="utf-8-sig")
+    (tmp_path / "v1.mp4").write_bytes(b"")
+    assert datasets.read_video_captions(table, tmp_path).texts == (("a cat",),)
+
+
 def test_video_captions(tmp_path):
     table = tmp_path / "test.csv"
     table.write_text('video_id,sentence\nv1,"a cat, asleep"\nv2,a dog\nv1,a pet@b\n')

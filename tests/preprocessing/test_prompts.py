@@ -39,7 +39,7 @@ def test_files(tmp_path):
         read_templates(path, "food")
     path.write_text(json.dumps({"pets": ["a {c}, a pet."]}))
     assert read_templates(path) == ("a {c}, a pet.",)
-    path.write_text(json.dumps(["{}"]))
+    path.write_text(json.dumps(["{}"]), encoding="utf-8-sig")  # of Windows
     assert read_templates(path) == ("{}",)
     for content, message in (
         ("{", "no JSON"),

@@ -38,7 +38,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         ValueError: if it is damaged.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON file: {error}.") from error
 
@@ -46,7 +46,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
     """Returns the lines of a text file that are not empty."""
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no UTF-8 text ({error}). Save it so.") from error
     return [line.strip() for line in lines if line.strip()]

@@ -40,7 +40,7 @@ def read_video_captions(
     """
     directory = folder(videos, "the videos")
     captions: dict[str, list[str]] = {}
-    with open(table, newline="", encoding="utf-8") as file:
+    with open(table, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         columns = set(reader.fieldnames or ())
         if not {"video_id", "sentence"} <= columns:
