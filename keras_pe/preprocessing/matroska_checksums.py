@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from typing import BinaryIO
 
@@ -30,11 +31,13 @@ def check_matroska(stream: BinaryIO) -> None:
     Source: RFC 8794, section 11.3.1 (CRC-32) and RFC 9559, section 5.1.
     """
     place = stream.tell()
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(place)
     try:
         if stream.read(4) != _EBML:
             return
         length = _number(stream)
-        if length is None:
+        if length is None or length > size:
             return
         stream.seek(length, 1)
         while (element := _element(stream)) is not None:
@@ -44,6 +47,8 @@ def check_matroska(stream: BinaryIO) -> None:
             if length is None:
                 return  # a live recording: where the part ends is not said
             end = stream.tell() + length
+            if end > size:  # where a file system can't go, perhaps
+                return
             if name in _PARTS:
                 _check(stream, _PARTS[name], length)
             stream.seek(end)

@@ -84,8 +84,8 @@ class PEVideoConverter:
     and sizes are checked before anything is decoded.
 
     Frames are turned and mirrored as the file says, colours follow its matrix and
-    range (BT.601 if it says none), animations are composed, a picture that an animated
-    PNG hides is left out. Frames are counted, not timed: uneven steps and a late start
+    range (BT.601 if it says none), animations are composed, what an edit list cuts off
+    or an animated PNG hides is left out. Frames are counted, not timed: uneven steps and a late start
     change nothing. Pixels are taken as square, and cropping that only the container
     (not the codec) asks for is left to players, as in the reference.
 
@@ -164,9 +164,9 @@ class PEVideoConverter:
         """Convert one video or many.
 
         Args:
-            videos: one video or a sequence of them. A list of PIL images or of
-                arrays (height, width, channels) is one video; a list of paths, of
-                lists or of arrays with a frame axis is several.
+            videos: one video or a sequence of them. PIL images or arrays (height,
+                width, channels) in a list, or from an iterator, are one video; paths,
+                lists or arrays with a frame axis are several.
 
         Returns:
             float32 array (videos, num_frames, height, width, 3).
