@@ -12,7 +12,7 @@ from keras_pe.training.run.identity import differences, other_plan, plan_of
 from keras_pe.training.run.training_run import TrainingRun
 from keras_pe.training.stages.contrastive import ContrastiveTrainer
 from tests.small_models import text_encoder, vision_encoder
-from tests.training.test_run import BATCH, STAGES, arrays, batches
+from tests.training.run.test_training_run import BATCH, STAGES, arrays, batches
 
 WEIGHTS = "weights/"
 
