@@ -425,7 +425,8 @@ class PECore(CheckedModel):
 
         Example:
             >>> model = PECore.from_preset("pe_core_emoji_patch8_64")
-            >>> model.encode_image(np.zeros((1, 64, 64, 3), "float32")).shape
+            >>> images = np.zeros((1, 64, 64, 3), "float32")
+            >>> tuple(model.encode_image(images).shape)
             (1, 192)
         """
         model: Self = load_preset(cls, preset, **overrides)
