@@ -85,9 +85,9 @@ class PEVideoConverter:
 
     Frames are turned and mirrored as the file says, colours follow its matrix and
     range (BT.601 if it says none), animations are composed, what an edit list cuts off
-    or an animated PNG hides is left out. Frames are counted, not timed: uneven steps and a late start
-    change nothing. Pixels are taken as square, and cropping that only the container
-    (not the codec) asks for is left to players, as in the reference.
+    or an animated PNG hides is left out. Frames are counted, not timed: uneven steps
+    and a late start change nothing. Pixels are taken as square, and cropping that only
+    the container (not the codec) asks for is left to players, as in the reference.
 
     Args:
         image_size: side of the output in pixels, or (height, width).
