@@ -67,6 +67,7 @@ class RunLog(keras.callbacks.Callback):
         self.seconds = seconds
         self.last = time.perf_counter()
         self.table = Table(directory / "steps.csv", STEP_COLUMNS, first_step)
+        self.scores: Table | None = None  # its columns come with the first scores
         events = directory / "tensorboard"
         self.events = EventFile(events, first_step) if tensorboard else None
         self.bar = tqdm(
@@ -112,6 +113,32 @@ class RunLog(keras.callbacks.Callback):
         )
         self.bar.update(1)
 
+    def add_scores(self, scores: dict[str, float], begun: float) -> None:
+        """Notes what an evaluation gave.
+
+        Args:
+            scores: by name.
+            begun: `time.perf_counter()` when it started.
+        """
+        row = {
+            "step": self.step,
+            "samples": self.step * self.batch_size,
+            "seconds": round(self.seconds, 2),
+            **{name: round(float(value), 5) for name, value in scores.items()},
+        }
+        if self.scores is None:
+            path = self.directory / "scores.csv"
+            self.scores = Table(path, tuple(row), self.step - 1)
+        self.scores.add(row)
+        if self.events is not None:
+            self.events.add(self.step, scores)
+        self.bar.write(
+            f"step {self.step}: "
+            + ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
+            + f" ({time.perf_counter() - begun:.1f} s)"
+        )
+        self.skip_time()
+
     def skip_time(self) -> None:
         """Leaves the time since the last step out: evaluation is not training."""
         self.last = time.perf_counter()
@@ -119,6 +146,8 @@ class RunLog(keras.callbacks.Callback):
     def close(self) -> None:
         """Writes what is buffered and ends the progress bar."""
         self.table.close()
+        if self.scores is not None:
+            self.scores.close()
         self.bar.close()
         if self.events is not None:
             self.events.close()

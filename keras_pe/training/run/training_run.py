@@ -1,5 +1,6 @@
 """A run: stages of resolution, checkpoints, logs, and going on after a stop."""
 
+import functools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,21 +10,19 @@ from typing import Any
 import keras
 
 from keras_pe.files import write_atomically
-from keras_pe.models.live_state import sync_state
 from keras_pe.training.devices.distribution import (
     host_position,
-    one_replica,
     scope_of,
     static_batches,
 )
-from keras_pe.training.devices.sharding import whole_values
 from keras_pe.training.devices.torch_loop import fit_distributed
 from keras_pe.training.optimizers.averages import averages_put_in_once
 from keras_pe.training.optimizers.guards import StopOnNonFinite
 from keras_pe.training.resolution import PlannedStage
 from keras_pe.training.run.checkpoint import RunCheckpoints
 from keras_pe.training.run.identity import differences, other_plan, plan_of
-from keras_pe.training.run.log import RunLog, Table, learning_rate
+from keras_pe.training.run.log import RunLog, learning_rate
+from keras_pe.training.run.periodic import Periodic
 from keras_pe.training.run.state import collect, restore
 
 MakeBatches = Callable[[PlannedStage, int, int], Iterable[Any]]
@@ -135,13 +134,29 @@ class TrainingRun:
             self._run(step, seconds)
 
     def _run(self, step: int, seconds: float) -> None:
-        """Trains from a step on, with all that is written beside."""
-        guard = StopOnNonFinite(step)
-        if host_position()[0]:  # another process, or machine, writes
-            follower = _Follower(self, step)
-            self._train(step, [guard, follower])
-            follower.finish()
-            return
+        """Trains from a step on, with all that is written beside by the first host."""
+        log = self._open_log(step, seconds) if host_position()[0] == 0 else None
+
+        def first_host(act: Callable[[RunLog, int], None]) -> Any:
+            return None if log is None else functools.partial(act, log)
+
+        saver = Periodic(self.save_every, step, _all_variables, first_host(self._save))
+        periodic = [saver]
+        if self.evaluate is not None:
+            score = first_host(self._score)
+            scorer = Periodic(self.evaluate_every, step, _weights, score)
+            periodic = [scorer, saver]
+        # The guard comes first: a step that went wrong is neither logged nor saved.
+        callbacks = [StopOnNonFinite(step), *([log] if log else []), *periodic]
+        try:
+            self._train(step, callbacks)
+            for callback in reversed(periodic):
+                callback.finish(self.trainer)
+        finally:
+            if log is not None:
+                log.close()
+
+    def _open_log(self, step: int, seconds: float) -> RunLog:
         self.directory.mkdir(parents=True, exist_ok=True)
         # Not earlier: a run that is refused leaves the other one's as it is.
         text = json.dumps(self.configuration, indent=2) + "\n"
@@ -157,20 +172,25 @@ class TrainingRun:
         log.stages = self.stages
         if self.extension is not None:
             log.bar.write(self.extension)
-        saver = _Saver(self, log)
-        scorer = _Scorer(self, log) if self.evaluate is not None else None
-        try:
-            # The guard comes first: a step that went wrong is neither logged nor saved.
-            self._train(step, [guard, log, *([scorer] if scorer else []), saver])
-            if saver.saved != self.total_steps:
-                saver.save()
-            if scorer is not None and scorer.scored != self.total_steps:
-                with one_replica():
-                    scorer.score()
-        finally:
-            log.close()
-            if scorer is not None and scorer.table is not None:
-                scorer.table.close()
+        return log
+
+    def _save(self, log: RunLog, step: int) -> None:
+        # What a checkpoint holds is in the table too, whatever stops the machine.
+        log.table.sync()
+        state = {
+            "step": step,
+            "seconds": log.seconds,
+            "configuration": self.configuration,
+            **self.plan,
+            "learning_rate": learning_rate(self.trainer.optimizer, step),
+        }
+        self.checkpoints.save(step, collect(self.trainer), state)
+        log.skip_time()
+
+    def _score(self, log: RunLog, step: int) -> None:
+        assert self.evaluate is not None
+        start = time.perf_counter()
+        log.add_scores(self.evaluate(), start)
 
     def _train(self, step: int, callbacks: list[Any]) -> None:
         """Trains the stages, or what is left of them from a step on."""
@@ -299,74 +319,8 @@ class _Remembering:
             raise
 
 
-class _Saver(keras.callbacks.Callback):
-    """Writes a checkpoint every so many steps."""
-
-    first_process_only = True
-
-    def __init__(self, run: TrainingRun, log: RunLog) -> None:
-        super().__init__()
-        self.run, self.log = run, log
-        self.saved = -1
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if self.log.step % self.run.save_every == 0:
-            self.save()
-
-    def save(self) -> None:
-        # What a checkpoint holds is in the table too, whatever stops the machine.
-        self.log.table.sync()
-        sync_state(self.run.trainer)
-        state = {
-            "step": self.log.step,
-            "seconds": self.log.seconds,
-            "configuration": self.run.configuration,
-            **self.run.plan,
-            "learning_rate": learning_rate(self.run.trainer.optimizer, self.log.step),
-        }
-        with whole_values(_all_variables(self.run.trainer)):
-            arrays = collect(self.run.trainer)
-            self.run.checkpoints.save(self.log.step, arrays, state)
-        self.saved = self.log.step
-        self.log.skip_time()
-
-
-class _Follower(keras.callbacks.Callback):
-    """On the other hosts of JAX: gives its pieces of the weights to the first.
-
-    They are fetched when that one scores and saves, in the same order.
-    """
-
-    def __init__(self, run: TrainingRun, step: int) -> None:
-        super().__init__()
-        self.run, self.step = run, step
-        self.saved = self.scored = -1
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.step += 1
-        if self.step % self.run.evaluate_every == 0:
-            self.follow_scorer()
-        if self.step % self.run.save_every == 0:
-            self.follow_saver()
-
-    def finish(self) -> None:
-        """Does what the first host does after the last step."""
-        if self.saved != self.run.total_steps:
-            self.follow_saver()
-        if self.scored != self.run.total_steps:
-            self.follow_scorer()
-
-    def follow_saver(self) -> None:
-        sync_state(self.run.trainer)
-        with whole_values(_all_variables(self.run.trainer)):
-            self.saved = self.step
-
-    def follow_scorer(self) -> None:
-        if self.run.evaluate is None:
-            return
-        sync_state(self.run.trainer)
-        with whole_values(self.run.trainer.variables):
-            self.scored = self.step
+def _weights(trainer: keras.Model) -> list[Any]:
+    return list(trainer.variables)
 
 
 def _all_variables(trainer: keras.Model) -> list[Any]:
@@ -375,45 +329,3 @@ def _all_variables(trainer: keras.Model) -> list[Any]:
         *trainer.optimizer.variables,
         *trainer.metrics_variables,
     ]
-
-
-class _Scorer(keras.callbacks.Callback):
-    """Evaluates every so many steps and keeps the scores."""
-
-    first_process_only = True
-
-    def __init__(self, run: TrainingRun, log: RunLog) -> None:
-        super().__init__()
-        self.run, self.log = run, log
-        self.scored = -1
-        self.table: Any = None
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if self.log.step % self.run.evaluate_every == 0:
-            self.score()
-
-    def score(self) -> None:
-        sync_state(self.run.trainer)
-        assert self.run.evaluate is not None
-        start = time.perf_counter()
-        with whole_values(self.run.trainer.variables):
-            scores = self.run.evaluate()
-        row = {
-            "step": self.log.step,
-            "samples": self.log.step * self.run.batch_size,
-            "seconds": round(self.log.seconds, 2),
-            **{name: round(float(value), 5) for name, value in scores.items()},
-        }
-        path = self.run.directory / "scores.csv"
-        if self.table is None:
-            self.table = Table(path, tuple(row), self.log.step - 1)
-        self.table.add(row)
-        if self.log.events is not None:
-            self.log.events.add(self.log.step, scores)
-        self.scored = self.log.step
-        self.log.bar.write(
-            f"step {self.log.step}: "
-            + ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
-            + f" ({time.perf_counter() - start:.1f} s)"
-        )
-        self.log.skip_time()
