@@ -76,15 +76,17 @@ def trace_run(folder: Path) -> Trace:
     from tests.data.shards import write_shards
 
     pattern = write_shards(folder, (20, 12))
-    command = ["pretrain", "--config", "smoke-shards", "--data", pattern]
+    command = ["pretrain", "--config", "smoke", "--data", pattern]
     command += ["--validation-data", pattern, "--output", str(folder / "run")]
     command += ["--samples", "64", "--batch-size", "16", "--quiet"]
     command += ["--save-every", "2", "--evaluate-every", "2"]
-    sys.argv = command
     try:
         from recipes import pretrain as recipe
     except ImportError:  # before it had that name
         from recipes import contrastive as recipe  # type: ignore[no-redef]
+
+        command[2] = "smoke-shards"
+    sys.argv = command
     with Trace() as trace:
         recipe.main()
     return trace

@@ -6,7 +6,7 @@ Expect:   "200 of 200 kills left a run that resumed", and losses and final weigh
           results/kill_and_resume.json.
 
 A process that has imported everything and started nothing (no thread, no device) forks
-children; each is a whole run of `recipes.contrastive.train`: it reads the data, builds
+children; each is a whole run of `recipes.pretrain.train`: it reads the data, builds
 the model, restores the newest checkpoint, trains, saves after every step. Forking
 spares the imports; on JAX compiled steps come from its persistent cache. The child gets
 SIGKILL at a random instant, and the next one goes on. When a run is complete, it is
@@ -60,7 +60,7 @@ def prepare(backend: str, threads: int, cache: Path) -> None:
     import keras
     import matplotlib.figure  # noqa: F401
 
-    import recipes.contrastive  # noqa: F401
+    import projects.emoji.pretrain  # noqa: F401
 
     keras.utils.set_random_seed(0)  # imports other frameworks, if there are any
     if backend == "jax":
@@ -76,7 +76,8 @@ def prepare(backend: str, threads: int, cache: Path) -> None:
 
 def small_config(steps: int) -> Any:
     """Returns the smoke configuration, thinner, with mask loss and two stages."""
-    from recipes.contrastive_configs import CONFIGS, small_towers, stages_of
+    from keras_pe.training.run.config import small_towers, stages_of
+    from projects.emoji.configs import CONFIGS
 
     return dataclasses.replace(
         CONFIGS["smoke"],
@@ -88,7 +89,7 @@ def small_config(steps: int) -> Any:
 
 def write_drawings(source: Path, target: Path) -> None:
     """Copies a few drawings, which load in no time."""
-    from recipes.emoji_data.shards import read_shards, shard_paths, write_shards
+    from projects.emoji.data.shards import read_shards, shard_paths, write_shards
 
     for split, count in (
         ("train", TRAIN_DRAWINGS),
@@ -115,17 +116,18 @@ def start(config: Any, data: Path, run: Path, log: Path) -> int:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for stream in (1, 2):
             os.dup2(descriptor, stream)
-        from recipes.contrastive import train
+        from keras_pe.training.run.stage_run import RunOptions
+        from projects.emoji.drawings_data import DrawingsData
+        from projects.emoji.pretrain import train
 
-        train(
-            config,
-            str(data),
+        options = RunOptions(
             run,
             resume=True,
             save_every=1,
             evaluate_every=10**9,  # at the end alone
             progress=False,
         )
+        train(config, DrawingsData(data), options)
         code = 0
     except BaseException:
         traceback.print_exc()

@@ -35,8 +35,8 @@ def emoji_trainer(batch: int, **changes: Any) -> Any:
 
     import keras
 
-    from recipes.contrastive import build_model, build_trainer
-    from recipes.contrastive_configs import CONFIGS
+    from keras_pe.training.run.config import build_model, build_trainer
+    from projects.emoji.configs import CONFIGS
 
     keras.utils.set_random_seed(0)
     config = dataclasses.replace(
@@ -50,7 +50,7 @@ def noise(batch: int) -> dict[str, Any]:
     import numpy as np
 
     from keras_pe.training.stages.patch_sampling import masked_patches
-    from recipes.contrastive_configs import CONFIGS
+    from projects.emoji.configs import CONFIGS
 
     config = CONFIGS["emoji"]
     rng = np.random.default_rng(0)

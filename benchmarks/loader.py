@@ -65,7 +65,7 @@ def write_photo_shards(photographs: list[Path], folder: Path) -> None:
 
 
 def write_emoji_shards(pattern: str, folder: Path) -> None:
-    """Writes the drawings of `recipes.emoji_data` as PNG beside .txt captions."""
+    """Writes the drawings of `projects.emoji.data` as PNG beside .txt captions."""
     from keras_pe.data import TarShards
 
     source = TarShards(pattern, cache_index=False)
@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     parser.add_argument("--peer-python", help="Python with torch and open_clip")
     parser.add_argument("--photographs", type=Path, help="folder of photographs")
-    parser.add_argument("--emoji", help="pattern of recipes.emoji_data shards")
+    parser.add_argument("--emoji", help="pattern of projects.emoji.data shards")
     parser.add_argument("--cpus", default="0", help="cores to run on, as 0,1")
     parser.add_argument("--batches", type=int, default=20, help="batches a turn")
     parser.add_argument("--repeats", type=int, default=5)

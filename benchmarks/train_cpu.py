@@ -45,7 +45,7 @@ def work(settings: dict[str, Any]) -> None:
     import numpy as np
 
     from keras_pe.training import ContrastiveTrainer, WatchedAdamW
-    from recipes.contrastive import build_model
+    from keras_pe.training.run.config import build_model
 
     if keras.backend.backend() == "torch":
         import torch
@@ -92,7 +92,7 @@ def work(settings: dict[str, Any]) -> None:
 
 def config() -> Any:
     """Returns the emoji configuration with towers made for 48 px."""
-    from recipes.contrastive_configs import CONFIGS
+    from projects.emoji.configs import CONFIGS
 
     emoji = CONFIGS["emoji"]
     return dataclasses.replace(emoji, vision={**emoji.vision, "image_size": IMAGE_SIZE})

@@ -1,4 +1,4 @@
-"""What a run of `recipes.contrastive` needs, before any hardware is rented.
+"""What a run of `recipes.pretrain` needs, before any hardware is rented.
 
 Run:      python -m recipes.plan --config paper-g14 --devices 256
 Expect:   parameters, operations, memory of a device, steps and the layout of weights
@@ -20,17 +20,24 @@ import keras
 
 from keras_pe.training.devices.plan import TrainingPlan, plan_training
 from keras_pe.training.devices.unallocated import without_allocation
-from keras_pe.training.stages.contrastive import ContrastiveTrainer
-from recipes.config_checks import check_config
-from recipes.contrastive import build_model, build_trainer, freeze
-from recipes.contrastive_configs import CONFIGS, Config, read_config
-from recipes.run_options import (
+from keras_pe.training.run.config import (
+    RunConfig,
+    build_model,
+    build_trainer,
+    freeze,
+    read_config,
+)
+from keras_pe.training.run.config_checks import check_config
+from keras_pe.training.run.options import (
     add_config,
     add_overrides,
     add_run_arguments,
-    said_plainly,
+    add_shard_arguments,
     with_overrides,
 )
+from keras_pe.training.run.start import said_plainly
+from keras_pe.training.stages.contrastive import ContrastiveTrainer
+from recipes.configs import CONFIGS
 
 # Operations a second in bfloat16, dense, as their makers publish them.
 PEAK_FLOPS = {"H100 SXM": 989e12, "TPU v5p": 459e12}
@@ -40,7 +47,7 @@ VIRTUAL_DEVICES = 8
 
 
 def make_plan(
-    config: Config, devices: int, fused_attention: bool = True
+    config: RunConfig, devices: int, fused_attention: bool = True
 ) -> TrainingPlan:
     """Returns the plan of a configuration on so many devices."""
     return plan_training(
@@ -63,7 +70,7 @@ def make_plan(
 
 
 def print_plan(
-    name: str, config: Config, devices: int, compile_step: bool | None = None
+    name: str, config: RunConfig, devices: int, compile_step: bool | None = None
 ) -> None:
     """Prints what a run needs; allocates nothing.
 
@@ -97,7 +104,7 @@ def print_plan(
 
 
 # === The compiled step ===
-def compile_aside(config: Config, devices: int) -> None:
+def compile_aside(config: RunConfig, devices: int) -> None:
     """Compiles in a process of its own: JAX can show a CPU as many devices only
     before it first uses it."""
     small = small_step(config, min(devices, VIRTUAL_DEVICES))
@@ -127,7 +134,7 @@ def compile_aside(config: Config, devices: int) -> None:
         )
 
 
-def small_step(config: Config, devices: int) -> Config:
+def small_step(config: RunConfig, devices: int) -> RunConfig:
     """Returns a configuration with the fewest rows that all devices take part in.
 
     Weights, optimizer and layout are the run's own; activations are those of a batch
@@ -143,7 +150,7 @@ def small_step(config: Config, devices: int) -> Config:
     )
 
 
-def unallocated_trainer(config: Config) -> ContrastiveTrainer:
+def unallocated_trainer(config: RunConfig) -> ContrastiveTrainer:
     """Returns a compiled trainer whose model has no values."""
     with without_allocation():
         model = build_model(config)
@@ -151,7 +158,7 @@ def unallocated_trainer(config: Config) -> ContrastiveTrainer:
     return build_trainer(config, model)
 
 
-def compile_here(config: Config, devices: int) -> None:
+def compile_here(config: RunConfig, devices: int) -> None:
     """Compiles the step of the largest pictures and prints what it takes."""
     from keras_pe.training.devices.sharded_step import (
         compile_step,
@@ -213,6 +220,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--devices", type=int, default=8, metavar="N", help="that share it (default 8)"
     )
+    add_shard_arguments(parser)
     add_run_arguments(parser)  # the command line of a run can be planned as it is
     add_overrides(parser)
     return parser.parse_args(arguments)

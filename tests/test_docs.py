@@ -21,7 +21,13 @@ from keras_pe.training.devices.distribution import static_batches
 ROOT = Path(keras_pe.__file__).parents[1]
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/*.md", "recipes/**/*.md", "keras_pe/presets/*.md")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "recipes/**/*.md",
+        "projects/**/*.md",
+        "keras_pe/presets/*.md",
+    )
     for path in ROOT.glob(pattern)
 )
 MODULES = sorted(
@@ -49,6 +55,7 @@ def test_names_exist(page):
             if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in (
                 "keras_pe",
                 "recipes",
+                "projects",
             ):
                 module = importlib.import_module(node.module)
                 for name in node.names:
@@ -92,7 +99,8 @@ def test_recipes_exist():
         text = (ROOT / page).read_text("utf-8")
         found |= set(
             re.findall(
-                r"python -m ((?:recipes|benchmarks|tests)[.\w]*\w)\b(?!\.)", text
+                r"python -m ((?:recipes|projects|benchmarks|tests)[.\w]*\w)\b(?!\.)",
+                text,
             )
         )
     assert len(found) > 5

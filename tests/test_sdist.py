@@ -9,7 +9,7 @@ import pytest
 pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-FOLDERS = ("keras_pe", "recipes", "benchmarks", "docs", "tests")
+FOLDERS = ("keras_pe", "recipes", "projects", "benchmarks", "docs", "tests")
 
 
 def imported(folder):
@@ -27,7 +27,7 @@ def imported(folder):
 def test_the_source_distribution_has_what_its_tests_import():
     shipped = PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
     ours = imported("tests") & set(FOLDERS)
-    assert {"keras_pe", "recipes"} <= ours
+    assert {"keras_pe", "recipes", "projects"} <= ours
     # The pages that tests/test_docs.py reads.
     assert {*ours, "docs", "README.md", "CONTRIBUTING.md"} <= set(shipped)
     assert all((ROOT / name).exists() for name in shipped)
@@ -35,7 +35,7 @@ def test_the_source_distribution_has_what_its_tests_import():
 
 def test_every_extra_has_code():
     names = {"tensorflow-metadata": "tensorflow_metadata", "tensorboard": None}
-    used = set().union(*(imported(folder) for folder in ("keras_pe", "recipes")))
+    used = set().union(*(imported(folder) for folder in FOLDERS[:3]))
     for extra, requirements in PROJECT["project"]["optional-dependencies"].items():
         if extra == "test":
             continue

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing.image import INTERPOLATIONS
+from keras_pe.preprocessing.image import INTERPOLATIONS, PEImageConverter
 from keras_pe.preprocessing.image_file import DEFAULT_MAX_PIXELS, decode, upright
 from keras_pe.preprocessing.image_modes import from_array, resizable
 from keras_pe.preprocessing.picture_inputs import picture_name
@@ -361,3 +361,13 @@ def _draftable(picture: Image.Image) -> bool:
         return picture.getexif().get(_ORIENTATION, 1) == 1
     except Exception:  # broken metadata around sound pixels
         return True
+
+
+class WholePicture:
+    """The transform of evaluation: the picture squashed to a square, nothing random."""
+
+    def __init__(self, image_size: int) -> None:
+        self.converter = PEImageConverter(image_size)
+
+    def __call__(self, picture: Image.Image, rng: np.random.Generator) -> np.ndarray:
+        return self.converter.convert(picture)

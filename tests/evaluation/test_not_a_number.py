@@ -15,7 +15,7 @@ from keras_pe.evaluation.accuracy import label_ranks
 from keras_pe.evaluation.ranks import Matches, match_ranks
 from keras_pe.finite import NonFiniteError
 from keras_pe.models.embedding import embed_images, embed_texts
-from recipes.emoji_evaluation import score
+from projects.emoji.evaluation import score
 from tests.small_models import core, perturb
 
 NAMES = ["cat", "dog", "owl"]

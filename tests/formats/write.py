@@ -22,12 +22,14 @@ from PIL import Image
 from keras_pe import PECore, PEImageConverter
 from keras_pe.search import PictureIndex
 from keras_pe.training.resolution import ResolutionStage
-from recipes import contrastive
-from recipes.contrastive_configs import Config
+from keras_pe.training.run.config import RunConfig, build_tokenizer
+from keras_pe.training.run.shard_data import ShardData
+from keras_pe.training.run.stage_run import RunOptions
+from recipes import pretrain
 from tests.data.shards import write_shards
 
 TOWER = {"num_layers": 1, "intermediate_dim": 16, "output_dim": 8}
-CONFIG = Config(
+CONFIG = RunConfig(
     vision={
         "image_size": 16,
         "patch_size": 8,
@@ -74,15 +76,11 @@ def write_pictures(folder: Path) -> None:
 
 def train(folder: Path, resume: bool = False) -> PECore:
     """Trains in `folder/run` on `folder/shards`."""
-    return contrastive.train(
-        CONFIG,
-        str(folder / "shards" / "shard-{000..001}.tar"),
-        folder / "run",
-        resume=resume,
-        save_every=3,
-        evaluate_every=100,
-        progress=False,
+    options = RunOptions(
+        folder / "run", resume, save_every=3, evaluate_every=100, progress=False
     )
+    data = ShardData(str(folder / "shards" / "shard-{000..001}.tar"))
+    return pretrain.train(CONFIG, data, options)
 
 
 def write(folder: Path) -> None:
@@ -90,7 +88,7 @@ def write(folder: Path) -> None:
     (folder / "shards").mkdir()
     write_shards(folder / "shards", (5, 4))
     model = train(folder)
-    tokenizer = contrastive.build_tokenizer(CONFIG)
+    tokenizer = build_tokenizer(CONFIG)
     converter = PEImageConverter(
         16, resize_mode="center_crop", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)
     )

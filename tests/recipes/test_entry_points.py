@@ -7,7 +7,13 @@ import sys
 import keras
 import pytest
 
-RECIPES = ("contrastive", "distill", "readme_pictures", "probing.experiments")
+RECIPES = (
+    "recipes.pretrain",
+    "recipes.distill",
+    "projects.emoji.pretrain",
+    "projects.emoji.readme_pictures",
+    "projects.emoji.probing.experiments",
+)
 
 # A finder that does not find them. `sys.modules[name] = None` is not enough: libraries
 # take a name in `sys.modules` for an imported package and ask it for its classes.
@@ -32,7 +38,7 @@ def test_an_installed_backend_is_taken(recipe, tmp_path):
     others = {"jax", "torch", "tensorflow"} - {backend}
     code = (
         HIDE.format(names=sorted(others))
-        + f"import recipes.{recipe}, keras\nprint(keras.backend.backend())"
+        + f"import {recipe}, keras\nprint(keras.backend.backend())"
     )
     clean = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
     done = subprocess.run(

@@ -10,14 +10,24 @@ from keras import ops
 
 from keras_pe import PECore, PETokenizer
 from keras_pe.training.resolution import ResolutionStage
-from recipes import contrastive
-from recipes.architecture import towers_of, with_architecture
-from recipes.contrastive import build_model
-from recipes.contrastive_configs import CONFIGS, FINETUNE, Config, small_towers
+from keras_pe.training.run.architecture import towers_of, with_architecture
+from keras_pe.training.run.config import (
+    RunConfig,
+    build_model,
+    build_tokenizer,
+    build_trainer,
+    freeze,
+    small_towers,
+)
+from keras_pe.training.run.options import with_overrides
+from keras_pe.training.run.shard_data import ShardData
+from keras_pe.training.run.stage_run import RunOptions
+from recipes import pretrain
+from recipes.configs import CONFIGS, FINETUNE
 from tests.data.shards import write_shards
 
 PRESETS = ("pe_core_emoji_patch8_64", "pe_core_emoji_small_patch8_64")
-SMALL = Config(
+SMALL = RunConfig(
     **small_towers(16, width=16, layers=2, text_layers=1),
     stages=(ResolutionStage(16, 8),),
     batch_size=8,
@@ -41,7 +51,7 @@ def test_the_towers_of_a_bundled_preset(name):
     shapes = [tuple(variable.shape) for variable in model.variables]
     assert shapes == [tuple(variable.shape) for variable in given.variables]
     assert [stage.image_size for stage in config.stages] == [64]
-    assert contrastive.build_tokenizer(config)("an owl").tolist() == (
+    assert build_tokenizer(config)("an owl").tolist() == (
         PETokenizer.from_preset(name)("an owl").tolist()
     )
 
@@ -75,10 +85,10 @@ def test_weights_that_do_not_tell(tmp_path):
     with pytest.raises(ValueError, match="has no text tower"):
         towers_of("PE-Spatial-B16-512")
     with pytest.raises(ValueError, match="give --initial-weights"):
-        contrastive.train(FINETUNE, "nothing", tmp_path)
-    options = contrastive.parse(["--config", "smoke", "--architecture", "weights"])
+        pretrain.train(FINETUNE, ShardData("nothing"), RunOptions(tmp_path))
+    options = pretrain.parse(["--config", "smoke", "--architecture", "weights"])
     with pytest.raises(ValueError, match="needs --initial-weights"):
-        contrastive.with_overrides(CONFIGS["smoke"], options)
+        with_overrides(CONFIGS["smoke"], options)
 
 
 # === The run ===
@@ -99,7 +109,7 @@ def test_a_preset_is_tuned_and_a_frozen_tower_stays(
         f"--learning-rate 1e-2 --freeze {frozen} --set image_chunk_size=2"
     )
     monkeypatch.setattr("sys.argv", line.split())
-    contrastive.main()
+    pretrain.main()
     before = values(PECore.from_preset(str(preset)))
     after = values(PECore.from_preset(str(tmp_path / "run" / "preset")))
     assert before.keys() == after.keys()
@@ -118,7 +128,7 @@ def test_a_preset_is_tuned_and_a_frozen_tower_stays(
     again = line.replace(f"--freeze {frozen}", f"--freeze {other} --resume")
     monkeypatch.setattr("sys.argv", again.split())
     with pytest.raises(SystemExit):
-        contrastive.main()
+        pretrain.main()
     assert "different: freeze" in capsys.readouterr().err
 
 
@@ -126,8 +136,8 @@ def test_a_preset_is_tuned_and_a_frozen_tower_stays(
 def test_a_frozen_tower_has_no_trainable_weights():
     for frozen, tower in (("vision", "vision_encoder"), ("text", "text_encoder")):
         model = build_model(SMALL)
-        contrastive.freeze(model, frozen)
-        trainer = contrastive.build_trainer(
+        freeze(model, frozen)
+        trainer = build_trainer(
             dataclasses.replace(SMALL, mask_weight=0.0, warmup_steps=0), model
         )
         held = {id(v) for v in getattr(model, tower).variables}

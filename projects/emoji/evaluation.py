@@ -1,0 +1,128 @@
+"""Scores of an emoji model, with intervals, on the sets that it was not trained on."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from keras_pe import PECore, PEImageConverter, PETokenizer
+from keras_pe.evaluation.zero_shot import ZeroShotClassifier
+from keras_pe.exact_interval import constant_limits
+from keras_pe.finite import check_finite
+from projects.emoji.data.captions import class_prompts
+from projects.emoji.data.shards import load_arrays
+
+RESAMPLES = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Share of pictures whose class is the first, or among the first five.
+
+    Attributes:
+        pictures: how many pictures.
+        classes: out of how many classes.
+        top1: share, with a bootstrap 95 % interval over the pictures.
+        top5: share, likewise.
+    """
+
+    pictures: int
+    classes: int
+    top1: tuple[float, float, float]
+    top5: tuple[float, float, float]
+
+
+def bootstrap(hits: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """Returns the mean of hits and its 95 % interval, exact if all are alike."""
+    if hits.min() == hits.max():
+        return float(hits[0]), *constant_limits(float(hits[0]), len(hits))
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(0, len(hits), (RESAMPLES, len(hits)))
+    low, high = np.quantile(hits[draws].mean(axis=1), [0.025, 0.975])
+    return float(hits.mean()), float(low), float(high)
+
+
+def score(similarities: np.ndarray, labels: np.ndarray) -> Score:
+    """Returns top-1 and top-5 of `(pictures, classes)` similarities.
+
+    Raises:
+        NonFiniteError: naming the first picture that can't be compared.
+    """
+    similarities = check_finite(similarities, "similarities", "picture")
+    right = similarities[np.arange(len(labels)), labels][:, None]
+    # Ties count against the model, and what can't be compared does too.
+    place = (~(similarities < right)).sum(axis=1) - 1
+    return Score(
+        pictures=len(labels),
+        classes=similarities.shape[1],
+        top1=bootstrap(place < 1),
+        top5=bootstrap(place < 5),
+    )
+
+
+def plain_classes(data: Path, vendor: str) -> list[dict[str, Any]]:
+    """Returns the concepts of a vendor that are neither flags nor symbols."""
+    concepts: list[dict[str, Any]] = json.loads((data / "concepts.json").read_text())
+    return [
+        concept
+        for concept in concepts
+        if vendor in concept["vendors"]
+        and not (concept["is_flag"] or concept["is_symbol"])
+    ]
+
+
+def evaluate(
+    model: PECore,
+    tokenizer: PETokenizer,
+    converter: PEImageConverter,
+    data: Path,
+    split: str,
+    classes: list[dict[str, Any]],
+) -> dict[str, Score]:
+    """Scores a model on a split: all its pictures, seen and held-out concepts.
+
+    Args:
+        model: the model.
+        tokenizer: its tokenizer.
+        converter: what prepares pictures for users too.
+        data: output of `projects.emoji.data.prepare`.
+        split: "test", "tuxpaint", "val_seen", ...
+        classes: the concepts to choose from; pictures of others are left out.
+    """
+    place = {concept["id"]: i for i, concept in enumerate(classes)}
+    arrays, records = load_arrays(data, split)
+    kept = [i for i, record in enumerate(records) if record["concept"] in place]
+    labels = np.array([place[records[i]["concept"]] for i in kept])
+    heldout = np.array([classes[label]["heldout"] for label in labels])
+    pictures = [Image.fromarray(arrays[i]) for i in kept]
+    classifier = ZeroShotClassifier(
+        model,
+        tokenizer,
+        [concept["label"] for concept in classes],
+        class_prompts(),
+        batch_size=128,
+    )
+    similarities = classifier.similarities(converter(pictures))
+    scores = {"all": score(similarities, labels)}
+    for name, rows in (("seen", ~heldout), ("held out", heldout)):
+        if rows.any():
+            scores[name] = score(similarities[rows], labels[rows])
+    if heldout.any():
+        # How well are unseen concepts told from each other?
+        columns = np.flatnonzero([concept["heldout"] for concept in classes])
+        narrowed = np.searchsorted(columns, labels[heldout])
+        scores["held out, among themselves"] = score(
+            similarities[heldout][:, columns], narrowed
+        )
+    return scores
+
+
+def photograph_classes(data: Path) -> list[dict[str, Any]]:
+    """Returns the concepts that the photographs show."""
+    concepts = json.loads((data / "concepts.json").read_text())
+    _, records = load_arrays(data, "tuxpaint")
+    shown = {record["concept"] for record in records}
+    return [concept for concept in concepts if concept["id"] in shown]

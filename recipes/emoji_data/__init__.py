@@ -1,6 +1,0 @@
-"""Open emoji drawings of several vendors as an image-text data set.
-
-Run ``python -m recipes.emoji_data.prepare --output DIR`` to build the shards,
-then read them with :func:`recipes.emoji_data.shards.load_arrays`. Sources and
-licences are listed in ``ATTRIBUTION.md`` beside this file.
-"""
