@@ -16,9 +16,11 @@ class EmojiConfig(RunConfig):
     """A run on drawings.
 
     Attributes:
+        dataset: what older runs call the drawings, which had noted nothing else.
         augmentation: how much drawings are varied, "mild" or "strong".
     """
 
+    dataset: Literal["emoji"] = "emoji"
     augmentation: Literal["mild", "strong"] = "mild"
 
 

@@ -17,6 +17,7 @@ import argparse
 from keras_pe import PECore
 
 # isort: split
+from keras_pe.training.devices.setup import check_layout
 from keras_pe.training.run.config import (
     RunConfig,
     build_model,
@@ -62,7 +63,9 @@ def train(config: RunConfig, data: RunData, options: RunOptions) -> PECore:
         if options.initial_weights is not None:
             load_initial_weights(model, options.initial_weights)
         freeze(model, config.freeze)
-        return build_trainer(config, model)
+        trainer = build_trainer(config, model)
+        check_layout(trainer)
+        return trainer
 
     return run_stage(config, build, data, options)
 

@@ -11,8 +11,10 @@ from typing import Any
 # Settings that came later, and what runs did before.
 FORMER = {"caption_key": None, "max_bad_share": 0.01, "freeze": "none"}
 
-# Settings that went since: they said nothing that the data do not say.
-GONE = ("dataset", "augmentation", "leave_out")
+# Settings that went since, of runs on shards, where these two decided nothing. Which
+# kind of data it was is said by the data now; a run on others keeps saying so.
+GONE = ("augmentation", "leave_out")
+SHARDS = "shards"
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +43,8 @@ def completed(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(settings, dict):
             continue
         now = ours if part is None else ours.get(part, {})
-        for name in GONE:
+        gone = (*GONE, "dataset") if settings.get("dataset") == SHARDS else GONE
+        for name in gone:
             if name not in now:
                 settings.pop(name, None)
         if "batch_size" in settings:

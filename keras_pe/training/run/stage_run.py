@@ -15,7 +15,6 @@ from keras_pe.preprocessing.tokenizer_check import check_tokenizer
 from keras_pe.presets.save import check_room
 from keras_pe.training.devices.setup import (
     all_devices,
-    check_layout,
     is_first_process,
 )
 from keras_pe.training.devices.sharding import whole_values
@@ -109,7 +108,6 @@ def run_stage(
     with all_devices(config.sharding, lambda: build_model(config).variables):
         keras.utils.set_random_seed(config.seed)
         trainer = build_trainer()
-        check_layout(trainer)
         tokenizer = build_tokenizer(config)
         check_tokenizer(tokenizer, trainer.model)
         run = TrainingRun(

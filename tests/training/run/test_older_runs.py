@@ -37,6 +37,22 @@ def test_emoji_runs_had_noted_nothing(caplog):
     assert "whether these are the same data" in caplog.text
 
 
+def test_settings_that_went_are_compared_where_they_decide():
+    shards = {"dataset": "shards", "augmentation": "strong", "leave_out": []}
+    assert completed({**OURS, **shards}, OURS) == OURS
+    student = without(OURS, "data")
+    old = {"student": {**student, "dataset": "shards"}, "leave_out": [], "data": DATA}
+    assert completed(old, {"student": student, "data": DATA}) == {
+        "student": student,
+        "data": DATA,
+    }
+    # Runs on drawings had noted no data: this is all that tells them from others.
+    drawings = {**without(OURS, "data"), "dataset": "emoji", "leave_out": []}
+    assert completed(drawings, OURS)["dataset"] == "emoji"
+    now = {**OURS, "dataset": "emoji", "leave_out": []}
+    assert completed(drawings, now) == now
+
+
 def test_what_is_known_to_differ_still_differs(caplog):
     assert completed(OURS, {**OURS, "data": {**DATA, "digest": "34cd"}}) == OURS
     assert completed({"batch_size": 8}, {**OURS, "freeze": "text"})["freeze"] == "none"
