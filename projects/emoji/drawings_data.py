@@ -116,3 +116,8 @@ def check_drawings(options: argparse.Namespace) -> None:
             f"--data {options.data}: no emoji data (train-*.tar) are there. Make them "
             f"with python -m projects.emoji.data.prepare --output {options.data}."
         )
+
+
+def drawings_data(options: argparse.Namespace) -> DrawingsData:
+    """Returns the drawings of a command line."""
+    return DrawingsData(options.data, tuple(options.leave_out))

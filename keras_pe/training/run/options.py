@@ -15,6 +15,21 @@ from keras_pe.training.run.settings import parse_value, setting_values, with_set
 from keras_pe.training.run.shard_data import START_TIMEOUT
 
 
+def recipe_parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """Returns a parser for the command line of a recipe.
+
+    Args:
+        name: of its module.
+        description: its docstring.
+    """
+    return argparse.ArgumentParser(
+        prog=f"python -m {name}",
+        usage="%(prog)s --config NAME --data DATA --output FOLDER [options]",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 def add_config(parser: argparse.ArgumentParser, configs: Iterable[str]) -> None:
     """Adds the choice of a named configuration."""
     names = list(configs)

@@ -65,19 +65,6 @@ class RunData(Protocol):
         """Returns what scores the model during training, or None."""
 
 
-class BothTokenizers:
-    """Makes a student's and a teacher's token ids of the same captions."""
-
-    def __init__(self, student: PETokenizer, teacher: PETokenizer) -> None:
-        self.student, self.teacher = student, teacher
-
-    def __call__(self, captions: list[str]) -> dict[str, Any]:
-        return {
-            "token_ids": self.student(captions),
-            "teacher_token_ids": self.teacher(captions),
-        }
-
-
 def run_stage(
     config: RunConfig,
     build_trainer: Callable[[], StageTrainer],

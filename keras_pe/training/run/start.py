@@ -18,8 +18,9 @@ from keras_pe.training.devices.setup import start_devices
 from keras_pe.training.run.config import RunConfig
 from keras_pe.training.run.config_checks import check_config, check_towers
 from keras_pe.training.run.data_check import check_validation
+from keras_pe.training.run.options import print_settings
 from keras_pe.training.run.shard_data import ShardData
-from keras_pe.training.run.stage_run import RunOptions
+from keras_pe.training.run.stage_run import RunData, RunOptions
 from keras_pe.training.run.training_run import RunMismatch
 
 # What of a run that has begun is the user's to mend; all of them say how.
@@ -170,3 +171,31 @@ def shard_data(options: argparse.Namespace) -> ShardData:
     return ShardData(
         options.data, options.validation_data, options.workers, options.start_timeout
     )
+
+
+def run_recipe(
+    options: argparse.Namespace,
+    configured: Callable[[], Any],
+    train: Callable[[Any, Any, RunOptions], Any],
+    check_data: Callable[[argparse.Namespace], None] = check_shards,
+    make_data: Callable[[argparse.Namespace], RunData] | None = None,
+) -> None:
+    """Runs what a command line asks for, or prints its settings.
+
+    Args:
+        options: the parsed command line.
+        configured: returns the configuration with what the command line changes: a
+            `RunConfig`, or what holds one as its `student`.
+        train: is given the configuration, the data and where the run goes.
+        check_data: refuses data that are not there.
+        make_data: returns the data; None for `shard_data`.
+    """
+    with said_plainly():
+        config = configured()
+        if options.list_settings:
+            print_settings(config)
+            return
+        run = start_run(options, getattr(config, "student", config), check_data)
+        data = (make_data or shard_data)(options)
+    with said_plainly(OF_A_RUN, AFTER_STOP):
+        train(config, data, run)

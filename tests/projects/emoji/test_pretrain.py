@@ -17,7 +17,8 @@ from keras_pe.training.run.config import (
     read_config,
     small_towers,
 )
-from keras_pe.training.run.stage_run import BothTokenizers, RunOptions
+from keras_pe.training.run.distill import BothTokenizers
+from keras_pe.training.run.stage_run import RunOptions
 from projects.emoji import distill, pretrain
 from projects.emoji.configs import CONFIGS, DISTILLED, EmojiConfig
 from projects.emoji.drawings_data import DrawingsData

@@ -8,6 +8,7 @@ import pytest
 
 from keras_pe.data import TooManySkipped
 from keras_pe.training.resolution import ResolutionStage
+from keras_pe.training.run import start
 from keras_pe.training.run.config import RunConfig
 from keras_pe.training.run.config_checks import check_config, check_towers
 from keras_pe.training.run.options import distill_settings, with_overrides
@@ -293,8 +294,8 @@ def test_what_ends_a_run_is_said_without_a_traceback(
         raise error
 
     monkeypatch.setattr("sys.argv", line.split())
-    monkeypatch.setattr(recipe, "start_run", lambda *given: None)
-    monkeypatch.setattr(recipe, "shard_data", lambda *given: None)
+    monkeypatch.setattr(start, "start_run", lambda *given: None)
+    monkeypatch.setattr(start, "shard_data", lambda *given: None)
     monkeypatch.setattr(recipe, "train", fails)
     with pytest.raises(SystemExit) as caught:
         recipe.main()
