@@ -7,50 +7,34 @@ is right; here it would choose other frames in silence.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import BinaryIO
-
-import numpy as np
 
 from keras_pe.preprocessing.asf_objects import check_asf
 from keras_pe.preprocessing.matroska_checksums import check_matroska
 
-# Bytes of a packet of a transport stream, and before its sync byte: as broadcast, as
-# on a Blu-ray disc, and with the code that corrects transmission.
-_TS_LAYOUTS = ((188, 0), (192, 4), (204, 0))
-_TS_SYNC = 0x47
-_TS_BLOCK = 1 << 14  # packets read at a time
-
 
 def check_container(stream: BinaryIO) -> None:
-    """Checks what the container of a video says of itself, without decoding.
+    """Check what the container of a video says of itself, without decoding.
 
-    The stream goes back to its beginning.
+    MPEG's containers have no beginning of their own: see `mpeg_streams`.
 
     Args:
-        stream: open for reading bytes.
+        stream: open for reading bytes, at its beginning.
 
     Raises:
         ValueError: saying what is missing, and where.
     """
-    stream.seek(0)
     beginning = stream.read(4)
-    size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    if beginning == b"\x1a\x45\xdf\xa3":
-        check_matroska(stream)
-    elif beginning == b"\x30\x26\xb2\x75":
-        check_asf(stream)
-    elif beginning == b"OggS":
-        _check_ogg(stream, size)
-    elif beginning[:3] == b"FLV":
-        _check_flv(stream, size)
-    else:
-        _check_transport_stream(stream, size)
-    stream.seek(0)
+    for magic, check in _CHECKS.items():
+        if beginning.startswith(magic):
+            check(stream)
 
 
-def _check_ogg(stream: BinaryIO, size: int) -> None:
+def _check_ogg(stream: BinaryIO) -> None:
     """Each page follows on the last and is numbered by its stream (RFC 3533, 6)."""
+    size = stream.seek(0, os.SEEK_END)
     expected: dict[bytes, int] = {}
     place = 0
     while place < size:
@@ -70,8 +54,9 @@ def _check_ogg(stream: BinaryIO, size: int) -> None:
         expected[serial] = number + 1
 
 
-def _check_flv(stream: BinaryIO, size: int) -> None:
+def _check_flv(stream: BinaryIO) -> None:
     """The last tag is whole (Adobe's specification of Flash Video, annex E)."""
+    size = stream.seek(0, os.SEEK_END)
     stream.seek(5)
     place = int.from_bytes(stream.read(4), "big") + 4
     while size - place > 0:
@@ -84,22 +69,9 @@ def _check_flv(stream: BinaryIO, size: int) -> None:
             raise ValueError("the last tag is cut short")
 
 
-def _check_transport_stream(stream: BinaryIO, size: int) -> None:
-    """Every packet begins with the sync byte (ISO/IEC 13818-1, 2.4.3.2)."""
-    head = stream.read(8 * max(length for length, _ in _TS_LAYOUTS))
-    for length, before in _TS_LAYOUTS:
-        syncs = head[before::length]
-        if len(syncs) >= 5 and set(syncs) == {_TS_SYNC}:
-            break
-    else:
-        return  # another container, or one that does not begin with a whole packet
-    stream.seek(0)
-    number = 0
-    while block := stream.read(length * _TS_BLOCK):
-        packets = np.frombuffer(block, "uint8", len(block) // length * length)
-        wrong = np.flatnonzero(packets[before::length] != _TS_SYNC)
-        if wrong.size:
-            raise ValueError(f"packet {number + wrong[0]:,} has no sync byte")
-        if len(block) % length:
-            raise ValueError("the last packet is cut short")
-        number += _TS_BLOCK
+_CHECKS: dict[bytes, Callable[[BinaryIO], None]] = {
+    b"\x1a\x45\xdf\xa3": check_matroska,
+    b"\x30\x26\xb2\x75": check_asf,
+    b"OggS": _check_ogg,
+    b"FLV": _check_flv,
+}

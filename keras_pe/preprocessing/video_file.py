@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import functools
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from PIL import Image
 
@@ -22,6 +23,7 @@ from keras_pe.preprocessing.container_rules import check_container
 from keras_pe.preprocessing.decoder_reports import DamageReported, errors_raised
 from keras_pe.preprocessing.image_file import PictureError
 from keras_pe.preprocessing.image_modes import check_unit
+from keras_pe.preprocessing.mpeg_streams import check_mpeg_stream
 from keras_pe.preprocessing.picture_files import list_files
 from keras_pe.preprocessing.picture_inputs import (
     check_distinct,
@@ -45,6 +47,8 @@ _ALPHA_CODECS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 # Checksums are compared, what a codec's rules forbid and what ends too early is an
 # error. FFmpeg has more such flags; they refuse what DivX and Xvid wrote.
 _STRICT = "crccheck+bitstream+buffer+explode"
+# MPEG-1 and 2 say where a group of pictures begins: with one that needs no other.
+_GROUPED, _GROUP = ("mpeg1video", "mpeg2video"), b"\0\0\1\xb8"
 # What FFmpeg calls the readers of `CONTAINERS`.
 _MOV, _TS = "mov,mp4,m4a,3gp,3g2,mj2", "mpegts"
 _DEMUXERS = (_MOV, "matroska,webm", "avi", _TS, "mpeg", "flv", "ogg", "asf")
@@ -167,9 +171,10 @@ class VideoFileFrames:
         self._twin: Any = None  # a frame without alpha, which the stream describes
         keys: set[int] = set()  # ... and where decoding can begin
         held = 0
-        self._check_container()
+        self._check(check_container)
         with self._opened() as (container, stream):
             kind, pixels = container.format.name, stream.codec_context.pix_fmt
+            self._check(functools.partial(check_mpeg_stream, kind=kind))
             for packet in self._packets(container, stream):
                 held += packet.dts is not None or bool(packet.size)
                 if packet.is_corrupt:
@@ -193,10 +198,10 @@ class VideoFileFrames:
         self.times = sorted(known) if unique else []  # empty: no seeking
         self.keys = sorted(keys)
 
-    def _check_container(self) -> None:
+    def _check(self, check: Callable[[BinaryIO], None]) -> None:
         with image_file._stream(self.source, self.name) as file:
             try:
-                check_container(file)
+                check(file)
             except ValueError as error:
                 raise damaged(self.name, error) from error
 
@@ -295,6 +300,8 @@ class VideoFileFrames:
             begun = begun or packet.is_keyframe or not packet.size
             if begun or container.format.name != _TS:
                 yield packet
+            elif stream.codec_context.name in _GROUPED and _GROUP in bytes(packet):
+                raise DamageReported("a group's first picture is damaged")
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
         """Yields frames in the order of showing, from where the container stands.

@@ -12,6 +12,7 @@ import pytest
 from keras_pe.preprocessing import PEVideoConverter, VideoError
 from keras_pe.preprocessing.container_rules import check_container
 from keras_pe.preprocessing.decoder_reports import DamageReported, errors_raised
+from keras_pe.preprocessing.mpeg_streams import check_mpeg_stream
 from keras_pe.preprocessing.video_file import VideoFileFrames
 from tests.fuzz.video_evidence import noticed
 from tests.fuzz.videos import frames
@@ -129,6 +130,43 @@ def test_a_broadcast_may_be_recorded_from_the_middle_of_a_group():
     np.testing.assert_allclose(found, 14 * np.arange(6, 18), atol=3)
 
 
+def rewritten(content, kind):
+    """A transport or program stream as other programs write it."""
+    packets = [content[i : i + 188] for i in range(0, len(content), 188)]
+    if kind == "Blu-ray":
+        return b"".join(b"time" + packet for packet in packets)
+    if kind == "with parity":
+        return b"".join(packet + bytes(16) for packet in packets)
+    if kind == "from within a packet":
+        return b"end of a packet" + content
+    last = content.rindex(b"\0\0\1\xba")
+    return {
+        "filled sectors": content[:last] + bytes(300) + content[last:] + bytes(2048),
+        "with an end": content + b"\0\0\1\xb9",
+        "from within a pack": content[100:200] + content,
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "kind", "count"),
+    [
+        ("mpegts", "mpeg2video", "Blu-ray", 16),
+        ("mpegts", "mpeg2video", "with parity", 16),
+        ("mpegts", "libx264", "from within a packet", 16),
+        ("mpeg", "mpeg1video", "filled sectors", 16),
+        ("mpeg", "mpeg1video", "with an end", 16),
+        ("vob", "mpeg2video", "with an end", 16),
+        ("mpeg", "mpeg1video", "from within a pack", 16),
+    ],
+)
+def test_streams_of_other_programs_are_read(container, codec, kind, count):
+    content = encode(frames(), container, codec, rate=25)
+    found = frames_of(rewritten(content, kind))
+    assert len(found) == count
+    for frame, right in zip(found, frames_of(content), strict=True):
+        np.testing.assert_array_equal(np.asarray(frame), np.asarray(right))
+
+
 # === What must be refused ===
 # Codes of variable length, in which FFmpeg sees that bits are wrong; one group.
 CLEAR = {"bf": "0", "g": "100", "b": "4000000"}
@@ -232,6 +270,33 @@ def pages(content):
         ("mpegts", "mpeg2video", lambda c: c[:-100], "packet is cut short"),
         ("mpegts", "mpeg2video", lambda c: c[:-1880] + c[-1870:], "no sync byte"),
         ("mpegts", "mpeg2video", lambda c: c[:-1504] + c[-1316:], "corrupt"),
+        ("mpegts", "mpeg2video", lambda c: flipped(c, 564, 3), "3 has no sync byte"),
+        ("mpegts", "mpeg2video", lambda c: c[:700] + c[732:], "no sync byte"),
+        (
+            "mpegts",
+            "mpeg2video",
+            lambda c: flipped(c, c.index(b"\0\0\1\xe0"), 7),
+            "packet 3 begins without a start code",
+        ),
+        (
+            "mpegts",
+            "mpeg2video",
+            lambda c: flipped(c, c.index(b"\0\0\1\0"), 4),
+            "group's first picture is damaged",
+        ),
+        (
+            "mpeg",
+            "mpeg1video",
+            lambda c: flipped(c, c.index(b"\0\0\1\xe0") + 2, 1),
+            "no packet begins at",
+        ),
+        (
+            "mpeg",
+            "mpeg1video",
+            lambda c: flipped(c, c.index(b"\0\0\1\xe0") + 5, 3),
+            "no packet begins at",
+        ),
+        ("mpeg", "mpeg1video", lambda c: c[:-30], "packet is cut short"),
         (
             "asf",
             "wmv2",
@@ -247,7 +312,7 @@ def pages(content):
     ],
 )
 def test_missing_parts_are_named(container, codec, damage, said):
-    content = encode(frames(), container, codec)
+    content = encode(frames(), container, codec, rate=25 if "mpeg" in codec else 10)
     assert read(content).shape == (1, 4, 16, 16, 3)
     with pytest.raises(VideoError, match=said) as caught:
         read(damage(content))
@@ -255,11 +320,15 @@ def test_missing_parts_are_named(container, codec, damage, said):
 
 
 @pytest.mark.quick
+@pytest.mark.parametrize("kind", ["", "mpegts", "mpeg"])
 @pytest.mark.parametrize(
     "content",
     [
         b"",
         b"OggS",
+        b"\0\0\1\xba",
+        b"\0\0\1\xba" + bytes(5000),
+        b"\0\0\1\xba" + bytes(8) + b"\0\0\1",
         b"FLV",
         b"FLV\1\1\0\0\0\x09",
         b"\x1a\x45\xdf\xa3",
@@ -270,15 +339,15 @@ def test_missing_parts_are_named(container, codec, damage, said):
         b"\0" * 4000,
     ],
 )
-def test_checks_of_containers_end_on_any_bytes(content, tmp_path):
+def test_checks_of_containers_end_on_any_bytes(content, kind, tmp_path):
     path = tmp_path / "a.video"
     path.write_bytes(content)
     with path.open("rb") as file:  # which can't go beyond what the disk could hold
         for stream in (io.BytesIO(content), file):
             try:
-                check_container(stream)
+                check_mpeg_stream(stream, kind) if kind else check_container(stream)
             except ValueError as error:
-                assert "cut short" in str(error)  # noqa: PT017
+                assert "packet" in str(error) or "page" in str(error)  # noqa: PT017
 
 
 # === The log of FFmpeg ===
