@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -41,6 +42,8 @@ def check_asf(stream: BinaryIO) -> None:
         return
     [video] = videos
     length = int.from_bytes(header[properties + 92 : properties + 96], "little")
+    if length > stream.seek(0, os.SEEK_END):  # would be taken from memory all the same
+        return
     stream.seek(size)
     data = stream.read(50)  # the head of the data
     count = int.from_bytes(data[40:48], "little")

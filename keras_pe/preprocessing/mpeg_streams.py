@@ -18,7 +18,8 @@ _BLOCK = 1 << 14  # packets read at a time
 _STREAMS = 1 << 13
 _HEAD = 64  # packets by which it is seen where packets begin
 
-_PACK, _END = 0xBA, 0xB9
+_PACK, _SYSTEM, _END = 0xBA, 0xBB, 0xB9
+_VIDEO, _ALL = 0xE0, 0xB9  # the first of sixteen videos, and all in a system header
 _STILL = 1 << 16  # bytes read at a time where there are only zeros
 
 
@@ -137,6 +138,7 @@ def check_program_stream(stream: BinaryIO) -> None:
     place = head.find(bytes((0, 0, 1, _PACK)))
     if place < 0 or head[:4] == b"RIFF":  # a Video CD: sectors with heads of their own
         return
+    videos: set[int] = set()  # that are declared
     while place < size:
         stream.seek(place)
         head = stream.read(14)
@@ -154,7 +156,15 @@ def check_program_stream(stream: BinaryIO) -> None:
         elif code == _PACK:
             place += 14 + (head[13] & 7 if len(head) == 14 else 0)
         else:
-            place += 6 + int.from_bytes(head[4:6], "big")
+            length = int.from_bytes(head[4:6], "big")
+            if code == _SYSTEM:
+                stream.seek(place + 12)
+                # Three bytes a stream, beginning with its number; one stands for all.
+                named = stream.read(max(length - 6, 0))[::3]
+                videos |= {n for n in named if n == _ALL or n & 0xF0 == _VIDEO}
+            elif code & 0xF0 == _VIDEO and videos and not videos & {code, _ALL}:
+                raise ValueError(f"video {code & 15} at {place:,} was not declared")
+            place += 6 + length
     if place > size:
         raise ValueError("the last packet is cut short")
 

@@ -4,6 +4,7 @@ Looks at a file without the package: all of it, with FFmpeg's own strict rules.
 """
 
 import io
+from collections.abc import Iterator
 from typing import Any
 
 from PIL import Image
@@ -24,23 +25,42 @@ def noticed(content: bytes) -> str | None:
     av.logging.set_level(av.logging.WARNING)
     av.logging.set_skip_repeated(False)
     try:
-        with av.logging.Capture() as lines:
+        with av.logging.Capture() as opening:
             options = {"err_detect": STRICT}
-            with av.open(
+            container = av.open(
                 io.BytesIO(content), options=options, metadata_errors="replace"
-            ) as container:
-                stream = container.streams.best("video")
-                stream.codec_context.thread_count = 1
-                stream.codec_context.options = options
-                if any(frame.is_corrupt for frame in container.decode(stream)):
+            )
+        with container, av.logging.Capture() as lines:
+            broadcast = container.format.name == "mpegts"
+            stream = container.streams.best("video")
+            stream.codec_context.thread_count = 1
+            stream.codec_context.options = options
+            for packet in packets(container, stream, broadcast):
+                if any(frame.is_corrupt for frame in packet.decode()):
                     return "a frame is marked as corrupt"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     finally:
         av.logging.set_level(None)
         av.logging.set_skip_repeated(True)
+    # While it opens a broadcast, the decoder is shown frames that nobody will decode.
+    lines += [line for line in opening if not (broadcast and line[1] != "mpegts")]
     errors = [text for level, _, text in lines if level <= av.logging.ERROR]
     return errors[0].strip() if errors else None
+
+
+def packets(container: Any, stream: Any, broadcast: bool) -> Iterator[Any]:
+    """Yields what a strict decoder must be able to decode.
+
+    A broadcast is recorded from any moment on, and what comes before the first key
+    frame of a sound one makes a strict decoder complain too; unless there is a group's
+    header, which a key frame follows.
+    """
+    begun = not broadcast
+    for packet in container.demux(stream):
+        begun = begun or packet.is_keyframe or b"\0\0\1\xb8" in bytes(packet)
+        if begun:
+            yield packet
 
 
 def structure(content: bytes) -> list[Any]:

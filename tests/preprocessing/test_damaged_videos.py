@@ -4,6 +4,7 @@ import io
 import logging
 import sys
 import threading
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -244,6 +245,9 @@ def test_a_damaged_frame_spoils_the_frames_after_it():
     np.testing.assert_array_equal(converter(bytes(odd)), converter(grouped))
 
 
+ASF_FILE = uuid.UUID("8cabdca1-a947-11cf-8ee4-00c00c205365").bytes_le
+
+
 def pages(content):
     """Where the pages of an Ogg file begin."""
     found, place = [], 0
@@ -296,7 +300,19 @@ def pages(content):
             lambda c: flipped(c, c.index(b"\0\0\1\xe0") + 5, 3),
             "no packet begins at",
         ),
+        (
+            "mpeg",
+            "mpeg1video",
+            lambda c: flipped(c, c.index(b"\0\0\1\xe0") + 3, 1),
+            "video 2 at .* was not declared",
+        ),
         ("mpeg", "mpeg1video", lambda c: c[:-30], "packet is cut short"),
+        (
+            "asf",  # a packet of 2 GB
+            "wmv2",
+            lambda c: flipped(c, c.index(ASF_FILE) + 95, 7),
+            "Invalid data|damaged",
+        ),
         (
             "asf",
             "wmv2",
