@@ -44,7 +44,11 @@ def noticed(content: bytes) -> str | None:
         av.logging.set_level(None)
         av.logging.set_skip_repeated(True)
     # While it opens a broadcast, the decoder is shown frames that nobody will decode.
-    lines += [line for line in opening if not (broadcast and line[1] != "mpegts")]
+    # What names no part is about the index at a file's end: a frame that is cut short
+    # is marked.
+    lines += [
+        line for line in opening if line[1] and not (broadcast and line[1] != "mpegts")
+    ]
     errors = [text for level, _, text in lines if level <= av.logging.ERROR]
     return errors[0].strip() if errors else None
 
