@@ -36,6 +36,8 @@ def noticed(content: bytes) -> str | None:
             stream.codec_context.thread_count = 1
             stream.codec_context.options = options
             for packet in packets(container, stream, broadcast):
+                if packet.is_corrupt:
+                    return "a packet is cut short"
                 if any(frame.is_corrupt for frame in packet.decode()):
                     return "a frame is marked as corrupt"
     except Exception as error:
@@ -44,12 +46,9 @@ def noticed(content: bytes) -> str | None:
         av.logging.set_level(None)
         av.logging.set_skip_repeated(True)
     # While it opens a broadcast, the decoder is shown frames that nobody will decode.
-    # What names no part is about the index at a file's end: a frame that is cut short
-    # is marked.
-    lines += [
-        line for line in opening if line[1] and not (broadcast and line[1] != "mpegts")
-    ]
-    errors = [text for level, _, text in lines if level <= av.logging.ERROR]
+    lines += [line for line in opening if not (broadcast and line[1] != "mpegts")]
+    # What names no part can be about the index at a file's end.
+    errors = [text for level, part, text in lines if level <= av.logging.ERROR and part]
     return errors[0].strip() if errors else None
 
 
