@@ -49,9 +49,10 @@ _ALPHA_CODECS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _STRICT = "crccheck+bitstream+buffer+explode"
 # MPEG-1 and 2 say where a group of pictures begins: with one that needs no other.
 _GROUPED, _GROUP = ("mpeg1video", "mpeg2video"), b"\0\0\1\xb8"
+_SEQUENCE = b"\0\0\1\xb3"  # sizes and rates: they may come again, with any group
 # What FFmpeg calls the readers of `CONTAINERS`.
-_MOV, _TS = "mov,mp4,m4a,3gp,3g2,mj2", "mpegts"
-_DEMUXERS = (_MOV, "matroska,webm", "avi", _TS, "mpeg", "flv", "ogg", "asf")
+_MOV, _TS, _PS = "mov,mp4,m4a,3gp,3g2,mj2", "mpegts", "mpeg"
+_DEMUXERS = (_MOV, "matroska,webm", "avi", _TS, _PS, "flv", "ogg", "asf")
 # How the files begin that Pillow reads, animated or not.
 _PICTURE = re.compile(rb"GIF8|\x89PNG|\xff\xd8|RIFF....WEBP", re.DOTALL)
 
@@ -194,7 +195,7 @@ class VideoFileFrames:
         known = [time for time in times if time is not None]
         # Program streams have few times: after a seek, frames get those of others.
         # Palettes come once, with the first packet: after a seek, there is none.
-        unique = len(set(known)) == len(times) and kind != "mpeg" and pixels != "pal8"
+        unique = len(set(known)) == len(times) and kind != _PS and pixels != "pal8"
         self.times = sorted(known) if unique else []  # empty: no seeking
         self.keys = sorted(keys)
 
@@ -297,7 +298,7 @@ class VideoFileFrames:
                 return
             # Broadcasts are recorded from any moment on: what comes before the first
             # key frame cannot be decoded.
-            begun = begun or packet.is_keyframe or not packet.size
+            begun = begun or not packet.size or _begins(packet, container, stream)
             if begun or container.format.name != _TS:
                 yield packet
             elif stream.codec_context.name in _GROUPED and _GROUP in bytes(packet):
@@ -369,6 +370,18 @@ class VideoFileFrames:
                 "This FFmpeg has no decoder for it: re-encode it, as H.264 or AV1.",
             )
         return stream
+
+
+def _begins(packet: Any, container: Any, stream: Any) -> bool:
+    """Says whether decoding can begin with a packet."""
+    kind = container.format.name
+    if kind not in (_TS, _PS) or stream.codec_context.name not in _GROUPED:
+        return bool(packet.is_keyframe)
+    if packet.is_keyframe and _SEQUENCE not in bytes(packet):
+        if kind == _PS:  # decoders leave the group out without a word
+            raise DamageReported("the first group has no sequence header")
+        return False
+    return bool(packet.is_keyframe)
 
 
 def _unseen(packet: Any, stream: Any) -> bool:

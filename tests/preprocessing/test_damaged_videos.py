@@ -306,6 +306,12 @@ def pages(content):
             lambda c: flipped(c, c.index(b"\0\0\1\xe0") + 3, 1),
             "video 2 at .* was not declared",
         ),
+        (
+            "mpeg",
+            "mpeg1video",
+            lambda c: flipped(c, c.index(b"\0\0\1\xb3") + 1, 4),
+            "first group has no sequence header",
+        ),
         ("mpeg", "mpeg1video", lambda c: c[:-30], "packet is cut short"),
         (
             "asf",  # a packet of 2 GB
