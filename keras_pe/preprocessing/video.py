@@ -43,7 +43,8 @@ def frame_indices(
         num_frames: frames to take, n; some come twice if there are fewer.
         rule: `"benchmark"` is `int(i * (T - 1) / (n - 1))`, first and last frame
             included (of one frame, the middle one), what published numbers use;
-            `"notebook"` is `int(i * T / n)`, the starts of n equal parts.
+            `"notebook"` is `int(i * (T / n))`, the starts of n equal parts. It is
+            rounded as there: some counts, such as 14 of 122, give a frame less.
 
     Returns:
         `num_frames` positions, ascending.
@@ -66,7 +67,7 @@ def frame_indices(
             f"{num_frames} of {num_frames_of_video} frames: expected at least one each."
         )
     if rule == "notebook":
-        return [i * total // count for i in range(count)]
+        return [int(i * (total / count)) for i in range(count)]
     if count == 1:
         return [total // 2]
     return [i * (total - 1) // (count - 1) for i in range(count)]

@@ -49,15 +49,20 @@ def close(converted, numbers):
     return np.abs(levels(converted) - 10 * np.array(numbers)).max() <= 3
 
 
-@pytest.mark.parametrize("total", [1, 3, 8, 30, 299])
-@pytest.mark.parametrize("count", [1, 2, 8, 32])
+@pytest.mark.parametrize("total", [1, 3, 8, 30, 122, 299])
+@pytest.mark.parametrize("count", [1, 2, 8, 14, 32])
 def test_frame_rules_are_the_formulas(total, count):
     if count > 1:
         expected = [int(i * (total - 1) / (count - 1)) for i in range(count)]
         assert frame_indices(total, count) == expected
-    expected = [int(i * total / count) for i in range(count)]
+    expected = [int(i * (total / count)) for i in range(count)]
     assert frame_indices(total, count, "notebook") == expected
     assert frame_indices(9, 1) == [4]  # the middle one
+
+
+def test_the_notebook_rule_rounds_as_the_notebook_does():
+    # 7 * 122 / 14 is 61, but upstream divides first, and 7 * (122 / 14) is below it.
+    assert frame_indices(122, 14, "notebook")[6:9] == [52, 60, 69]
 
 
 def test_bad_frame_rules():

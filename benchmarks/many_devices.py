@@ -1,0 +1,107 @@
+"""Whether two devices train as one does: losses of the same recipe, step by step.
+
+Run:      python -m benchmarks.many_devices --data data/emoji
+Expect:   the table of docs/multi_device.md and results/many_devices.json; some eight
+          minutes. `projects.emoji.data.prepare` makes the data.
+
+Every row is the ten steps of `projects.emoji.pretrain --config smoke` on two devices,
+started as the page says, against the same on one device and backend. As a control one
+device runs with another seed, which must differ by far more.
+"""
+
+import argparse
+import csv
+import datetime
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+RECIPE = ["-m", "projects.emoji.pretrain", "--config", "smoke", "--quiet"]
+PIECES = ["--set", "sharding=parameters"]
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+WORST = 1e-5  # a device more may change the order of sums and nothing else
+
+
+def run(backend: str, commands: Sequence[list[str]], output: Path) -> list[float]:
+    """Runs the processes of one training side by side; returns its losses."""
+    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *command, "--output", str(output)],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
+        for command in commands
+    ]
+    codes = [process.wait() for process in processes]
+    if any(codes):
+        raise RuntimeError(f"{commands} on {backend} failed.")
+    with open(output / "steps.csv", newline="") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def coordinated(recipe: list[str]) -> list[list[str]]:
+    """Returns the commands of two JAX processes that find each other."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    shared = [*recipe, "--coordinator", address, "--num-processes", "2"]
+    return [[*shared, "--process-id", str(number)] for number in range(2)]
+
+
+def largest(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Returns the largest relative difference of a step's loss."""
+    pairs = zip(ours, theirs, strict=True)
+    return max(abs(our - their) / abs(their) for our, their in pairs)
+
+
+def main() -> None:
+    """Measures, prints and writes.
+
+    Raises:
+        RuntimeError: if two devices differ from one, or the control does not.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True)
+    recipe = [*RECIPE, "--data", parser.parse_args().data]
+    virtual = [*recipe, "--virtual-devices", "2"]
+    rows: dict[str, tuple[str, list[list[str]]]] = {
+        "PyTorch, torchrun --nproc-per-node 2": ("torch", [[*TORCHRUN, *recipe]]),
+        "JAX, --virtual-devices 2": ("jax", [virtual]),
+        "JAX, two processes, --coordinator": ("jax", coordinated(recipe)),
+        "JAX, two processes, weights cut in pieces": (
+            "jax",
+            coordinated([*recipe, *PIECES]),
+        ),
+        "TensorFlow, --virtual-devices 2": ("tensorflow", [virtual]),
+    }
+    differences: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        alone: dict[str, list[float]] = {}
+        for number, (name, (backend, commands)) in enumerate(rows.items()):
+            if backend not in alone:
+                alone[backend] = run(backend, [recipe], Path(folder, backend))
+            losses = run(backend, commands, Path(folder, str(number)))
+            differences[name] = largest(losses, alone[backend])
+            print(f"{name}: {len(losses)} steps, {differences[name]:.1e}", flush=True)
+        other = run("torch", [[*recipe, "--set", "seed=1"]], Path(folder, "control"))
+        control = largest(other, alone["torch"])
+        print(f"control, another seed: {control:.1e}", flush=True)
+    if max(differences.values()) > WORST or control < 100 * WORST:
+        raise RuntimeError(f"{differences}, and the control {control}.")
+    result = {
+        "date": datetime.date.today().isoformat(),
+        "largest relative difference of a step's loss": differences,
+        "control, another seed": control,
+    }
+    output = Path(__file__).parent / "results" / "many_devices.json"
+    output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
