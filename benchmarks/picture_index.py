@@ -1,7 +1,7 @@
 """Whether a picture index survives damage, kills and a hundred thousand pictures.
 
 Run:      KERAS_BACKEND=torch python benchmarks/picture_index.py
-Expect:   three lines and results/picture_index.json; about ten minutes.
+Expect:   four lines and results/picture_index.json; about ten minutes.
 
 damage    1,000 indexes with a flipped bit, a cut or a piece of another file in them are
           opened and searched, each in a process of its own.
@@ -9,6 +9,8 @@ kills     200 processes that replace an index without pause get SIGKILL at a ran
           instant; then the index is opened and written once more.
 resume    a build of 100,000 pictures is killed five times and started again; its files
           are compared with those of a build that nobody killed.
+large     CPU seconds of opening an index of a million vectors, which compares the
+          checksums, and of a search in it.
 """
 
 import argparse
@@ -23,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -175,7 +178,7 @@ def build(pictures: Path, directory: Path) -> None:
     )
 
 
-def resume(folder: Path, count: int, times: int) -> dict[str, object]:
+def resume(folder: Path, count: int, times: int = 5) -> dict[str, object]:
     """Builds once in one go and once with kills, and compares."""
     pictures = folder / "pictures"
     make_pictures(pictures, count)
@@ -220,27 +223,64 @@ def resume(folder: Path, count: int, times: int) -> dict[str, object]:
     }
 
 
+def large(folder: Path, count: int, dim: int = 512) -> dict[str, float]:
+    """Returns the least CPU seconds of opening a large index and of searching it."""
+    from keras_pe.search import PictureIndex
+
+    rng = np.random.default_rng(0)
+
+    def rows(piece: int = 10_000) -> Iterator[np.ndarray]:
+        for start in range(0, count, piece):
+            found = rng.normal(size=(min(piece, count - start), dim)).astype("float32")
+            yield found / np.linalg.norm(found, axis=1, keepdims=True)
+
+    paths = [f"/pictures/{number}.png" for number in range(count)]
+    with write_directory(folder / "index") as aside:
+        write_index(aside, paths, [(1, 2)] * count, rows(), dim, {})
+    opened, searched = [], []
+    for _ in range(3):
+        marks = [time.process_time()]
+        index = PictureIndex.open(folder / "index")
+        marks.append(time.process_time())
+        index.search(np.ones(dim, "float32"))
+        marks.append(time.process_time())
+        opened.append(marks[1] - marks[0])
+        searched.append(marks[2] - marks[1])
+    return {
+        "vectors": count,
+        "numbers of each": dim,
+        "CPU seconds, open": round(min(opened), 2),
+        "CPU seconds, search": round(min(searched), 2),
+    }
+
+
 def main() -> None:
     """Measures, prints and writes."""
+    parts: dict[str, tuple[Callable[..., object], str]] = {
+        "damage": (damage, "damaged"),
+        "kills": (kills, "kills"),
+        "resume": (resume, "pictures"),
+        "large": (large, "large"),
+    }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", nargs=2, type=Path)
     parser.add_argument("--damaged", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--pictures", type=int, default=100_000)
+    parser.add_argument("--large", type=int, default=1_000_000)
+    parser.add_argument("--parts", nargs="+", choices=parts, default=[*parts])
     options = parser.parse_args()
     if options.build:
         build(*options.build)
         return
-    result: dict[str, object] = {"date": datetime.date.today().isoformat()}
-    for name, measure, arguments in (
-        ("damage", damage, (options.damaged,)),
-        ("kills", kills, (options.kills,)),
-        ("resume", resume, (options.pictures, 5)),
-    ):
-        with tempfile.TemporaryDirectory() as folder:
-            result[name] = measure(Path(folder), *arguments)  # type: ignore[operator]
-        print(name, result[name], flush=True)
     output = Path(__file__).parent / "results" / "picture_index.json"
+    result = json.loads(output.read_text()) if output.exists() else {}
+    result["date"] = datetime.date.today().isoformat()
+    for name in options.parts:
+        measure, count = parts[name]
+        with tempfile.TemporaryDirectory() as folder:
+            result[name] = measure(Path(folder), getattr(options, count))
+        print(name, result[name], flush=True)
     output.write_text(json.dumps(result, indent=2) + "\n")
 
 
