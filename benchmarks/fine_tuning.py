@@ -6,11 +6,10 @@ Expect:   the figures of docs/fine_tuning.md; two minutes. Needs scikit-learn.
 
 scikit-learn's 1,797 digits, 8 px wide, are enlarged to 64 px by repeating pixels. A
 seed chooses 320 of the first half to train on (8 epochs of 10 steps, AdamW at 1e-2) and
-starts the head; the second half is the test. The encoder is
-frozen, so its embeddings are computed once, and the heads of the page's model learn
-from these. As a control the training labels are shuffled, twenty times: if
-the mean were above a guess, the test would leak. One shuffle shows little, for all
-pictures of a digit get the same answer.
+starts the head; the second half is the test. The encoder is frozen, so its embeddings
+are computed once, and the heads of the page's model learn from these. As a control the
+training labels are shuffled, twenty times: if the mean were above a guess, the test
+would leak. One shuffle shows little, for all pictures of a digit get the same answer.
 
 Figures are means over the seeds and half of a 95 % interval (Student's t).
 """
