@@ -47,9 +47,11 @@ _ALPHA_CODECS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 # Checksums are compared, what a codec's rules forbid and what ends too early is an
 # error. FFmpeg has more such flags; they refuse what DivX and Xvid wrote.
 _STRICT = "crccheck+bitstream+buffer+explode"
-# MPEG-1 and 2 say where a group of pictures begins: with one that needs no other.
+# MPEG-1 and 2 say where a group of pictures begins: with one that needs no other. At a
+# constant rate they fill pictures up with zeros, which "bitstream" takes for damage.
 _GROUPED, _GROUP = ("mpeg1video", "mpeg2video"), b"\0\0\1\xb8"
 _SEQUENCE = b"\0\0\1\xb3"  # sizes and rates: they may come again, with any group
+_GROUPED_STRICT = "crccheck+buffer+explode"
 # What FFmpeg calls the readers of `CONTAINERS`.
 _MOV, _TS, _PS = "mov,mp4,m4a,3gp,3g2,mj2", "mpegts", "mpeg"
 _DEMUXERS = (_MOV, "matroska,webm", "avi", _TS, _PS, "flv", "ogg", "asf")
@@ -179,7 +181,7 @@ class VideoFileFrames:
             for packet in self._packets(container, stream):
                 held += packet.dts is not None or bool(packet.size)
                 if packet.is_corrupt:
-                    raise DamageReported("a packet is marked as corrupt")
+                    raise DamageReported("packets are lost, or recordings were joined")
                 if not packet.size or packet.is_discard or _unseen(packet, stream):
                     continue
                 times.append(packet.pts)
@@ -344,7 +346,8 @@ class VideoFileFrames:
                     size = codec.width, codec.height
                     check_pixels(*size, self.name, *self.limits)
                     codec.thread_count = 1  # see `errors_raised`
-                    codec.options = {"err_detect": _STRICT}
+                    strict = _GROUPED_STRICT if codec.name in _GROUPED else _STRICT
+                    codec.options = {"err_detect": strict}
                     tags = {key.lower(): tag for key, tag in stream.metadata.items()}
                     if tags.get("alpha_mode") == "1":  # a copied tag is in capitals
                         self.alpha_codec = _ALPHA_CODECS.get(codec.name)

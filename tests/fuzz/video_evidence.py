@@ -10,6 +10,8 @@ from typing import Any
 from PIL import Image
 
 STRICT = "crccheck+bitstream+buffer+explode"
+# Zeros after a picture are no damage in MPEG-1 and 2 (ISO/IEC 13818-2, 5.2.3).
+FILLED, FILLED_STRICT = ("mpeg1video", "mpeg2video"), "crccheck+buffer+explode"
 
 
 def noticed(content: bytes) -> str | None:
@@ -34,6 +36,8 @@ def noticed(content: bytes) -> str | None:
             broadcast = container.format.name == "mpegts"
             stream = container.streams.best("video")
             stream.codec_context.thread_count = 1
+            if stream.codec_context.name in FILLED:
+                options = {"err_detect": FILLED_STRICT}
             stream.codec_context.options = options
             for packet in packets(container, stream, broadcast):
                 if packet.is_corrupt:

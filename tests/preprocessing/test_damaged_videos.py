@@ -43,6 +43,8 @@ def frames_of(content):
 
 # === What must be read ===
 GROUPS = {"g": "6", "keyint_min": "6"}
+# As Video CDs, HDV tapes and many broadcasts: pictures are filled up with zeros.
+CONSTANT = {"b": "2M", "minrate": "2M", "maxrate": "2M", "bufsize": "400k", "g": "6"}
 SOUND = {  # container, codec, options of the codec
     "mp4": ("mp4", "libx264", {}),
     "mp4, open groups": (
@@ -66,7 +68,9 @@ SOUND = {  # container, codec, options of the codec
     "avi": ("avi", "mpeg4", {"bf": "2", "g": "6"}),
     "avi, mjpeg": ("avi", "mjpeg", {}),
     "ts": ("mpegts", "mpeg2video", {"bf": "2"}),
+    "ts, constant rate": ("mpegts", "mpeg2video", CONSTANT),
     "mpeg": ("mpeg", "mpeg1video", {"bf": "2"}),
+    "mpeg, constant rate": ("mpeg", "mpeg1video", CONSTANT),
     "flv": ("flv", "flv1", {}),
     "flv, h264": ("flv", "libx264", {}),
     "ogg": ("ogg", "libvpx", {}),
@@ -273,7 +277,8 @@ def pages(content):
         ("flv", "flv1", lambda c: c[:-200], "tag is cut short"),
         ("mpegts", "mpeg2video", lambda c: c[:-100], "packet is cut short"),
         ("mpegts", "mpeg2video", lambda c: c[:-1880] + c[-1870:], "no sync byte"),
-        ("mpegts", "mpeg2video", lambda c: c[:-1504] + c[-1316:], "corrupt"),
+        ("mpegts", "mpeg2video", lambda c: c[:-1504] + c[-1316:], "packets are lost"),
+        ("mpegts", "mpeg2video", lambda c: c + c, "or recordings were joined"),
         ("mpegts", "mpeg2video", lambda c: flipped(c, 564, 3), "3 has no sync byte"),
         ("mpegts", "mpeg2video", lambda c: c[:700] + c[732:], "no sync byte"),
         (
