@@ -86,6 +86,9 @@ class ShardData:
         validation_data: shards to measure retrieval on; None for none.
         workers: processes that prepare batches; 0 prepares them in threads.
         start_timeout: seconds for a process to start.
+
+    Raises:
+        ValueError: if there are fewer than 0 workers or no seconds.
     """
 
     def __init__(
@@ -95,6 +98,10 @@ class ShardData:
         workers: int = 0,
         start_timeout: float = START_TIMEOUT,
     ) -> None:
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
+            raise ValueError(f"workers={workers!r}: expected 0 or more.")
+        if not start_timeout > 0:
+            raise ValueError(f"start_timeout={start_timeout}: expected more than 0.")
         self.data, self.validation_data = data, validation_data
         self.workers, self.start_timeout = workers, start_timeout
 

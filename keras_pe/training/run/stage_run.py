@@ -23,7 +23,12 @@ from keras_pe.training.run.config import RunConfig, build_model, build_tokenizer
 from keras_pe.training.run.config_checks import check_config
 from keras_pe.training.run.curves import draw_curves
 from keras_pe.training.run.older_runs import completed
-from keras_pe.training.run.training_run import Evaluate, MakeBatches, TrainingRun
+from keras_pe.training.run.training_run import (
+    Evaluate,
+    MakeBatches,
+    TrainingRun,
+    check_intervals,
+)
 from keras_pe.training.stages.base import StageTrainer
 
 
@@ -39,6 +44,9 @@ class RunOptions:
         save_every: steps between checkpoints.
         evaluate_every: steps between evaluations.
         progress: whether a progress bar is shown.
+
+    Raises:
+        ValueError: if `save_every` or `evaluate_every` is below 1.
     """
 
     output: Path
@@ -48,6 +56,9 @@ class RunOptions:
     save_every: int = 100
     evaluate_every: int = 250
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        check_intervals(self.save_every, self.evaluate_every)
 
 
 class RunData(Protocol):

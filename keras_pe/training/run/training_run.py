@@ -1,5 +1,6 @@
 """A run: stages of resolution, checkpoints, logs, and going on after a stop."""
 
+import contextlib
 import functools
 import json
 import time
@@ -9,7 +10,7 @@ from typing import Any
 
 import keras
 
-from keras_pe.files import write_atomically
+from keras_pe.files import only_writer, write_atomically
 from keras_pe.training.devices.distribution import (
     host_position,
     scope_of,
@@ -65,7 +66,8 @@ class TrainingRun:
             what its program could not say yet; None compares it as it is.
 
     Raises:
-        ValueError: if the trainer makes several steps in one call.
+        ValueError: if the trainer makes several steps in one call, or a number of steps
+            is below 1.
 
     Example:
         >>> run = TrainingRun(trainer, path, stages, 256, batches)   # doctest: +SKIP
@@ -93,6 +95,7 @@ class TrainingRun:
                 f"with steps_per_execution={trainer.steps_per_execution}. Compile it "
                 f"without."
             )
+        check_intervals(save_every, evaluate_every)
         self.trainer = trainer
         self.directory = Path(directory)
         self.stages = list(stages)
@@ -126,11 +129,16 @@ class TrainingRun:
             RunMismatch: if the directory holds a run and `resume` is False, or a run
                 of another configuration.
             NonFiniteError: if a loss or gradient is NaN or infinite.
+            TargetBusyError: if another process trains in the directory.
         """
         if extend and not resume:
             raise ValueError("extend=True goes on with a run: give resume=True too.")
         step, seconds = self._start(resume, extend)
-        with averages_put_in_once(self.trainer):
+        with contextlib.ExitStack() as stack:
+            if host_position()[0] == 0:
+                # Two runs would replace each other's checkpoints.
+                stack.enter_context(only_writer(self.checkpoints.directory))
+            stack.enter_context(averages_put_in_once(self.trainer))
             self._run(step, seconds)
 
     def _run(self, step: int, seconds: float) -> None:
@@ -298,6 +306,19 @@ class TrainingRun:
             f"learning rate of the next step: "
             + (f"{new:.4g}, as planned before" if same else f"{new:.4g}, not {old:.4g}")
         )
+
+
+def check_intervals(save_every: int, evaluate_every: int) -> None:
+    """Refuses intervals that are no numbers of steps.
+
+    Raises:
+        ValueError: naming the one that is below 1 or not whole.
+    """
+    for name, value in (("save_every", save_every), ("evaluate_every", evaluate_every)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(
+                f"{name}={value!r}: expected a whole number of steps, 1 or more."
+            )
 
 
 class _Remembering:

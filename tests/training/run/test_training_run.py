@@ -15,12 +15,14 @@ import pytest
 from keras import ops
 
 import keras_pe
+from keras_pe.files import TargetBusyError
 from keras_pe.training.optimizers.gradient_watch import watched
 from keras_pe.training.optimizers.guards import NonFiniteError
 from keras_pe.training.optimizers.schedules import WarmupCosine
 from keras_pe.training.resolution import ResolutionStage, plan_stages
 from keras_pe.training.run.checkpoint import RunCheckpoints
 from keras_pe.training.run.curves import draw_curves
+from keras_pe.training.run.stage_run import RunOptions
 from keras_pe.training.run.training_run import TrainingRun
 from keras_pe.training.stages.contrastive import ContrastiveTrainer
 from tests.small_models import text_encoder, token_ids, vision_encoder
@@ -331,6 +333,34 @@ def test_an_extended_schedule_is_the_new_one_from_there_on(tmp_path, compiled_on
             other.train(resume=True, extend=True)
     with pytest.raises(ValueError, match="give resume=True too"):
         again.train(extend=True)
+
+
+def test_two_runs_at_once_in_one_directory(tmp_path, compiled_once):
+    """The second would replace the checkpoints of the first."""
+    refused = []
+
+    def make(stage, first, count):
+        other = training_run(tmp_path, batches(), configuration={"seed": 2})
+        with pytest.raises(TargetBusyError, match="checkpoints is being written"):
+            other.train()
+        refused.append(stage.image_size)
+        return batches()(stage, first, count)
+
+    training_run(tmp_path, make, stages=STAGES[:1], save_every=100).train()
+    assert refused == [16]
+    assert json.loads((tmp_path / "config.json").read_text())["seed"] == 1
+    # The lock went with its run.
+    with pytest.raises(ValueError, match="already holds a run"):
+        training_run(tmp_path, batches(), stages=STAGES[:1]).train()
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, True, float("nan")])
+@pytest.mark.parametrize("name", ["save_every", "evaluate_every"])
+def test_intervals_are_steps(name, value, tmp_path):
+    with pytest.raises(ValueError, match=f"{name}={value}: expected a whole number"):
+        RunOptions(tmp_path, **{name: value})
+    with pytest.raises(ValueError, match=f"{name}={value}: expected a whole number"):
+        TrainingRun(None, tmp_path, STAGES, BATCH, batches(), **{name: value})
 
 
 def test_several_steps_in_one_call_are_refused(tmp_path):
