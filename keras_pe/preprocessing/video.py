@@ -50,7 +50,7 @@ def frame_indices(
         `num_frames` positions, ascending.
 
     Raises:
-        ValueError: for no frames or another rule.
+        ValueError: for no frames, numbers that are not whole, or another rule.
 
     Source: `video_retrieval_dataset.py` and `pe_demo.ipynb` of
     https://github.com/facebookresearch/perception_models.
@@ -61,6 +61,9 @@ def frame_indices(
     """
     if rule not in FRAME_RULES:
         raise ValueError(f"rule={rule!r}: expected one of {FRAME_RULES}.")
+    for value in (num_frames_of_video, num_frames):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            raise ValueError(f"{value!r} frames: expected a whole number.")
     total, count = int(num_frames_of_video), int(num_frames)
     if total < 1 or count < 1:
         raise ValueError(

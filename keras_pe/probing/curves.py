@@ -25,13 +25,19 @@ def plot_sweeps(
         The Matplotlib figure.
 
     Raises:
-        ValueError: if a panel holds a name that no sweep has, or two metrics.
+        ValueError: if there is nothing to draw, or a panel holds a name that no sweep
+            has, or two metrics.
     """
     from matplotlib.figure import Figure
 
     if panels is None:
         metrics = dict.fromkeys(result.metric for result in results.values())
         panels = [[n for n, r in results.items() if r.metric == m] for m in metrics]
+    if not len(panels):
+        raise ValueError(
+            f"There is nothing to draw: {len(results)} sweeps, no panel. Give at least "
+            "one sweep by its name."
+        )
     for names in panels:
         missing = [name for name in names if name not in results]
         if missing:

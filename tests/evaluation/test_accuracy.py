@@ -187,5 +187,8 @@ def test_bad_video_protocols(model):
         VideoProtocol(frame_rule="all")
     with pytest.raises(ValueError, match="at least one"):
         VideoProtocol(num_frames=0)
+    for frames in (2.5, "8", True, float("nan")):
+        with pytest.raises(ValueError, match="expected a whole number"):
+            VideoProtocol(num_frames=frames)
     with pytest.raises(ValueError, match="for_task"):
         SampleEmbedder(model, video=VideoProtocol())

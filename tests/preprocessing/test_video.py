@@ -70,6 +70,8 @@ def test_bad_frame_rules():
         frame_indices(10, 2, "random")
     with pytest.raises(ValueError, match="at least one"):
         frame_indices(0, 2)
+    with pytest.raises(ValueError, match=r"2\.5 frames: expected a whole number"):
+        frame_indices(10, 2.5)
 
 
 @pytest.mark.parametrize("rule", ["benchmark", "notebook"])

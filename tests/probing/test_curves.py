@@ -50,3 +50,10 @@ def test_panels_of_ones_own(sweeps):
         plot_sweeps(sweeps, panels=[["knn"]])
     with pytest.raises(ValueError, match="one metric"):
         plot_sweeps(sweeps, panels=[["ridge", "error"]])
+
+
+def test_nothing_to_draw(sweeps):
+    with pytest.raises(ValueError, match="nothing to draw: 0 sweeps"):
+        plot_sweeps({})
+    with pytest.raises(ValueError, match="nothing to draw: 3 sweeps"):
+        plot_sweeps(sweeps, panels=[])
