@@ -14,6 +14,7 @@ from keras_pe.training.optimizers.lamb import WatchedLamb
 from keras_pe.training.optimizers.schedules import WarmupCosine, WarmupLinear
 from keras_pe.training.resolution import ResolutionStage, plan_stages
 from keras_pe.training.stages.contrastive import ContrastiveTrainer
+from keras_pe.training.stages.distillation import check_teacher_scale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,12 +126,18 @@ class DistillConfig:
         teacher_logit_scale: factor of the teacher's cosines.
         start: "scratch", or "blocks": weights of the teacher's blocks, at even
             distances; the student is then as wide as the teacher.
+
+    Raises:
+        ValueError: if `teacher_logit_scale` is not above 0.
     """
 
     student: RunConfig
     teacher: str
     teacher_logit_scale: float = 200.0
     start: Literal["scratch", "blocks"] = "scratch"
+
+    def __post_init__(self) -> None:
+        check_teacher_scale(self.teacher_logit_scale)
 
 
 def small_towers(

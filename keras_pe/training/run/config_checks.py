@@ -1,5 +1,6 @@
 """What can be wrong with a configuration, found before data or weights are touched."""
 
+import math
 import typing
 from typing import Any, Literal
 
@@ -53,6 +54,9 @@ def check_config(config: RunConfig) -> None:
     for name, kind in typing.get_type_hints(RunConfig).items():
         if typing.get_origin(kind) is Literal:
             _expect(config, name, getattr(config, name) in typing.get_args(kind), kind)
+    for name, value in vars(config).items():
+        finite = not isinstance(value, float) or math.isfinite(value)
+        _expect(config, name, finite, "a finite number")
     for name in AT_LEAST_ONE:
         value = getattr(config, name)
         _expect(config, name, value is None or value >= 1, "1 or more")

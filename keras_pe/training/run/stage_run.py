@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import keras
 
 from keras_pe.data.image_text import Tokenizer
+from keras_pe.layers.sizes import check_sizes
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.tokenizer import PETokenizer
@@ -23,12 +24,7 @@ from keras_pe.training.run.config import RunConfig, build_model, build_tokenizer
 from keras_pe.training.run.config_checks import check_config
 from keras_pe.training.run.curves import draw_curves
 from keras_pe.training.run.older_runs import completed
-from keras_pe.training.run.training_run import (
-    Evaluate,
-    MakeBatches,
-    TrainingRun,
-    check_intervals,
-)
+from keras_pe.training.run.training_run import Evaluate, MakeBatches, TrainingRun
 from keras_pe.training.stages.base import StageTrainer
 
 
@@ -58,7 +54,7 @@ class RunOptions:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        check_intervals(self.save_every, self.evaluate_every)
+        check_sizes(save_every=self.save_every, evaluate_every=self.evaluate_every)
 
 
 class RunData(Protocol):

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from keras_pe.files import only_writer, write_atomically
+from keras_pe.layers.sizes import check_sizes
 from keras_pe.training.devices.distribution import (
     host_position,
     scope_of,
@@ -21,6 +22,7 @@ from keras_pe.training.optimizers.averages import averages_put_in_once
 from keras_pe.training.optimizers.guards import StopOnNonFinite
 from keras_pe.training.resolution import PlannedStage
 from keras_pe.training.run.checkpoint import RunCheckpoints
+from keras_pe.training.run.checkpoint_files import checked_state
 from keras_pe.training.run.identity import differences, other_plan, plan_of
 from keras_pe.training.run.log import RunLog, learning_rate
 from keras_pe.training.run.periodic import Periodic
@@ -66,8 +68,8 @@ class TrainingRun:
             what its program could not say yet; None compares it as it is.
 
     Raises:
-        ValueError: if the trainer makes several steps in one call, or a number of steps
-            is below 1.
+        ValueError: if the trainer makes several steps in one call, a number of steps
+            is below 1, or JSON can't hold the configuration.
 
     Example:
         >>> run = TrainingRun(trainer, path, stages, 256, batches)   # doctest: +SKIP
@@ -95,14 +97,14 @@ class TrainingRun:
                 f"with steps_per_execution={trainer.steps_per_execution}. Compile it "
                 f"without."
             )
-        check_intervals(save_every, evaluate_every)
+        check_sizes(save_every=save_every, evaluate_every=evaluate_every)
         self.trainer = trainer
         self.directory = Path(directory)
         self.stages = list(stages)
         self.batch_size = batch_size
         self.make_batches = make_batches
         # As JSON gives it back: tuples become lists.
-        self.configuration = json.loads(json.dumps(configuration or {}))
+        self.configuration = checked_state(configuration or {})
         self.save_every = save_every
         self.evaluate = evaluate
         self.evaluate_every = evaluate_every
@@ -306,19 +308,6 @@ class TrainingRun:
             f"learning rate of the next step: "
             + (f"{new:.4g}, as planned before" if same else f"{new:.4g}, not {old:.4g}")
         )
-
-
-def check_intervals(save_every: int, evaluate_every: int) -> None:
-    """Refuses intervals that are no numbers of steps.
-
-    Raises:
-        ValueError: naming the one that is below 1 or not whole.
-    """
-    for name, value in (("save_every", save_every), ("evaluate_every", evaluate_every)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(
-                f"{name}={value!r}: expected a whole number of steps, 1 or more."
-            )
 
 
 class _Remembering:

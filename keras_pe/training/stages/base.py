@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Self
 import keras
 from keras import ops
 
+from keras_pe.layers.sizes import check_sizes
 from keras_pe.models.checked_model import CheckedModel
 from keras_pe.models.core import l2_normalize
 from keras_pe.training.devices.distribution import (
@@ -64,7 +65,7 @@ class StageTrainer(CheckedModel):
             of the option; None for all of them.
 
     Raises:
-        ValueError: if a chunk size is no positive number.
+        ValueError: if a chunk size is no whole number of at least 1.
     """
 
     known_arrays: tuple[str, ...]
@@ -77,8 +78,8 @@ class StageTrainer(CheckedModel):
         # The towers' policy: Keras scales the loss of a float16 model by its name.
         super().__init__(name=name, autocast=False, dtype=training_policy(model))
         for option, size in chunk_sizes.items():
-            if size is not None and size < 1:
-                raise ValueError(f"{option}={size}: expected 1 or more, or None.")
+            if size is not None:
+                check_sizes("None takes all rows.", **{option: size})
             setattr(self, option, size)
         self.chunk_options = tuple(chunk_sizes)
         self.model = model

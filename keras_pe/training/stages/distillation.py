@@ -1,11 +1,13 @@
 """Distillation of a large dual encoder into a small one."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import keras
 from keras import ops
 
+from keras_pe.layers.sizes import check_sizes
 from keras_pe.losses.distillation import (
     chunked_kl_distillation_loss,
     kl_distillation_loss,
@@ -67,6 +69,9 @@ class DistillationTrainer(StageTrainer):
     ) -> None:
         if student is teacher:
             raise ValueError("Student and teacher are the same model.")
+        check_teacher_scale(teacher_logit_scale)
+        if image_size is not None:
+            check_sizes(image_size=image_size)
         super().__init__(
             student,
             name or "distillation_trainer",
@@ -206,3 +211,16 @@ def in_policy(model: PECore, policy: str) -> PECore:
         ours.assign(theirs)
     copy.trainable = False
     return copy
+
+
+def check_teacher_scale(scale: float) -> None:
+    """Refuses a factor by which a teacher ranks nothing, or the other way round.
+
+    Raises:
+        ValueError: unless it is a number above 0.
+    """
+    if not 0.0 < scale < math.inf:
+        raise ValueError(
+            f"teacher_logit_scale must be more than 0, got {scale}. The paper takes "
+            "200."
+        )

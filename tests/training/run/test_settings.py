@@ -164,6 +164,21 @@ def test_the_command_line_reaches_the_student_and_its_teacher():
     assert config.teacher_logit_scale == 50.0
 
 
+def test_a_teacher_that_ranks_nothing_is_refused():
+    for scale in ("0", "-200"):
+        options = distill.parse(["--set", f"teacher_logit_scale={scale}"])
+        with pytest.raises(ValueError, match="teacher_logit_scale must be more than 0"):
+            distill_settings(distill.CONFIGS["smoke"], options)
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    """`--set` has none, a program may: a checkpoint could not say them."""
+    for name in ("gradient_clip", "learning_rate", "weight_decay"):
+        config = dataclasses.replace(SMOKE, **{name: float("inf")})
+        with pytest.raises(ValueError, match=f"{name}=inf: expected a finite number"):
+            check_config(config)
+
+
 # === Refused before anything is read ===
 @pytest.mark.parametrize(
     ("settings", "says"),

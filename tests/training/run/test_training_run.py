@@ -357,10 +357,20 @@ def test_two_runs_at_once_in_one_directory(tmp_path, compiled_once):
 @pytest.mark.parametrize("value", [0, -1, 2.5, True, float("nan")])
 @pytest.mark.parametrize("name", ["save_every", "evaluate_every"])
 def test_intervals_are_steps(name, value, tmp_path):
-    with pytest.raises(ValueError, match=f"{name}={value}: expected a whole number"):
+    said = f"{name} must be a whole number of at least 1, got {value}"
+    with pytest.raises(ValueError, match=said):
         RunOptions(tmp_path, **{name: value})
-    with pytest.raises(ValueError, match=f"{name}={value}: expected a whole number"):
+    with pytest.raises(ValueError, match=said):
         TrainingRun(None, tmp_path, STAGES, BATCH, batches(), **{name: value})
+
+
+def test_a_configuration_that_no_checkpoint_can_hold(tmp_path):
+    """It would be found at the first save."""
+    for value in (float("nan"), float("inf"), {1, 2}):
+        with pytest.raises(ValueError, match="must be made of JSON values"):
+            TrainingRun(
+                None, tmp_path, STAGES, BATCH, batches(), configuration={"a": value}
+            )
 
 
 def test_several_steps_in_one_call_are_refused(tmp_path):

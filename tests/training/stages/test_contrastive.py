@@ -270,7 +270,10 @@ def test_caption_ids_tell_captions_apart():
         ({"mask_positions": "some"}, "mask_positions"),
         ({"mask_weight": -1.0}, "0 or more"),
         ({"mask_weight": float("nan")}, "0 or more"),
-        ({"image_chunk_size": 0}, "image_chunk_size=0: expected 1"),
+        ({"image_chunk_size": 0}, "image_chunk_size must be a whole number"),
+        ({"text_chunk_size": 2.5}, "text_chunk_size must be a whole number"),
+        ({"loss_chunk_size": float("nan")}, "loss_chunk_size must be a whole"),
+        ({"loss_chunk_size": True}, "loss_chunk_size must be a whole"),
     ],
 )
 def test_options_that_make_no_sense(options, message):

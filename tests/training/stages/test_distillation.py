@@ -142,6 +142,11 @@ def test_options_that_make_no_sense():
     for options in ({"loss": "sigmoid"}, {"duplicates": "ignore"}, {"mask_weight": 1}):
         with pytest.raises(TypeError, match="unexpected keyword"):
             DistillationTrainer(student, teacher, **options)
+    for scale in (0.0, -200.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="teacher_logit_scale must be more than 0"):
+            DistillationTrainer(student, teacher, teacher_logit_scale=scale)
+    with pytest.raises(ValueError, match="image_size must be a whole number"):
+        DistillationTrainer(student, teacher, image_size=0)
 
 
 def test_pictures_are_scaled_whatever_format_keras_is_set_to():
