@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -15,8 +16,12 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
+from keras_pe.preprocessing.image_file import PictureError
 from keras_pe.preprocessing.picture_files import list_files
+from keras_pe.preprocessing.picture_inputs import file_content, is_file, to_array
 from keras_pe.presets.manifest import model_variables
+
+UNREADABLE = b"unreadable"  # stands for what will be, or was, skipped and named
 
 
 def weights_hash(model: keras.Model) -> str:
@@ -55,8 +60,8 @@ def data_hash(samples: Iterable[Any], targets: Any, contents: bool = True) -> st
     Folders that files lie in do not count, so it is the same on another machine.
 
     Args:
-        samples: files, folders of frames, bytes, PIL images, arrays, lists of those,
-            or objects with `filename` and `read()`.
+        samples: files, open or by their paths, folders of frames, bytes, PIL images,
+            arrays, lists of those, or objects with `filename` and `read()`.
         targets: labels, texts and whatever else belongs to the data; JSON values.
         contents: True hashes all bytes of files. False hashes their names and sizes,
             which is quick and misses a file that was replaced by one of equal length.
@@ -94,8 +99,14 @@ def _sample_digest(sample: Any, contents: bool) -> bytes:
         _add(digest, os.path.basename(sample.filename).encode())
     elif isinstance(sample, bytes | bytearray | memoryview):
         return hashlib.sha256(sample).digest()
+    elif is_file(sample):  # whose content is gone, or was never bytes, is skipped
+        with contextlib.suppress(PictureError):
+            return hashlib.sha256(file_content(sample, "sample")).digest()
+        return UNREADABLE
     else:  # a PIL image or an array
-        array = np.asarray(sample)
+        array = _pixels(sample)
+        if array is None:
+            return UNREADABLE
         _add(digest, f"{array.dtype} {array.shape}".encode())
         _add(digest, _contiguous(array))
         if isinstance(sample, Image.Image):  # numbers of colours are no colours
@@ -112,7 +123,18 @@ def _file_digest(path: Path, contents: bool) -> bytes:
                 return hashlib.file_digest(file, "sha256").digest()
         return hashlib.sha256(f"{path.name} {path.stat().st_size}".encode()).digest()
     except OSError:  # it will be skipped and named when it is read
-        return b"unreadable"
+        return UNREADABLE
+
+
+def _pixels(sample: Any) -> np.ndarray | None:
+    """Returns the array of a picture or tensor; None if it holds no numbers."""
+    try:
+        if isinstance(sample, Image.Image):
+            return np.asarray(sample)
+        array = to_array(sample, "sample")
+    except Exception:  # what no converter reads either: it was skipped and named
+        return None
+    return None if array.dtype.hasobject else array
 
 
 def _add(digest: Any, content: Any) -> None:

@@ -1,7 +1,10 @@
 """Fingerprints change with what they stand for, and with nothing else."""
 
+import io
+
 import numpy as np
 import pytest
+from keras import ops
 from PIL import Image
 
 from keras_pe.evaluation.hashes import data_hash, weights_hash
@@ -84,6 +87,28 @@ def test_pictures_in_memory_and_folders_of_frames(tmp_path):
     assert data_hash([tmp_path], []) != one
     with pytest.raises(TypeError, match="no form in JSON"):
         data_hash([], [object()])
+
+
+def test_open_files_and_what_can_not_be_read(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"one")
+    with path.open("rb") as file:
+        file.read()  # wherever it stands
+        assert data_hash([file], []) == data_hash([b"one"], []) == data_hash([path], [])
+    assert data_hash([io.BytesIO(b"one")], []) == data_hash([b"one"], [])
+    short = io.BytesIO()
+    Image.fromarray(np.zeros((64, 64, 3), "uint8")).save(short, "PNG")
+    broken = Image.open(io.BytesIO(short.getvalue()[:100]))
+    for sample in (file, io.StringIO("text"), None, iter([1]), {}, broken):
+        assert data_hash([sample], []) == data_hash([tmp_path / "missing"], [])
+
+
+def test_tensors_are_the_arrays_that_they_hold():
+    array = np.linspace(0, 1, 48, dtype="float32").reshape(4, 4, 3)
+    assert data_hash([ops.convert_to_tensor(array)], []) == data_hash([array], [])
+    half = ops.cast(array, "bfloat16")
+    rounded = ops.convert_to_numpy(ops.cast(half, "float32"))
+    assert data_hash([half], []) == data_hash([rounded], [])
 
 
 def test_the_colours_of_a_palette_count():
