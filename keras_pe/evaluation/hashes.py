@@ -130,8 +130,10 @@ def _pixels(sample: Any) -> np.ndarray | None:
     """Returns the array of a picture or tensor; None if it holds no numbers."""
     try:
         if isinstance(sample, Image.Image):
-            return np.asarray(sample)
-        array = to_array(sample, "sample")
+            sample.load()  # NumPy would hide what is wrong
+            array = np.asarray(sample)
+        else:
+            array = to_array(sample, "sample")
     except Exception:  # what no converter reads either: it was skipped and named
         return None
     return None if array.dtype.hasobject else array

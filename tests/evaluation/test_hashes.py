@@ -96,9 +96,10 @@ def test_open_files_and_what_can_not_be_read(tmp_path):
         file.read()  # wherever it stands
         assert data_hash([file], []) == data_hash([b"one"], []) == data_hash([path], [])
     assert data_hash([io.BytesIO(b"one")], []) == data_hash([b"one"], [])
-    short = io.BytesIO()
-    Image.fromarray(np.zeros((64, 64, 3), "uint8")).save(short, "PNG")
-    broken = Image.open(io.BytesIO(short.getvalue()[:100]))
+    whole = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), "uint8")
+    Image.fromarray(noise).save(whole, "PNG")
+    broken = Image.open(io.BytesIO(whole.getvalue()[:1000]))
     for sample in (file, io.StringIO("text"), None, iter([1]), {}, broken):
         assert data_hash([sample], []) == data_hash([tmp_path / "missing"], [])
 
