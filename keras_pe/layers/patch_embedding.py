@@ -86,6 +86,19 @@ def tile_positions(  # positions: (native_rows * native_columns, hidden_dim)
     return ops.reshape(table, (grid[0] * grid[1], hidden_dim))
 
 
+def _shape_hint(shape: tuple[int | None, ...]) -> str:
+    """Returns what to do with images of a shape that is not the expected one."""
+    if len(shape) == 3 and shape[-1] == 3:
+        return "One picture is a batch of one: images[None]. "
+    if len(shape) == 4 and shape[1] == 3:
+        return "keras_pe is channels-last: keras.ops.moveaxis(images, 1, -1). "
+    if len(shape) == 4 and shape[-1] == 1:
+        return "Grey pictures repeat their channel: keras.ops.repeat(images, 3, -1). "
+    if len(shape) == 4 and shape[-1] == 4:
+        return "Without their alpha channel, images[..., :3], they have three. "
+    return "keras_pe is channels-last. "
+
+
 @keras.saving.register_keras_serializable("keras_pe")
 class PatchEmbedding(LayerOfLayers):
     """Cuts pictures into patches, projects them, adds class token and positions.
@@ -155,8 +168,8 @@ class PatchEmbedding(LayerOfLayers):
         if len(images_shape) != 4 or images_shape[-1] != 3:
             raise ValueError(
                 f"Expected images of shape (batch, height, width, 3), got "
-                f"{tuple(images_shape)}. keras_pe is channels-last; PEImageConverter "
-                f"makes such arrays from files, PIL images or arrays."
+                f"{tuple(images_shape)}. {_shape_hint(tuple(images_shape))}"
+                f"PEImageConverter makes such arrays from files, PIL images or arrays."
             )
         height, width = images_shape[1], images_shape[2]
         if height is None or width is None:

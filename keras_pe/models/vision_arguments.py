@@ -182,6 +182,26 @@ def check_pixels(images: Any) -> None:
         )
 
 
+def without_wrong_pictures(tokens: Any, images: Any) -> Any:
+    """Returns tokens in which pictures that `check_pixels` would refuse are NaN.
+
+    Inside a compiled step nothing can be refused: one trained on 0 to 255 would only
+    seem to learn little. It is the loss that says so there.
+
+    Args:
+        tokens: `(batch, tokens, hidden_dim)` of the pictures.
+        images: `(batch, height, width, 3)`.
+
+    Returns:
+        The tokens, as they are where `check_pixels` has looked.
+    """
+    if host_array(images) is not None:
+        return tokens
+    largest = ops.max(ops.abs(images), axis=(1, 2, 3))[:, None, None]
+    nan = ops.cast(float("nan"), tokens.dtype)
+    return ops.where(largest > LARGEST_PIXEL, nan, tokens)
+
+
 def check_floating(images: Any) -> None:
     """Refuses pictures that are no floating point numbers: no model reads 0 to 255.
 

@@ -19,6 +19,7 @@ from keras_pe.models.vision_arguments import (
     check_pixels,
     check_vision_arguments,
     check_windows,
+    without_wrong_pictures,
 )
 from keras_pe.models.vision_features import VisionFeatures
 from keras_pe.presets.find import PresetsProperty
@@ -286,6 +287,7 @@ class PEVisionEncoder(VisionFeatures):
         x = self.patch_embedding(  # (batch, tokens, hidden_dim)
             images, masked_patches=masked_patches, mask_embedding=mask_embedding
         )
+        x = without_wrong_pictures(x, images)
         rotary = self.rotary(grid)
         if kept_patches is not None:
             x, rotary = self._keep(x, rotary, kept_patches)

@@ -98,7 +98,8 @@ class SweepResult:
     def __str__(self) -> str:
         lines = [f"{self.probe}, {self.metric} of {self.protocol['test']} test samples"]
         for row in self.layers:
-            mark = " <- best" if row.layer == self.best_layer else ""
+            # Chosen before the test samples were looked at: another may stand above it.
+            mark = " <- best in validation" if row.layer == self.best_layer else ""
             lines.append(
                 f"layer {row.layer!s:>3}  {row.score:.4f}  "
                 f"[{row.low:.4f}, {row.high:.4f}]{mark}"
@@ -117,7 +118,10 @@ class SweepResult:
                 f"better than a guess that never looks at the picture."
             )
         best, last = self[self.best_layer], self[self.last_layer]
-        sentence = f"Best layer: {best.layer}, {self.metric} {best.score:.4f}"
+        sentence = (
+            f"Best layer, chosen on validation samples: {best.layer}, {self.metric} "
+            f"{best.score:.4f}"
+        )
         if best.layer == last.layer:
             return f"{sentence}, the last one."
         low, high = self.gain_over_last

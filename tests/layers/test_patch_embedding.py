@@ -83,3 +83,19 @@ def test_sizes_that_do_not_fit_name_those_that_do():
         layer.grid((2, 30, 33, 3))
     with pytest.raises(ValueError, match=r"\(batch, height, width, 3\)"):
         layer.grid((2, 3, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("shape", "hint"),
+    [
+        ((32, 32, 3), r"images\[None\]"),
+        ((2, 3, 32, 32), r"moveaxis\(images, 1, -1\)"),
+        ((2, 32, 32, 1), r"repeat\(images, 3, -1\)"),
+        ((2, 32, 32, 4), r"images\[\.\.\., :3\]"),
+        ((2, 32, 32, 2), "channels-last"),
+    ],
+)
+def test_other_shapes_are_told_what_to_do(shape, hint):
+    layer = PatchEmbedding(8, 32, native_grid=(4, 4), class_token=True)
+    with pytest.raises(ValueError, match=hint):
+        layer.grid(shape)

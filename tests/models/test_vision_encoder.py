@@ -257,3 +257,33 @@ def test_models_are_released():
     del encoder
     gc.collect()
     assert gone() is None  # the compiled function holds no model alive
+
+
+def test_unscaled_pictures_never_pass_for_numbers_in_a_compiled_step():
+    pixels = keras.Input((32, 32, 3))
+    model = keras.Model(pixels, perturb(vision_encoder())(pixels))
+    model.compile("sgd", "mse")
+    good = images(3)
+    expected = model.predict(good, verbose=0)
+    assert np.isfinite(expected).all()
+    wrong = good.copy()
+    wrong[1] = 127.5 * (wrong[1] + 1)
+    if keras.backend.backend() == "torch":  # runs eagerly: values are known
+        for step in (model.predict, lambda x: model.fit(x, expected)):
+            with pytest.raises(ValueError, match=r"Rescaling\(1 / 127.5, offset=-1\)"):
+                step(wrong)
+        return
+    found = model.predict(wrong, verbose=0)
+    assert np.isnan(found[1]).all()
+    np.testing.assert_allclose(found[[0, 2]], expected[[0, 2]], atol=1e-6)
+    history = model.fit(wrong, expected, verbose=0).history
+    assert np.isnan(history["loss"][0])
+
+
+@pytest.mark.parametrize("edge", [-10.0, 1.0, 10.0])
+def test_pictures_within_reason_pass_in_a_compiled_step(edge):
+    pixels = keras.Input((32, 32, 3))
+    model = keras.Model(pixels, vision_encoder()(pixels))
+    x = images()
+    x[0, 0, 0, 0] = edge
+    assert np.isfinite(model.predict(x, verbose=0)).all()

@@ -120,6 +120,11 @@ def test_tensors_of_pytorch_on_every_backend():
             CONVERTER(tensor)
 
 
+def test_tensors_without_values_are_told_what_a_model_takes_instead():
+    with pytest.raises(PictureError, match=r"Rescaling\(1 / 127.5, offset=-1\)"):
+        CONVERTER(keras.Input((8, 8, 3)))
+
+
 def test_paths_in_arrays(tmp_path):
     path = tmp_path / "photo.png"
     path.write_bytes(CONTENT)

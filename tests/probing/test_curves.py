@@ -1,5 +1,7 @@
 """Curves of sweeps: which panel they are in, and what they are called."""
 
+import dataclasses
+
 import pytest
 
 from keras_pe.probing import plot_sweeps, sweep
@@ -57,3 +59,17 @@ def test_nothing_to_draw(sweeps):
         plot_sweeps({})
     with pytest.raises(ValueError, match="nothing to draw: 3 sweeps"):
         plot_sweeps(sweeps, panels=[])
+
+
+def test_the_answer_says_what_the_layer_was_chosen_on(sweeps):
+    # Layer 2 has the better test score, which decides nothing.
+    chosen = dataclasses.replace(
+        sweeps["ridge"], candidate=1, gain_over_baseline=(0.1, 0.2)
+    )
+    lines = str(chosen).splitlines()
+    assert [line.endswith("<- best in validation") for line in lines[1:4]] == [
+        False,
+        True,
+        False,
+    ]
+    assert lines[-1].startswith("Best layer, chosen on validation samples: 1, ")
