@@ -136,9 +136,10 @@ def write_files(pictures, labels):
     """Writes the files that the pages read, into the working directory."""
     Image.fromarray(pictures[0]).save("photo.jpg")
     for number, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
-        folder = Path("imagenet/val", ("n01", "n02")[label])
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(folder / f"{number}.png")
+        for root in ("imagenet/val", "flowers"):
+            folder = Path(root, ("n01", "n02")[label])
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(folder / f"{number}.png")
     names = {"0": ["n01", "an owl"], "1": ["n02", "a guitar"]}
     Path("class_index.json").write_text(json.dumps(names))
     Path("en_zeroshot_classification_templates.json").write_text(

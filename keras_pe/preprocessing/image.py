@@ -261,7 +261,11 @@ class PEImageConverter:
             opened = from_array(to_array(picture, name), name)
         else:
             hint = ""
-            if isinstance(picture, list | tuple):
+            if isinstance(picture, list | tuple) and _is_batch(picture):
+                hint = (
+                    " It looks like a batch with its labels: pass the pictures alone."
+                )
+            elif isinstance(picture, list | tuple):
                 hint = " Numbers go into an array: np.array(picture, 'uint8')."
             raise PictureError(
                 name,
@@ -316,6 +320,10 @@ def center_crop_box(
         min((left + target[0]) * across, width),
         min((top + target[1]) * down, height),
     )
+
+
+def _is_batch(item: Sequence[Any]) -> bool:
+    return bool(item) and getattr(item[0], "ndim", 0) == 4
 
 
 def _check_choice(argument: str, value: object, choices: tuple[str, ...]) -> None:

@@ -47,13 +47,17 @@ def resizable(
         if is_wide(picture):
             picture = _eight_bits(picture, name)
             mode = picture.mode
+        if mode in (
+            "La",
+            "RGBa",
+        ):  # premultiplied colours, which Pillow hardly converts
+            picture = picture.convert({"La": "LA", "RGBa": "RGBA"}[mode])
+            mode = picture.mode
         if background is not None and has_alpha(picture):
             canvas = Image.new("RGBA", picture.size, (*background, 255))
             return Image.alpha_composite(canvas, picture.convert("RGBA")).convert("RGB")
         if mode in _RESIZED_AS_THEY_ARE:
             return picture
-        if mode in ("La", "RGBa"):  # premultiplied colours
-            return picture.convert({"La": "LA", "RGBa": "RGBA"}[mode])
         if mode == "1":
             return picture.convert("L")
         if mode == "P" and "transparency" in picture.info:
@@ -115,6 +119,8 @@ def from_array(array: np.ndarray, name: str) -> Image.Image:
         hint = ""
         if array.ndim == 3 and array.shape[0] in (1, 3, 4):
             hint = " It looks channels-first: use numpy.moveaxis(array, 0, -1)."
+        elif array.ndim == 4:
+            hint = " It looks like a batch: pass each batch in a call of its own."
         elif array.ndim == 3:
             hint = " Of a batch of grey pictures pass array[..., None]."
         raise PictureError(

@@ -78,8 +78,9 @@ GREY_MODES = ["1", "L", "LA", "La", "I", "F", "I;16"]
 COLOUR_MODES = ["P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"]
 
 
+@pytest.mark.parametrize("background", [None, (0, 255, 0)])  # all are opaque
 @pytest.mark.parametrize("mode", GREY_MODES + COLOUR_MODES)
-def test_every_mode(mode):
+def test_every_mode(mode, background):
     colour = photo(size=(96, 96))
     grey = mode in GREY_MODES
     first = {"La": "LA", "RGBa": "RGBA", "PA": "P", "I;16": "I"}.get(mode, mode)
@@ -91,7 +92,7 @@ def test_every_mode(mode):
     assert picture.mode == mode
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        image = PEImageConverter(24)(picture)
+        image = PEImageConverter(24, background=background)(picture)
     expected = PEImageConverter(24)(colour.convert("L") if grey else colour)
     # Bits and palettes carry less than the photo does, YCbCr rounds.
     assert np.abs(levels(image) - levels(expected)).mean() < 2
@@ -216,6 +217,8 @@ def test_kinds_may_be_mixed(tmp_path):
         (np.full((8, 9), 2.0), BAD_VALUES, "from 2 to 2"),
         (np.full((8, 9), -0.1), BAD_VALUES, "expected .0, 1"),
         (np.full((8, 9), np.nan), BAD_VALUES, "nan"),
+        ([np.zeros((2, 8, 9, 3), "uint8")], BAD_TYPE, "batch in a call of its own"),
+        ([(np.zeros((2, 8, 9, 3)), np.zeros(2))], BAD_TYPE, "with its labels"),
         (3, BAD_TYPE, "int"),
         ({"a": 1}, BAD_TYPE, "dict"),
         ([None], BAD_TYPE, r"pictures\[0\] \(NoneType\)"),
