@@ -120,12 +120,13 @@ def _run_tensorflow(
         owner = weakref.ref(model)
         unbound = _unbound(method)
 
-        # tf.Variables are captured by reference, so they are inputs of the graph.
-        @tf.function(reduce_retracing=False)
         def graph(*inputs: Any) -> Any:
             return unbound(owner(), *inputs)
 
-        return graph
+        # tf.Variables are captured by reference, so they are inputs of the graph. A
+        # partial, because TensorFlow counts traces by a function's code, which all
+        # models share: the fifth one that is used would be warned of as "retracing".
+        return tf.function(functools.partial(graph), reduce_retracing=False)
 
     function = method if _called_once else _cached(model, key, compile_method)[0]
     found = function(*arrays)

@@ -260,6 +260,13 @@ def test_no_graph_is_kept():
     assert not graphs
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow counts its traces")
+def test_many_models_are_no_retracing(caplog):
+    for _ in range(8):
+        core().encode_image(images())
+    assert "retracing" not in caplog.text
+
+
 # === Input that can't be right ===
 @pytest.mark.parametrize("kind", ["uint8", "int32", "0..255", "normalised twice"])
 def test_unscaled_pictures_are_refused(kind):
