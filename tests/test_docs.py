@@ -67,6 +67,31 @@ def test_names_exist(page):
                     found = getattr(found, part)
 
 
+@pytest.mark.quick
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_files_exist(page):
+    """A file is named from the top, or by a part of its path that is enough."""
+    places = [
+        f"/{path.relative_to(ROOT).as_posix()}{'/' if path.is_dir() else ''}"
+        for folder in ("keras_pe", "recipes", "projects", "tests", "benchmarks", ".ci")
+        for path in (ROOT / folder, *(ROOT / folder).rglob("*"))
+    ]
+    named = re.findall(r"`([\w./-]+(?:\.py|/))`", (ROOT / page).read_text("utf-8"))
+    assert named
+    for name in named:
+        if "your" not in name and name != "fuzz-failures/":
+            assert any(place.endswith(f"/{name}") for place in places), name
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text("utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if "://" not in target:
+            assert ((ROOT / page).parent / target).exists(), target
+
+
 # === Commands ===
 def commands():
     """Returns every `keras-pe` command line that a page shows."""
