@@ -9,9 +9,8 @@ from keras_pe.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from keras_pe.evaluation.zero_shot import ZeroShotClassifier
+    from keras_pe.models.aligned import PELang, PESpatial
     from keras_pe.models.core import PECore
-    from keras_pe.models.lang import PELang
-    from keras_pe.models.spatial import PESpatial
     from keras_pe.models.text_encoder import PETextEncoder
     from keras_pe.models.vision_encoder import PEVisionEncoder
     from keras_pe.preprocessing.image import PEImageConverter
@@ -34,8 +33,8 @@ __all__ = [
 _CLASSES = {
     "PECore": "models.core",
     "PEImageConverter": "preprocessing.image",
-    "PELang": "models.lang",
-    "PESpatial": "models.spatial",
+    "PELang": "models.aligned",
+    "PESpatial": "models.aligned",
     "PETextEncoder": "models.text_encoder",
     "PETokenizer": "preprocessing.tokenizer",
     "PEVideoConverter": "preprocessing.video",

@@ -17,10 +17,9 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 REGISTERING = (
+    "keras_pe.models.aligned",
     "keras_pe.models.core",
     "keras_pe.models.feature_pyramid",
-    "keras_pe.models.lang",
-    "keras_pe.models.spatial",
     "keras_pe.preprocessing.image",
     "keras_pe.preprocessing.tokenizer",
     "keras_pe.preprocessing.video",
