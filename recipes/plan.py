@@ -18,7 +18,6 @@ from pathlib import Path
 
 import keras
 
-from keras_pe.training.devices.plan import TrainingPlan, plan_training
 from keras_pe.training.devices.unallocated import without_allocation
 from keras_pe.training.run.config import (
     RunConfig,
@@ -27,7 +26,6 @@ from keras_pe.training.run.config import (
     freeze,
     read_config,
 )
-from keras_pe.training.run.config_checks import check_config
 from keras_pe.training.run.options import (
     add_config,
     add_overrides,
@@ -35,6 +33,7 @@ from keras_pe.training.run.options import (
     add_shard_arguments,
     with_overrides,
 )
+from keras_pe.training.run.plan import plan_training
 from keras_pe.training.run.start import said_plainly
 from keras_pe.training.stages.contrastive import ContrastiveTrainer
 from recipes.configs import CONFIGS
@@ -44,29 +43,6 @@ PEAK_FLOPS = {"H100 SXM": 989e12, "TPU v5p": 459e12}
 # A share of the peak that large transformers reach (Chowdhery et al. 2022, table 3).
 UTILIZATION = 0.4
 VIRTUAL_DEVICES = 8
-
-
-def make_plan(
-    config: RunConfig, devices: int, fused_attention: bool = True
-) -> TrainingPlan:
-    """Returns the plan of a configuration on so many devices."""
-    return plan_training(
-        config.vision,
-        config.text,
-        stages=config.stages,
-        batch_size=config.batch_size,
-        num_devices=devices,
-        precision=config.precision,
-        sharding=config.sharding,
-        remat=config.remat,
-        image_chunk_size=config.image_chunk_size,
-        text_chunk_size=config.text_chunk_size,
-        loss_chunk_size=config.loss_chunk_size,
-        mask_every=config.mask_every if config.mask_weight else None,
-        keep_patches=config.keep_patches,
-        fused_attention=fused_attention,
-        frozen=config.freeze,
-    )
 
 
 def print_plan(
@@ -84,7 +60,7 @@ def print_plan(
     Raises:
         RuntimeError: if a step is to be compiled on another backend than JAX.
     """
-    plan = make_plan(config, devices)
+    plan = plan_training(config, devices)
     print(f"{name}\n\n{plan}\n")
     times = ", ".join(
         f"{_rounded(plan.device_days(peak, UTILIZATION))} {device}"
@@ -183,7 +159,7 @@ def compile_here(config: RunConfig, devices: int) -> None:
         distribution = data_parallel()
     step = compile_step(trainer, inputs, distribution)
     print(step)
-    stages = make_plan(config, devices, fused_attention=False).stages
+    stages = plan_training(config, devices, fused_attention=False).stages
     estimate = max(stage.memory.total for stage in stages)
     whole = 4 * trainer.model.count_params()
     print(
@@ -231,7 +207,6 @@ def main() -> None:
     options = parse()
     with said_plainly():
         config = with_overrides(CONFIGS[options.config], options)
-        check_config(config)
         print_plan(options.config, config, options.devices)
 
 

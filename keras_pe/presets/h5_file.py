@@ -5,7 +5,6 @@ names, shapes and places are read, everything else is refused, and the numbers a
 read from where they lie.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,8 +87,3 @@ class H5File(OpenFile):
         if start + dataset.nbytes > self.size:
             raise ValueError(f"{name} ends behind the end of the file")
         return Place(start, tuple(int(n) for n in dataset.shape), dtype)
-
-
-def is_h5(path: str | os.PathLike[str]) -> bool:
-    """Whether a file has the name of an HDF5 file."""
-    return Path(path).suffix.lower() in (".h5", ".hdf5")

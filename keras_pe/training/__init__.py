@@ -4,7 +4,7 @@ What is here runs on any backend. Several devices: `keras_pe.training.devices`, 
 `distribution` is for any backend, `sharding` for JAX and `torch_loop` for PyTorch.
 """
 
-from keras_pe.training.devices.plan import TrainingPlan, plan_training
+from keras_pe.training.devices.plan import TrainingPlan
 from keras_pe.training.optimizers.gradient_watch import (
     GradientWatch,
     WatchedAdamW,
@@ -22,7 +22,9 @@ from keras_pe.training.resolution import (
     rescaled,
 )
 from keras_pe.training.run.checkpoint import RunCheckpoints, collect, restore
+from keras_pe.training.run.config import RunConfig
 from keras_pe.training.run.curves import draw_curves
+from keras_pe.training.run.plan import plan_training
 from keras_pe.training.run.training_run import TrainingRun
 from keras_pe.training.stages.contrastive import ContrastiveTrainer
 from keras_pe.training.stages.distillation import DistillationTrainer
@@ -38,6 +40,7 @@ __all__ = [
     "PlannedStage",
     "ResolutionStage",
     "RunCheckpoints",
+    "RunConfig",
     "StopOnNonFinite",
     "TrainingPlan",
     "TrainingRun",

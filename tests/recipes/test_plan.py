@@ -16,9 +16,10 @@ from keras_pe.training.devices.setup import (
     start_devices,
 )
 from keras_pe.training.run.config import small_towers, stages_of
+from keras_pe.training.run.plan import plan_training
 from recipes import plan
 from recipes.configs import CONFIGS
-from recipes.plan import make_plan, print_plan, small_step
+from recipes.plan import print_plan, small_step
 
 BACKEND = keras.backend.backend()
 
@@ -43,7 +44,7 @@ def test_the_paper_s_largest_run(capsys):
 def test_every_configuration_has_a_plan():
     for name in ("smoke", "paper-t16", "paper-b16"):
         config = CONFIGS[name]
-        plan = make_plan(config, devices=2)
+        plan = plan_training(config, 2)
         assert plan.samples == config.samples
         assert plan.batch_size == config.batch_size
         assert [s.image_size for s in plan.stages] == [
@@ -54,11 +55,11 @@ def test_every_configuration_has_a_plan():
 @pytest.mark.slow
 def test_chunks_and_masks_are_planned():
     config = CONFIGS["paper-b16"]
-    whole = make_plan(config, 64).stages[-1]
+    whole = plan_training(config, 64).stages[-1]
     chunked = dataclasses.replace(config, image_chunk_size=8192)
-    assert make_plan(chunked, 64).stages[-1].memory.total < whole.memory.total
+    assert plan_training(chunked, 64).stages[-1].memory.total < whole.memory.total
     unmasked = dataclasses.replace(config, mask_weight=0.0)
-    assert make_plan(unmasked, 64).stages[-1].training_flops < whole.training_flops
+    assert plan_training(unmasked, 64).stages[-1].training_flops < whole.training_flops
 
 
 def test_the_compiled_step_has_rows_for_every_device():

@@ -63,11 +63,6 @@ def identify(names: Collection[str], file: str) -> tuple[Family, Kind]:
     )
 
 
-def is_vision_name(name: str) -> bool:
-    """Whether a name of a dual encoder's file belongs to the vision tower."""
-    return name.startswith("visual.")
-
-
 def is_text_name(name: str, family: Family) -> bool:
     """Whether a name of a dual encoder's file belongs to the text tower."""
     if family == "open_clip":
