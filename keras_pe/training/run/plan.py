@@ -1,0 +1,171 @@
+"""Counts what a contrastive run needs before anything is allocated."""
+
+import math
+from typing import Any
+
+import keras
+
+from keras_pe.training.devices.flops import (
+    TowerFlops,
+    loss_flops,
+    text_flops,
+    vision_flops,
+)
+from keras_pe.training.devices.memory import (
+    BYTES,
+    DeviceMemory,
+    gathered_bytes,
+    loss_bytes,
+    parameter_bytes,
+    tower_bytes,
+)
+from keras_pe.training.devices.plan import StagePlan, TrainingPlan
+from keras_pe.training.devices.sharding import parameter_groups
+from keras_pe.training.devices.unallocated import without_allocation
+from keras_pe.training.resolution import ResolutionStage, plan_stages
+from keras_pe.training.run.config import RunConfig, build_model, freeze
+from keras_pe.training.run.config_checks import check_config
+
+MOMENTS = 2  # that the optimizer keeps of a weight: LAMB and AdamW alike
+
+
+def plan_training(
+    config: RunConfig,
+    num_devices: int = 1,
+    *,
+    pieces: int | None = None,
+    fused_attention: bool = True,
+) -> TrainingPlan:
+    """Counts what a contrastive run needs; allocates nothing, on any backend.
+
+    Args:
+        config: the run. A tower that is frozen has no gradients, no moments and no
+            backward pass.
+        num_devices: devices of the run.
+        pieces: how many each weight is cut into, with `sharding="parameters"`; None
+            for one a device.
+        fused_attention: whether attention keeps no probabilities. Flash attention on
+            TPU and GPU does not; plain attention, as on a CPU, does.
+
+    Returns:
+        `TrainingPlan`.
+
+    Raises:
+        ValueError: if the configuration can't run, or not on so many devices.
+
+    Source: Perception Encoder, tables 17 and 18.
+
+    Example:
+        >>> from keras_pe.presets.variants import text_config, vision_config
+        >>> name = "PE-Core-B16-224"
+        >>> config = RunConfig(vision_config(name), text_config(name),
+        ...     stages=(ResolutionStage(224, 58_000_000_000),), mask_weight=0)
+        >>> plan = plan_training(config, num_devices=64)
+        >>> plan.steps, round(plan.parameters / 1e6)
+        (442505, 448)
+    """
+    check_config(config)
+    vision, text, batch_size = config.vision, config.text, config.batch_size
+    if num_devices < 1 or batch_size % num_devices:
+        raise ValueError(
+            f"The batch must divide over the devices, got a batch of {batch_size} and "
+            f"{num_devices} devices."
+        )
+    pieces = 1 if config.sharding == "data" else pieces or num_devices
+    if num_devices % pieces:
+        raise ValueError(
+            f"pieces must divide the number of devices, got {pieces} pieces for "
+            f"{num_devices} devices."
+        )
+    with without_allocation():
+        model = build_model(config)
+    freeze(model, config.freeze)
+    groups = parameter_groups(model.weights, pieces)
+    trained = parameter_groups(model.trainable_weights, pieces)
+    compute_bytes = BYTES[keras.dtype_policies.get(config.precision).compute_dtype]
+    text_cost = text_flops(text)
+    # One picture of a small batch is masked all the same.
+    masked = 1.0 / min(config.mask_every, batch_size) if config.mask_weight else 0.0
+    image_chunk_size, text_chunk_size = config.image_chunk_size, config.text_chunk_size
+    frozen_tower: Any = {"vision": vision, "text": text}.get(config.freeze)
+
+    def memory(image_size: int, image_cost: TowerFlops) -> DeviceMemory:
+        def kept(tower: Any, cost: TowerFlops, chunk: int | None, extra: float) -> int:
+            whole = min(chunk or batch_size, batch_size) * (1.0 + extra)
+            rows = math.ceil(whole / num_devices)
+            again = config.remat
+            if tower is frozen_tower:
+                tower, again = {**tower, "num_layers": 1}, False  # one block at a time
+            return tower_bytes(tower, cost, rows, again, compute_bytes, fused_attention)
+
+        towers = [
+            (kept(vision, image_cost, image_chunk_size, masked), image_chunk_size),
+            (kept(text, text_cost, text_chunk_size, 0.0), text_chunk_size),
+        ]
+        whole = sum(size for size, chunk in towers if chunk is None)
+        one_chunk = max(
+            (size for size, chunk in towers if chunk is not None), default=0
+        )
+        gradients = parameter_bytes(trained, pieces)
+        rows = batch_size // num_devices
+        return DeviceMemory(
+            parameters=parameter_bytes(groups, pieces),
+            gradients=gradients,
+            optimizer=MOMENTS * gradients,
+            gathered=gathered_bytes(groups, compute_bytes),
+            activations=whole + one_chunk,
+            loss=loss_bytes(
+                batch_size, text["output_dim"], num_devices, config.loss_chunk_size
+            ),
+            batch=4 * rows * (3 * image_size**2 + text["context_length"]),
+        )
+
+    def stage_plan(stage: ResolutionStage, steps: int) -> StagePlan:
+        image_cost = vision_flops(vision, stage.image_size, config.keep_patches)
+        # Masked copies go through patch embedding and blocks, not through the head.
+        copies = masked * image_cost.blocks
+        loss = loss_flops(batch_size, text["output_dim"])
+        towers = {"vision": image_cost, "text": text_cost}
+        chunks = {"vision": image_chunk_size, "text": text_chunk_size}
+        trained_flops = 3 * (copies + loss) + sum(
+            cost.forward * (1 if name == config.freeze else 3)
+            for name, cost in towers.items()
+        )
+        executed = (
+            sum(
+                cost.forward
+                if name == config.freeze
+                else cost.training(config.remat, chunks[name] is not None)
+                for name, cost in towers.items()
+            )
+            + copies * (3 + config.remat + (image_chunk_size is not None))
+            + loss * (3 + (config.loss_chunk_size is not None))
+        )
+        return StagePlan(
+            image_size=stage.image_size,
+            samples=stage.samples,
+            steps=steps,
+            tokens=image_cost.tokens,
+            image_forward_flops=image_cost.forward,
+            text_forward_flops=text_cost.forward,
+            training_flops=round(trained_flops),
+            executed_flops=round(executed),
+            memory=memory(stage.image_size, image_cost),
+        )
+
+    planned = plan_stages(config.stages, batch_size, vision["patch_size"])
+    return TrainingPlan(
+        vision_parameters=model.vision_encoder.count_params(),
+        text_parameters=model.text_encoder.count_params(),
+        parameters=model.count_params(),
+        trained_parameters=sum(math.prod(w.shape) for w in model.trainable_weights),
+        batch_size=batch_size,
+        num_devices=num_devices,
+        precision=config.precision,
+        pieces=pieces,
+        groups=groups,
+        stages=tuple(
+            stage_plan(stage, step.num_steps)
+            for stage, step in zip(config.stages, planned, strict=True)
+        ),
+    )
