@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from projects.emoji.data.concepts import normalise_hexcode
-from projects.emoji.data.contact_sheet import contact_sheet
 from projects.emoji.data.packages import (
     Package,
     PackageError,
@@ -125,8 +124,3 @@ def test_committed_photograph_list_is_well_formed():
     for name, hexcode in listed.items():
         assert name.endswith(".png")
         assert hexcode == normalise_hexcode(hexcode)
-
-
-def test_contact_sheet_has_a_cell_for_each_picture():
-    sheet = contact_sheet([Image.new("RGBA", (8, 8))] * 5, list("abcde"), columns=2)
-    assert sheet.size == (192, 288)
