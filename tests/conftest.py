@@ -22,6 +22,15 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"keras {keras.__version__} on {keras.backend.backend()}"
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What is imported stays: every later collection need not look at it.
+
+    Keras collects whenever a weight is deleted, for each layer that is quantised.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     keras.utils.set_random_seed(0)
