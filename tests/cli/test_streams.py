@@ -26,6 +26,18 @@ def test_names_are_escaped():
     assert printable(Path("owl.png")) == "owl.png"
 
 
+def test_the_table_of_presets_needs_no_keras():
+    code = (
+        "import sys; from keras_pe.cli.main import main; main(['presets']); "
+        "sys.exit(len({'keras', 'jax', 'torch', 'tensorflow'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert "PE-Core-G14-448" in done.stdout
+    assert done.returncode == 0
+
+
 def test_help_and_version_need_no_keras():
     code = (
         "import sys; from keras_pe.cli.main import build_parser; build_parser(); "
