@@ -1,7 +1,7 @@
 """Runs the suite on all three backends: `python -m tests`, `python -m tests --quick`.
 
 Each backend runs in a process of its own, two at a time. What follows `--` goes to
-pytest. The last lines are one count a backend.
+pytest. The last lines are the time and the count of each backend.
 """
 
 import argparse
@@ -9,13 +9,15 @@ import os
 import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
-BACKENDS = ("jax", "torch", "tensorflow")
+BACKENDS = ("tensorflow", "jax", "torch")  # the slowest first: two run at a time
 
 
-def run(backend: str, arguments: list[str]) -> tuple[int, str]:
-    """Runs pytest on one backend; returns its exit code and its output."""
+def run(backend: str, arguments: list[str]) -> tuple[int, str, float]:
+    """Runs pytest on one backend; returns its exit code, output and seconds."""
+    begun = time.monotonic()
     threads = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
     environment = {**os.environ, **threads, "KERAS_BACKEND": backend}
     finished = subprocess.run(
@@ -29,7 +31,7 @@ def run(backend: str, arguments: list[str]) -> tuple[int, str]:
         check=False,
     )
     print(f"===== {backend} =====\n{finished.stdout}", flush=True)
-    return finished.returncode, finished.stdout
+    return finished.returncode, finished.stdout, time.monotonic() - begun
 
 
 def count(output: str) -> str:
@@ -49,18 +51,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the fast subset")
     parser.add_argument("--backend", choices=BACKENDS, action="append")
+    parser.add_argument(
+        "--durations", action="store_true", help="name the slowest tests of a backend"
+    )
     parser.add_argument("pytest_arguments", nargs="*", metavar="PYTEST_ARGUMENT")
     options = parser.parse_args()
     arguments = [
         *(["-m", "quick and not slow"] if options.quick else []),
+        *(["--durations=40"] if options.durations else []),
         *options.pytest_arguments,
     ]
     backends = options.backend or list(BACKENDS)
     with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
         results = list(pool.map(lambda backend: run(backend, arguments), backends))
-    for backend, (_, output) in zip(backends, results, strict=True):
+    for backend, (_, _, seconds) in zip(backends, results, strict=True):
+        print(f"{backend}: {seconds:,.0f} seconds")
+    for backend, (_, output, _) in zip(backends, results, strict=True):
         print(f"{backend}: {count(output)}")
-    return max(code for code, _ in results)
+    return max(code for code, _, _ in results)
 
 
 if __name__ == "__main__":
