@@ -1,7 +1,9 @@
 """Models that look at their inputs in `predict` and `evaluate`, and at ids in `fit`."""
 
+import contextlib
+import gc
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -101,7 +103,8 @@ class CheckedModel(keras.Model):
         for layer in self._flatten_layers():
             if "float8" in kinds and getattr(layer, "lora_enabled", False):
                 raise ValueError(FLOAT8_AND_LORA.format(name=layer.path))
-        super().quantize(mode, *arguments, **options)
+        with _little_to_collect():
+            super().quantize(mode, *arguments, **options)
 
     def _looked_at(self, method: str, *given: Any, **options: Any) -> dict[str, Any]:
         """Returns a method's arguments by name, with inputs that are looked at."""
@@ -122,6 +125,23 @@ class CheckedModel(keras.Model):
                     f"{type(self).__name__} got an array of no rows, {tuple(shape)}. "
                     f"Expected at least one."
                 )
+
+
+@contextlib.contextmanager
+def _little_to_collect() -> Iterator[None]:
+    """Keeps the garbage collector to what is made inside.
+
+    Keras collects all of it for each layer that it quantises, a hundred times for a
+    large encoder, to free weights that their last reference has freed already.
+    """
+    if gc.get_freeze_count():  # somebody else's, whom `unfreeze` would undo
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def named_arguments(method: str, *given: Any, **options: Any) -> dict[str, Any]:

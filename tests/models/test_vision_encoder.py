@@ -1,5 +1,8 @@
 """The vision tower: sizes, layers, truncation, configuration, adaptation."""
 
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -224,6 +227,23 @@ def test_lora_trains_little_and_starts_as_the_identity():
     assert len(encoder.trainable_variables) == 3 * 4 * 2
     with pytest.raises(ValueError, match="rank must be at least 1"):
         vision_encoder().enable_lora(0)
+
+
+def test_quantised_weights_are_freed_without_a_collection():
+    """Why `quantize` can keep the garbage collector to little."""
+    encoder = vision_encoder(num_layers=1)
+    encoder(images(1))
+    before = gc.get_freeze_count()
+    kernels = [weakref.ref(block.attention.qkv._kernel) for block in encoder.blocks]
+    gc.disable()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(gc, "collect", lambda *_: 0)
+            encoder.quantize("int8")
+        assert [kernel() for kernel in kernels] == [None]
+    finally:
+        gc.enable()
+    assert bool(gc.get_freeze_count()) == bool(before)
 
 
 @pytest.mark.slow
