@@ -6,13 +6,10 @@ import pytest
 
 from keras_pe.layers import PatchEmbedding
 from keras_pe.layers.patch_embedding import bilinear_taps, resample_positions
+from tests.arrays import to_numpy
 from tests.small_models import images, perturb
 
 pytestmark = pytest.mark.quick
-
-
-def to_numpy(x):
-    return keras.ops.convert_to_numpy(x)
 
 
 @pytest.mark.slow

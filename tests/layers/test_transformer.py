@@ -8,13 +8,10 @@ import pytest
 
 from keras_pe.layers import AttentionPooling, SelfAttention, TransformerBlock
 from keras_pe.layers.transformer import drop_path_factors
+from tests.arrays import to_numpy
 from tests.small_models import perturb
 
 pytestmark = pytest.mark.quick
-
-
-def to_numpy(x):
-    return keras.ops.convert_to_numpy(x)
 
 
 def layer_norm(x, layer):

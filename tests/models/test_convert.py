@@ -9,13 +9,10 @@ import keras_pe
 from keras_pe.layers.patch_embedding import resample_positions
 from keras_pe.models.conversion_receipt import conversion_receipt
 from keras_pe.models.convert import resize_kernel, resize_matrix
+from tests.arrays import to_numpy
 from tests.small_models import images, perturb, vision_encoder
 
 pytestmark = pytest.mark.slow
-
-
-def to_numpy(x):
-    return ops.convert_to_numpy(ops.cast(x, "float32"))
 
 
 def resized(x, side):

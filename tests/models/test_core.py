@@ -7,6 +7,7 @@ import pytest
 import keras_pe
 from keras_pe.losses import softmax_contrastive_loss
 from keras_pe.training import ContrastiveTrainer
+from tests.arrays import to_numpy
 from tests.small_models import (
     core,
     images,
@@ -17,10 +18,6 @@ from tests.small_models import (
 )
 
 pytestmark = pytest.mark.quick
-
-
-def to_numpy(x):
-    return keras.ops.convert_to_numpy(keras.ops.cast(x, "float32"))
 
 
 @pytest.mark.slow

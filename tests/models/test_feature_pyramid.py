@@ -5,18 +5,14 @@ import math
 import keras
 import numpy as np
 import pytest
-from keras import ops
 
 from keras_pe.models.feature_pyramid import FeaturePyramid
+from tests.arrays import to_numpy
 from tests.models.squared_output import SquaredOutput
 from tests.small_models import images, perturb, vision_encoder
 from tests.training.gradients import loss_and_gradients
 
 pytestmark = pytest.mark.slow
-
-
-def to_numpy(x):
-    return ops.convert_to_numpy(ops.cast(x, "float32"))
 
 
 def encoder(**changes):

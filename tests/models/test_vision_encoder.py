@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 
 import keras_pe
+from tests.arrays import to_numpy
 from tests.small_models import VISION, images, perturb, vision_encoder
 
 pytestmark = pytest.mark.quick
-
-
-def to_numpy(x):
-    return keras.ops.convert_to_numpy(keras.ops.cast(x, "float32"))
 
 
 @pytest.mark.parametrize("size", [(32, 32), (8, 8), (40, 16)])

@@ -9,16 +9,13 @@ import keras_pe
 from keras_pe.layers.patch_embedding import PatchEmbedding, tile_positions
 from keras_pe.layers.rope import rotary_table
 from keras_pe.layers.windows import Windows
+from tests.arrays import to_numpy
 from tests.models.squared_output import SquaredOutput
 from tests.small_models import images, perturb, vision_encoder
 from tests.training.gradients import loss_and_gradients
 
 pytestmark = pytest.mark.slow
 WINDOWED = {"window_size": 4, "global_blocks": (2,)}
-
-
-def to_numpy(x):
-    return ops.convert_to_numpy(ops.cast(x, "float32"))
 
 
 def copy_of(encoder, **changes):

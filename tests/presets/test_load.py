@@ -20,12 +20,8 @@ from tests.small_models import core, text_encoder, vision_encoder
 pytestmark = pytest.mark.quick
 
 
-def to_numpy(x):
-    return keras.ops.convert_to_numpy(x)
-
-
 def state(model):
-    return [to_numpy(weight).copy() for weight in model.weights]
+    return [keras.ops.convert_to_numpy(weight).copy() for weight in model.weights]
 
 
 def random_file(path, rules, changes=()):
@@ -196,7 +192,9 @@ def test_vision_tower_of_a_dual_file():
         for ours, theirs in zip(
             encoder.weights, model.vision_encoder.weights, strict=True
         ):
-            np.testing.assert_array_equal(to_numpy(ours), to_numpy(theirs))
+            np.testing.assert_array_equal(
+                keras.ops.convert_to_numpy(ours), keras.ops.convert_to_numpy(theirs)
+            )
 
 
 def test_text_tower_of_a_dual_file():
@@ -206,7 +204,9 @@ def test_text_tower_of_a_dual_file():
     report = load_weights(text, checkpoint("upstream/core_cls"))
     assert len(report.loaded) + len(report.left_out) == report.num_tensors
     for ours, theirs in zip(text.weights, model.text_encoder.weights, strict=True):
-        np.testing.assert_array_equal(to_numpy(ours), to_numpy(theirs))
+        np.testing.assert_array_equal(
+            keras.ops.convert_to_numpy(ours), keras.ops.convert_to_numpy(theirs)
+        )
     with pytest.raises(CheckpointError, match="no text tower"):
         load_weights(text_encoder(), checkpoint("upstream/lang"))
 
@@ -225,7 +225,9 @@ def test_positions_are_resampled_when_asked_and_never_else():
     assert "resampled" in str(report)
     x = np.random.default_rng(0).uniform(-1, 1, (1, 56, 56, 3)).astype("float32")
     np.testing.assert_allclose(
-        to_numpy(larger.encode(x)), to_numpy(native.vision_encoder.encode(x)), atol=1e-5
+        keras.ops.convert_to_numpy(larger.encode(x)),
+        keras.ops.convert_to_numpy(native.vision_encoder.encode(x)),
+        atol=1e-5,
     )
 
 
@@ -258,7 +260,11 @@ def test_other_precisions_load(file, dtype, tmp_path):
     load_weights(low, path)
     load_weights(full, file)
     for ours, theirs in zip(low.weights, full.weights, strict=True):
-        np.testing.assert_allclose(to_numpy(ours), to_numpy(theirs), rtol=1e-2)
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(ours),
+            keras.ops.convert_to_numpy(theirs),
+            rtol=1e-2,
+        )
 
 
 def test_whole_numbers_are_refused(file, tmp_path):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_pe.presets import load_weights
+from tests.arrays import to_numpy
 from tests.reference_models import (
     TIMM,
     UPSTREAM,
@@ -18,10 +19,6 @@ from tests.reference_models import (
 
 TOLERANCE = 1e-5  # relative L2 error of each tensor, float32
 BFLOAT16_COSINE = 0.9999
-
-
-def to_numpy(x):
-    return keras.ops.convert_to_numpy(keras.ops.cast(x, "float32"))
 
 
 def vision_outputs(encoder, expected, view):

@@ -1,19 +1,15 @@
 """Attention weights against what the layers make of them."""
 
-import keras
 import numpy as np
 import pytest
 
 from keras_pe.layers.rope import rotary_table
 from keras_pe.visualization import attention_maps, pooling_attention
+from tests.arrays import to_numpy
 from tests.small_models import images, perturb, vision_encoder
 
 pytestmark = pytest.mark.slow
 SIZE = (16, 24)  # 2 rows and 3 columns of patches
-
-
-def to_numpy(x):
-    return keras.ops.convert_to_numpy(keras.ops.cast(x, "float32"))
 
 
 def weigh(weights, values):

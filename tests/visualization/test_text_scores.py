@@ -2,7 +2,6 @@
 
 import math
 
-import keras
 import numpy as np
 import pytest
 
@@ -12,6 +11,7 @@ from keras_pe.visualization import (
     pooling_attention,
     text_score_maps,
 )
+from tests.arrays import to_numpy
 from tests.small_models import core, images, perturb, token_ids, vision_encoder
 
 pytestmark = pytest.mark.slow
@@ -24,10 +24,6 @@ VARIANTS = [
     ),
     pytest.param({"output_bias": True}, marks=pytest.mark.slow),
 ]
-
-
-def to_numpy(x, dtype="float32"):
-    return keras.ops.convert_to_numpy(keras.ops.cast(x, "float32")).astype(dtype)
 
 
 def unit(x):
