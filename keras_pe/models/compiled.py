@@ -26,6 +26,7 @@ import keras
 import numpy as np
 
 from keras_pe.arrays import torch_array, torch_traces
+from keras_pe.models.features import Features
 
 Method = Callable[..., Any]
 _called_once: list[bool] = []  # how many blocks of `called_once` are open
@@ -85,6 +86,7 @@ def _run_jax(
 ) -> Any:
     import jax
 
+    _features_for_jax()
     if any(isinstance(array, jax.core.Tracer) for array in arrays):
         return method(*arrays)
 
@@ -102,6 +104,15 @@ def _run_jax(
 
     function, variables = _cached(model, key, compile_method)
     return function([variable.value for variable in variables], *arrays)
+
+
+@functools.cache
+def _features_for_jax() -> None:
+    """Tells JAX what of `Features` is an array: `jax.jit` takes and returns them."""
+    import jax
+
+    named = ["layer", "normed", "grid", "class_token"]
+    jax.tree_util.register_dataclass(Features, ["values"], named)
 
 
 def _run_tensorflow(

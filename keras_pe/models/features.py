@@ -1,7 +1,7 @@
 """What a vision encoder hands back when it is asked for a layer."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Self
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,16 @@ class Features:
 
         patches = self.values[:, 1:] if self.class_token else self.values
         return ops.reshape(patches, (-1, *self.grid, patches.shape[-1]))
+
+    # A function that JAX or TensorFlow compiles may take and return these. JAX is told
+    # by `models/compiled.py`; TensorFlow asks for the two methods.
+    def __tf_flatten__(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        named = (self.layer, self.normed, self.grid, self.class_token)
+        return named, (self.values,)
+
+    @classmethod
+    def __tf_unflatten__(cls, named: tuple[Any, ...], values: tuple[Any, ...]) -> Self:
+        return cls(*values, *named)
 
     def __repr__(self) -> str:
         return (

@@ -242,6 +242,31 @@ def test_function_transforms_see_an_ordinary_layer():
     torch.testing.assert_close(found, leaf.grad)
 
 
+@pytest.mark.skipif(BACKEND == "torch", reason="PyTorch compiles what is no tensor")
+def test_a_compiled_function_takes_and_returns_features():
+    encoder = core().vision_encoder
+    pictures = ops.convert_to_tensor(images(3))
+
+    def both(x):
+        return encoder.features(x, layers=[1, -1], class_token=True)
+
+    if BACKEND == "jax":
+        import jax
+
+        compiled = jax.jit(both)(pictures)
+        patches = jax.jit(lambda found: found.map())(compiled[1])
+    else:
+        import tensorflow as tf
+
+        compiled = tf.function(both)(pictures)
+        patches = tf.function(lambda found: found.map())(compiled[1])
+    for found, expected in zip(compiled, both(pictures), strict=True):
+        assert repr(found) == repr(expected)  # layer, norm, grid and class token
+        np.testing.assert_allclose(found.values, expected.values, atol=1e-5)
+    expected = np.asarray(both(pictures)[1].values)[:, 1:].reshape(3, 4, 4, 32)
+    np.testing.assert_allclose(patches, expected, atol=1e-5)
+
+
 @torch_only
 def test_no_graph_is_kept():
     import torch
