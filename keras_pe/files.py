@@ -77,9 +77,9 @@ def file_aside(path: FilePath) -> Iterator[Path]:
     """
     target = _file_target(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    begin, end = f".{target.stem}.{platform.node()}-", f".part{target.suffix}"
     # Two threads may write one file: whoever is done last wins, with all that is his.
     writer = f"{os.getpid()}.{threading.get_native_id()}"
+    begin, end = _around_writer(target)
     aside = target.with_name(f"{begin}{writer}{end}")
     for name in os.listdir(target.parent):
         if name.startswith(begin) and name.endswith(end):
@@ -100,7 +100,7 @@ def check_file_target(path: FilePath) -> None:
         path: where the file is to be written later on.
 
     Raises:
-        ValueError: if the path is empty or is a folder.
+        ValueError: if the path is empty or is a folder, or a name is too long.
         OSError: if its folder can't be made or written to.
 
     Example:
@@ -120,7 +120,7 @@ def check_directory_target(path: FilePath) -> None:
         path: where the folder is to be written later on.
 
     Raises:
-        ValueError: if the path is empty or is a file.
+        ValueError: if the path is empty or is a file, or a name is too long.
         OSError: if the folder above can't be made or written to.
     """
     _check_parent(_directory_target(path))
@@ -128,6 +128,8 @@ def check_directory_target(path: FilePath) -> None:
 
 def _file_target(path: FilePath) -> Path:
     target = _resolved(path)
+    if target.name:
+        _check_names(target, target.with_name(("9" * 16).join(_around_writer(target))))
     if target.exists() and not target.is_file():  # never replace /dev/null
         raise ValueError(
             f"{path} is {'a folder' if target.is_dir() else 'no ordinary file'}, and "
@@ -138,6 +140,9 @@ def _file_target(path: FilePath) -> Path:
 
 def _directory_target(path: FilePath) -> Path:
     target = _resolved(path)
+    if not target.name:
+        raise ValueError(f"{path} has no folder above it. Give another path.")
+    _check_names(target, _beside(target, "parts"))
     if target.exists() and not target.is_dir():
         raise ValueError(
             f"{path} is a file, and a folder is to be written. Give another path."
@@ -149,7 +154,34 @@ def _resolved(path: FilePath) -> Path:
     """Follows links: what they lead to is replaced, not the link."""
     if not os.fspath(path):
         raise ValueError("The path to write to is empty.")
-    return Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path))
+    if os.path.islink(target):
+        raise ValueError(f"{path} is a link that leads to itself. Give another path.")
+    return target
+
+
+def _check_names(target: Path, aside: Path) -> None:
+    """Refuses names that the file system can't hold, as yet unwritten ones too."""
+    for path in (aside, target, *target.parents):
+        parent = path.parent
+        while not os.path.exists(parent) and parent != parent.parent:
+            parent = parent.parent  # else it is found missing before the name is read
+        try:
+            os.lstat(parent / path.name)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                continue
+            extra = len(os.fsencode(aside.name)) - len(os.fsencode(target.name))
+            raise ValueError(
+                f"{target} has a name that is too long for its file system: "
+                f"{len(os.fsencode((target if path == aside else path).name))} bytes, "
+                f"and {extra} more are needed while it is written. Give a shorter one."
+            ) from error
+
+
+def _around_writer(target: Path) -> tuple[str, str]:
+    """Returns what stands around the writer in the name of a file being written."""
+    return f".{target.stem}.{platform.node()}-", f".part{target.suffix}"
 
 
 def _remove_if_orphaned(path: Path, process: str) -> None:

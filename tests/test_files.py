@@ -205,3 +205,42 @@ def test_places_that_cannot_be_written_are_found_before(tmp_path):
             check("")
         with pytest.raises(OSError, match="can't be written"):
             check(tmp_path / "a" / "b" / "c")
+
+
+def test_names_that_are_too_long_are_found_before(tmp_path):
+    # 255 bytes is what file systems hold; while a thing is written its name is longer.
+    for name in ("n" * 250, "\u00e4" * 125, "n" * 300):
+        with pytest.raises(ValueError, match="too long"):
+            check_file_target(tmp_path / "new" / f"{name}")
+        with pytest.raises(ValueError, match="too long"):
+            check_directory_target(tmp_path / "new" / name)
+        with (
+            pytest.raises(ValueError, match="too long"),
+            write_directory(tmp_path / name),
+        ):
+            pass
+    with pytest.raises(ValueError, match="300 bytes"):
+        check_file_target(tmp_path / "new" / ("n" * 300) / "a" / "b")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["n" * 240, "a b", "q'\"q", "n\nl", "\u00fc", "-x"])
+def test_odd_names_are_written_as_they_are(tmp_path, name):
+    for _ in range(2):
+        with write_directory(tmp_path / name) as aside:
+            (aside / "a").write_text("1")
+    assert os.listdir(tmp_path) == [name]
+    write_atomically(tmp_path / "files" / name[:180], "2")
+    assert os.listdir(tmp_path / "files") == [name[:180]]
+
+
+def test_the_root_and_a_link_in_a_circle_are_no_targets(tmp_path):
+    with pytest.raises(ValueError, match="no folder above"):
+        check_directory_target(tmp_path.anchor)
+    with pytest.raises(ValueError, match="is a folder"):
+        check_file_target(tmp_path.anchor)
+    link = tmp_path / "link"
+    link.symlink_to(link)
+    for check in (check_file_target, check_directory_target):
+        with pytest.raises(ValueError, match="leads to itself"):
+            check(link)
