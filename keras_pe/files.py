@@ -171,11 +171,13 @@ def _check_names(target: Path, aside: Path) -> None:
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 continue
-            extra = len(os.fsencode(aside.name)) - len(os.fsencode(target.name))
+            name = target.name if path == aside else path.name
+            more = len(os.fsencode(aside.name)) - len(os.fsencode(target.name))
+            needed = f", and {more} more are needed while it is written"
             raise ValueError(
-                f"{target} has a name that is too long for its file system: "
-                f"{len(os.fsencode((target if path == aside else path).name))} bytes, "
-                f"and {extra} more are needed while it is written. Give a shorter one."
+                f"{target}: {name} is too long a name for its file system: "
+                f"{len(os.fsencode(name))} bytes{needed if name == target.name else ''}"
+                f". Give a shorter one."
             ) from error
 
 

@@ -12,8 +12,10 @@ from keras_pe.data.array_record_shards import ArrayRecordError
 from keras_pe.data.loader import LoaderStalled
 from keras_pe.data.open_shards import open_shards
 from keras_pe.data.shard_files import expand_paths
+from keras_pe.files import check_directory_target
 from keras_pe.presets import CheckpointError
 from keras_pe.training import NonFiniteError
+from keras_pe.training.devices.distribution import host_position
 from keras_pe.training.devices.setup import start_devices
 from keras_pe.training.run.config import RunConfig
 from keras_pe.training.run.config_checks import check_config, check_towers
@@ -90,13 +92,16 @@ def check_run(config: RunConfig) -> None:
 
 
 def check_output(options: argparse.Namespace) -> None:
-    """Refuses an output that is no folder or holds another run.
+    """Refuses an output that is no folder, can't be written or holds another run.
 
     Raises:
         ValueError: saying which.
+        OSError: if it can't be written.
     """
-    if options.output.exists() and not options.output.is_dir():
+    if isfile(options.output):
         raise ValueError(f"--output {options.output}: this is a file, not a folder.")
+    if host_position()[0] == 0:  # the others write nothing
+        check_directory_target(options.output / "checkpoints")
     if not options.resume and any((options.output / "checkpoints").glob("step_*")):
         raise ValueError(
             f"--output {options.output} already holds a run. Resume it (--resume), or "

@@ -262,6 +262,30 @@ def test_a_run_that_is_there_is_not_begun_again(tmp_path, monkeypatch, capsys):
     assert "already holds a run" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("file", "a file, not a folder"),
+        ("file/a", "can't be"),
+        ("n" * 300, "300 bytes"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_found_before_the_data(
+    output, message, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.tar").write_bytes(b"no tar")
+    line = f"recipe --config smoke --data {tmp_path}/data --output {tmp_path}/{output}"
+    monkeypatch.setattr("sys.argv", line.split())
+    with pytest.raises(SystemExit) as caught:
+        pretrain.main()
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "a.tar" not in said
+
+
 @pytest.mark.parametrize("name", [n for n in CONFIGS if n != "finetune"])
 def test_every_configuration_can_run(name):
     check_config(CONFIGS[name])
