@@ -85,6 +85,17 @@ def test_files_exist(page):
 
 @pytest.mark.quick
 @pytest.mark.parametrize("page", PAGES)
+def test_blocks_that_need_a_clone_say_so(page):
+    """The package that pip installs has neither recipes nor projects."""
+    text = (ROOT / page).read_text("utf-8")
+    for block in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+        if re.search(r"^(from|import) (recipes|projects)\b", block[1], re.MULTILINE):
+            before = text[: block.start()].rstrip().rsplit("\n\n", 1)[-1]
+            assert "clone" in before, block[0]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text("utf-8")
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):

@@ -193,6 +193,17 @@ def prepare(
             f"{size[0]} x {size[1]} pixels (height x width): {size[0] // patch} x "
             f"{size[1] // patch} patches; --image-size takes another size"
         )
+        others = [
+            picture
+            for picture in paths[1:]
+            if cropped(source_size(converter, picture), size) >= patch
+        ]
+        if others:
+            tell(
+                f"{len(others)} of {len(paths)} pictures have another shape and are "
+                f"cropped to that of {printable(paths[0].name)}, first "
+                f"{printable(others[0].name)}: draw them apart to see all of them"
+            )
     images = PEImageConverter.from_config({**config, "image_size": size})(paths)
     encoder.patch_embedding.grid(images.shape)  # refuses what is not whole patches
     finer = [side * max(1, SHOWN_SIDE // max(size)) for side in size]
@@ -226,6 +237,17 @@ def size_of_shape(
     side = max(encoder.image_size, min(longest, FINE_PATCHES * patch))
     rows, columns = (max(round(x * side / (longest * patch)), 1) for x in source)
     return rows * patch, columns * patch
+
+
+def cropped(source: tuple[int, int], size: tuple[int, int]) -> float:
+    """Returns how many pixels of a size are lost on both sides of a picture together.
+
+    Args:
+        source: height and width of the picture.
+        size: height and width that it is scaled to cover.
+    """
+    scale = max(target / side for side, target in zip(source, size, strict=True))
+    return max(side * scale - target for side, target in zip(source, size, strict=True))
 
 
 def load_vision(
@@ -291,6 +313,7 @@ def draw_attention(
     options: argparse.Namespace, paths: list[Path], output: Path
 ) -> None:
     """Draws where the heads of the pooling or of a block look."""
+    from keras_pe.models.features import resolve_layers
     from keras_pe.visualization import (
         attention_figure,
         attention_maps,
@@ -300,11 +323,13 @@ def draw_attention(
     encoder, images, shown = load_vision(options, paths)
     asked = options.layer is not None or options.point is not None
     if encoder.attention_pooling is not None and not asked:
-        attention_figure(shown, pooling_attention(encoder, images).patches, path=output)
+        weights = pooling_attention(encoder, images).patches
+        names = [f"{path.stem}\nattention pooling" for path in paths]
+        attention_figure(shown, weights, path=output, titles=names)
         return
     rows, columns = encoder.patch_embedding.grid(images.shape)
     first = int(encoder.class_token)
-    query = 0
+    query, place = 0, "class token"
     if options.point is not None:
         row, column = options.point
         if row >= rows or column >= columns:
@@ -313,11 +338,15 @@ def draw_attention(
                 f"columns of patches, counted from 0."
             )
         query = first + row * columns + column
+        place = f"patch {row},{column} of {rows} x {columns}"
     elif not first:
         raise ValueError("This encoder has no class token: say which patch, --point.")
-    weights = attention_maps(encoder, images, layer_of(options))[:, :, query, first:]
+    layer = layer_of(options)
+    weights = attention_maps(encoder, images, layer)[:, :, query, first:]
     weights = weights.reshape(*weights.shape[:2], rows, columns)
-    attention_figure(shown, weights, options.point, output)
+    (number,) = resolve_layers([layer], encoder.num_layers)
+    names = [f"{path.stem}\nlayer {number}, {place}" for path in paths]
+    attention_figure(shown, weights, options.point, output, titles=names)
 
 
 def draw_layers(options: argparse.Namespace, paths: list[Path], output: Path) -> None:

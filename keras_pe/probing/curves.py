@@ -12,9 +12,11 @@ def plot_sweeps(
     path: str | Path | None = None,
     panels: Sequence[Sequence[str]] | None = None,
 ) -> Any:
-    """Draws one curve a sweep: its interval as a band, a ring on its best layer.
+    """Draws one curve a sweep, its interval as a band.
 
-    The dotted line is the score of a guess that never looks at the picture.
+    A ring is on the layer that validation chose, which need not have the best score:
+    scores are of test samples. The dotted line is the score of a guess that never looks
+    at the picture. The legend says both.
 
     Args:
         results: sweeps by the name of their curve.
@@ -58,11 +60,32 @@ def plot_sweeps(
         panel.set_ylabel(results[names[0]].metric)
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
-        panel.legend(frameon=False, fontsize=8, loc="lower center",
-                     bbox_to_anchor=(0.5, 1.0))  # fmt: skip
+        rings = any(results[name].best_layer is not None for name in names)
+        panel.legend(
+            handles=[*panel.get_legend_handles_labels()[0], *marks(rings)],
+            frameon=False,
+            fontsize=8,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1.0),
+        )
     if path is not None:
         figure.savefig(path)
     return figure
+
+
+def marks(rings: bool) -> list[Any]:
+    """Returns the entries of a legend that say what is the same of all curves.
+
+    Args:
+        rings: whether a curve has one.
+    """
+    from matplotlib.lines import Line2D
+
+    ring = Line2D([], [], color="grey", linestyle="", marker="o", markersize=8,
+                  fillstyle="none", label="chosen in validation")  # fmt: skip
+    guess = Line2D([], [], color="grey", linestyle=":", linewidth=1,
+                   label="a guess without the picture")  # fmt: skip
+    return [ring, guess] if rings else [guess]
 
 
 def draw_sweep(panel: Any, name: str, result: SweepResult) -> None:
@@ -75,7 +98,7 @@ def draw_sweep(panel: Any, name: str, result: SweepResult) -> None:
         panel.set_xticks(places, [str(row.layer) for row in rows], rotation=60)
     best = None if result.best_layer is None else result[result.best_layer]
     found = (
-        "no layer above chance"
+        "no layer is called best"
         if best is None
         else f"{best.score:.3g} at layer {best.layer}"
     )

@@ -114,8 +114,9 @@ class SweepResult:
         """Returns the answer in a sentence."""
         if self.best_layer is None:
             return (
-                f"No layer is called best: even layer {self.candidate} may be no "
-                f"better than a guess that never looks at the picture."
+                f"No layer is called best: layer {self.candidate}, chosen on "
+                f"validation samples, may be no better than a guess that never looks "
+                f"at the picture."
             )
         best, last = self[self.best_layer], self[self.last_layer]
         sentence = (

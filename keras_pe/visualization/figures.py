@@ -110,6 +110,7 @@ def attention_figure(
     path: FilePath | None = None,
     interpolation: Interpolation = "bilinear",
     opacity: float = 0.75,
+    titles: Sequence[str] | None = None,
 ) -> "Figure":
     """Draws where each head looks: a picture, the mean of its heads, each head.
 
@@ -121,6 +122,7 @@ def attention_figure(
         path: file to write.
         interpolation: how maps are enlarged, "bilinear" or "nearest".
         opacity: of the maps, from 0 to 1.
+        titles: one a picture, such as the layer.
 
     Returns:
         The figure. The brightest patch of each panel has its largest weight, which
@@ -136,9 +138,10 @@ def attention_figure(
     pictures = displayable(images)
     weights = _maps(weights, "weights", (len(pictures), None, None, None))
     grid = weights.shape[2:]
+    names = _titles(titles, len(pictures))
     groups = []
-    for picture, heads in zip(pictures, weights, strict=True):
-        group = [Panel(picture, point=point, grid=grid)]
+    for picture, heads, title in zip(pictures, weights, names, strict=True):
+        group = [Panel(picture, point=point, grid=grid, title=title)]
         for name, heat in [
             ("all heads", heads.mean(axis=0)),
             *((f"head {number}", heat) for number, heat in enumerate(heads, 1)),
@@ -300,6 +303,7 @@ def layer_figure(
             else:
                 heat = array[place]
                 limits = (min(float(heat.min()), 0.999), 1.0)
+                title = f"{title}\ncosine, {limits[0]:.2f} to 1"
                 group.append(Panel(picture, heat, limits, point, grid, title))
         groups.append(group)
     return _draw_rows(groups, path, interpolation, opacity)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -19,6 +20,7 @@ MATPLOTLIB_MISSING = (
 )
 DPI = 150
 PANEL_INCHES = 1.9  # longer side of a panel
+MOST_LINES = 3  # of a text in a title
 GAP_INCHES, LINE_INCHES, FONT_POINTS = 0.06, 0.14, 8.0
 
 
@@ -145,7 +147,8 @@ def draw_panels(
     shapes = [panel.shape() for panel in drawn]
     across = panel_inches * min(1.0, max(w / h for h, w in shapes))
     down = panel_inches * min(1.0, max(h / w for h, w in shapes))
-    lines = max(panel.title.count("\n") + 1 if panel.title else 0 for panel in drawn)
+    titles = [_fitted(panel.title, across) if panel else "" for panel in panels]
+    lines = max(title.count("\n") + 1 if title else 0 for title in titles)
     above = GAP_INCHES + LINE_INCHES * lines  # of a panel
     size = (columns * (across + GAP_INCHES) + GAP_INCHES, rows * (down + above))
     size = (size[0], size[1] + GAP_INCHES)
@@ -160,8 +163,9 @@ def draw_panels(
         axes = figure.add_axes(box)
         _draw(axes, panel, interpolation, opacity, colours)
         if panel.title:
-            title = _fitted(panel.title, across)
-            axes.set_title(title, fontsize=FONT_POINTS, pad=2.5, parse_math=False)
+            axes.set_title(
+                titles[place], fontsize=FONT_POINTS, pad=2.5, parse_math=False
+            )
     if path is not None:
         check_figure_path(path)
         with file_aside(path) as aside:
@@ -204,10 +208,12 @@ def _draw(
 
 
 def _fitted(title: str, inches: float) -> str:
-    """Cuts lines that are wider than their panel."""
+    """Breaks lines that are wider than their panel, and cuts what is longer still."""
     count = max(int(inches * 72 / (0.55 * FONT_POINTS)), 4)  # a letter is half as wide
-    cut = (
-        line if len(line) <= count else line[: count - 1].rstrip() + "…"
-        for line in title.split("\n")
-    )
-    return "\n".join(cut)
+    found: list[str] = []
+    for line in title.split("\n"):
+        # Texts often differ at their end alone, so it is shown.
+        found += [line] if len(line) <= count else textwrap.wrap(
+            line, count, max_lines=MOST_LINES, placeholder="…"
+        )  # fmt: skip
+    return "\n".join(found)

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from keras_pe.cli import demo, visualize
+from keras_pe.visualization import attention_figure
 from tests.small_models import vision_encoder
 
 ROCKET = str(demo.PICTURES / "rocket.png")
@@ -97,6 +98,45 @@ def test_a_wide_photograph_is_drawn_wide(tmp_path, capsys):
     assert "64 x 128 pixels (height x width): 8 x 16 patches" in capsys.readouterr().err
     with Image.open(output) as picture:
         assert picture.width > 3 * picture.height
+
+
+def test_what_is_cropped_is_said(tmp_path, capsys):
+    for name, size in [("wide", (128, 64)), ("alike", (260, 130)), ("high", (64, 128))]:
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+    paths = [tmp_path / f"{name}.png" for name in ("wide", "alike", "high")]
+    options = parsed(paths[0], *paths[1:], "--output", tmp_path / "seen.png")
+    assert visualize.run(options) == 0
+    said = capsys.readouterr().err
+    assert "1 of 3 pictures have another shape and are cropped to that of wide" in said
+    assert "first high.png" in said
+    visualize.run(parsed(*paths[:2], "--output", tmp_path / "seen.png"))
+    assert "cropped" not in capsys.readouterr().err
+
+
+@pytest.mark.quick
+def test_what_a_shape_loses():
+    assert visualize.cropped((150, 300), (64, 128)) == 0
+    assert visualize.cropped((100, 100), (64, 128)) == pytest.approx(64)
+    assert visualize.cropped((100, 300), (40, 128)) == pytest.approx(2.67, abs=0.01)
+
+
+@pytest.mark.slow
+def test_attention_says_whose(tmp_path, monkeypatch):
+    found = []
+
+    def kept(*arguments, titles, **options):
+        found.append(titles)
+        return attention_figure(*arguments, titles=titles, **options)
+
+    monkeypatch.setattr("keras_pe.visualization.attention_figure", kept)
+    output = ("--kind", "attention", "--output", tmp_path / "seen.png")
+    for asked in ((), ("--layer", -1), ("--layer", 2, "--point", "1,2")):
+        visualize.run(parsed(ROCKET, *asked, *output, "--image-size", 32))
+    assert found == [
+        ["rocket\nattention pooling"],
+        ["rocket\nlayer 6, class token"],
+        ["rocket\nlayer 2, patch 1,2 of 4 x 4"],
+    ]
 
 
 @pytest.mark.quick

@@ -66,8 +66,9 @@ def test_components_are_drawn_as_they_are():
 
 def test_heads_have_a_panel_each_and_pictures_a_row():
     weights = RNG.dirichlet(np.ones(6), (2, 9)).reshape(2, 9, 2, 3)
-    figure = attention_figure(IMAGES, weights, point=(1, 2))
+    figure = attention_figure(IMAGES, weights, point=(1, 2), titles=["one", "two"])
     assert len(figure.axes) == 2 * 11
+    assert (titles(figure)[0], titles(figure)[11]) == ("one", "two")
     assert titles(figure)[1].startswith("all heads, max ")
     assert titles(figure)[3] == f"head 2, max {weights[0, 1].max():.0%}"
     rows = {round(axes.get_position().y0, 3) for axes in figure.axes}
@@ -108,18 +109,40 @@ def test_only_the_picture_of_the_point_is_marked():
 
 def test_layers_side_by_side():
     figure = layer_figure(IMAGES, [MAPS, MAPS + 1], [0, 3], point=(0, 1))
-    assert titles(figure) == ["", "layer 0", "layer 3"] * 2
+    lows = [min(float(heat.min()), 0.999) for heat in (MAPS[0], MAPS[0] + 1)]
+    assert titles(figure)[:3] == [
+        "",
+        f"layer 0\ncosine, {lows[0]:.2f} to 1",
+        f"layer 3\ncosine, {lows[1]:.2f} to 1",
+    ]
     colours = [np.zeros((2, 2, 3, 3))] * 2
     figure = layer_figure(IMAGES, colours, [0, 3])
     assert layers_of(figure.axes[1])[0].shape == (2, 3, 3)
+    assert titles(figure) == ["", "layer 0", "layer 3"] * 2
+
+
+def test_texts_that_begin_alike_are_told_apart():
+    maps = np.stack([MAPS] * 2, axis=1)
+    texts = [f"a photograph of a small red car beside a {place}" for place in "ab"]
+    figure = text_score_figure(IMAGES, maps, texts)
+    shown = [title.rsplit("\n", 1)[0] for title in titles(figure)[1:3]]
+    assert [title.replace("\n", " ") for title in shown] == texts
+    figure.draw_without_rendering()
+    width, height = figure.get_size_inches() * figure.dpi
+    for axes in figure.axes:
+        box = axes.title.get_window_extent()
+        assert box.y1 <= height
+        assert box.x0 >= 0
+        assert box.x1 <= width
 
 
 def test_the_figure_is_written(tmp_path):
     pictures = np.zeros((1, 16, 16, 3), "uint8")
     maps = np.zeros((1, 2, 2))
-    figure = overlay_figure(pictures, maps, ["a " * 40], path=tmp_path / "map.png")
+    figure = overlay_figure(pictures, maps, ["a " * 80], path=tmp_path / "map.png")
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
     assert titles(figure)[0].endswith("…")
+    assert titles(figure)[0].count("\n") == 2
     overlay_figure(pictures, maps, path=str(tmp_path / "map.svg"))
     assert (tmp_path / "map.svg").read_text().startswith("<?xml")
 
