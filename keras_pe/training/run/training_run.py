@@ -114,6 +114,7 @@ class TrainingRun:
         self.checkpoints = RunCheckpoints(self.directory / "checkpoints", keep=keep)
         self.plan: dict[str, Any] = {}  # what checkpoints note beside the configuration
         self.extension: str | None = None  # what an extended run is told
+        self.beginning: str | None = None  # and any that was to go on
 
     def train(self, resume: bool = False, extend: bool = False) -> None:
         """Trains to the end of the last stage.
@@ -180,8 +181,9 @@ class TrainingRun:
             progress=self.progress,
         )
         log.stages = self.stages
-        if self.extension is not None:
-            log.bar.write(self.extension)
+        for told in (self.beginning, self.extension):
+            if told is not None:
+                log.bar.write(told)
         return log
 
     def _save(self, log: RunLog, step: int) -> None:
@@ -249,6 +251,11 @@ class TrainingRun:
                 self.trainer.optimizer.build(self.trainer.trainable_variables)
         newest = self.checkpoints.latest()
         if newest is None:
+            if resume:  # killed before its first checkpoint, or another folder
+                self.beginning = (
+                    f"no checkpoint to go on from in {self.checkpoints.directory}: "
+                    f"starting at the first step"
+                )
             return 0, 0.0
         if not resume:
             raise RunMismatch(
@@ -274,6 +281,7 @@ class TrainingRun:
             self._check_extension(step, state.get("stages"))
         rate = self.plan["optimizer"].get("learning_rate")
         restore(self.trainer, arrays)
+        self.beginning = f"going on after step {step} of {self.total_steps}"
         if extend:
             if isinstance(rate, float):  # no schedule: the checkpoint brought the old
                 self.trainer.optimizer.learning_rate = rate

@@ -268,10 +268,21 @@ def test_a_used_directory_is_refused(runs):
     assert len(rows(runs.whole)) == STEPS
 
 
-def test_a_finished_run_has_nothing_left_to_do(runs):
+def test_a_finished_run_has_nothing_left_to_do(runs, capsys):
     before = without_clock(rows(runs.stopped))
     training_run(runs.stopped, batches(error_at=0), runs.trainer).train(resume=True)
     assert without_clock(rows(runs.stopped)) == before
+    assert "going on after step 10 of 10" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_resume_that_finds_no_checkpoint_says_so(runs, tmp_path, capsys, resume):
+    """A run that was killed before its first one, or another folder than was meant."""
+    run = training_run(tmp_path, batches(error_at=0), runs.trainer)
+    with pytest.raises(Exception, match="the disk is gone"):
+        run.train(resume=resume)
+    said = f"no checkpoint to go on from in {tmp_path / 'checkpoints'}: starting at"
+    assert (said in "".join(capsys.readouterr())) is resume
 
 
 # === A longer run ===
