@@ -90,10 +90,15 @@ def marks(rings: bool) -> list[Any]:
 
 def draw_sweep(panel: Any, name: str, result: SweepResult) -> None:
     """Draws one curve, named with its best layer."""
+    from matplotlib.ticker import MaxNLocator
+
     rows = result.layers
     places = list(range(len(rows)))
     if all(isinstance(row.layer, int) for row in rows):
         places = [int(row.layer) for row in rows]
+        locator = panel.xaxis.get_major_locator()
+        if isinstance(locator, MaxNLocator):  # not the names of another sweep
+            locator.set_params(integer=True)  # there is no layer 1.5
     else:
         panel.set_xticks(places, [str(row.layer) for row in rows], rotation=60)
     best = None if result.best_layer is None else result[result.best_layer]

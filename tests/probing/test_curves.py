@@ -45,6 +45,21 @@ def test_a_panel_for_each_metric(sweeps, tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 5000
 
 
+def test_layers_are_whole_numbers(sweeps):
+    (panel,) = plot_sweeps({"ridge": sweeps["ridge"]}).axes
+    assert len(sweeps["ridge"].layers) == 4  # so few that halves would be marked
+    assert all(float(tick).is_integer() for tick in panel.get_xticks())
+    named = dataclasses.replace(
+        sweeps["nothing"],
+        layers=[
+            dataclasses.replace(row, layer=f"block {row.layer}")
+            for row in sweeps["nothing"].layers
+        ],
+    )
+    (panel,) = plot_sweeps({"named": named, "ridge": sweeps["ridge"]}).axes
+    assert panel.get_xticklabels()[0].get_text() == "block 1"
+
+
 def test_panels_of_ones_own(sweeps):
     figure = plot_sweeps(sweeps, panels=[["nothing"], ["ridge"]])
     assert labels(figure) == [
