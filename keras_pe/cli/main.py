@@ -1,9 +1,11 @@
-"""The `keras-pe` command: parses, dispatches, and turns errors into one line."""
+"""The `keras-pe` command: parses, dispatches, turns errors and warnings into a line."""
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 
 from keras_pe.cli.output import discard_output, prepare_streams, printable
 
@@ -66,6 +68,32 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Shows warnings as errors are shown: in a line, without the code that gave them.
+
+    Those for programmers (`DeprecationWarning`, say) keep their place.
+    """
+    before = warnings.formatwarning
+
+    def in_a_line(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
+        if not issubclass(category, UserWarning):
+            return before(message, category, filename, lineno, line)
+        return f"keras-pe: warning: {printable(' '.join(str(message).split()))}\n"
+
+    warnings.formatwarning = in_a_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command.
 
@@ -84,7 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             options = build_parser().parse_args(arguments)
             debug = options.debug
-            return int(options.run(options))
+            with contextlib.nullcontext() if debug else plain_warnings():
+                return int(options.run(options))
         finally:
             sys.stdout.flush()  # here a full disk is an error with a message
     except KeyboardInterrupt:

@@ -93,3 +93,21 @@ def test_an_ascii_terminal_gets_everything():
     done = run("presets", env=environment)
     assert done.returncode == 0
     done.stdout.decode("ascii")
+
+
+def test_warnings_are_shown_in_a_line():
+    code = (
+        "import warnings\n"
+        "from keras_pe.cli.main import plain_warnings\n"
+        "with plain_warnings():\n"
+        "    warnings.warn('1 of 3 texts\\ndo not \\x1b[31mfit')\n"
+        "    warnings.warn_explicit('old', FutureWarning, 'library.py', 7)\n"
+        "warnings.warn('outside')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    ours, theirs, outside = done.stderr.splitlines()
+    assert ours == "keras-pe: warning: 1 of 3 texts do not \\x1b[31mfit"
+    assert theirs == "library.py:7: FutureWarning: old"
+    assert outside.endswith("UserWarning: outside")
