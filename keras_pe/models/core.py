@@ -52,6 +52,7 @@ class PECore(PairModel):
     Source: Perception Encoder, section 2; upstream `CLIP`.
 
     Example:
+        >>> import numpy as np
         >>> vision = PEVisionEncoder(image_size=32, patch_size=8, hidden_dim=32,
         ...     num_layers=2, num_heads=4, intermediate_dim=64, output_dim=16)
         >>> text = PETextEncoder(vocabulary_size=600, context_length=8, hidden_dim=32,
@@ -369,6 +370,7 @@ class PECore(PairModel):
                 is damaged or can't be downloaded, or an override does not work.
 
         Example:
+            >>> import numpy as np
             >>> model = PECore.from_preset("pe_core_emoji_patch8_64")
             >>> images = np.zeros((1, 64, 64, 3), "float32")
             >>> tuple(model.encode_image(images).shape)
