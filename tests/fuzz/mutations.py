@@ -152,7 +152,8 @@ def edited_json(value: Any, edits: list[Edit]) -> Any:
             return value
         container, key = nodes[number % len(nodes)]
         if kind == "set":
-            container[key] = NASTY[more[0]]
+            # A copy: two edits would put a list into itself, and spoil the next case.
+            container[key] = json.loads(json.dumps(NASTY[more[0]]))
         elif kind == "delete":
             del container[key]
         elif kind == "rename":

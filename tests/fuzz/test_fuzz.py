@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.fuzz.campaign import Campaign
 from tests.fuzz.campaigns import CAMPAIGNS
 from tests.fuzz.engine import run_campaign
-from tests.fuzz.mutations import edited, edited_json
+from tests.fuzz.mutations import NASTY, edited, edited_json
 
 ROOT = Path(__file__).parents[2]
 on_one_backend = pytest.mark.skipif(
@@ -133,6 +133,10 @@ def test_edits_of_bytes():
 @pytest.mark.quick
 def test_edits_of_json():
     value = {"a": 1, "b": [2, 3]}
+    twice = [("set", 0, len(NASTY) - 1), ("set", 60, len(NASTY) - 1)]
+    before = json.dumps(NASTY)
+    json.dumps(edited_json(value, twice))  # a list is not put into itself
+    assert json.dumps(NASTY) == before
     assert edited_json(value, [("delete", 0)]) == {"b": [2, 3]}
     assert edited_json(value, [("set", 2, 0)]) == {"a": 1, "b": [None, 3]}
     assert edited_json(value, [("rename", 0, "c")]) == {"b": [2, 3], "c": 1}
