@@ -378,13 +378,13 @@ class VideoFileFrames:
 def _begins(packet: Any, container: Any, stream: Any) -> bool:
     """Says whether decoding can begin with a packet."""
     kind = container.format.name
-    if kind not in (_TS, _PS) or stream.codec_context.name not in _GROUPED:
+    # Elsewhere the container holds the header.
+    headed = kind in (_TS, _PS) and stream.codec_context.name in _GROUPED
+    if not packet.is_keyframe or not headed or _SEQUENCE in bytes(packet):
         return bool(packet.is_keyframe)
-    if packet.is_keyframe and _SEQUENCE not in bytes(packet):
-        if kind == _PS:  # decoders leave the group out without a word
-            raise DamageReported("the first group has no sequence header")
-        return False
-    return bool(packet.is_keyframe)
+    if kind == _PS:  # decoders leave the group out without a word
+        raise DamageReported("the first group has no sequence header")
+    return False
 
 
 def _unseen(packet: Any, stream: Any) -> bool:
