@@ -1,7 +1,8 @@
 """Runs the suite on all three backends: `python -m tests`, `python -m tests --quick`.
 
-Each backend runs in a process of its own, two at a time. What follows `--` goes to
-pytest. The last lines are the time and the count of each backend.
+One backend after the other, each in as many processes as there are cores. What never
+computes with a backend (the mark `once`) runs on the last one alone. What follows `--`
+goes to pytest. The last lines are the time and the count of each backend.
 """
 
 import argparse
@@ -10,17 +11,32 @@ import re
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from tempfile import TemporaryDirectory
 
-BACKENDS = ("tensorflow", "jax", "torch")  # the slowest first: two run at a time
+BACKENDS = ("tensorflow", "jax", "torch")
+ONCE = "torch"  # runs what is marked `once` too: the fastest
 
 
-def run(backend: str, arguments: list[str]) -> tuple[int, str, float]:
-    """Runs pytest on one backend; returns its exit code, output and seconds."""
+def run(backend: str, arguments: list[str], cache: str) -> tuple[int, str, float]:
+    """Runs pytest on one backend; returns its exit code, last line and seconds.
+
+    Args:
+        backend: its name.
+        arguments: of pytest.
+        cache: folder where JAX puts each program that it compiled, for all processes.
+    """
     begun = time.monotonic()
-    threads = {"OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
-    environment = {**os.environ, **threads, "KERAS_BACKEND": backend}
-    finished = subprocess.run(
+    environment = {
+        "JAX_COMPILATION_CACHE_DIR": cache,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "OMP_NUM_THREADS": "1",
+        "TF_NUM_INTRAOP_THREADS": "1",
+    }
+    print(f"===== {backend} =====", flush=True)
+    with subprocess.Popen(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -28,16 +44,16 @@ def run(backend: str, arguments: list[str]) -> tuple[int, str, float]:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        check=False,
-    )
-    print(f"===== {backend} =====\n{finished.stdout}", flush=True)
-    return finished.returncode, finished.stdout, time.monotonic() - begun
+    ) as process:
+        closing = ""
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            closing = line if " in " in line else closing
+    return process.returncode, closing, time.monotonic() - begun
 
 
-def count(output: str) -> str:
+def count(closing: str) -> str:
     """Returns pytest's closing counts as `N passed, N failed, N skipped`."""
-    lines = [line for line in output.splitlines() if " in " in line]
-    closing = lines[-1] if lines else ""
     numbers = {word: int(n) for n, word in re.findall(r"(\d+) (\w+)", closing)}
     failed = sum(numbers.get(w, 0) for w in ("failed", "error", "errors"))
     return (
@@ -52,22 +68,40 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="the fast subset")
     parser.add_argument("--backend", choices=BACKENDS, action="append")
     parser.add_argument(
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="processes at a time; default: the cores. 0: in pytest's own process",
+    )
+    parser.add_argument(
+        "--shuffle", type=int, metavar="SEED", help="tests in an order drawn by SEED"
+    )
+    parser.add_argument(
         "--durations", action="store_true", help="name the slowest tests of a backend"
     )
     parser.add_argument("pytest_arguments", nargs="*", metavar="PYTEST_ARGUMENT")
     options = parser.parse_args()
     arguments = [
-        *(["-m", "quick and not slow"] if options.quick else []),
+        # Tests of a module stay together: they share what its fixtures made.
+        *(["-n", str(options.workers), "--dist=loadfile"] if options.workers else []),
         *(["--durations=40"] if options.durations else []),
         *options.pytest_arguments,
     ]
+    if options.shuffle is not None:
+        arguments += ["-p", "randomly", f"--randomly-seed={options.shuffle}"]
     backends = options.backend or list(BACKENDS)
-    with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
-        results = list(pool.map(lambda backend: run(backend, arguments), backends))
+    results = []
+    with TemporaryDirectory() as cache:
+        for backend in backends:
+            wanted = ["quick", "not slow"] if options.quick else []
+            if backend != ONCE and ONCE in backends:
+                wanted.append("not once")
+            marks = ["-m", " and ".join(wanted)] if wanted else []
+            results.append(run(backend, [*marks, *arguments], cache))
     for backend, (_, _, seconds) in zip(backends, results, strict=True):
         print(f"{backend}: {seconds:,.0f} seconds")
-    for backend, (_, output, _) in zip(backends, results, strict=True):
-        print(f"{backend}: {count(output)}")
+    for backend, (_, closing, _) in zip(backends, results, strict=True):
+        print(f"{backend}: {count(closing)}")
     return max(code for code, _, _ in results)
 
 

@@ -23,7 +23,11 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """What is imported stays: every later collection need not look at it.
+    _keep_what_there_is()
+
+
+def _keep_what_there_is() -> None:
+    """What is imported stays: no later collection need look at it.
 
     Keras collects whenever a weight is deleted, for each layer that is quantised.
     """
@@ -37,15 +41,16 @@ def _seed() -> None:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _forget_compiled_programs() -> Iterator[None]:
-    """Each program that JAX has compiled holds pieces of the process's memory map.
+def _forget_the_module() -> Iterator[None]:
+    """Frees what a module of tests has made.
 
-    Linux allows a process 65,530 of them (`vm.max_map_count`); the whole suite would
-    need more, and XLA then aborts the process.
+    Each program that JAX has compiled holds pieces of the process's memory map. Linux
+    allows a process 65,530 of them (`vm.max_map_count`); the whole suite would need
+    more, and XLA then aborts the process.
     """
     yield
     if keras.backend.backend() == "jax":
         import jax
 
-        gc.collect()
         jax.clear_caches()
+    _keep_what_there_is()

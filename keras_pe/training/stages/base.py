@@ -109,6 +109,12 @@ class StageTrainer(CheckedModel):
         constrain(self.trainable_variables)  # after an average of the weights
         return history
 
+    def train_on_batch(self, x: Any, *arguments: Any, **options: Any) -> Any:
+        """Takes one step as `keras.Model.train_on_batch` does, after a look at it."""
+        self._assert_compile_called("train_on_batch")
+        self._build_optimizer()
+        return super().train_on_batch(x, *arguments, **options)
+
     def check_arguments(self, given: Mapping[str, Any]) -> None:
         refuse_weights(given)
 
@@ -121,11 +127,17 @@ class StageTrainer(CheckedModel):
         )
         if not given.get("steps_per_epoch"):
             warn_of_unknown_length(x)
-        # Else TensorFlow's `fit` builds it with a generator's first batch, then lost.
+        self._build_optimizer()
+        self._check_known_to_optimizer()
+
+    def _build_optimizer(self) -> None:
+        """Makes the optimizer's variables, which Keras makes on TensorFlow in a step.
+
+        There a step is traced twice, and `fit` loses a generator's first batch.
+        """
         if not self.optimizer.built:
             with scope_of(self):
                 self.optimizer.build(self.trainable_variables)
-        self._check_known_to_optimizer()
 
     def look(self, batch: Any) -> Any:
         """Returns a batch, after a look at names, rows and token ids.
