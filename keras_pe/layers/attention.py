@@ -60,7 +60,7 @@ class SelfAttention(LayerOfLayers):
         self,
         x: Any,
         rotary: RotaryTable | None = None,
-        only: Any = None,  # (batch, 1, 1) int32: the one token that goes on
+        pooled_token: Any = None,  # (batch, 1, 1) int32: the one token that goes on
         attention_mask: Any = None,  # bool (batch, 1, 1, tokens): false is not seen
     ) -> Any:
         tokens = x.shape[1]
@@ -70,12 +70,12 @@ class SelfAttention(LayerOfLayers):
             query, key = rotate(query, rotary), rotate(key, rotary)
         x = attend(query, key, value, mask=attention_mask, causal=self.causal)
         x = ops.reshape(x, (-1, tokens, self.hidden_dim))
-        if only is not None:
-            x = ops.take_along_axis(x, only, axis=1)  # (batch, 1, hidden_dim)
+        if pooled_token is not None:
+            x = ops.take_along_axis(x, pooled_token, axis=1)  # (batch, 1, hidden_dim)
         return self.output_projection(x)
 
     def compute_output_shape(self, x_shape: Any, **shapes: Any) -> Any:
-        if shapes.get("only_shape") is None:
+        if shapes.get("pooled_token_shape") is None:
             return x_shape
         return (x_shape[0], 1, x_shape[2])
 

@@ -197,18 +197,18 @@ class TransformerBlock(LayerOfLayers):
         x: Any,
         rotary: RotaryTable | None = None,
         drop_path: Any = None,  # (2, batch, 1, 1), from drop_path_factors
-        only: Any = None,  # (batch, 1, 1) int32: the one token that goes on
+        pooled_token: Any = None,  # (batch, 1, 1) int32: the one token that goes on
         attention_mask: Any = None,  # bool (batch, 1, 1, tokens): false is not seen
     ) -> Any:
         x = ops.cast(x, self.compute_dtype)  # without autocast, a no-op in a tower
         branch = self.attention(
             self.attention_norm(x),
             rotary=rotary,
-            only=only,
+            pooled_token=pooled_token,
             attention_mask=attention_mask,
         )
-        if only is not None:
-            x = ops.take_along_axis(x, only, axis=1)  # (batch, 1, hidden_dim)
+        if pooled_token is not None:
+            x = ops.take_along_axis(x, pooled_token, axis=1)  # (batch, 1, hidden_dim)
         if self.attention_scale is not None:
             branch = self.attention_scale(branch)
         if drop_path is not None:
@@ -222,7 +222,7 @@ class TransformerBlock(LayerOfLayers):
         return x + branch
 
     def compute_output_shape(self, x_shape: Any, **shapes: Any) -> Any:
-        if shapes.get("only_shape") is None:
+        if shapes.get("pooled_token_shape") is None:
             return x_shape
         return (x_shape[0], 1, x_shape[2])
 

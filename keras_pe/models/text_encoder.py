@@ -140,10 +140,13 @@ class PETextEncoder(Tower):
         x = self.token_embedding(known)  # (batch, tokens, hidden_dim)
         x = ops.where(wrong, ops.cast(float("nan"), x.dtype), x)
         x = x + ops.cast(self.position_embedding[:tokens], x.dtype)
-        last = self.num_layers
-        end = ops.argmax(token_ids, axis=-1)[:, None, None]  # the token that is pooled
-        found = self.run_blocks(x, (last,), None, training, drop_path_factors, only=end)
-        pooled = found[last]  # (batch, 1, hidden_dim)
+        (pooled,) = self.run_blocks(  # (batch, 1, hidden_dim)
+            x,
+            [self.num_layers],
+            pooled_token=ops.argmax(token_ids, axis=-1)[:, None, None],
+            drop_path_factors=drop_path_factors,
+            training=training,
+        )
         return self.projection(ops.squeeze(self.norm(pooled), 1))
 
     def _check_length(self, shape: Any) -> int:

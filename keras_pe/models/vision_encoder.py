@@ -4,31 +4,26 @@ from collections.abc import Sequence
 from typing import Any, Self, Unpack
 
 import keras
-from keras import ops
 
 from keras_pe.layers.attention_pooling import AttentionPooling
 from keras_pe.layers.dense import Dense
 from keras_pe.layers.initializers import RandomNormal
 from keras_pe.layers.patch_embedding import PatchEmbedding
-from keras_pe.layers.rope import RotaryTable, rotary_table
 from keras_pe.layers.transformer import NORM_EPSILON
-from keras_pe.layers.windows import WindowedBlocks, Windows
 from keras_pe.models.convert import Changes, KernelResize, converted, truncated
 from keras_pe.models.vision_arguments import (
     Pooling,
-    check_pixels,
     check_vision_arguments,
     check_windows,
-    without_wrong_pictures,
 )
-from keras_pe.models.vision_features import VisionFeatures
+from keras_pe.models.vision_forward import VisionForward
 from keras_pe.presets.find import PresetsProperty
 from keras_pe.presets.from_preset import load_preset
 from keras_pe.presets.save import save_preset
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class PEVisionEncoder(VisionFeatures):
+class PEVisionEncoder(VisionForward):
     """Perception Encoder's vision transformer: 2D RoPE, pre-norm, attention pooling.
 
     Called on pictures it returns what the published tower returns: the pooled and
@@ -203,148 +198,6 @@ class PEVisionEncoder(VisionFeatures):
         if self.projection is not None:
             self.projection.build(shape)
         self.built = True
-
-    # === Functional model ===
-    def call(  # images: (batch, height, width, 3) in [-1, 1]
-        self,
-        images: Any,
-        kept_patches: Any = None,
-        drop_path_factors: Any = None,  # from draw_drop_path; None draws them here
-        training: bool | None = None,
-    ) -> Any:
-        """Returns the tower's output.
-
-        Args:
-            images: `(batch, height, width, 3)` in [-1, 1].
-            kept_patches: int32 `(batch, kept)`, the patches that each picture keeps
-                (counted row by row from 0); None keeps all. Dropping patches makes
-                training cheaper.
-            drop_path_factors: from `draw_drop_path`; None draws them here.
-            training: whether stochastic depth is active.
-
-        Returns:
-            `(batch, output_dim)`, or `(batch, hidden_dim)` without a projection, or
-            `(batch, tokens, ...)` without pooling.
-        """
-        options = {"drop_path_factors": drop_path_factors, "training": training}
-        return self.head(self.last_tokens(images, kept_patches, **options))
-
-    def last_tokens(
-        self,
-        images: Any,
-        kept_patches: Any = None,
-        masked_patches: Any = None,
-        mask_embedding: Any = None,
-        drop_path_factors: Any = None,
-        training: bool | None = None,
-    ) -> Any:
-        """Returns the last block's tokens, before the final norm: `head` goes on.
-
-        Args:
-            images: `(batch, height, width, 3)` in [-1, 1].
-            kept_patches: int32 `(batch, kept)`; None keeps all.
-            masked_patches: bool `(batch, patches)`, patches that `mask_embedding`
-                replaces (mask regularisation); None masks none.
-            mask_embedding: `(hidden_dim,)`.
-            drop_path_factors: from `draw_drop_path`; None draws them here.
-            training: whether stochastic depth is active.
-
-        Returns:
-            `(batch, tokens, hidden_dim)`, class token first.
-        """
-        last = self.num_layers
-        masks = (masked_patches, mask_embedding)
-        return self._tokens(
-            images, (last,), kept_patches, training, masks, drop_path_factors
-        )[last]
-
-    def head(self, tokens: Any) -> Any:  # (batch, tokens, hidden_dim)
-        """Returns the final norm, pooling and projection of last-layer tokens."""
-        if self.norm is not None:
-            tokens = self.norm(tokens)
-        pooled = tokens
-        if self.attention_pooling is not None:
-            pooled = self.attention_pooling(tokens)
-        elif self.pooling == "token":
-            pooled = tokens[:, 0]
-        elif self.pooling == "average":
-            pooled = ops.mean(tokens, axis=1)
-        return pooled if self.projection is None else self.projection(pooled)
-
-    def _tokens(
-        self,
-        images: Any,
-        layers: tuple[int, ...],
-        kept_patches: Any = None,
-        training: bool | None = None,
-        masks: tuple[Any, Any] = (None, None),
-        drop_path_factors: Any = None,
-    ) -> dict[int, Any]:
-        """Returns the tokens of each layer asked for; runs no block past the last."""
-        grid = self.patch_embedding.grid(images.shape)
-        check_pixels(images)
-        masked_patches, mask_embedding = masks
-        x = self.patch_embedding(  # (batch, tokens, hidden_dim)
-            images, masked_patches=masked_patches, mask_embedding=mask_embedding
-        )
-        x = without_wrong_pictures(x, images)
-        rotary = self.rotary(grid)
-        if kept_patches is not None:
-            x, rotary = self._keep(x, rotary, kept_patches)
-        x = self.pre_norm(x)
-        return self.run_blocks(
-            x,
-            layers,
-            rotary,
-            training,
-            drop_path_factors,
-            windowed=self._windowed_blocks(grid),
-        )
-
-    def rotary(self, grid: tuple[int, int]) -> RotaryTable | None:
-        """Returns the RoPE table of a grid of patches; None without RoPE."""
-        if not self.rope:
-            return None
-        cos, sin = rotary_table(
-            grid,
-            self.head_dim,
-            class_token=self.class_token,
-            reference_grid=self.rope_reference_grid,
-        )
-        return ops.convert_to_tensor(cos), ops.convert_to_tensor(sin)
-
-    def _windowed_blocks(self, grid: tuple[int, int]) -> WindowedBlocks | None:
-        if self.window_size is None:
-            return None
-        windows = Windows.over(grid, self.window_size, self.class_token)
-        if windows is None:  # one covers the picture
-            return None
-        numbers = set(range(1, self.num_layers + 1)) - set(self.global_blocks)
-        # Positions start anew in each window: it looks like a picture of its size.
-        rotary = self.rotary(windows.window)
-        return WindowedBlocks(windows, frozenset(numbers), rotary)
-
-    def _keep(self, x: Any, rotary: Any, kept_patches: Any) -> tuple[Any, Any]:
-        if self.window_size is not None:
-            raise ValueError(
-                f"kept_patches leaves no grid to cut into windows: it needs an encoder "
-                f"without windows, got window_size={self.window_size}. Pass "
-                f"kept_patches=None, or encoder.convert(window_size=None)."
-            )
-        kept = ops.cast(kept_patches, "int32")
-        if self.class_token:
-            kept = ops.pad(kept + 1, ((0, 0), (1, 0)))  # token 0 always stays
-        x = ops.take_along_axis(x, kept[..., None], axis=1)
-        if rotary is not None:
-            rotary = tuple(ops.take(table, kept, axis=0) for table in rotary)
-        return x, rotary
-
-    def compute_output_shape(self, images_shape: Any, **shapes: Any) -> Any:
-        tokens = self.patch_embedding.compute_output_shape(images_shape)
-        channels = self.output_dim or self.hidden_dim
-        if self.pooling is None:
-            return (*tokens[:2], channels)
-        return (tokens[0], channels)
 
     # === Other encoders from this one ===
     def truncate(self, layer: int, norm: bool = False) -> "PEVisionEncoder":

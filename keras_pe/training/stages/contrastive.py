@@ -157,17 +157,18 @@ class ContrastiveTrainer(StageTrainer):
         rows = {"images": inputs["images"], "kept": kept, "masks": masks}
 
         def encode(chunk: dict[str, Any]) -> dict[str, Any]:
-            tokens = vision.last_tokens(  # (rows, tokens, hidden_dim)
+            (tokens,) = vision.layer_tokens(  # (rows, tokens, hidden_dim)
                 chunk["images"],
-                chunk.get("kept"),
+                [-1],
+                kept_patches=chunk.get("kept"),
                 drop_path_factors=take_drop_path(chunk),
                 training=training,
             )
-            found = {"image_embeddings": l2_normalize(vision.head(tokens))}
+            outputs = {"image_embeddings": l2_normalize(vision.head(tokens))}
             if "masks" in chunk:
                 loss = self._mask_loss(chunk["images"], tokens, chunk["masks"])
-                found["mask_loss"] = ops.reshape(loss, (1,))  # one a chunk
-            return found
+                outputs["mask_loss"] = ops.reshape(loss, (1,))  # one a chunk
+            return outputs
 
         given = {name: array for name, array in rows.items() if array is not None}
         size = self.image_chunk_size

@@ -85,8 +85,9 @@ def mask_loss(
         )
     # Evenly spaced rows: where the batch is sharded, each device masks its own.
     each = images.shape[0] // count
-    masked_tokens = vision.last_tokens(
+    (masked_tokens,) = vision.layer_tokens(
         images[::each],
+        [-1],
         masked_patches=masks,
         mask_embedding=ops.convert_to_tensor(mask_embedding),
         training=False,

@@ -66,8 +66,8 @@ def test_mask_loss_in_chunks_takes_as_many_rows_of_each():
     # Chunk k holds rows k, k + 2, ...; of these every fourth has a masked copy.
     rows = [0, 8, 1, 9]
     masks = inputs["masked_patches"][[0, 2, 1, 3]]
-    tokens = model.model.vision_encoder.last_tokens(
-        ops.convert_to_tensor(inputs["images"][rows])
+    (tokens,) = model.model.vision_encoder.layer_tokens(
+        ops.convert_to_tensor(inputs["images"][rows]), [-1]
     )
     wanted = model._mask_loss(
         ops.convert_to_tensor(inputs["images"][rows]),
@@ -129,10 +129,16 @@ def test_nothing_masked_of_a_picture_is_no_loss():
     none = np.zeros((2, 16), bool)
     some = none.copy()
     some[:, 3] = True
-    whole = encoder.last_tokens(x)
-    masks = {"mask_embedding": model.mask_embedding}
-    same = encoder.last_tokens(x, masked_patches=ops.convert_to_tensor(none), **masks)
-    other = encoder.last_tokens(x, masked_patches=ops.convert_to_tensor(some), **masks)
+    (whole,) = encoder.layer_tokens(x, [-1])
+    (same,), (other,) = (
+        encoder.layer_tokens(
+            x,
+            [-1],
+            masked_patches=ops.convert_to_tensor(masks),
+            mask_embedding=model.mask_embedding,
+        )
+        for masks in (none, some)
+    )
     np.testing.assert_allclose(
         ops.convert_to_numpy(same), ops.convert_to_numpy(whole), atol=1e-6
     )
