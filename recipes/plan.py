@@ -18,7 +18,7 @@ from pathlib import Path
 
 import keras
 
-from keras_pe.training.devices.unallocated import without_allocation
+from keras_pe.training.devices.memory import without_allocation
 from keras_pe.training.run.config import (
     RunConfig,
     build_model,

@@ -11,7 +11,7 @@ from keras_pe.layers.dense import Dense
 from keras_pe.layers.initializers import RandomNormal
 from keras_pe.layers.sizes import check_sizes
 from keras_pe.layers.transformer import NORM_EPSILON
-from keras_pe.models.checked_batches import Check
+from keras_pe.models.checked_model import Check
 from keras_pe.models.compiled import run_compiled
 from keras_pe.models.token_ids import check_token_ids, tokenizer_of
 from keras_pe.models.tower import Tower

@@ -1,6 +1,7 @@
 """The vision tower of Perception Encoder."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, Unpack
 
 import keras
@@ -19,7 +20,7 @@ from keras_pe.models.vision_arguments import (
 from keras_pe.models.vision_forward import VisionForward
 from keras_pe.presets.find import PresetsProperty
 from keras_pe.presets.from_preset import load_preset
-from keras_pe.presets.save import save_preset
+from keras_pe.presets.save import MAX_SHARD_GB, save_preset
 
 
 @keras.saving.register_keras_serializable("keras_pe")
@@ -270,15 +271,18 @@ class PEVisionEncoder(VisionForward):
         }
 
     @classmethod
-    def from_preset(cls, preset: str, **overrides: Any) -> Self:
+    def from_preset(
+        cls, preset: str, dtype: Any = None, image_size: int | None = None
+    ) -> Self:
         """Loads a preset: an encoder with its weights, downloaded once if need be.
 
         Args:
             preset: name (this class's `presets` lists them), official name, directory,
                 file, `hf://owner/repo[@revision]` or `kaggle://...`. A dual encoder
                 gives its vision tower.
-            overrides: `dtype`, a dtype or policy such as "bfloat16". Of checkpoints in
-                another project's format also `image_size`, in pixels.
+            dtype: another dtype or policy, such as "bfloat16".
+            image_size: another size in pixels, of checkpoints in another project's
+                format alone.
 
         Returns:
             The encoder, with its weights. All are trainable, whatever was frozen when
@@ -293,15 +297,31 @@ class PEVisionEncoder(VisionForward):
             >>> PEVisionEncoder.from_preset("pe_core_emoji_patch8_64").num_layers
             6
         """
-        encoder: Self = load_preset(cls, preset, **overrides)
+        encoder: Self = load_preset(cls, preset, dtype=dtype, image_size=image_size)
         return encoder
 
-    def save_to_preset(self, directory: Any, **parts: Any) -> None:
+    def save_to_preset(
+        self,
+        directory: str | os.PathLike[str],
+        image_converter: Any = None,
+        metadata: Mapping[str, Any] | None = None,
+        dtype: str | None = None,
+        max_shard_size: float = MAX_SHARD_GB,
+    ) -> None:
         """Writes a preset directory that `from_preset` reads.
 
         Args:
             directory: where; made if missing.
-            parts: `image_converter` and `metadata` to write along, and `dtype` of the
-                file.
+            image_converter: a `PEImageConverter` to write along.
+            metadata: more to say in metadata.json, such as scores; JSON values.
+            dtype: of the weights in the file; None is the model's own.
+            max_shard_size: gigabytes above which the weights are split into files.
         """
-        save_preset(self, directory, **parts)
+        save_preset(
+            self,
+            directory,
+            image_converter=image_converter,
+            metadata=metadata,
+            dtype=dtype,
+            max_shard_size=max_shard_size,
+        )

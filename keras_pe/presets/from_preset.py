@@ -1,6 +1,5 @@
 """Builds models, tokenizers and converters from a handle."""
 
-import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,20 +27,25 @@ from keras_pe.presets.reader import Reader
 from keras_pe.presets.report import CheckpointError
 from keras_pe.presets.serialized import POLICY_NAME, build, check, set_dtype
 
-OVERRIDES = ("dtype", "image_size")
 
-
-def load_preset(cls: Any, handle: str | os.PathLike[str], **overrides: Any) -> Any:
+def load_preset(
+    cls: Any,
+    handle: str | os.PathLike[str],
+    *,
+    dtype: Any = None,
+    image_size: int | None = None,
+) -> Any:
     """Builds a model and loads its weights.
 
     Args:
         cls: the class of a model, or a subclass of one; `PEVisionEncoder` takes any
             vision encoder, and the vision tower of a dual encoder.
         handle: see `keras_pe.presets.hub.resolve`.
-        overrides: `dtype`, a floating point dtype or policy; without it a policy
-            other than float32 that was set by `keras.config.set_dtype_policy` counts,
-            then the preset's own. `image_size`, of foreign checkpoints only, which
-            resamples the position embedding.
+        dtype: a floating point dtype or policy; without it a policy other than float32
+            that was set by `keras.config.set_dtype_policy` counts, then the preset's
+            own.
+        image_size: pixels; of foreign checkpoints only, whose position embedding is
+            resampled.
 
     Returns:
         The model, with all of its weights.
@@ -54,8 +58,10 @@ def load_preset(cls: Any, handle: str | os.PathLike[str], **overrides: Any) -> A
         >>> from keras_pe import PECore
         >>> load_preset(PECore, "pe_core_large_patch14_336")    # doctest: +SKIP
     """
-    overrides = {**_global_policy(), **overrides}
-    _check_overrides(overrides)
+    overrides = _global_policy() if dtype is None else {"dtype": dtype}
+    if image_size is not None:
+        overrides["image_size"] = image_size
+    _check_dtype(overrides)
     family = family_of(cls)
     preset = known_preset(handle)
     if preset is not None:  # a wrong class is no reason to download gigabytes
@@ -265,15 +271,7 @@ def _check_family(cls: Any, handle: str, found: str) -> None:
     )
 
 
-def _check_overrides(overrides: Mapping[str, Any]) -> None:
-    unknown = sorted(set(overrides) - set(OVERRIDES))
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], OVERRIDES, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise CheckpointError(
-            f"from_preset can't change {', '.join(unknown)}: a preset's weights fit "
-            f"one architecture. Expected nothing or {', '.join(OVERRIDES)}.{hint}"
-        )
+def _check_dtype(overrides: Mapping[str, Any]) -> None:
     if "dtype" in overrides:
         try:
             name = keras.dtype_policies.get(overrides["dtype"]).name

@@ -108,7 +108,10 @@ class DPTDepth(Depth):
 
     Args:
         channels: width of the head; None takes a quarter of the encoder's, at least 32.
-        options: those of `Depth`.
+        learning_rates: as of `Depth`, and so are the others.
+        epochs: passes over the training pictures.
+        batch_size: pictures in a step.
+        weight_decay: of AdamW.
 
     Source: Perception Encoder, appendix B (DPT on a single layer, width scaled with the
     encoder, 20 epochs, lowest validation loss).
@@ -116,8 +119,15 @@ class DPTDepth(Depth):
 
     name: ClassVar[str] = "dpt_depth"
 
-    def __init__(self, channels: int | None = None, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        channels: int | None = None,
+        learning_rates: Sequence[float] = (1e-3, 1e-2),
+        epochs: int = 20,
+        batch_size: int = 16,
+        weight_decay: float = 1e-4,
+    ) -> None:
+        super().__init__(learning_rates, epochs, batch_size, weight_decay)
         self.channels = channels
 
     def map(self, features: Any) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_pe.models.live_state import sync_state
+from keras_pe.models.checked_model import sync_state
 from keras_pe.training.devices.distribution import one_replica
 from keras_pe.training.devices.sharding import whole_values
 

@@ -18,13 +18,12 @@ from keras_pe.training.devices.memory import (
     loss_bytes,
     parameter_bytes,
     tower_bytes,
+    without_allocation,
 )
 from keras_pe.training.devices.plan import StagePlan, TrainingPlan
 from keras_pe.training.devices.sharding import parameter_groups
-from keras_pe.training.devices.unallocated import without_allocation
 from keras_pe.training.resolution import ResolutionStage, plan_stages
-from keras_pe.training.run.config import RunConfig, build_model, freeze
-from keras_pe.training.run.config_checks import check_config
+from keras_pe.training.run.config import RunConfig, build_model, check_config, freeze
 
 MOMENTS = 2  # that the optimizer keeps of a weight: LAMB and AdamW alike
 

@@ -1,9 +1,11 @@
 """Shards of picture-caption pairs as what a run is trained on and scored by."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import PurePath
 from typing import Any
+
+import numpy as np
 
 from keras_pe.data import (
     CaptionReader,
@@ -16,14 +18,20 @@ from keras_pe.data import (
 from keras_pe.data.augmentation import WholePicture
 from keras_pe.data.image_text import ImageTextDataset, Tokenizer
 from keras_pe.data.open_shards import open_shards
+from keras_pe.data.shard_files import expand_paths, open_shard_file
+from keras_pe.data.validation import ANOMALIES_FILE, check_data, read_schema
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.tokenizer import PETokenizer
 from keras_pe.training.devices.distribution import host_position
 from keras_pe.training.resolution import PlannedStage
 from keras_pe.training.run.config import RunConfig
-from keras_pe.training.run.patch_arrays import patch_arrays
 from keras_pe.training.run.retrieval_scores import RetrievalScores
 from keras_pe.training.run.training_run import Evaluate, MakeBatches
+from keras_pe.training.stages.patch_masking import (
+    kept_patches,
+    masked_patches,
+    masked_rows,
+)
 
 NUM_THREADS = 2  # that prepare batches where no processes do
 START_TIMEOUT = 60.0  # seconds for a process that prepares batches to start
@@ -175,3 +183,90 @@ class ShardData:
 def caption_reader(config: RunConfig) -> CaptionReader:
     """Returns what reads the captions, where the configuration says they are."""
     return CaptionReader(config.caption_key) if config.caption_key else CaptionReader()
+
+
+def patch_arrays(
+    config: RunConfig, image_size: int
+) -> Callable[[int, np.random.Generator], dict[str, np.ndarray]]:
+    """Returns what draws the masks or kept patches of a batch, by its rows."""
+    side = image_size // config.vision["patch_size"]
+    masked = 0
+    if config.mask_weight:
+        # Here: a process that makes batches knows no devices.
+        masked = masked_rows(
+            config.batch_size, config.mask_every, config.image_chunk_size
+        )
+
+    def draw(rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        arrays = {}
+        if config.mask_weight:
+            arrays["masked_patches"] = masked_patches(
+                masked,
+                (side, side),
+                config.mask_ratio,
+                rng,
+                config.mask_block,
+            )
+        if config.keep_patches < 1.0:
+            arrays["kept_patches"] = kept_patches(
+                rows, side * side, config.keep_patches, rng
+            )
+        return arrays
+
+    return draw
+
+
+# === The look at their validation ===
+def check_validation(
+    data: str,
+    results: str | None = None,
+    allow_anomalies: bool | Collection[str] = False,
+) -> None:
+    """Refuses shards that did not pass `recipes/validate_data.py`.
+
+    Args:
+        data: pattern of the shards.
+        results: where the results of the validation are; None for `validation` in the
+            folder of the shards, where it is no error if there are none.
+        allow_anomalies: True to train on data with anomalies all the same; or the names
+            of features whose anomalies are accepted.
+
+    Raises:
+        DataValidationError: for anomalies, or if the results are of other shards.
+    """
+    paths = expand_paths(data)
+    folder = results or _beside(paths[0])
+    if results is None and not _exists(f"{folder}/{ANOMALIES_FILE}"):
+        say = _log.info if host_position()[0] else _log.warning
+        say(
+            "No results of data validation in %s: training goes on without. To look at "
+            "the data first: uv run recipes/validate_data.py '%s' --output %s",
+            folder,
+            data,
+            folder,
+        )
+        return
+    accepted = check_data(folder, paths, allow_anomalies)
+    for anomaly in accepted:
+        _log.warning("Accepted anomaly of the data: %s", anomaly)
+    _log.info(
+        "The data passed validation with a schema of %d features, %d anomalies "
+        "accepted: %s",
+        len(read_schema(folder).feature),
+        len(accepted),
+        folder,
+    )
+
+
+def _beside(path: str) -> str:
+    """Returns `validation` in the folder of a shard."""
+    folder = path.replace("\\", "/").rpartition("/")[0]
+    return f"{folder}/validation" if folder or path.startswith("/") else "validation"
+
+
+def _exists(path: str) -> bool:
+    try:
+        open_shard_file(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True

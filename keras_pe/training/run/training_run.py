@@ -19,7 +19,7 @@ from keras_pe.training.devices.distribution import (
 )
 from keras_pe.training.devices.torch_loop import fit_distributed
 from keras_pe.training.optimizers.averages import averages_put_in_once
-from keras_pe.training.optimizers.guards import StopOnNonFinite
+from keras_pe.training.optimizers.gradient_watch import StopOnNonFinite
 from keras_pe.training.resolution import PlannedStage
 from keras_pe.training.run.checkpoint import RunCheckpoints
 from keras_pe.training.run.checkpoint_files import checked_state

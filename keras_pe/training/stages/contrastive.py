@@ -16,10 +16,9 @@ from keras_pe.losses.sigmoid import (
 )
 from keras_pe.models.core import MAX_LOGIT_SCALE, PECore, l2_normalize
 from keras_pe.training.devices.distribution import cross_replica_gather
-from keras_pe.training.stages.base import StageTrainer, Term, loss_rows
+from keras_pe.training.stages.base import Latest, StageTrainer, Term, loss_rows
 from keras_pe.training.stages.chunks import take_drop_path
-from keras_pe.training.stages.latest import Latest
-from keras_pe.training.stages.mask_regularisation import mask_loss, used_patches
+from keras_pe.training.stages.patch_masking import mask_loss, used_patches
 
 INITIAL_SIGMOID_BIAS = -10.0  # Zhai et al. 2023: most pairs of a batch do not match
 

@@ -14,8 +14,7 @@ from keras_pe.losses.distillation import (
 )
 from keras_pe.models.core import PECore
 from keras_pe.training.devices.distribution import cross_replica_gather
-from keras_pe.training.stages.base import StageTrainer, Term, loss_rows
-from keras_pe.training.stages.latest import Latest
+from keras_pe.training.stages.base import Latest, StageTrainer, Term, loss_rows
 
 
 @keras.saving.register_keras_serializable("keras_pe")

@@ -115,7 +115,7 @@ def without_left_out(
 
 
 def describe_package(
-    package: Package, samples: Sequence[Sample], **more: Any
+    package: Package, samples: Sequence[Sample], dropped: Counter[str], near: Any
 ) -> dict[str, Any]:
     """Return what the index says of a vendor."""
     return {
@@ -125,7 +125,8 @@ def describe_package(
         "licence": package.licence,
         "samples": len(samples),
         "concepts": len({record["label"].lower() for record, _ in samples}),
-        **more,
+        "dropped": dict(dropped),
+        "near_copies": near,
     }
 
 
@@ -149,9 +150,7 @@ def prepare_icons(
         samples = list(zip((record for record, _ in described), pictures, strict=True))
         samples = keep_distinct(samples, dropped)
         samples, near = keep_independent(samples, output, dropped)
-        about[str(package.vendor)] = describe_package(
-            package, samples, dropped=dict(dropped), near_copies=near
-        )
+        about[str(package.vendor)] = describe_package(package, samples, dropped, near)
         everything += samples
     return replace_vendors(output, everything, about)
 

@@ -16,12 +16,12 @@ from keras import ops
 
 import keras_pe
 from keras_pe.files import TargetBusyError
+from keras_pe.finite import NonFiniteError
 from keras_pe.training.optimizers.gradient_watch import watched
-from keras_pe.training.optimizers.guards import NonFiniteError
 from keras_pe.training.optimizers.schedules import WarmupCosine
 from keras_pe.training.resolution import ResolutionStage, plan_stages
 from keras_pe.training.run.checkpoint import RunCheckpoints
-from keras_pe.training.run.curves import draw_curves
+from keras_pe.training.run.log import draw_curves
 from keras_pe.training.run.stage_run import RunOptions
 from keras_pe.training.run.training_run import TrainingRun
 from keras_pe.training.stages.contrastive import ContrastiveTrainer

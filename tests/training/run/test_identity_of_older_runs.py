@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from keras_pe.training.run.older_runs import completed
+from keras_pe.training.run.identity import completed
 
 pytestmark = pytest.mark.quick
 DATA = {"shards": ["a.tar", "b.tar", 2], "pairs": 20, "digest": "12ab"}

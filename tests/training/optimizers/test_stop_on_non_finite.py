@@ -6,8 +6,11 @@ import pytest
 
 import keras_pe.finite
 import keras_pe.training
-from keras_pe.training.optimizers.gradient_watch import watched
-from keras_pe.training.optimizers.guards import NonFiniteError, StopOnNonFinite
+from keras_pe.finite import NonFiniteError
+from keras_pe.training.optimizers.gradient_watch import (
+    StopOnNonFinite,
+    watched,
+)
 
 pytestmark = pytest.mark.quick
 

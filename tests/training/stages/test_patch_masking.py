@@ -3,9 +3,19 @@
 import numpy as np
 import pytest
 
-from keras_pe.training.stages.patch_sampling import kept_patches, masked_patches
+from keras_pe.training.stages.patch_masking import (
+    kept_patches,
+    masked_patches,
+    masked_rows,
+)
 
 pytestmark = pytest.mark.quick
+
+
+def test_masks_of_any_batch():
+    found = {rows: masked_rows(rows, 16, None) for rows in (2, 15, 16, 48, 50, 51, 97)}
+    assert found == {2: 1, 15: 1, 16: 1, 48: 3, 50: 2, 51: 3, 97: 1}
+    assert masked_rows(50, 16, image_chunk_size=10) == 5  # one a chunk, not 2
 
 
 @pytest.mark.parametrize(("grid", "block"), [((4, 4), 1), ((7, 5), 1), ((8, 8), 2)])

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_pe.training.run.curves import curve_figure, draw_curves
+from keras_pe.training.run.log import curve_figure, draw_curves
 
 pytestmark = [
     pytest.mark.quick,
