@@ -1,7 +1,5 @@
 """Arguments and steps that several commands share."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
@@ -26,14 +24,14 @@ FAILED, SOME_SKIPPED = 1, 3  # exit codes
 class Loaded(NamedTuple):
     """A dual encoder and what prepares its inputs."""
 
-    model: PECore
-    tokenizer: PETokenizer
-    image_converter: PEImageConverter
+    model: "PECore"
+    tokenizer: "PETokenizer"
+    image_converter: "PEImageConverter"
     metadata: dict[str, Any]
     directory: Path | None  # of a preset in our own format
 
     @property
-    def class_matrix(self) -> np.ndarray | None:
+    def class_matrix(self) -> "np.ndarray | None":
         """The vectors of the preset's own classes, if they were saved with it."""
         from keras_pe.preprocessing.prompts import known_classes
         from keras_pe.presets.class_vectors import read_class_vectors
@@ -173,7 +171,7 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def say_skipped(report: SkipReport) -> int:
+def say_skipped(report: "SkipReport") -> int:
     """Names what was skipped on standard error; returns the exit code."""
     for picture in report.skipped:
         tell(f"skipped {printable(picture.name)}: {picture.reason}")

@@ -5,8 +5,6 @@ pictures come from another one. They are named among eight words and among all 1
 emoji names that the preset knows, searched by words, and searched for where a word is.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
@@ -74,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def look(loaded: Loaded, paths: Sequence[Path]) -> Findings:
+def look(loaded: Loaded, paths: Sequence[Path]) -> "Findings":
     """Names, searches and locates the pictures."""
     import numpy as np
     from PIL import Image
@@ -130,7 +128,7 @@ def look(loaded: Loaded, paths: Sequence[Path]) -> Findings:
 
 
 # === Words ===
-def print_findings(found: Findings) -> None:
+def print_findings(found: "Findings") -> None:
     """Prints two tables."""
     from rich.console import Console
     from rich.table import Table
@@ -161,23 +159,23 @@ def print_findings(found: Findings) -> None:
     )
 
 
-def _answer(prediction: Prediction, label: str) -> str:
+def _answer(prediction: "Prediction", label: str) -> str:
     """Marks an answer with a sign: colours are lost in a pipe or a file."""
     sign = "+" if prediction.name == label else "[red]x[/red]"
     return f"{sign} {_named(prediction, label)}"
 
 
-def _named(prediction: Prediction, label: str) -> str:
+def _named(prediction: "Prediction", label: str) -> str:
     from rich.markup import escape
 
     text = escape(printable(f"{prediction.name} ({prediction.probability:.0%})"))
     return f"[green]{text}[/green]" if prediction.name == label else text
 
 
-def as_json(found: Findings) -> dict[str, object]:
+def as_json(found: "Findings") -> dict[str, object]:
     """Returns what was found as JSON values."""
 
-    def answers(best: list[Prediction]) -> list[dict[str, object]]:
+    def answers(best: list["Prediction"]) -> list[dict[str, object]]:
         return [{"class": p.name, "probability": p.probability} for p in best]
 
     rows = zip(found.labels, found.among_few, found.among_all, strict=True)

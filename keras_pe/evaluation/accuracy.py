@@ -1,7 +1,5 @@
 """Zero-shot classification of a labelled data set, with the paper's protocol."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +14,7 @@ from keras_pe.evaluation.equal_texts import (
     scores_of_equals,
     warn_of_equals,
 )
+from keras_pe.evaluation.evaluation_result import EvaluationResult, package_versions
 from keras_pe.evaluation.hashes import data_hash, weights_hash
 from keras_pe.evaluation.intervals import (
     NUM_RESAMPLES,
@@ -24,7 +23,6 @@ from keras_pe.evaluation.intervals import (
     mean_score,
 )
 from keras_pe.evaluation.ranks import UNIT_LENGTH, Gallery
-from keras_pe.evaluation.result import EvaluationResult, package_versions
 from keras_pe.evaluation.samples import (
     SampleEmbedder,
     VideoProtocol,

@@ -1,7 +1,5 @@
 """Fingerprints of what a number was measured with: the weights and the data."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

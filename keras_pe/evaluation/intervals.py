@@ -6,8 +6,6 @@ kinds, so thousands of draws cost milliseconds and no memory. Where all pictures
 alike, draws show no width and the interval is the exact one.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 

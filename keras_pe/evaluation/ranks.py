@@ -1,7 +1,5 @@
 """The rank of the best match of each query, without the whole similarity matrix."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 

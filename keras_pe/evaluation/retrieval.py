@@ -1,7 +1,5 @@
 """Image-text and video-text retrieval: recall at k in both directions."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -17,10 +15,10 @@ from keras_pe.evaluation.equal_texts import (
     scores_of_equals,
     warn_of_equals,
 )
+from keras_pe.evaluation.evaluation_result import EvaluationResult, package_versions
 from keras_pe.evaluation.hashes import data_hash, weights_hash
 from keras_pe.evaluation.intervals import NUM_RESAMPLES, Score, mean_score
 from keras_pe.evaluation.ranks import CHUNK_SIZE, Matches, match_ranks
-from keras_pe.evaluation.result import EvaluationResult, package_versions
 from keras_pe.evaluation.samples import (
     SampleEmbedder,
     VideoProtocol,

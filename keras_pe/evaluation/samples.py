@@ -1,7 +1,5 @@
 """Pictures and videos of a data set to embeddings, once for each resize mode."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import os
@@ -51,7 +49,7 @@ class VideoProtocol:
                 "or None, which is what upstream does."
             )
 
-    def for_task(self, average: FrameAverage, unit_length: bool) -> VideoProtocol:
+    def for_task(self, average: FrameAverage, unit_length: bool) -> "VideoProtocol":
         """Returns the protocol with a task's own values where it says None."""
         return VideoProtocol(
             self.num_frames,

@@ -1,4 +1,8 @@
-"""Intervals of scores by resampling samples, and of differences of two scores."""
+"""Intervals of scores by resampling samples, and of differences of two scores.
+
+`keras_pe.evaluation.intervals` draws kinds of samples, which is faster. Here a sample
+has a weight of its own: two probes agree on samples, not on kinds.
+"""
 
 from collections.abc import Callable
 

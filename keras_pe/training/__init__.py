@@ -5,7 +5,6 @@ What is here runs on any backend. Several devices: `keras_pe.training.devices`, 
 """
 
 from keras_pe.finite import NonFiniteError
-from keras_pe.training.devices.plan import TrainingPlan
 from keras_pe.training.optimizers.gradient_watch import (
     GradientWatch,
     StopOnNonFinite,
@@ -25,10 +24,10 @@ from keras_pe.training.resolution import (
 from keras_pe.training.run.checkpoint import RunCheckpoints, collect, restore
 from keras_pe.training.run.config import RunConfig
 from keras_pe.training.run.log import draw_curves
-from keras_pe.training.run.plan import plan_training
+from keras_pe.training.run.plan import TrainingPlan, plan_training
 from keras_pe.training.run.training_run import TrainingRun
-from keras_pe.training.stages.contrastive import ContrastiveTrainer
-from keras_pe.training.stages.distillation import DistillationTrainer
+from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.stages.distillation_trainer import DistillationTrainer
 from keras_pe.training.stages.patch_masking import kept_patches, masked_patches
 
 __all__ = [

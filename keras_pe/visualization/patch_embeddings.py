@@ -23,7 +23,7 @@ from keras_pe.layers.attention_pooling import AttentionPooling
 from keras_pe.models.compiled import no_gradient, run_compiled
 from keras_pe.models.core import l2_normalize
 from keras_pe.models.vision_encoder import PEVisionEncoder
-from keras_pe.visualization.attention import (
+from keras_pe.visualization.attention_weights import (
     attention_pool,
     pooled_tokens,
     pooling_parts,

@@ -1,7 +1,5 @@
 """Size, mode and format of a picture, without decoding its pixels."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from dataclasses import dataclass
@@ -35,7 +33,7 @@ class PictureHeader:
 def read_header(
     data: bytes, most_pixels: int, decode_pixels: bool = False
 ) -> PictureHeader:
-    """Describe a picture file.
+    """Describes a picture file.
 
     A file that stops too early is found from its own length fields and end markers
     (PNG, JPEG, WebP, GIF, BMP); a truncated TIFF or PPM, and pixels damaged inside a
@@ -85,7 +83,7 @@ def read_header(
 
 
 def is_truncated(data: bytes) -> bool:
-    """Tell from lengths and end markers whether a file stops too early."""
+    """Tells from lengths and end markers whether a file stops too early."""
     if data.startswith(b"\xff\xd8\xff"):
         # Inside the scan 0xFF is always escaped, so the last start-of-scan marker has
         # an end-of-image marker behind it, perhaps followed by foreign bytes.

@@ -1,7 +1,5 @@
 """WebDataset tar shards, as CLIP Benchmark publishes its data sets."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from typing import Any

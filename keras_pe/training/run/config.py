@@ -21,8 +21,8 @@ from keras_pe.training.optimizers.lamb import WatchedLamb
 from keras_pe.training.optimizers.schedules import WarmupCosine, WarmupLinear
 from keras_pe.training.resolution import ResolutionStage, plan_stages
 from keras_pe.training.run.settings import SettingError
-from keras_pe.training.stages.contrastive import ContrastiveTrainer
-from keras_pe.training.stages.distillation import check_teacher_scale
+from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.stages.distillation_trainer import check_teacher_scale
 from keras_pe.training.stages.patch_masking import masked_rows
 
 

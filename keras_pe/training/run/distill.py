@@ -18,7 +18,7 @@ from keras_pe.training.run.initial_weights import (
     load_initial_weights,
 )
 from keras_pe.training.run.stage_run import RunData, RunOptions, run_stage
-from keras_pe.training.stages.distillation import DistillationTrainer
+from keras_pe.training.stages.distillation_trainer import DistillationTrainer
 
 
 class BothTokenizers:

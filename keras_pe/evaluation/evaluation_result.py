@@ -1,7 +1,5 @@
 """What an evaluation returns: the scores, and all that it takes to get them again."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.metadata
 import json

@@ -1,7 +1,5 @@
 """Looking for files, and saying clearly which are not there."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterable
