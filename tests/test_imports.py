@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,27 @@ def test_nothing_heavy_beyond_keras_itself():
 def test_the_package_alone_needs_no_keras():
     loaded = modules_after("import keras_pe")
     assert not loaded & {*HEAVY, "keras", "numpy", "PIL", "rich"}
+
+
+def test_backends_are_imported_where_contributing_says():
+    package = Path(keras_pe.__file__).parent
+    importers = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(
+            r"^ *(import|from) (tensorflow|torch|jax)\b", path.read_text("utf-8"), re.M
+        )
+    }
+    named = {
+        "arrays.py",
+        "freed_memory.py",
+        "layers/initializers.py",
+        "losses/row_chunks.py",
+        "models/compiled.py",
+        "presets/assign.py",
+        "presets/torch_file.py",
+    }
+    assert not {p for p in importers - named if not p.startswith("training/")}
 
 
 def test_what_is_offered_of_the_data_is_public():

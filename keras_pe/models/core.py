@@ -11,13 +11,11 @@ from keras import ops
 
 from keras_pe.layers.layer_state import flags_config, restore_trainable_flags
 from keras_pe.models.compiled import run_compiled
-from keras_pe.models.embedding import class_vectors
+from keras_pe.models.embedding import preset_class_vectors
 from keras_pe.models.pair_model import PairModel, check_pair
 from keras_pe.models.text_encoder import PETextEncoder
 from keras_pe.models.tower import Tower
 from keras_pe.models.vision_encoder import PEVisionEncoder
-from keras_pe.preprocessing.prompts import known_classes
-from keras_pe.presets.class_vectors import ClassVectors
 from keras_pe.presets.find import PresetsProperty
 from keras_pe.presets.from_preset import load_preset
 from keras_pe.presets.save import MAX_SHARD_GB, save_preset
@@ -412,20 +410,5 @@ class PECore(PairModel):
             metadata,
             dtype,
             max_shard_size,
-            functools.partial(self._class_vectors, tokenizer, metadata or {}),
+            functools.partial(preset_class_vectors, self, tokenizer, metadata or {}),
         )
-
-    def _class_vectors(
-        self, tokenizer: Any, metadata: Mapping[str, Any]
-    ) -> ClassVectors | None:
-        """Embeds the classes that the metadata of a preset names."""
-        known = known_classes(metadata)
-        if tokenizer is None or known is None:
-            return None
-        before = tokenizer.on_truncation
-        tokenizer.on_truncation = "ignore"  # known names: a long one is no surprise
-        try:
-            vectors, _ = class_vectors(self, tokenizer, *known)
-        finally:
-            tokenizer.on_truncation = before
-        return ClassVectors(vectors, *known)

@@ -17,7 +17,7 @@ import keras
 from keras import tree
 
 from keras_pe.models.checked_model import checked_batches, inputs_of
-from keras_pe.models.token_ids import first_unknown
+from keras_pe.models.text_encoder import first_unknown
 from keras_pe.training.devices.distribution import num_replicas
 
 ONE_PAIR = (
