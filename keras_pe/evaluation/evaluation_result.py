@@ -130,10 +130,10 @@ def package_versions() -> dict[str, str]:
         >>> "keras" in package_versions()
         True
     """
-    found = {"python": platform.python_version(), "backend": keras.backend.backend()}
-    for name in (*PACKAGES, *BACKEND_PACKAGES.get(found["backend"], ())):
+    versions = {"python": platform.python_version(), "backend": keras.backend.backend()}
+    for name in (*PACKAGES, *BACKEND_PACKAGES.get(versions["backend"], ())):
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -126,8 +126,8 @@ class Gallery:
 
     def products(self, rows: np.ndarray) -> np.ndarray:
         """Returns the products of `(rows, channels)` with all, `(rows, count)`."""
-        found = np.asarray(rows @ self.vectors.T)
-        return found if self.place is None else found[:, self.place]
+        products = np.asarray(rows @ self.vectors.T)
+        return products if self.place is None else products[:, self.place]
 
 
 def match_ranks(

@@ -85,8 +85,8 @@ def retrieval_recall(  # both (pairs, channels), unit length
     matches = Matches(pairs, np.arange(pairs), captions)
     ranks = both_ranks(image_embeddings, text_embeddings, matches, chunk_size)
     return {
-        f"{name}_recall_at_{k}": float((found < k).mean())
-        for name, found in ranks.items()
+        f"{name}_recall_at_{k}": float((rank < k).mean())
+        for name, rank in ranks.items()
         for k in ks
     }
 
@@ -238,9 +238,9 @@ def evaluate_retrieval(
         )
         scores[mode] = {
             f"{name}_recall_at_{k}": mean_score(
-                found < k, owners[name], seed, num_resamples
+                rank < k, owners[name], seed, num_resamples
             )
-            for name, found in ranks.items()
+            for name, rank in ranks.items()
             for k in ks
         }
     truncation = getattr(tokenizer, "last_report", None)

@@ -140,27 +140,27 @@ class SampleEmbedder:
         embeddings = [np.empty((0, self.output_dim), "float32")]
         for places, inputs in batches:
             kept.append(places)
-            found = embed_in_batches(self.encode, inputs, size, self.output_dim)
+            rows = embed_in_batches(self.encode, inputs, size, self.output_dim)
             what = f"{resize_mode} embeddings of {self.model_name}"
             names = [sample_name(samples[place], place) for place in places]
-            embeddings.append(check_finite(found, what, "sample", names))
+            embeddings.append(check_finite(rows, what, "sample", names))
         return np.concatenate(kept), np.concatenate(embeddings), batches.report
 
     def embed_modes(
         self, samples: Sequence[Any], resize_modes: Sequence[str]
     ) -> tuple[np.ndarray, dict[str, np.ndarray], SkipReport]:
         """Embeds all samples in several resize modes; see `embed`."""
-        found: dict[str, np.ndarray] = {}
+        embeddings: dict[str, np.ndarray] = {}
         places, report = np.empty(0, "int64"), SkipReport()
         for mode in resize_modes:
-            kept, found[mode], report = self.embed(samples, mode)
-            if len(found) > 1 and not np.array_equal(kept, places):
+            kept, embeddings[mode], report = self.embed(samples, mode)
+            if len(embeddings) > 1 and not np.array_equal(kept, places):
                 raise ValueError(
                     f"{len(kept)} samples could be read this time and {len(places)} "
                     "before: the files changed meanwhile. Start again."
                 )
             places = kept
-        return places, found, report
+        return places, embeddings, report
 
 
 def sample_name(sample: Any, place: int) -> str:

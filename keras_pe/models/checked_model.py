@@ -117,13 +117,13 @@ class CheckedModel(keras.Model):
 
     def _looked_at(self, method: str, *given: Any, **options: Any) -> dict[str, Any]:
         """Returns a method's arguments by name, with inputs that are looked at."""
-        found = named_arguments(method, *given, **options)
-        self.check_arguments(found)
+        named = named_arguments(method, *given, **options)
+        self.check_arguments(named)
         if not options.get("_use_cached_eval_dataset"):  # `fit` has looked at it
-            self._refuse_no_rows(found.get("x"))
+            self._refuse_no_rows(named.get("x"))
             training = method in ("fit", "train_on_batch")
-            found["x"] = self._checked(found.get("x"), training)
-        return found
+            named["x"] = self._checked(named.get("x"), training)
+        return named
 
     def _refuse_no_rows(self, x: Any) -> None:
         """Refuses arrays without rows, of which Keras predicts nothing at all."""
@@ -248,8 +248,8 @@ class _CheckedDataset(keras.utils.PyDataset):
 
     @property
     def num_batches(self) -> int | None:
-        found: int | None = self.dataset.num_batches
-        return found
+        count: int | None = self.dataset.num_batches
+        return count
 
     def __getitem__(self, index: int) -> Any:
         return _checked_batch(self.dataset[index], self.check, index)

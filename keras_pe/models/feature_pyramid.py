@@ -206,12 +206,12 @@ class FeaturePyramid(CheckedModel):
         self, images_shape: Any, **shapes: Any
     ) -> dict[str, tuple[int | None, ...]]:
         rows, columns = self.encoder.patch_embedding.grid(images_shape)
-        found: dict[str, tuple[int | None, ...]] = {}
+        levels: dict[str, tuple[int | None, ...]] = {}
         for name, stride in self.strides.items():
             scale = self.encoder.patch_size / stride
             size = (math.ceil(rows * scale), math.ceil(columns * scale))
-            found[name] = (images_shape[0], *size, self.channels)
-        return found
+            levels[name] = (images_shape[0], *size, self.channels)
+        return levels
 
     # === Config ===
     def get_config(self) -> dict[str, Any]:

@@ -133,16 +133,16 @@ def sweep(
         parts = [
             split_rows(counts, validation_share, test_share, seed) for seed in seeds
         ]
-        found: list[LayerOutcome] = []
+        outcomes: list[LayerOutcome] = []
         best: FittedProbe | None = None
         for name in with_progress(outputs.names, probe, progress):
             outcome, fitted = probe_layer(probe, store, name, parts, seeds)
-            found.append(outcome)
+            outcomes.append(outcome)
             # One fitted probe is held, not one a layer: heads can be large.
-            if best_place(probe, outputs.names, found) == len(found) - 1:
+            if best_place(probe, outputs.names, outcomes) == len(outcomes) - 1:
                 best = fitted
         assert best is not None
-        name = outputs.names[best_place(probe, outputs.names, found)]
+        name = outputs.names[best_place(probe, outputs.names, outcomes)]
         guess = blind_guess(probe, best, store, name, parts[0])
         targets = [
             probe.target_protocol(
@@ -153,7 +153,7 @@ def sweep(
     return summarize(
         probe,
         outputs.names,
-        found,
+        outcomes,
         guess,
         repeats=bootstrap_repeats,
         protocol={
@@ -278,14 +278,14 @@ def probe_layer(
     return outcome, fitted
 
 
-def mean_statistics(found: list[np.ndarray]) -> np.ndarray:
+def mean_statistics(of_seeds: list[np.ndarray]) -> np.ndarray:
     """Returns the mean over seeds of `(samples, statistics)` arrays.
 
     One seed's training samples may have more classes than another's, and then its probe
     has more statistics; those that another lacks are 0 there.
     """
-    width = max(statistics.shape[1] for statistics in found)
-    padded = [np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in found]
+    width = max(statistics.shape[1] for statistics in of_seeds)
+    padded = [np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in of_seeds]
     return np.asarray(np.mean(padded, axis=0))
 
 

@@ -54,16 +54,16 @@ def sweep_items(
     every = max(2, round(1 / validation_share))
     chosen = np.arange(len(statistics)) % every == 0
     table = np.array(statistics)  # (items, layers, statistics)
-    found = []
+    outcomes = []
     for number in range(len(outputs.names)):
         test = table[~chosen, number]
         score = float(probe.score(test.mean(axis=0)))
         validation = float(probe.score(table[chosen, number].mean(axis=0)))
-        found.append(LayerOutcome(test, validation, [{}], [score]))
+        outcomes.append(LayerOutcome(test, validation, [{}], [score]))
     return summarize(
         probe,
         outputs.names,
-        found,
+        outcomes,
         np.array(guesses)[~chosen],
         repeats=repeats,
         protocol={

@@ -274,10 +274,10 @@ def _moved(skipped: Any, place: int) -> Any:
 
 def _stamp(path: Path) -> tuple[int, int]:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:  # it will be skipped, and named, when it is read
         return 0, 0
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def _pictures_hash(

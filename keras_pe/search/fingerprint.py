@@ -19,9 +19,9 @@ def fingerprint(model: PECore) -> np.ndarray:
     rows, columns = np.meshgrid(ramp, ramp, indexing="ij")
     picture = np.stack([rows, columns, rows * columns], axis=-1)[None]
     with no_gradient():
-        found = np.asarray(ops.convert_to_numpy(model.encode_image(picture)))
+        embeddings = np.asarray(ops.convert_to_numpy(model.encode_image(picture)))
     return check_finite(
-        found.astype("float32"),
+        embeddings.astype("float32"),
         "this model's embedding of a test picture",
         "picture",
         hint="Look at its weights: training may have diverged.",

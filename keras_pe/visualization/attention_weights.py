@@ -159,9 +159,9 @@ def all_tokens(
     encoder: PEVisionEncoder, images: Any, layer: int, norm: bool = False
 ) -> Features:
     """Returns a layer with its class token, if the encoder has one."""
-    found = encoder.features(images, layer, norm, class_token=encoder.class_token)
-    assert isinstance(found, Features)  # one layer, not a list
-    return found
+    tokens = encoder.features(images, layer, norm, class_token=encoder.class_token)
+    assert isinstance(tokens, Features)  # one layer, not a list
+    return tokens
 
 
 def pooling_parts(pool: AttentionPooling, tokens: Any) -> tuple[Any, Any]:

@@ -200,9 +200,9 @@ def patch_embeddings(
     with no_gradient():
         images = encoder.checked_images(images)
         grid = encoder.patch_embedding.grid(images.shape)
-        found = run_compiled(encoder, ("patch_embeddings", method), run, images)
-        found = ops.convert_to_numpy(found)
-    return found.reshape(-1, *grid, found.shape[-1])
+        embeddings = run_compiled(encoder, ("patch_embeddings", method), run, images)
+        embeddings = ops.convert_to_numpy(embeddings)
+    return embeddings.reshape(-1, *grid, embeddings.shape[-1])
 
 
 def _single_tokens(encoder: PEVisionEncoder, images: Any, pool: bool) -> Any:

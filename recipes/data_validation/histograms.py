@@ -47,17 +47,17 @@ def draw_histograms(dataset: Any, baseline: Any | None = None) -> str:
 
 def _shares(dataset: Any) -> dict[str, Shares]:
     """Returns the share of each range, feature by feature."""
-    found = {}
+    shares = {}
     for feature in dataset.features:
         name = ".".join(feature.path.step)
         buckets = feature.string_stats.rank_histogram.buckets
         if not name.startswith(RANGE_OF) or not buckets:
             continue
         total = sum(bucket.sample_count for bucket in buckets)
-        found[name.removeprefix(RANGE_OF)] = {
+        shares[name.removeprefix(RANGE_OF)] = {
             bucket.label: bucket.sample_count / total for bucket in buckets
         }
-    return found
+    return shares
 
 
 def _panel(number: int, name: str, bars: Shares, outline: Shares) -> str:

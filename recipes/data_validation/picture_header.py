@@ -67,19 +67,19 @@ def read_header(
     except Exception:  # decoders raise nearly anything on hostile bytes
         return PictureHeader("damaged")
     width, height = picture.size
-    found = PictureHeader("ok", picture.format or "", picture.mode, width, height)
+    header = PictureHeader("ok", picture.format or "", picture.mode, width, height)
     if width < 1 or height < 1:
         return PictureHeader("damaged")
     if width * height > most_pixels:
-        return found
+        return header
     try:
         if decode_pixels:
             picture.load()
         elif picture.format == "PNG":
             picture.verify()
     except Exception:
-        return PictureHeader("damaged", found.format, found.mode, width, height)
-    return found
+        return PictureHeader("damaged", header.format, header.mode, width, height)
+    return header
 
 
 def is_truncated(data: bytes) -> bool:

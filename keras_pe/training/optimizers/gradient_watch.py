@@ -312,8 +312,8 @@ class StopOnNonFinite(keras.callbacks.Callback):
             "batch does it, or begin anew with a lower learning rate, gradient "
             "clipping, or float32."
         )
-        found = f"Weights that are not finite: {', '.join(bad)}. " if bad else ""
-        return found + advice
+        broken = f"Weights that are not finite: {', '.join(bad)}. " if bad else ""
+        return broken + advice
 
 
 def optimizer_number(trainer: keras.Model, name: str) -> float | None:

@@ -58,12 +58,12 @@ def other_plan(
         plan: of this run, from `plan_of`.
         extended: whether stages and learning rate may be other ones.
     """
-    found = differences(_known(state, plan), _known(plan, state))
+    other = differences(_known(state, plan), _known(plan, state))
     if extended:
-        found = [key for key in found if key != "stages"]
-    if extended or "stages" in found:  # schedules follow them
-        found = [key for key in found if not key.startswith("optimizer.learning_rate")]
-    return found
+        other = [key for key in other if key != "stages"]
+    if extended or "stages" in other:  # schedules follow them
+        other = [key for key in other if not key.startswith("optimizer.learning_rate")]
+    return other
 
 
 def _known(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
@@ -83,14 +83,14 @@ def differences(
     theirs: dict[str, Any], ours: dict[str, Any], prefix: str = ""
 ) -> list[str]:
     """Returns the keys whose values differ, those of dictionaries inside with dots."""
-    found = []
+    differing = []
     for key in sorted({*theirs, *ours}):
         a, b = (values.get(key, "absent") for values in (theirs, ours))
         if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{key}.")
+            differing += differences(a, b, f"{prefix}{key}.")
         elif a != b:
-            found.append(prefix + key)
-    return found
+            differing.append(prefix + key)
+    return differing
 
 
 # === Configurations that runs wrote before a setting existed ===

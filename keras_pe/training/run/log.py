@@ -213,7 +213,7 @@ def read_rows(
     """
     text = path.read_bytes().decode("utf-8", errors="replace")
     lines = text.replace("\0", "\N{REPLACEMENT CHARACTER}").splitlines()
-    found, damage = [], None
+    rows, damage = [], None
     for number, line in enumerate(lines, start=1):
         cells = next(csv.reader([line]), [])
         if number == 1:
@@ -223,12 +223,12 @@ def read_rows(
             continue
         row = dict(zip(heading, cells, strict=False))
         if len(cells) == len(heading) and _is_numbers(row, columns[0]):
-            found.append(row)
+            rows.append(row)
         elif number < len(lines):
             damage = damage or f"line {number} is no row of numbers"
     if not lines:
         damage = "it is empty"
-    return found, damage
+    return rows, damage
 
 
 def _is_numbers(row: dict[str, str], step: str) -> bool:

@@ -221,14 +221,14 @@ def readers(
 
     A teacher without token ids of its own reads the student's.
     """
-    found = {name: size for name, size in vocabularies.items() if name in batch}
-    if "token_ids" in found:
-        found["token_ids"] = min(
+    sizes = {name: size for name, size in vocabularies.items() if name in batch}
+    if "token_ids" in sizes:
+        sizes["token_ids"] = min(
             size
             for name, size in vocabularies.items()
             if name == "token_ids" or name not in batch
         )
-    return found
+    return sizes
 
 
 # === Every batch ===

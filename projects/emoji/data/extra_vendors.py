@@ -28,11 +28,13 @@ def join_vendor(
         known = [c for c in concepts if c.hexcode in names]
         joined = join(replace(icons, names=names), known)
         return [(number, 1, icon) for number, icon in sorted(joined.items())]
-    found = []
+    drawings = []
     for number, part in numbered_parts(icons, concepts).items():
         part = replace(part, names=unicode_names(part, concepts))
-        found += [(c, number, icon) for c, icon in sorted(join(part, concepts).items())]
-    return found
+        drawings += [
+            (c, number, icon) for c, icon in sorted(join(part, concepts).items())
+        ]
+    return drawings
 
 
 def numbered_parts(icons: IconSet, concepts: Sequence[Concept]) -> dict[int, IconSet]:
@@ -57,12 +59,12 @@ def unicode_names(icons: IconSet, concepts: Sequence[Concept]) -> dict[str, str]
     A name that is a label, of whichever emoji, is left to the label.
     """
     labels = {slug_of(concept.label) for concept in concepts}
-    found = {}
+    names = {}
     for concept in concepts:
         if "-" in concept.hexcode:
             continue
         name = slug_of(unicodedata.name(chr(int(concept.hexcode, 16)), ""))
         named = slug_of(concept.label) in icons.icons
         if not named and name in icons.icons and name not in labels:
-            found[concept.hexcode] = name
-    return found
+            names[concept.hexcode] = name
+    return names

@@ -104,7 +104,7 @@ def join(icons: IconSet, concepts: Iterable[Concept]) -> dict[int, Icon]:
     neighbouring meaning.
     """
     concepts = list(concepts)
-    found: dict[int, Icon] = {}
+    joined: dict[int, Icon] = {}
     used: set[Icon] = set()
     rounds: tuple[list[tuple[Concept, str | None]], ...] = (
         [(c, icons.names.get(c.hexcode)) for c in concepts],
@@ -114,10 +114,10 @@ def join(icons: IconSet, concepts: Iterable[Concept]) -> dict[int, Icon]:
     for number, candidates in enumerate(rounds):
         for concept, name in candidates:
             known = name is not None and (name in icons.icons or name in icons.aliases)
-            if concept.id in found or name is None or not known:
+            if concept.id in joined or name is None or not known:
                 continue
             icon = icons.icon(name)
             if number == 0 or icon not in used:
-                found[concept.id] = icon
+                joined[concept.id] = icon
                 used.add(icon)
-    return found
+    return joined

@@ -38,12 +38,12 @@ def nearest_of_same_concept(
     arrays, records = load_arrays(directory, split)
     for row, record in zip(descriptors(arrays, SIDE, "as drawn"), records, strict=True):
         gallery[record["concept"]].append(row)
-    found: list[float | None] = []
+    distances: list[float | None] = []
     for record, picture in samples:
         others = gallery.get(record["concept"])
         if others is None:
-            found.append(None)
+            distances.append(None)
             continue
         row = descriptors(pixels_of(picture)[None], SIDE, "as drawn")
-        found.append(float(np.abs(np.stack(others) - row).mean(axis=1).min()))
-    return found
+        distances.append(float(np.abs(np.stack(others) - row).mean(axis=1).min()))
+    return distances

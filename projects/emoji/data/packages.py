@@ -101,22 +101,22 @@ def read_members(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     refused as a whole when any member has an absolute path, a ``..`` part, or
     is anything but a regular file or a directory.
     """
-    found: dict[str, bytes] = {}
+    members: dict[str, bytes] = {}
     with tarfile.open(path, "r:gz") as archive:
         for member in archive:
             _check_member(member)
             if not any(fnmatchcase(member.name, name) for name in names):
                 continue
-            if member.name in found:
+            if member.name in members:
                 raise PackageError(f"Member {member.name!r} occurs twice.")
             stream = archive.extractfile(member)
             if stream is None:
                 raise PackageError(f"Member {member.name!r} is not a file.")
-            found[member.name] = stream.read()
-    missing = [n for n in names if not any(fnmatchcase(f, n) for f in found)]
+            members[member.name] = stream.read()
+    missing = [n for n in names if not any(fnmatchcase(f, n) for f in members)]
     if missing:
         raise PackageError(f"{path.name} lacks {', '.join(missing)}.")
-    return found
+    return members
 
 
 def _check_member(member: tarfile.TarInfo) -> None:
