@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_pe.finite import check_finite
 from keras_pe.probing.nearest_neighbours import unit
-from keras_pe.probing.training_free import Maps, TrainingFreeProbe
+from keras_pe.probing.probe import Maps, TrainingFreeProbe
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,8 @@ import numpy as np
 from keras_pe.finite import check_finite
 from keras_pe.probing.bootstrap import bootstrap_scores, sure_interval
 from keras_pe.probing.layer_outputs import LayerName
-from keras_pe.probing.probe import Probe
+from keras_pe.probing.probe import Probe, TrainingFreeProbe
 from keras_pe.probing.sweep_result import LayerScore, SweepResult
-from keras_pe.probing.training_free import TrainingFreeProbe
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.probing.feature_store import TARGETS, FeatureStore, Samples
 from keras_pe.probing.layer_outputs import LayerName, LayerOutputs, Reading
-from keras_pe.probing.probe import FittedProbe, Probe
+from keras_pe.probing.probe import FittedProbe, Probe, TrainingFreeProbe
 from keras_pe.probing.probes import find_probe
 from keras_pe.probing.summary import LayerOutcome, best_place, summarize
 from keras_pe.probing.sweep_data import (
@@ -24,7 +24,6 @@ from keras_pe.probing.sweep_data import (
 )
 from keras_pe.probing.sweep_items import list_of_items, sweep_items
 from keras_pe.probing.sweep_result import SweepResult
-from keras_pe.probing.training_free import TrainingFreeProbe
 
 NUM_SHUFFLES = 5  # of the test targets, to tell what chance gives
 

@@ -9,7 +9,7 @@ import numpy as np
 from keras_pe.models.convert import resize_matrix
 from keras_pe.probing.mask_scores import boundary_score, region_score
 from keras_pe.probing.nearest_neighbours import unit
-from keras_pe.probing.training_free import Maps, TrainingFreeProbe
+from keras_pe.probing.probe import Maps, TrainingFreeProbe
 
 FirstMask = Literal["nearest", "cover"]
 
