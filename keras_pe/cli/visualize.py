@@ -311,7 +311,7 @@ def draw_attention(
     options: argparse.Namespace, paths: list[Path], output: Path
 ) -> None:
     """Draws where the heads of the pooling or of a block look."""
-    from keras_pe.models.features import resolve_layers
+    from keras_pe.models.tower import resolve_layers
     from keras_pe.visualization import (
         attention_figure,
         attention_maps,

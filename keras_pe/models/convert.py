@@ -26,7 +26,7 @@ from keras import ops
 from keras_pe.layers.layer_state import STATE_KEYS, restore_state
 from keras_pe.layers.patch_embedding import resample_positions
 from keras_pe.models.compiled import no_gradient
-from keras_pe.models.features import resolve_layers
+from keras_pe.models.tower import resolve_layers
 from keras_pe.models.vision_forward import VisionForward
 
 Encoder = TypeVar("Encoder", bound=VisionForward)

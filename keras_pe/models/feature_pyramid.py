@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_pe.layers.layer_state import flags_config, restore_trainable_flags
 from keras_pe.models.checked_model import Check, CheckedModel
-from keras_pe.models.features import resolve_layers
+from keras_pe.models.tower import resolve_layers
 from keras_pe.models.vision_arguments import check_parts
 from keras_pe.models.vision_encoder import PEVisionEncoder
 

@@ -10,8 +10,8 @@ from keras_pe.layers.rope import RotaryTable, rotary_table
 from keras_pe.layers.windows import WindowedBlocks, Windows
 from keras_pe.models.checked_model import Check
 from keras_pe.models.compiled import run_compiled
-from keras_pe.models.features import Features, resolve_layers
-from keras_pe.models.tower import Tower
+from keras_pe.models.features import Features
+from keras_pe.models.tower import Tower, resolve_layers
 from keras_pe.models.vision_arguments import (
     Pooling,
     check_floating,

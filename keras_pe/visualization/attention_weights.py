@@ -15,7 +15,8 @@ from keras_pe.layers.attention_pooling import AttentionPooling
 from keras_pe.layers.dot_product import attention_weights
 from keras_pe.layers.rope import rotate
 from keras_pe.models.compiled import no_gradient, run_compiled
-from keras_pe.models.features import Features, resolve_layers
+from keras_pe.models.features import Features
+from keras_pe.models.tower import resolve_layers
 from keras_pe.models.vision_encoder import PEVisionEncoder
 
 

@@ -9,7 +9,7 @@ import keras_pe
 from keras_pe.layers.patch_embedding import PatchEmbedding, tile_positions
 from keras_pe.layers.rope import rotary_table
 from keras_pe.layers.windows import Windows
-from keras_pe.models.features import resolve_layers
+from keras_pe.models.tower import resolve_layers
 from tests.arrays import to_numpy
 from tests.models.squared_output import SquaredOutput
 from tests.small_models import images, perturb, vision_encoder
