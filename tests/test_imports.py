@@ -92,7 +92,7 @@ def saved(tmp_path_factory):
         "import keras_pe, keras",
         "import keras, keras_pe",
         "import keras_pe.files, keras",
-        "from keras_pe.layers.rope import rotate; import keras",
+        "from keras_pe.layers.attention import rotate; import keras",
         "from keras_pe import *; import keras",
     ],
 )

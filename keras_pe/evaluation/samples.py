@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_pe.finite import check_finite
+from keras_pe.arrays import check_finite
 from keras_pe.models.core import FrameAverage, PECore
 from keras_pe.models.embedding import embed_in_batches
 from keras_pe.preprocessing.batches import load_batches

@@ -1,17 +1,45 @@
-"""What a layer is beside its sizes: what is frozen, quantised or adapted in it.
+"""What our layers share: the check of sizes, and the state beside them.
 
-Keras keeps this in the configuration of each layer. Our layers make their sublayers
-themselves, so their own configuration has to say it for all of them. It says exceptions
-only: the configuration of a layer as it was made says nothing.
+The state is what is frozen, quantised or adapted. Keras keeps it in the configuration of
+each layer. Our layers make their sublayers themselves, so their own configuration has
+to say it for all of them. It says exceptions only: the configuration of a layer as it
+was made says nothing.
 """
 
 import contextlib
 import gc
+import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import keras
 
+
+def check_sizes(hint: str = "", **sizes: Any) -> None:
+    """Raises ValueError for the first size that is no whole number of at least 1.
+
+    Args:
+        hint: what else to tell the reader, a sentence.
+        **sizes: the sizes by the names of the arguments that they were given as.
+
+    Raises:
+        ValueError: naming the argument.
+
+    Example:
+        >>> check_sizes(patch_size=16, hidden_dim=0)
+        Traceback (most recent call last):
+        ValueError: hidden_dim must be a whole number of at least 1, got 0.
+    """
+    for name, size in sizes.items():
+        whole = isinstance(size, numbers.Integral) and not isinstance(size, bool)
+        if not whole or size < 1:
+            raise ValueError(
+                f"{name} must be a whole number of at least 1, got {size!r}. "
+                f"{hint}".rstrip()
+            )
+
+
+# === The state ===
 STATE_KEYS = ("trainable_flags", "adaptations")
 
 

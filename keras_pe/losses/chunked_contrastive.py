@@ -4,13 +4,13 @@ from typing import Any
 
 from keras import ops
 
-from keras_pe.losses.contrastive import row_losses
-from keras_pe.losses.pairs import (
+from keras_pe.losses.contrastive import (
     Duplicates,
     Gather,
     float32_pairs,
     gathered,
     ids_left_out,
+    row_losses,
 )
 from keras_pe.losses.streaming import checked_chunk_size, streaming_logsumexp
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_pe.losses.pairs import Gather, float32_pairs, gathered, pair_logits
+from keras_pe.losses.contrastive import Gather, float32_pairs, gathered, pair_logits
 from keras_pe.losses.row_chunks import fold_row_chunks
 from keras_pe.losses.streaming import (
     checked_chunk_size,

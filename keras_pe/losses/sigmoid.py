@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_pe.losses.pairs import (
+from keras_pe.losses.contrastive import (
     Duplicates,
     Gather,
     float32_pairs,

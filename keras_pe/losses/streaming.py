@@ -12,7 +12,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_pe.losses.pairs import pair_logits
+from keras_pe.losses.contrastive import pair_logits
 from keras_pe.losses.row_chunks import fold_row_chunks
 
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from keras import ops
 
-from keras_pe.finite import check_finite
+from keras_pe.arrays import check_finite
 from keras_pe.models.compiled import padded_batch
 from keras_pe.preprocessing.prompts import fill
 from keras_pe.preprocessing.tokenizer import PETokenizer

@@ -6,12 +6,11 @@ from typing import Any, Self, Unpack
 import keras
 from keras import ops
 
-from keras_pe.layers.attention_pooling import AttentionPooling
+from keras_pe.layers.attention import RotaryTable, rotary_table
 from keras_pe.layers.dense import Dense
 from keras_pe.layers.initializers import RandomNormal
 from keras_pe.layers.patch_embedding import PatchEmbedding
-from keras_pe.layers.rope import RotaryTable, rotary_table
-from keras_pe.layers.transformer import NORM_EPSILON
+from keras_pe.layers.transformer import NORM_EPSILON, AttentionPooling
 from keras_pe.layers.windows import WindowedBlocks, Windows
 from keras_pe.models.convert import Changes, KernelResize, converted, truncated
 from keras_pe.models.vision_arguments import (

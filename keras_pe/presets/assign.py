@@ -17,8 +17,15 @@ import keras
 import ml_dtypes
 import numpy as np
 
-from keras_pe.arrays import adopted, aligned, aligned_empty, aligned_zeros, torch_array
-from keras_pe.finite import NonFiniteError, check_finite
+from keras_pe.arrays import (
+    NonFiniteError,
+    adopted,
+    aligned,
+    aligned_empty,
+    aligned_zeros,
+    check_finite,
+    torch_array,
+)
 from keras_pe.freed_memory import FreedMemory
 from keras_pe.presets.formats.rules import Rule, same
 from keras_pe.presets.reader import SAFETENSORS_DTYPES, Reader

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from keras_pe.layers.sizes import check_sizes
+from keras_pe.layers.layer_state import check_sizes
 from keras_pe.presets.classes import DUAL, TEXT, VISION, class_named
 from keras_pe.presets.manifest import (
     Manifest,

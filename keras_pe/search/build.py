@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_pe.arrays import check_finite
 from keras_pe.evaluation.hashes import weights_hash
 from keras_pe.files import (
     check_directory_target,
@@ -17,7 +18,6 @@ from keras_pe.files import (
     only_writer,
     parts_of,
 )
-from keras_pe.finite import check_finite
 from keras_pe.models.core import PECore
 from keras_pe.models.embedding import embed_images
 from keras_pe.preprocessing.batches import load_batches

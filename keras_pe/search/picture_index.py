@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from keras_pe.finite import check_finite, checked_embeddings
+from keras_pe.arrays import check_finite, checked_embeddings
 from keras_pe.models.core import PECore
 from keras_pe.models.embedding import embed_images, embed_texts
 from keras_pe.preprocessing.image import PEImageConverter

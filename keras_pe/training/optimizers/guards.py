@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from keras_pe.finite import NonFiniteError
+from keras_pe.arrays import NonFiniteError
 from keras_pe.models.live_state import sync_state
 from keras_pe.training.optimizers.live_state import optimizer_number
 

@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from keras_pe.finite import NonFiniteError, check_finite
+from keras_pe.arrays import NonFiniteError, check_finite
 
 pytestmark = pytest.mark.quick
 
