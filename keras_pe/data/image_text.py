@@ -22,7 +22,7 @@ from keras_pe.data.reading_board import report
 from keras_pe.data.skipped_samples import NO_PICTURE, SampleError, SkippedSample
 from keras_pe.data.tar_shards import PICTURE_EXTENSIONS
 from keras_pe.preprocessing import image_file
-from keras_pe.preprocessing.image_file import PictureError
+from keras_pe.preprocessing.bad_pictures import PictureError
 
 MAX_ATTEMPTS = 10
 ENDLESS = 1 << 62  # batches, where `num_batches` is None

@@ -1,9 +1,9 @@
 """What our layers share: the check of sizes, and the state beside them.
 
-The state is what is frozen, quantised or adapted. Keras keeps it in the configuration of
-each layer. Our layers make their sublayers themselves, so their own configuration has
-to say it for all of them. It says exceptions only: the configuration of a layer as it
-was made says nothing.
+The state is what is frozen, quantised or adapted. Keras keeps it in the configuration
+of each layer. Our layers make their sublayers themselves, so their own configuration
+has to say it for all of them. It says exceptions only: the configuration of a layer as
+it was made says nothing.
 """
 
 import contextlib

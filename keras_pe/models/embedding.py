@@ -9,8 +9,8 @@ from keras import ops
 from keras_pe.arrays import check_finite
 from keras_pe.models.compiled import padded_batch
 from keras_pe.preprocessing.prompts import fill
+from keras_pe.preprocessing.text_inputs import check_tokenizer
 from keras_pe.preprocessing.tokenizer import PETokenizer
-from keras_pe.preprocessing.tokenizer_check import check_tokenizer
 
 # Prompts whose embeddings are held at once; ImageNet has 80,000.
 MAX_PROMPTS = 8192

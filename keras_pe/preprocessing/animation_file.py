@@ -9,8 +9,7 @@ from typing import Any
 from PIL import Image
 
 from keras_pe.preprocessing import image_file
-from keras_pe.preprocessing.image_depth import eight_bits, is_wide
-from keras_pe.preprocessing.image_modes import has_alpha
+from keras_pe.preprocessing.image_modes import eight_bits, has_alpha, is_wide
 from keras_pe.preprocessing.video_error import check_pixels, damaged
 
 

@@ -11,10 +11,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_pe.preprocessing.bad_pictures import PictureError, SkipReport
 from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.preprocessing.image_file import PictureError
 from keras_pe.preprocessing.picture_inputs import as_sequence, picture_name
-from keras_pe.preprocessing.skip_report import SkipReport
 
 TOO_MANY_SKIPPED = "too many pictures skipped"
 

@@ -11,13 +11,16 @@ import keras
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing.image_file import (
+from keras_pe.preprocessing.bad_pictures import (
     BAD_TYPE,
     DAMAGED,
+    PictureError,
+    SkipReport,
+)
+from keras_pe.preprocessing.image_file import (
     DEFAULT_FORMATS,
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_SIDE,
-    PictureError,
     decode,
     open_picture_file,
     upright,
@@ -31,7 +34,6 @@ from keras_pe.preprocessing.picture_inputs import (
     to_array,
 )
 from keras_pe.preprocessing.shown_call import shown_call
-from keras_pe.preprocessing.skip_report import SkipReport
 from keras_pe.preprocessing.untrusted_config import narrowed
 from keras_pe.presets.from_preset import load_image_converter
 

@@ -11,20 +11,31 @@ import io
 import os
 import re
 import stat
+import struct
+import zlib
 from collections.abc import Collection
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from keras_pe.preprocessing.image_depth import (
+from keras_pe.preprocessing.bad_pictures import (
+    BAD_VALUES,
+    DAMAGED,
+    EMPTY,
+    MISSING,
+    NOT_A_PICTURE,
+    TOO_LARGE,
+    UNREADABLE,
+    PictureError,
+)
+from keras_pe.preprocessing.image_modes import (
     colour_key,
     eight_bits,
     is_wide,
     round_to_bytes,
     signed_bytes,
 )
-from keras_pe.preprocessing.png_checksums import check_png
 
 # What cameras, browsers and data sets produce, each decoded by a maintained
 # library in memory. Left out on purpose: EPS (runs Ghostscript, a program of its
@@ -40,26 +51,8 @@ DEFAULT_MAX_PIXELS = 89_478_485
 # side: 173 KB of PNG that declare 1 x 89,000,000 pixels took 2 GB.
 DEFAULT_MAX_SIDE = 65_535
 
-# The values of `PictureError.reason`: few and fixed, so that they can be counted.
-MISSING = "missing file"
-UNREADABLE = "unreadable file"
-EMPTY = "empty file"
-NOT_A_PICTURE = "not a picture of an allowed format"
-TOO_LARGE = "too many pixels"
-DAMAGED = "damaged picture"
-BAD_VALUES = "unsupported pixel values"
-BAD_TYPE = "unsupported kind of picture"
-REASONS = (
-    MISSING,
-    UNREADABLE,
-    EMPTY,
-    NOT_A_PICTURE,
-    TOO_LARGE,
-    DAMAGED,
-    BAD_VALUES,
-    BAD_TYPE,
-)
-
+_PNG_PIXELS = (b"IDAT", b"fdAT")
+_PIECE = 1 << 20
 _EXIF_ORIENTATION = 0x0112
 _TRANSPOSE_OF_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -70,35 +63,6 @@ _TRANSPOSE_OF_ORIENTATION = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-class PictureError(ValueError):
-    """A picture that cannot be used.
-
-    Args:
-        name: which picture: its path, or its position in the call.
-        reason: one of the strings in `image_file.REASONS`, for counting.
-        detail: what was found, what was expected and what to do.
-
-    Example:
-        >>> from keras_pe.preprocessing import PEImageConverter
-        >>> try:
-        ...     PEImageConverter()("no_such_file.jpg")
-        ... except PictureError as error:
-        ...     print(error.name, "->", error.reason)
-        no_such_file.jpg -> missing file
-    """
-
-    def __init__(self, name: str, reason: str, detail: str) -> None:
-        super().__init__(f"{name}: {reason}. {detail}")
-        self.name = name
-        self.reason = reason
-        self.detail = detail
-
-    def __reduce__(self) -> tuple[type[PictureError], tuple[str, str, str]]:
-        # The default would call the class with the finished message alone, and
-        # an error raised in a data-loading process has to travel back.
-        return type(self), (self.name, self.reason, self.detail)
 
 
 def open_picture_file(
@@ -160,7 +124,7 @@ def decode(
 
     Returns:
         The same picture, with its pixels in memory; grey ones of more than eight bits
-        as mode L, their file's largest value as 255, see `image_depth`.
+        as mode L, their file's largest value as 255, see `image_modes`.
 
     Raises:
         PictureError: if it is too large, empty or damaged, or has values outside its
@@ -291,7 +255,7 @@ def _read_header(stream: BinaryIO, name: str, formats: Collection[str]) -> Image
     try:
         picture = Image.open(stream, formats=tuple(formats))
         if picture.format == "PNG":
-            check_png(stream)
+            _check_png(stream)
         return picture
     except UnidentifiedImageError:
         raise PictureError(
@@ -312,6 +276,42 @@ def _read_header(stream: BinaryIO, name: str, formats: Collection[str]) -> Image
         ) from error
     except Exception as error:  # decoders raise nearly anything on hostile bytes
         raise _damaged(name, error) from error
+
+
+def _check_png(stream: BinaryIO) -> None:
+    """Compare the checksum of each chunk of pixels; the stream stays where it stands.
+
+    Pillow stops reading when the last row is full, so one flipped bit in seven changes
+    pixels without an error. What is cut short is left to the decoder.
+
+    Args:
+        stream: of a PNG, open for reading bytes.
+
+    Raises:
+        ValueError: naming the first chunk that is not as it was written.
+
+    Source: https://www.w3.org/TR/png-3/#5Chunk-layout.
+    """
+    place = stream.tell()
+    try:
+        stream.seek(8)  # behind the signature
+        while len(head := stream.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"IEND":
+                return
+            if kind not in _PNG_PIXELS:
+                stream.seek(length + 4, 1)
+                continue
+            start = stream.tell() - 8
+            found, left = zlib.crc32(kind), length
+            while left and (piece := stream.read(min(left, _PIECE))):
+                found = zlib.crc32(piece, found)
+                left -= len(piece)
+            written = stream.read(4)
+            if len(written) == 4 and found != int.from_bytes(written, "big"):
+                raise ValueError(f"wrong checksum of the {kind.decode()} at {start:,}")
+    finally:
+        stream.seek(place)
 
 
 def _from_signed(picture: Image.Image) -> Image.Image:

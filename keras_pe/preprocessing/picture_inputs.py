@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing.image_file import (
+from keras_pe.preprocessing.bad_pictures import (
     BAD_TYPE,
     BAD_VALUES,
     UNREADABLE,

@@ -7,7 +7,7 @@ import gzip
 import html
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from keras_pe.preprocessing.shown_call import shown_call
+from keras_pe.preprocessing.text_inputs import as_texts
 from keras_pe.preprocessing.untrusted_config import narrowed_tokenizer
 from keras_pe.presets.from_preset import load_tokenizer
 
@@ -42,8 +43,6 @@ WORD_PATTERN = (
     f"|'[s{LONG_S}]|'t|'re|'ve|'m|'ll|'d"
     rf"|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}{IOTA_BELOW}]+"
 )
-# Kinds of NumPy dtypes whose elements may be strings; bytes get their own advice.
-STRING_KINDS = "OSTU"
 ON_TRUNCATION = ("warn", "ignore", "error")
 
 
@@ -147,7 +146,7 @@ class PETokenizer:
             >>> PETokenizer()("a cat").shape
             (1, 32)
         """
-        batch = _as_list(texts)
+        batch = as_texts(texts)
         engine = _engine(self.vocabulary_size)
         cleaned = [_clean(text) for text in batch]
         encoded = engine.encode_batch_fast(cleaned, add_special_tokens=False)
@@ -371,52 +370,3 @@ def _clean(text: str) -> str:
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _as_list(texts: Any) -> list[str]:
-    """Returns texts as a list, or says what is no text, where, and what to do."""
-    if isinstance(texts, str):
-        return [texts]
-    shape = getattr(texts, "shape", None)
-    if shape is not None and len(shape) == 0 and hasattr(texts, "item"):
-        return _as_list(texts.item())  # an array of no axes holds one text
-    dtype = getattr(texts, "dtype", "string")
-    kind = getattr(dtype, "kind", "U" if "str" in f"{dtype}".lower() else "?")
-    if (
-        isinstance(texts, bytes | bytearray | memoryview | Mapping | set | frozenset)
-        or not hasattr(texts, "__iter__")
-        or (shape is not None and len(shape) != 1)  # a table yields its columns' names
-        or (kind not in STRING_KINDS and shape != (0,))
-    ):
-        shown = "" if shape is None else f" of shape {tuple(shape)}"
-        raise TypeError(
-            f"texts is a {type(texts).__name__}{shown} ({texts!r:.60}): expected a "
-            f"string or a flat sequence of strings. {_advice(texts)}"
-        )
-    batch = list(texts)
-    for i, text in enumerate(batch):
-        if not isinstance(text, str):
-            raise TypeError(
-                f"texts[{i}] is a {type(text).__name__} ({text!r:.60}): expected a "
-                f"string. {_advice(text)}"
-            )
-    return batch
-
-
-def _advice(wrong: Any) -> str:
-    """Returns what makes texts of something that is none."""
-    if isinstance(wrong, bytes | bytearray | memoryview):
-        return "Decode bytes with .decode('utf-8')."
-    if isinstance(wrong, Mapping) or hasattr(wrong, "columns"):
-        return "Pass one column or value of it, a list of strings."
-    if isinstance(wrong, set | frozenset):
-        return "A set has no order: pass a list."
-    if isinstance(wrong, list | tuple):
-        return "Flatten nested lists: a batch is one list of strings."
-    number = isinstance(wrong, int | np.integer)
-    if number or (hasattr(wrong, "shape") and not isinstance(wrong, np.floating)):
-        return (
-            "Token ids go to encode_text as they are; `detokenize` makes texts of "
-            "them. Of an array of strings take .ravel().tolist()."
-        )
-    return "Replace a missing caption (None, NaN, NA) by '' or leave it out."

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from keras_pe.preprocessing import image_file
+from keras_pe.preprocessing.bad_pictures import PictureError, SkipReport
 from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.preprocessing.image_file import PictureError
 from keras_pe.preprocessing.picture_inputs import (
     is_file,
     listed,
@@ -21,7 +21,6 @@ from keras_pe.preprocessing.picture_inputs import (
     to_array,
 )
 from keras_pe.preprocessing.shown_call import shown_call
-from keras_pe.preprocessing.skip_report import SkipReport
 from keras_pe.preprocessing.untrusted_config import narrowed
 from keras_pe.preprocessing.video_error import (
     DAMAGED,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from keras_pe.preprocessing import image_file
-from keras_pe.preprocessing.image_file import PictureError
+from keras_pe.preprocessing import bad_pictures, image_file
+from keras_pe.preprocessing.bad_pictures import PictureError
 
 # Two hours at 30 frames a second.
 DEFAULT_MAX_FRAMES = 216_000
-# The values of `VideoError.reason`, beside those of `image_file.REASONS`.
+# The values of `VideoError.reason`, beside those of `bad_pictures.REASONS`.
 NO_FRAMES = "no frames"
 TOO_MANY_FRAMES = "too many frames"
 DAMAGED = "damaged video"
@@ -47,7 +47,7 @@ def check_pixels(
         if value > limit:
             raise VideoError(
                 name,
-                image_file.TOO_LARGE,
+                bad_pictures.TOO_LARGE,
                 f"Its frames are {width} x {height}: {value:,} {unit}; expected at "
                 f"most {limit:,}. Scale it down, or raise `{argument}` if you "
                 "trust it.",

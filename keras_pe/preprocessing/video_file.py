@@ -17,11 +17,11 @@ from typing import Any, BinaryIO, Protocol
 
 from PIL import Image
 
-from keras_pe.preprocessing import image_file
+from keras_pe.preprocessing import bad_pictures, image_file
 from keras_pe.preprocessing.animation_file import AnimationFrames
+from keras_pe.preprocessing.bad_pictures import PictureError
 from keras_pe.preprocessing.container_rules import check_container
 from keras_pe.preprocessing.decoder_reports import DamageReported, errors_raised
-from keras_pe.preprocessing.image_file import PictureError
 from keras_pe.preprocessing.image_modes import check_unit
 from keras_pe.preprocessing.mpeg_streams import check_mpeg_stream
 from keras_pe.preprocessing.picture_files import list_files
@@ -131,7 +131,7 @@ def open_frames(
             hint = " One frame goes into a list; grey frames are array[..., None]."
         raise VideoError(
             name,
-            image_file.BAD_TYPE,
+            bad_pictures.BAD_TYPE,
             f"A {type(video).__name__}{f' of shape {shape}' if shape else ''}; "
             "expected a path, bytes, an open file, a folder, an array (frames, height, "
             f"width, 3) or a list of frames.{hint}",
@@ -407,7 +407,7 @@ def _open_file(
     with image_file._stream(source, name) as stream:
         beginning = stream.read(16)
     if not beginning:
-        raise VideoError(name, image_file.EMPTY, "It has no bytes: copy it again.")
+        raise VideoError(name, bad_pictures.EMPTY, "It has no bytes: copy it again.")
     if _PICTURE.match(beginning):
         return AnimationFrames(source, name, max_pixels, formats, max_side)
     return VideoFileFrames(source, name, max_pixels, max_frames, max_side)
@@ -418,7 +418,7 @@ def _path_of(video: str | os.PathLike, name: str) -> str | bytes:
         return os.fspath(video)
     except Exception as error:
         raise VideoError(
-            name, image_file.UNREADABLE, f"{image_file._describe(error)}."
+            name, bad_pictures.UNREADABLE, f"{image_file._describe(error)}."
         ) from error
 
 
@@ -435,7 +435,7 @@ def _frame_files(folder: Path, name: str) -> list[Path]:
         return sorted(list_files(folder), key=order)
     except OSError as error:
         raise VideoError(
-            name, image_file.UNREADABLE, f"{image_file._describe(error)}."
+            name, bad_pictures.UNREADABLE, f"{image_file._describe(error)}."
         ) from error
 
 

@@ -1,11 +1,58 @@
-"""What was left out of a run, and why."""
+"""Pictures that cannot be used: the error, its reasons, the report of a call."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-from keras_pe.preprocessing.image_file import PictureError
+# The values of `PictureError.reason`: few and fixed, so that they can be counted.
+MISSING = "missing file"
+UNREADABLE = "unreadable file"
+EMPTY = "empty file"
+NOT_A_PICTURE = "not a picture of an allowed format"
+TOO_LARGE = "too many pixels"
+DAMAGED = "damaged picture"
+BAD_VALUES = "unsupported pixel values"
+BAD_TYPE = "unsupported kind of picture"
+REASONS = (
+    MISSING,
+    UNREADABLE,
+    EMPTY,
+    NOT_A_PICTURE,
+    TOO_LARGE,
+    DAMAGED,
+    BAD_VALUES,
+    BAD_TYPE,
+)
+
+
+class PictureError(ValueError):
+    """A picture that cannot be used.
+
+    Args:
+        name: which picture: its path, or its position in the call.
+        reason: one of the strings in `REASONS`, for counting.
+        detail: what was found, what was expected and what to do.
+
+    Example:
+        >>> from keras_pe.preprocessing import PEImageConverter
+        >>> try:
+        ...     PEImageConverter()("no_such_file.jpg")
+        ... except PictureError as error:
+        ...     print(error.name, "->", error.reason)
+        no_such_file.jpg -> missing file
+    """
+
+    def __init__(self, name: str, reason: str, detail: str) -> None:
+        super().__init__(f"{name}: {reason}. {detail}")
+        self.name = name
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[PictureError], tuple[str, str, str]]:
+        # The default would call the class with the finished message alone, and
+        # an error raised in a data-loading process has to travel back.
+        return type(self), (self.name, self.reason, self.detail)
 
 
 @dataclass(frozen=True)
