@@ -17,8 +17,8 @@ from keras_pe.models.tower import Tower
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.preprocessing.prompts import known_classes
 from keras_pe.presets.class_vectors import ClassVectors
-from keras_pe.presets.find import PresetsProperty
 from keras_pe.presets.from_preset import load_preset
+from keras_pe.presets.hub import PresetsProperty
 from keras_pe.presets.save import save_preset
 
 FrameAverage = Literal["normalized", "raw"]

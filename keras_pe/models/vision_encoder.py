@@ -21,8 +21,8 @@ from keras_pe.models.vision_arguments import (
     without_wrong_pictures,
 )
 from keras_pe.models.vision_features import VisionFeatures
-from keras_pe.presets.find import PresetsProperty
 from keras_pe.presets.from_preset import load_preset
+from keras_pe.presets.hub import PresetsProperty
 from keras_pe.presets.save import save_preset
 
 

@@ -223,7 +223,7 @@ class PEImageConverter:
 
     @classmethod
     def from_preset(cls, preset: str, **changes: Any) -> PEImageConverter:
-        """Build the converter of a preset; see `keras_pe.presets.find`.
+        """Build the converter of a preset; see `keras_pe.presets.hub`.
 
         A preset may narrow `formats`, `max_pixels` and `max_side`, never widen them,
         and does not decide `on_error`.

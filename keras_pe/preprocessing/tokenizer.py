@@ -233,7 +233,7 @@ class PETokenizer:
 
     @classmethod
     def from_preset(cls, preset: str) -> PETokenizer:
-        """Build the tokenizer of a preset; see `keras_pe.presets.find`.
+        """Build the tokenizer of a preset; see `keras_pe.presets.hub`.
 
         Args:
             preset: name, alias, directory, `hf://owner/repo[@revision]` or

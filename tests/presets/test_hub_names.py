@@ -8,13 +8,13 @@ import pytest
 import keras_pe
 from keras_pe import PEImageConverter, PETokenizer
 from keras_pe.presets import CheckpointError, variants
-from keras_pe.presets.find import (
+from keras_pe.presets.hub import (
     PresetsProperty,
     find_preset,
     preset_of_repo,
     presets_of,
+    resolve,
 )
-from keras_pe.presets.hub import resolve
 from keras_pe.presets.table import PRESETS
 from tests.presets import tiny
 
