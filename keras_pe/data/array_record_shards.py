@@ -4,6 +4,9 @@ A record is one sample: the four bytes `KPE1`, the length of a header as a 32-bi
 little-endian number, the header as JSON (`{"key": "000123", "files": [["webp", 1200],
 ["json", 300]]}`), then the files one after the other. ArrayRecord itself holds the
 index and a checksum of every record, so this is the format for very large sets.
+
+Grain's `ArrayRecordDataSource` takes files that it cannot read for empty ones, names none
+in its errors, and its readers do not survive a fork; a record of it is plain bytes.
 """
 
 from __future__ import annotations
@@ -20,13 +23,14 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from keras_pe.data.samples import Sample
 from keras_pe.data.shard_files import (
     Paths,
     expand_paths,
+    joined_digest,
     open_shard_file,
     spots_digest,
 )
-from keras_pe.data.tar_shards import Sample, joined_digest
 
 _MAGIC = b"KPE1"
 _HEAD = struct.Struct("<4sI")

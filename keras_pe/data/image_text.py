@@ -16,11 +16,15 @@ import grain
 import numpy as np
 from PIL import Image
 
-from keras_pe.data.captions import default_caption
 from keras_pe.data.order import Order
-from keras_pe.data.reading_board import report
-from keras_pe.data.skipped_samples import NO_PICTURE, SampleError, SkippedSample
-from keras_pe.data.tar_shards import PICTURE_EXTENSIONS
+from keras_pe.data.samples import (
+    NO_PICTURE,
+    PICTURE_EXTENSIONS,
+    SampleError,
+    SkippedSample,
+    default_caption,
+)
+from keras_pe.data.workers import report
 from keras_pe.preprocessing import image_file
 from keras_pe.preprocessing.bad_pictures import PictureError
 

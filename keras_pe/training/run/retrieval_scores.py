@@ -11,7 +11,7 @@ from keras_pe.data import (
 )
 from keras_pe.data.augmentation import WholePicture
 from keras_pe.data.image_text import Captions
-from keras_pe.data.open_shards import open_shards
+from keras_pe.data.tar_shards import open_shards
 from keras_pe.evaluation.retrieval import retrieval_recall
 from keras_pe.models.compiled import no_gradient
 from keras_pe.models.core import PECore

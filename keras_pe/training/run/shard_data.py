@@ -15,7 +15,7 @@ from keras_pe.data import (
 )
 from keras_pe.data.augmentation import WholePicture
 from keras_pe.data.image_text import ImageTextDataset, Tokenizer
-from keras_pe.data.open_shards import open_shards
+from keras_pe.data.tar_shards import open_shards
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.tokenizer import PETokenizer
 from keras_pe.training.devices.distribution import host_position
