@@ -5,8 +5,8 @@ little-endian number, the header as JSON (`{"key": "000123", "files": [["webp", 
 ["json", 300]]}`), then the files one after the other. ArrayRecord itself holds the
 index and a checksum of every record, so this is the format for very large sets.
 
-Grain's `ArrayRecordDataSource` takes files that it cannot read for empty ones, names none
-in its errors, and its readers do not survive a fork; a record of it is plain bytes.
+Grain's `ArrayRecordDataSource` takes files that it cannot read for empty ones, names
+none in its errors, and its readers do not survive a fork.
 """
 
 from __future__ import annotations

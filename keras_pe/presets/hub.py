@@ -12,11 +12,7 @@ from typing import Any, Literal
 from keras_pe.files import whole_directory
 from keras_pe.presets import download as hub_download
 from keras_pe.presets.checksums import METADATA, read_metadata
-from keras_pe.presets.download import (
-    HubError,
-    NotCachedError,
-    NotOnHubError,
-)
+from keras_pe.presets.hub_errors import HubError, NotCachedError, NotOnHubError
 from keras_pe.presets.report import CheckpointError
 from keras_pe.presets.serialized import PREFIX
 from keras_pe.presets.table import PRESETS, Preset, Source
