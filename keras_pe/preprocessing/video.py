@@ -27,7 +27,7 @@ from keras_pe.preprocessing.video_error import (
     DEFAULT_MAX_FRAMES,
     VideoError,
 )
-from keras_pe.preprocessing.video_file import open_frames
+from keras_pe.preprocessing.video_source import open_frames
 
 FRAME_RULES = ("benchmark", "notebook")
 

@@ -15,8 +15,7 @@ from keras_pe.preprocessing.video_error import (
     UNKNOWN_CODEC,
     UNKNOWN_CONTAINER,
 )
-from keras_pe.preprocessing.video_file import VideoFileFrames
-from keras_pe.preprocessing.video_frame import transposition
+from keras_pe.preprocessing.video_file import VideoFileFrames, transposition
 
 sys.path.insert(0, str(Path(__file__).parent))
 from odd_videos import (
