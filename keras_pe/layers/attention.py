@@ -6,8 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pe.layers.dense import Dense
-from keras_pe.layers.layer_state import LayerOfLayers, check_sizes
+from keras_pe.layers.adaptable import Dense, LayerOfLayers, check_sizes
 
 # === Rotary position embedding ===
 # (cos, sin), each (tokens, head_dim // 2) or (batch, tokens, head_dim // 2), float32.

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_pe.layers.dense import FLOAT8_AND_LORA
+from keras_pe.layers.adaptable import FLOAT8_AND_LORA
 from keras_pe.models.checked_batches import Check, checked_batches
 from keras_pe.models.live_state import values_kept
 

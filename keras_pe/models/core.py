@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 import keras
 from keras import ops
 
-from keras_pe.layers.layer_state import flags_config, restore_trainable_flags
+from keras_pe.layers.adaptable import flags_config, restore_trainable_flags
 from keras_pe.models.compiled import run_compiled
 from keras_pe.models.embedding import class_vectors
 from keras_pe.models.pair_model import PairModel, check_pair

@@ -7,7 +7,7 @@ from typing import Any, Self
 import keras
 from keras import ops
 
-from keras_pe.layers.layer_state import flags_config, restore_trainable_flags
+from keras_pe.layers.adaptable import flags_config, restore_trainable_flags
 from keras_pe.models.checked_batches import Check
 from keras_pe.models.checked_model import CheckedModel
 from keras_pe.models.features import resolve_layers

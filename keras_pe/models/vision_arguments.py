@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_pe.arrays import check_finite, host_array
-from keras_pe.layers.layer_state import check_sizes
+from keras_pe.layers.adaptable import check_sizes
 from keras_pe.models.features import resolve_layers
 
 Pooling = Literal["attention", "token", "average"] | None

@@ -6,8 +6,8 @@ from typing import Any, Self, Unpack
 import keras
 from keras import ops
 
+from keras_pe.layers.adaptable import Dense
 from keras_pe.layers.attention import RotaryTable, rotary_table
-from keras_pe.layers.dense import Dense
 from keras_pe.layers.initializers import RandomNormal
 from keras_pe.layers.patch_embedding import PatchEmbedding
 from keras_pe.layers.transformer import NORM_EPSILON, AttentionPooling

@@ -19,6 +19,7 @@ import ml_dtypes
 import numpy as np
 
 from keras_pe.arrays import (
+    FreedMemory,
     NonFiniteError,
     adopted,
     aligned,
@@ -27,7 +28,6 @@ from keras_pe.arrays import (
     check_finite,
     torch_array,
 )
-from keras_pe.freed_memory import FreedMemory
 from keras_pe.presets.manifest import model_variables
 from keras_pe.presets.reader import SAFETENSORS_DTYPES, Reader
 from keras_pe.presets.report import CheckpointError

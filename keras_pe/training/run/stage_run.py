@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import keras
 
 from keras_pe.data.image_text import Tokenizer
-from keras_pe.layers.layer_state import check_sizes
+from keras_pe.layers.adaptable import check_sizes
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.text_inputs import check_tokenizer
