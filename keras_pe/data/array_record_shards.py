@@ -31,6 +31,7 @@ from keras_pe.data.shard_files import (
     open_shard_file,
     spots_digest,
 )
+from keras_pe.files import file_aside
 
 _MAGIC = b"KPE1"
 _HEAD = struct.Struct("<4sI")
@@ -170,23 +171,15 @@ def write_array_record(path: str | os.PathLike[str], samples: Iterable[Sample]) 
         2048
     """
     module = _module()
-    path = os.fspath(path)
-    aside = f"{path}.{os.getpid()}.part"
     count = 0
-    try:
-        writer = module.ArrayRecordWriter(aside, _WRITER_OPTIONS)
+    with file_aside(path) as aside:
+        writer = module.ArrayRecordWriter(str(aside), _WRITER_OPTIONS)
         try:
             for sample in samples:
                 writer.write(pack_sample(sample))
                 count += 1
         finally:
             writer.close()
-        with open(aside, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(aside, path)
-    finally:
-        if os.path.exists(aside):
-            os.unlink(aside)
     return count
 
 
