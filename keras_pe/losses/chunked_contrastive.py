@@ -12,7 +12,7 @@ from keras_pe.losses.contrastive import (
     ids_left_out,
     row_losses,
 )
-from keras_pe.losses.streaming import checked_chunk_size, streaming_logsumexp
+from keras_pe.losses.row_chunks import checked_chunk_size, streaming_logsumexp
 
 
 def chunked_softmax_contrastive_loss(

@@ -17,6 +17,7 @@ from keras_pe.preprocessing.bad_pictures import (
     PictureError,
     SkipReport,
 )
+from keras_pe.preprocessing.configs import narrowed, shown_call
 from keras_pe.preprocessing.image_file import (
     DEFAULT_FORMATS,
     DEFAULT_MAX_PIXELS,
@@ -33,8 +34,6 @@ from keras_pe.preprocessing.picture_inputs import (
     picture_name,
     to_array,
 )
-from keras_pe.preprocessing.shown_call import shown_call
-from keras_pe.preprocessing.untrusted_config import narrowed
 from keras_pe.presets.from_preset import load_image_converter
 
 RESIZE_MODES = ("squash", "center_crop")

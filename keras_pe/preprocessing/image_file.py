@@ -28,6 +28,7 @@ from keras_pe.preprocessing.bad_pictures import (
     TOO_LARGE,
     UNREADABLE,
     PictureError,
+    described,
 )
 from keras_pe.preprocessing.image_modes import (
     colour_key,
@@ -236,13 +237,13 @@ def _stream(source: str | os.PathLike[str] | bytes, name: str) -> BinaryIO:
         raise PictureError(name, MISSING, _missing(os.fsdecode(source))) from None
     except OSError as error:
         raise PictureError(
-            name, UNREADABLE, f"{_describe(error)}. Expected a file you may read."
+            name, UNREADABLE, f"{described(error)}. Expected a file you may read."
         ) from error
     except PictureError:
         raise
     except Exception as error:  # a null byte in the path, a __fspath__ that fails
         raise PictureError(
-            name, UNREADABLE, f"{_describe(error)}. Expected the path of a file."
+            name, UNREADABLE, f"{described(error)}. Expected the path of a file."
         ) from error
 
 
@@ -328,7 +329,7 @@ def _damaged(name: str, error: Exception) -> PictureError:
     return PictureError(
         name,
         DAMAGED,
-        f"The decoder says: {_describe(error)}. Expected a complete, valid file: "
+        f"The decoder says: {described(error)}. Expected a complete, valid file: "
         "copy or download it again, or re-save it as PNG.",
     )
 
@@ -347,8 +348,3 @@ def _here() -> str:
         return os.getcwd()
     except OSError:  # the working directory itself is gone
         return "a directory that is gone"
-
-
-def _describe(error: Exception) -> str:
-    """Returns an error's kind and message, the message cut where it is no sentence."""
-    return f"{type(error).__name__}: {str(error)[:300]}".rstrip(": .")

@@ -19,7 +19,7 @@ PICTURE_SUFFIXES = (
     *(".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
 )
-# Every usual ending of the containers in `video_error.CONTAINERS`, and the animations.
+# Every usual ending of the containers in `bad_pictures.CONTAINERS`, and the animations.
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".mkv", ".webm", ".avi"),
     *(".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".flv", ".ogv", ".ogg"),

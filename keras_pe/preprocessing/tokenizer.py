@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from keras_pe.preprocessing.shown_call import shown_call
+from keras_pe.preprocessing.configs import narrowed_tokenizer, shown_call
 from keras_pe.preprocessing.text_inputs import as_texts
-from keras_pe.preprocessing.untrusted_config import narrowed_tokenizer
 from keras_pe.presets.from_preset import load_tokenizer
 
 if TYPE_CHECKING:

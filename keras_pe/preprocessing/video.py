@@ -12,20 +12,20 @@ import numpy as np
 from PIL import Image
 
 from keras_pe.preprocessing import image_file
-from keras_pe.preprocessing.bad_pictures import PictureError, SkipReport
+from keras_pe.preprocessing.bad_pictures import (
+    DAMAGED_VIDEO,
+    DEFAULT_MAX_FRAMES,
+    PictureError,
+    SkipReport,
+    VideoError,
+)
+from keras_pe.preprocessing.configs import narrowed, shown_call
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.picture_inputs import (
     is_file,
     listed,
     name_of,
     to_array,
-)
-from keras_pe.preprocessing.shown_call import shown_call
-from keras_pe.preprocessing.untrusted_config import narrowed
-from keras_pe.preprocessing.video_error import (
-    DAMAGED,
-    DEFAULT_MAX_FRAMES,
-    VideoError,
 )
 from keras_pe.preprocessing.video_source import open_frames
 
@@ -235,7 +235,9 @@ class PEVideoConverter:
             }
             if all(number in found for number in numbers):
                 return np.stack([found[number] for number in numbers])
-        raise VideoError(name, DAMAGED, "It ends early; copy it again or re-encode it.")
+        raise VideoError(
+            name, DAMAGED_VIDEO, "It ends early; copy it again or re-encode it."
+        )
 
     def __repr__(self) -> str:
         return shown_call(self)

@@ -17,19 +17,19 @@ import numpy as np
 from PIL import Image
 
 from keras_pe.preprocessing import image_file
-from keras_pe.preprocessing.bad_pictures import PictureError
-from keras_pe.preprocessing.container_rules import check_container
-from keras_pe.preprocessing.decoder_reports import DamageReported, errors_raised
-from keras_pe.preprocessing.mpeg_streams import check_mpeg_stream
-from keras_pe.preprocessing.video_error import (
+from keras_pe.preprocessing.bad_pictures import (
     CONTAINERS,
     NO_FRAMES,
     UNKNOWN_CODEC,
+    PictureError,
     VideoError,
     check_count,
     check_pixels,
     damaged,
 )
+from keras_pe.preprocessing.container_rules import check_container
+from keras_pe.preprocessing.decoder_reports import DamageReported, errors_raised
+from keras_pe.preprocessing.mpeg_streams import check_mpeg_stream
 
 # Decoders that read the alpha channel of WebM, by those that don't.
 _ALPHA_CODECS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}

@@ -10,7 +10,18 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from keras_pe.preprocessing import bad_pictures, image_file
+from keras_pe.preprocessing import image_file
+from keras_pe.preprocessing.bad_pictures import (
+    BAD_TYPE,
+    EMPTY,
+    NO_FRAMES,
+    UNREADABLE,
+    VideoError,
+    check_count,
+    check_pixels,
+    damaged,
+    described,
+)
 from keras_pe.preprocessing.image_modes import (
     check_unit,
     eight_bits,
@@ -23,13 +34,6 @@ from keras_pe.preprocessing.picture_inputs import (
     file_content,
     is_file,
     to_array,
-)
-from keras_pe.preprocessing.video_error import (
-    NO_FRAMES,
-    VideoError,
-    check_count,
-    check_pixels,
-    damaged,
 )
 from keras_pe.preprocessing.video_file import VideoFileFrames
 
@@ -109,7 +113,7 @@ def open_frames(
             hint = " One frame goes into a list; grey frames are array[..., None]."
         raise VideoError(
             name,
-            bad_pictures.BAD_TYPE,
+            BAD_TYPE,
             f"A {type(video).__name__}{f' of shape {shape}' if shape else ''}; "
             "expected a path, bytes, an open file, a folder, an array (frames, height, "
             f"width, 3) or a list of frames.{hint}",
@@ -192,7 +196,7 @@ def _open_file(
     with image_file._stream(source, name) as stream:
         beginning = stream.read(16)
     if not beginning:
-        raise VideoError(name, bad_pictures.EMPTY, "It has no bytes: copy it again.")
+        raise VideoError(name, EMPTY, "It has no bytes: copy it again.")
     if _PICTURE.match(beginning):
         return AnimationFrames(source, name, max_pixels, formats, max_side)
     return VideoFileFrames(source, name, max_pixels, max_frames, max_side)
@@ -202,9 +206,7 @@ def _path_of(video: str | os.PathLike, name: str) -> str | bytes:
     try:
         return os.fspath(video)
     except Exception as error:
-        raise VideoError(
-            name, bad_pictures.UNREADABLE, f"{image_file._describe(error)}."
-        ) from error
+        raise VideoError(name, UNREADABLE, f"{described(error)}.") from error
 
 
 def _frame_files(folder: Path, name: str) -> list[Path]:
@@ -219,6 +221,4 @@ def _frame_files(folder: Path, name: str) -> list[Path]:
     try:
         return sorted(list_files(folder), key=order)
     except OSError as error:
-        raise VideoError(
-            name, bad_pictures.UNREADABLE, f"{image_file._describe(error)}."
-        ) from error
+        raise VideoError(name, UNREADABLE, f"{described(error)}.") from error
