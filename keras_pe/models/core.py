@@ -18,8 +18,8 @@ from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.preprocessing.prompts import known_classes
 from keras_pe.presets.class_vectors import ClassVectors
 from keras_pe.presets.from_preset import load_preset
-from keras_pe.presets.hub import PresetsProperty
 from keras_pe.presets.save import save_preset
+from keras_pe.presets.table import PresetsProperty
 
 FrameAverage = Literal["normalized", "raw"]
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # upstream `CLIP.__init__`

@@ -22,8 +22,8 @@ from keras_pe.models.vision_arguments import (
 )
 from keras_pe.models.vision_features import VisionFeatures
 from keras_pe.presets.from_preset import load_preset
-from keras_pe.presets.hub import PresetsProperty
 from keras_pe.presets.save import save_preset
+from keras_pe.presets.table import PresetsProperty
 
 
 @keras.saving.register_keras_serializable("keras_pe")
