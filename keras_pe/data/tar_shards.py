@@ -1,4 +1,4 @@
-"""Random access to the samples of WebDataset-style tar shards."""
+"""Random access to the samples of WebDataset-style tar shards, and how shards open."""
 
 from __future__ import annotations
 
@@ -246,6 +246,7 @@ def _read(file: ShardFile, offset: int, size: int) -> bytes:
     return content
 
 
+# === Shards of either kind ===
 ARRAY_RECORD_ENDINGS = (".arrayrecord", ".array_record")
 
 

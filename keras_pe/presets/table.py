@@ -347,6 +347,7 @@ _ROWS = (
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ROWS}
 
 
+# === What each class loads ===
 def presets_of(cls: type) -> dict[str, dict[str, Any]]:
     """Returns the presets that a class loads.
 
