@@ -9,8 +9,6 @@ Grain's `ArrayRecordDataSource` takes files that it cannot read for empty ones, 
 none in its errors, and its readers do not survive a fork.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

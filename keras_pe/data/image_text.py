@@ -6,8 +6,6 @@ whichever process, thread or host makes it. A bad sample is replaced by one draw
 size, and says in `"skipped"` what was left out.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -72,7 +70,7 @@ def image_text_dataset(
     host_count: int = 1,
     max_bad_share: float = 0.01,
     extras: Extras | None = None,
-) -> ImageTextDataset:
+) -> "ImageTextDataset":
     """Returns training batches by number, as a grain `MapDataset`.
 
     The same for any number of workers; the batches of all hosts, one after the other,

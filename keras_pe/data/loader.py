@@ -1,7 +1,5 @@
 """The iterator that training takes its batches from."""
 
-from __future__ import annotations
-
 import atexit
 import functools
 import gc
@@ -13,7 +11,7 @@ import traceback
 import weakref
 from collections.abc import Generator, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import grain
 import numpy as np
@@ -47,7 +45,7 @@ def batches(
     start_timeout: float = 60.0,
     skip_report: SkippedSamples | None = None,
     image_dtype: str = "float32",
-) -> BatchIterator:
+) -> "BatchIterator":
     """Makes the batches of a dataset ahead of their use, in order.
 
     The batches do not depend on the number of workers or threads. Processes are
@@ -165,7 +163,7 @@ class BatchIterator(Iterator[Batch]):
         self._close_at_exit = functools.partial(_close, weakref.ref(self))
         atexit.register(self._close_at_exit)
 
-    def __iter__(self) -> BatchIterator:
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Batch:
@@ -188,7 +186,7 @@ class BatchIterator(Iterator[Batch]):
             self.close()
             raise
 
-    def __enter__(self) -> BatchIterator:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -1,13 +1,11 @@
 """What a sample holds, where its caption is, and what becomes of those that are bad."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -50,7 +48,7 @@ class SampleError(ValueError):
         self.reason = reason
         self.detail = detail
 
-    def __reduce__(self) -> tuple[type[SampleError], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
         return type(self), (self.reason, self.detail)
 
 

@@ -1,7 +1,5 @@
 """Where shards are: local paths, patterns and URLs, read in ranges of bytes."""
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import io

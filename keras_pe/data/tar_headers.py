@@ -5,11 +5,10 @@ for is refused, so that no later tool meets it: links, devices, sparse files, ab
 names and names with `..`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
 from keras_pe.data.shard_files import ShardFile
 
@@ -53,7 +52,7 @@ class TarShardError(ValueError):
         self.offset = offset
         self.problem = problem
 
-    def __reduce__(self) -> tuple[type[TarShardError], tuple[str, int, str]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[str, int, str]]:
         # It travels between processes, and the default would lose the arguments.
         return type(self), (self.shard, self.offset, self.problem)
 

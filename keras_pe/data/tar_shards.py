@@ -1,7 +1,5 @@
 """Random access to the samples of WebDataset-style tar shards, and how shards open."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import operator

@@ -1,7 +1,5 @@
 """Reading threads and processes that never outlive the program that started them."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import gc

@@ -1,10 +1,9 @@
 """Pictures and videos that cannot be used: errors, reasons, the report of a call."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Self
 
 # The values of `PictureError.reason`: few and fixed, so that they can be counted.
 MISSING = "missing file"
@@ -50,7 +49,7 @@ class PictureError(ValueError):
         self.reason = reason
         self.detail = detail
 
-    def __reduce__(self) -> tuple[type[PictureError], tuple[str, str, str]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str, str]]:
         # The default would call the class with the finished message alone, and
         # an error raised in a data-loading process has to travel back.
         return type(self), (self.name, self.reason, self.detail)
@@ -98,7 +97,7 @@ class SkipReport:
     skipped: list[SkippedPicture] = field(default_factory=list)
 
     def add(self, index: int, error: PictureError) -> None:
-        """Record that the picture at `index` was skipped because of `error`."""
+        """Records that the picture at `index` was skipped because of `error`."""
         self.skipped.append(
             SkippedPicture(index, error.name, error.reason, error.detail)
         )

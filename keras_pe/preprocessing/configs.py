@@ -4,8 +4,6 @@ Which decoders run and how much memory a picture may take is the user's decision
 preset comes from somebody else: it may ask for less than the defaults, never for more.
 """
 
-from __future__ import annotations
-
 import inspect
 import math
 import warnings
@@ -35,7 +33,7 @@ _LARGEST_VALUE = 1e6  # of a pixel after mean and std; published models have 1
 
 
 def narrowed(config: Mapping[str, Any], where: str = "the preset") -> dict[str, Any]:
-    """Return a converter's configuration with nothing in it that widens the defaults.
+    """Returns a converter's configuration with nothing in it that widens the defaults.
 
     Formats and limits are kept as far as they are stricter than the defaults, with a
     warning that names what was not kept. What to do with bad pictures is left to the
@@ -93,7 +91,7 @@ def narrowed(config: Mapping[str, Any], where: str = "the preset") -> dict[str, 
 
 
 def narrowed_tokenizer(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return a tokenizer's configuration with nothing in it that says less.
+    """Returns a tokenizer's configuration with nothing in it that says less.
 
     Args:
         config: of a `PETokenizer`, out of a file.

@@ -4,8 +4,6 @@ FFmpeg looks for the next part that it understands and goes on there. For a play
 is right; here it would choose other frames in silence.
 """
 
-from __future__ import annotations
-
 import os
 import uuid
 import zlib
@@ -14,7 +12,7 @@ from typing import BinaryIO
 
 
 def check_container(stream: BinaryIO) -> None:
-    """Check what the container of a video says of itself, without decoding.
+    """Checks what the container of a video says of itself, without decoding.
 
     MPEG's containers have no beginning of their own: see `mpeg_streams`.
 
@@ -80,7 +78,7 @@ _PIECE = 1 << 20
 
 
 def _check_matroska(stream: BinaryIO) -> None:
-    """Compare the checksums that a file has, if it is Matroska; else do nothing.
+    """Compares the checksums that a file has, if it is Matroska; else does nothing.
 
     FFmpeg writes one for each cluster of frames; many programs write none. What is cut
     short or not understood is left to the demuxer. The stream goes back to where it
@@ -169,7 +167,7 @@ class _Unknown(Exception):
 
 
 def _check_asf(stream: BinaryIO) -> None:
-    """Compare the numbers of the video's objects: each is one more than the last.
+    """Compares the numbers of the video's objects: each is one more than the last.
 
     A packet whose header is damaged is left out by FFmpeg, and its frame with it. What
     is not understood here is left to FFmpeg.

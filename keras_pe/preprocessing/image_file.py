@@ -5,8 +5,6 @@ allow-list of decoders, and its declared size is checked before a single pixel
 is decoded. Whatever goes wrong comes out as one `PictureError`.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import re
@@ -73,7 +71,7 @@ def open_picture_file(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     max_side: int = DEFAULT_MAX_SIDE,
 ) -> Image.Image:
-    """Open a picture file, decode its first frame and turn it upright.
+    """Opens a picture file, decodes its first frame and turns it upright.
 
     The first frame of an animated PNG is what viewers show first: a default picture
     that is no part of the animation is left out.
@@ -115,7 +113,7 @@ def decode(
     max_pixels: int,
     max_side: int = DEFAULT_MAX_SIDE,
 ) -> Image.Image:
-    """Check a picture's declared size, then decode it.
+    """Checks a picture's declared size, then decodes it.
 
     Args:
         picture: an open picture, decoded or not.
@@ -157,7 +155,7 @@ def decode(
 def check_size(
     width: int, height: int, name: str, max_pixels: int, max_side: int
 ) -> None:
-    """Raise PictureError if a picture declares too many pixels, or none."""
+    """Raises PictureError if a picture declares too many pixels, or none."""
     if width * height > max_pixels:
         raise PictureError(
             name,
@@ -181,13 +179,13 @@ def check_size(
 
 
 def hides_first_frame(picture: Image.Image) -> bool:
-    """Say whether the first picture of a PNG is only for viewers without animation."""
+    """Returns whether the first picture of a PNG is no part of its animation."""
     hidden = getattr(picture, "default_image", False)
     return bool(hidden) and getattr(picture, "n_frames", 1) > 1
 
 
 def upright(picture: Image.Image, name: str) -> Image.Image:
-    """Apply the EXIF orientation, if there is one.
+    """Applies the EXIF orientation, if there is one.
 
     Args:
         picture: a decoded picture. (Only then is the tag to be believed: a TIFF
@@ -223,7 +221,7 @@ def upright(picture: Image.Image, name: str) -> Image.Image:
 
 
 def _stream(source: str | os.PathLike[str] | bytes, name: str) -> BinaryIO:
-    """Open a file, or the bytes of one, for reading."""
+    """Opens a file, or the bytes of one, for reading."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
     try:
@@ -248,7 +246,7 @@ def _stream(source: str | os.PathLike[str] | bytes, name: str) -> BinaryIO:
 
 
 def _read_header(stream: BinaryIO, name: str, formats: Collection[str]) -> Image.Image:
-    """Let the allowed decoders look at the header; no pixel is decoded."""
+    """Lets the allowed decoders look at the header; no pixel is decoded."""
     beginning = stream.read(16)
     if not beginning:
         raise PictureError(name, EMPTY, "It has no bytes: copy or download it again.")
@@ -280,7 +278,7 @@ def _read_header(stream: BinaryIO, name: str, formats: Collection[str]) -> Image
 
 
 def _check_png(stream: BinaryIO) -> None:
-    """Compare the checksum of each chunk of pixels; the stream stays where it stands.
+    """Compares the checksum of each chunk of pixels; the stream stays where it stands.
 
     Pillow stops reading when the last row is full, so one flipped bit in seven changes
     pixels without an error. What is cut short is left to the decoder.

@@ -1,7 +1,5 @@
 """Pictures of every kind, as 8-bit PIL images that can be resized."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -26,12 +24,12 @@ _STEP_OF_RAW_MODE = {"L;2": 85, "L;4": 17}
 
 
 def is_wide(picture: Image.Image) -> bool:
-    """Say whether a picture's values have more than eight bits."""
+    """Returns whether a picture's values have more than eight bits."""
     return picture.mode == "F" or picture.mode.startswith("I")
 
 
 def eight_bits(picture: Image.Image) -> Image.Image:
-    """Scale a one-channel picture of any depth to mode L, or LA with a colour key.
+    """Scales a one-channel picture of any depth to mode L, or LA with a colour key.
 
     Args:
         picture: decoded, of mode I, I;16 (any byte order) or F, best as the file
@@ -72,7 +70,7 @@ def eight_bits(picture: Image.Image) -> Image.Image:
 
 
 def signed_bytes(picture: Image.Image) -> bool:
-    """Say whether a decoded mode L holds signed bytes, 127 at most."""
+    """Returns whether a decoded mode L holds signed bytes, 127 at most."""
     return (
         picture.mode == "L"
         and _tag(picture, _SAMPLE_FORMAT) == _SIGNED
@@ -81,7 +79,7 @@ def signed_bytes(picture: Image.Image) -> bool:
 
 
 def colour_key(picture: Image.Image) -> Any:
-    """Return a PNG's transparent colour on the scale of its decoded pixels.
+    """Returns a PNG's transparent colour on the scale of its decoded pixels.
 
     Pillow scales pixels to eight bits but leaves the key as the file has it.
 
@@ -104,7 +102,7 @@ def colour_key(picture: Image.Image) -> Any:
 
 
 def round_to_bytes(values: Any, ceiling: float) -> np.ndarray:
-    """Scale values of 0 to `ceiling` to uint8, rounded to the nearest."""
+    """Scales values of 0 to `ceiling` to uint8, rounded to the nearest."""
     scaled = values.astype("float32")
     scaled *= 255.0 / ceiling  # in place: a picture may have 89 million pixels
     return np.rint(scaled, out=scaled).astype("uint8")
@@ -144,7 +142,7 @@ _WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 def resizable(
     picture: Image.Image, name: str, background: tuple[int, int, int] | None = None
 ) -> Image.Image:
-    """Bring a decoded picture of any mode to an 8-bit mode that resizes well.
+    """Brings a decoded picture of any mode to an 8-bit mode that resizes well.
 
     Pictures of more than eight bits are scaled down to eight, never clipped: the
     largest value of the file's depth is white. Modes `I` and `F` of a picture in
@@ -202,7 +200,7 @@ def resizable(
 
 
 def has_alpha(picture: Image.Image) -> bool:
-    """Say whether a picture can be transparent somewhere.
+    """Returns whether a picture can be transparent somewhere.
 
     Args:
         picture: a picture of any mode.
@@ -221,7 +219,7 @@ def has_alpha(picture: Image.Image) -> bool:
 
 
 def from_array(array: np.ndarray, name: str) -> Image.Image:
-    """Make a PIL image of one picture in an array.
+    """Makes a PIL image of one picture in an array.
 
     Args:
         array: (height, width), or (height, width, channels) with 1 (grey), 3
@@ -281,7 +279,7 @@ def _eight_bits(picture: Image.Image, name: str) -> Image.Image:
 
 
 def check_unit(array: np.ndarray, name: str) -> None:
-    """Raise PictureError unless all values are from 0 to 1.
+    """Raises PictureError unless all values are from 0 to 1.
 
     Args:
         array: floats, at least one.

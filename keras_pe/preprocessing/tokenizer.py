@@ -1,7 +1,5 @@
 """Text to token ids: CLIP's byte-pair encoding, as Perception Encoder uses it."""
 
-from __future__ import annotations
-
 import functools
 import gzip
 import html
@@ -10,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import keras
 import numpy as np
@@ -64,7 +62,7 @@ class TruncationReport:
 
 @keras.saving.register_keras_serializable("keras_pe")
 class PETokenizer:
-    """Turn texts into the token ids that the text tower reads.
+    """Turns texts into the token ids that the text tower reads.
 
     Texts are repaired (`ftfy`), HTML-unescaped, white space collapsed and
     lower-cased, split into words and byte-pair encoded. Each row is the start
@@ -128,7 +126,7 @@ class PETokenizer:
         self._warned = False
 
     def __call__(self, texts: str | Sequence[str]) -> np.ndarray:
-        """Encode one text or many.
+        """Encodes one text or many.
 
         Args:
             texts: a string, or a flat sequence of strings: a list, an array of one
@@ -171,7 +169,7 @@ class PETokenizer:
         return ids
 
     def detokenize(self, ids: Any) -> str | list[str]:
-        """Turn ids back into text, as far as the encoding kept it.
+        """Turns ids back into text, as far as the encoding kept it.
 
         Start ids are dropped and a row is read up to its first end id. Case,
         repeated white space and the original spacing of punctuation are gone.
@@ -216,7 +214,7 @@ class PETokenizer:
         return shown_call(self)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, ready for JSON."""
+        """Returns the constructor's arguments, ready for JSON."""
         return {
             "context_length": self.context_length,
             "vocabulary_size": self.vocabulary_size,
@@ -224,15 +222,15 @@ class PETokenizer:
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> PETokenizer:
-        """Build a tokenizer from what `get_config` returned."""
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Builds a tokenizer from what `get_config` returned."""
         return cls(**config)
 
     narrowed = staticmethod(narrowed_tokenizer)  # what a file decides of it
 
     @classmethod
-    def from_preset(cls, preset: str) -> PETokenizer:
-        """Build the tokenizer of a preset; see `keras_pe.presets.hub`.
+    def from_preset(cls, preset: str) -> Self:
+        """Builds the tokenizer of a preset; see `keras_pe.presets.hub`.
 
         Args:
             preset: name, alias, directory, `hf://owner/repo[@revision]` or
@@ -248,13 +246,12 @@ class PETokenizer:
             >>> PETokenizer.from_preset("pe_core_gigantic_patch14_448").context_length
             72
         """
-        tokenizer: PETokenizer = load_tokenizer(cls, preset)
-        return tokenizer
+        return load_tokenizer(cls, preset)
 
     def _encode_with_literals(
-        self, engine: tokenizers.Tokenizer, text: str
+        self, engine: "tokenizers.Tokenizer", text: str
     ) -> list[int]:
-        """Encode a text that spells out a special token somewhere."""
+        """Encodes a text that spells out a special token somewhere."""
         # The literal is special only where the word pattern yields it whole, so
         # "!<end_of_text>" is ordinary text. An added token would match there too.
         special = {START_TEXT: self.start_id, END_TEXT: self.end_id}
@@ -302,7 +299,7 @@ class PETokenizer:
 
 
 def _byte_symbols() -> dict[int, str]:
-    """Give each byte a visible character, in the order of the vocabulary."""
+    """Gives each byte a visible character, in the order of the vocabulary."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in visible]
     symbols = {byte: chr(byte) for byte in visible}
@@ -316,7 +313,7 @@ _BYTE_OF_SYMBOL = {symbol: byte for byte, symbol in _SYMBOL_OF_BYTE.items()}
 
 @functools.lru_cache(maxsize=1)
 def _all_merges() -> tuple[tuple[str, str], ...]:
-    """Read the shipped merges, most frequent first."""
+    """Reads the shipped merges, most frequent first."""
     packed = resources.files(__package__).joinpath("clip_merges.txt.gz").read_bytes()
     lines = gzip.decompress(packed).decode("utf-8").splitlines()
     pairs = tuple((left, right) for left, right in map(str.split, lines))
@@ -330,7 +327,7 @@ def _all_merges() -> tuple[tuple[str, str], ...]:
 
 @functools.lru_cache(maxsize=4)
 def _symbols(vocabulary_size: int) -> tuple[str, ...]:
-    """Return the text of each id."""
+    """Returns the text of each id."""
     bytes_alone = list(_SYMBOL_OF_BYTE.values())
     at_word_end = [symbol + WORD_END for symbol in bytes_alone]
     merges = _all_merges()[: vocabulary_size - SMALLEST_VOCABULARY_SIZE]
@@ -341,8 +338,8 @@ def _symbols(vocabulary_size: int) -> tuple[str, ...]:
 # Built on first use and shared: an instance then holds numbers only, so it is
 # cheap to make, to copy and to send to a data-loading process.
 @functools.lru_cache(maxsize=4)
-def _engine(vocabulary_size: int) -> tokenizers.Tokenizer:
-    """Build the byte-pair encoder."""
+def _engine(vocabulary_size: int) -> "tokenizers.Tokenizer":
+    """Builds the byte-pair encoder."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
     ids = {symbol: i for i, symbol in enumerate(_symbols(vocabulary_size))}
@@ -357,7 +354,7 @@ def _engine(vocabulary_size: int) -> tokenizers.Tokenizer:
 
 
 def _clean(text: str) -> str:
-    """Repair, unescape, collapse white space and lower-case a text."""
+    """Repairs a text, unescapes it, collapses white space, and lower-cases it."""
     from ftfy import fix_text  # 0.1 s to import; most sessions never need it
 
     # Twice: captions from the web often went through two rounds of escaping.

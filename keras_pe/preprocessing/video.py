@@ -1,11 +1,9 @@
 """Videos to the arrays that the vision tower reads: a few frames of each."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -35,7 +33,7 @@ FRAME_RULES = ("benchmark", "notebook")
 def frame_indices(
     num_frames_of_video: int, num_frames: int, rule: str = "benchmark"
 ) -> list[int]:
-    """Choose frames spread evenly over a video.
+    """Chooses frames spread evenly over a video.
 
     Args:
         num_frames_of_video: frames that there are, T.
@@ -77,7 +75,7 @@ def frame_indices(
 
 @keras.saving.register_keras_serializable("keras_pe")
 class PEVideoConverter:
-    """Turn videos of any kind into float32 arrays in [-1, 1].
+    """Turns videos of any kind into float32 arrays in [-1, 1].
 
     A video is the path or bytes of a video file (read with PyAV: `pip install
     "keras-pe[video]"`) or of an animated GIF, WebP or PNG; a folder of frame
@@ -164,7 +162,7 @@ class PEVideoConverter:
         return self.image_converter.image_size
 
     def __call__(self, videos: Any) -> np.ndarray:
-        """Convert one video or many.
+        """Converts one video or many.
 
         Args:
             videos: one video or a sequence of them. PIL images or arrays (height,
@@ -202,7 +200,7 @@ class PEVideoConverter:
         return np.stack(rows)
 
     def convert(self, video: Any, name: str | None = None) -> np.ndarray:
-        """Convert exactly one video.
+        """Converts exactly one video.
 
         Args:
             video: see the class.
@@ -243,7 +241,7 @@ class PEVideoConverter:
         return shown_call(self)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, ready for JSON."""
+        """Returns the constructor's arguments, ready for JSON."""
         return {
             **self.image_converter.get_config(),
             "num_frames": self.num_frames,
@@ -252,15 +250,15 @@ class PEVideoConverter:
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> PEVideoConverter:
-        """Build a converter from what `get_config` returned."""
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Builds a converter from what `get_config` returned."""
         return cls(**config)
 
     narrowed = staticmethod(narrowed)  # what a file decides of its configuration
 
     @classmethod
-    def from_preset(cls, preset: str, **changes: Any) -> PEVideoConverter:
-        """Build a converter that prepares frames as a preset prepares pictures.
+    def from_preset(cls, preset: str, **changes: Any) -> Self:
+        """Builds a converter that prepares frames as a preset prepares pictures.
 
         Args:
             preset: name, alias, directory, `hf://owner/repo[@revision]` or
@@ -282,7 +280,7 @@ class PEVideoConverter:
 
 
 def _as_videos(videos: Any) -> Sequence[Any]:
-    """List the videos of a call: one video becomes a list of one."""
+    """Lists the videos of a call: one video becomes a list of one."""
     one = str | os.PathLike | bytes | bytearray | memoryview
     if isinstance(videos, one) or is_file(videos):
         return [videos]

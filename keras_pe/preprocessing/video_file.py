@@ -4,8 +4,6 @@ Sizes are checked before pixels are decoded, and only frames that are asked for 
 ever in memory. PyAV is imported when the first video file is opened.
 """
 
-from __future__ import annotations
-
 import bisect
 import contextlib
 import functools
@@ -314,7 +312,7 @@ _TRANSPOSE_OF_MATRIX = {
 
 
 def frame_picture(frame: Any, twin: Any = None) -> Image.Image:
-    """Turn a frame into a picture: colours by the frame's own matrix and range.
+    """Turns a frame into a picture: colours by the frame's own matrix and range.
 
     Args:
         frame: an `av.VideoFrame`.
@@ -336,7 +334,7 @@ def frame_picture(frame: Any, twin: Any = None) -> Image.Image:
 
 
 def transposition(matrix: np.ndarray | None) -> Image.Transpose | None:
-    """Return what makes a frame upright, of the eight ways that it can lie.
+    """Returns what makes a frame upright, of the eight ways that it can lie.
 
     Args:
         matrix: a, b, c, d of the display matrix at any scale; None if there is none.

@@ -1,7 +1,5 @@
 """The frames of one video, wherever they are: in memory, pictures, files."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
