@@ -285,7 +285,7 @@ class ImageTextDataset(grain.MapDataset[Batch]):
                 f"one of {PICTURE_EXTENSIONS}.",
             )
         if getattr(self.transform, "decodes", False):
-            return image_file._read_header(
+            return image_file.read_header(
                 io.BytesIO(record[name]), name, image_file.DEFAULT_FORMATS
             )
         return image_file.open_picture_file(bytes(record[name]), name)

@@ -96,8 +96,8 @@ def open_picture_file(
         (2, 1)
     """
     # The file stays open until the pixels are in memory, and no longer.
-    with _stream(source, name) as stream:
-        picture = _read_header(stream, name, formats)
+    with open_stream(source, name) as stream:
+        picture = read_header(stream, name, formats)
         check_size(*picture.size, name, max_pixels, max_side)
         if hides_first_frame(picture):
             try:
@@ -220,7 +220,7 @@ def upright(picture: Image.Image, name: str) -> Image.Image:
         raise _damaged(name, error) from error
 
 
-def _stream(source: str | os.PathLike[str] | bytes, name: str) -> BinaryIO:
+def open_stream(source: str | os.PathLike[str] | bytes, name: str) -> BinaryIO:
     """Opens a file, or the bytes of one, for reading."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
@@ -245,7 +245,7 @@ def _stream(source: str | os.PathLike[str] | bytes, name: str) -> BinaryIO:
         ) from error
 
 
-def _read_header(stream: BinaryIO, name: str, formats: Collection[str]) -> Image.Image:
+def read_header(stream: BinaryIO, name: str, formats: Collection[str]) -> Image.Image:
     """Lets the allowed decoders look at the header; no pixel is decoded."""
     beginning = stream.read(16)
     if not beginning:

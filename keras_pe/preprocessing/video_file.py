@@ -92,7 +92,7 @@ class VideoFileFrames:
         self.keys = sorted(keys)
 
     def _check(self, check: Callable[[BinaryIO], None]) -> None:
-        with image_file._stream(self.source, self.name) as file:
+        with image_file.open_stream(self.source, self.name) as file:
             try:
                 check(file)
             except ValueError as error:
@@ -221,7 +221,7 @@ class VideoFileFrames:
     def _opened(self, **more: str) -> Iterator[tuple[Any, Any]]:
         """Opens the file, with more options of FFmpeg; any fault is a VideoError."""
         av = _pyav()
-        with image_file._stream(self.source, self.name) as file:
+        with image_file.open_stream(self.source, self.name) as file:
             try:
                 options = {"format_whitelist": CONTAINERS, "err_detect": _STRICT}
                 options |= more

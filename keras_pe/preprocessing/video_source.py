@@ -147,7 +147,7 @@ class AnimationFrames:
     ) -> None:
         self.source, self.name, self.formats = source, name, formats
         self.limits = max_pixels, max_side
-        with image_file._stream(source, name) as stream:
+        with image_file.open_stream(source, name) as stream:
             picture = self._header(stream)
             try:
                 # More pictures behind a photo (MPO) are other views, no frames.
@@ -159,7 +159,7 @@ class AnimationFrames:
         self.count -= self.first
 
     def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        with image_file._stream(self.source, self.name) as stream:
+        with image_file.open_stream(self.source, self.name) as stream:
             picture = self._header(stream)
             for number in numbers:
                 try:
@@ -177,7 +177,7 @@ class AnimationFrames:
                 yield number, frame
 
     def _header(self, stream: Any) -> Image.Image:
-        picture = image_file._read_header(stream, self.name, self.formats)
+        picture = image_file.read_header(stream, self.name, self.formats)
         check_pixels(*picture.size, self.name, *self.limits)
         return picture
 
@@ -191,7 +191,7 @@ def _open_file(
     max_side: int,
 ) -> Frames:
     """The content decides who decodes a file, not its name."""
-    with image_file._stream(source, name) as stream:
+    with image_file.open_stream(source, name) as stream:
         beginning = stream.read(16)
     if not beginning:
         raise VideoError(name, EMPTY, "It has no bytes: copy it again.")
