@@ -65,7 +65,6 @@ def test_backends_are_imported_where_contributing_says():
     }
     named = {
         "arrays.py",
-        "freed_memory.py",
         "layers/initializers.py",
         "losses/row_chunks.py",
         "models/compiled.py",
@@ -114,7 +113,7 @@ def saved(tmp_path_factory):
         "import keras_pe, keras",
         "import keras, keras_pe",
         "import keras_pe.files, keras",
-        "from keras_pe.layers.rope import rotate; import keras",
+        "from keras_pe.layers.attention import rotate; import keras",
         "from keras_pe import *; import keras",
     ],
 )

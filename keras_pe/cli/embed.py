@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _embed_texts(options: argparse.Namespace) -> tuple[list[str], "np.ndarray", int]:
-    from keras_pe.finite import check_finite
+    from keras_pe.arrays import check_finite
     from keras_pe.models.embedding import embed_texts
 
     loaded = load(chosen_preset(options.preset))
@@ -100,7 +100,7 @@ def _embed_texts(options: argparse.Namespace) -> tuple[list[str], "np.ndarray", 
 def _embed_pictures(options: argparse.Namespace) -> tuple[list[str], "np.ndarray", int]:
     import numpy as np
 
-    from keras_pe.finite import check_finite
+    from keras_pe.arrays import check_finite
     from keras_pe.models.embedding import embed_images
     from keras_pe.preprocessing.batches import load_batches
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_pe.arrays import check_finite, checked_embeddings
 from keras_pe.evaluation.equal_texts import (
     Equals,
     check_equals,
@@ -30,7 +31,6 @@ from keras_pe.evaluation.samples import (
     shared_protocol,
 )
 from keras_pe.evaluation.zero_shot import checked_class_names
-from keras_pe.finite import check_finite, checked_embeddings
 from keras_pe.models.core import PECore
 from keras_pe.models.embedding import class_vectors
 from keras_pe.preprocessing.image import PEImageConverter

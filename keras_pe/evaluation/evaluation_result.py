@@ -12,7 +12,7 @@ import keras
 
 from keras_pe.evaluation.intervals import Score
 from keras_pe.files import write_atomically
-from keras_pe.preprocessing.skip_report import SkippedPicture
+from keras_pe.preprocessing.bad_pictures import SkippedPicture
 
 FORMAT = 1
 PACKAGES = ("keras-pe", "keras", "numpy", "pillow", "tokenizers", "ftfy", "av")

@@ -5,7 +5,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from keras_pe.finite import check_finite, checked_embeddings
+from keras_pe.arrays import check_finite, checked_embeddings
 
 CHUNK_SIZE = 1024
 UNIT_LENGTH = "Give embeddings of unit length: products of these overflow."

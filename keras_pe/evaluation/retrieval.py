@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_pe.arrays import checked_embeddings
 from keras_pe.evaluation.equal_texts import (
     Equals,
     check_equals,
@@ -25,7 +26,6 @@ from keras_pe.evaluation.samples import (
     check_modes,
     shared_protocol,
 )
-from keras_pe.finite import checked_embeddings
 from keras_pe.models.core import PECore
 from keras_pe.models.embedding import embed_texts
 from keras_pe.preprocessing.image import PEImageConverter

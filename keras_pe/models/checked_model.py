@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from keras_pe.arrays import torch_array
-from keras_pe.layers.dense import FLOAT8_AND_LORA
+from keras_pe.layers.adaptable import FLOAT8_AND_LORA
 
 Check = Callable[[Any], Any]  # of what a model is called with; raises ValueError
 

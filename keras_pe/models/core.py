@@ -9,16 +9,16 @@ from typing import Any, Literal, Self
 import keras
 from keras import ops
 
-from keras_pe.layers.layer_state import flags_config, restore_trainable_flags
+from keras_pe.layers.adaptable import flags_config, restore_trainable_flags
 from keras_pe.models.compiled import run_compiled
 from keras_pe.models.embedding import preset_class_vectors
 from keras_pe.models.pair_model import PairModel, check_pair
 from keras_pe.models.text_encoder import PETextEncoder
 from keras_pe.models.tower import Tower
 from keras_pe.models.vision_encoder import PEVisionEncoder
-from keras_pe.presets.find import PresetsProperty
 from keras_pe.presets.from_preset import load_preset
 from keras_pe.presets.save import MAX_SHARD_GB, save_preset
+from keras_pe.presets.table import PresetsProperty
 
 FrameAverage = Literal["normalized", "raw"]
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # upstream `CLIP.__init__`

@@ -6,11 +6,11 @@ from typing import Any, Protocol
 import numpy as np
 from keras import ops
 
-from keras_pe.finite import check_finite
+from keras_pe.arrays import check_finite
 from keras_pe.models.compiled import padded_batch
 from keras_pe.preprocessing.prompts import fill, known_classes
+from keras_pe.preprocessing.text_inputs import check_tokenizer
 from keras_pe.preprocessing.tokenizer import PETokenizer
-from keras_pe.preprocessing.tokenizer_check import check_tokenizer
 from keras_pe.presets.class_vectors import ClassVectors
 
 # Prompts whose embeddings are held at once; ImageNet has 80,000.

@@ -8,9 +8,8 @@ import numpy as np
 from keras import ops
 
 from keras_pe.arrays import host_array
-from keras_pe.layers.dense import Dense
+from keras_pe.layers.adaptable import Dense, check_sizes
 from keras_pe.layers.initializers import RandomNormal
-from keras_pe.layers.sizes import check_sizes
 from keras_pe.layers.transformer import NORM_EPSILON
 from keras_pe.models.checked_model import Check
 from keras_pe.models.compiled import run_compiled

@@ -6,11 +6,10 @@ from typing import Any, Self, Unpack
 
 import keras
 
-from keras_pe.layers.attention_pooling import AttentionPooling
-from keras_pe.layers.dense import Dense
+from keras_pe.layers.adaptable import Dense
 from keras_pe.layers.initializers import RandomNormal
 from keras_pe.layers.patch_embedding import PatchEmbedding
-from keras_pe.layers.transformer import NORM_EPSILON
+from keras_pe.layers.transformer import NORM_EPSILON, AttentionPooling
 from keras_pe.models.convert import Changes, KernelResize, converted, truncated
 from keras_pe.models.vision_arguments import (
     Pooling,
@@ -18,9 +17,9 @@ from keras_pe.models.vision_arguments import (
     check_windows,
 )
 from keras_pe.models.vision_forward import VisionForward
-from keras_pe.presets.find import PresetsProperty
 from keras_pe.presets.from_preset import load_preset
 from keras_pe.presets.save import MAX_SHARD_GB, save_preset
+from keras_pe.presets.table import PresetsProperty
 
 
 @keras.saving.register_keras_serializable("keras_pe")

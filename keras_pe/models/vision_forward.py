@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_pe.layers.rope import RotaryTable, rotary_table
+from keras_pe.layers.attention import RotaryTable, rotary_table
 from keras_pe.layers.windows import WindowedBlocks, Windows
 from keras_pe.models.checked_model import Check
 from keras_pe.models.compiled import run_compiled

@@ -8,24 +8,28 @@ from typing import Any
 import keras
 
 from keras_pe.files import read_directory
+from keras_pe.presets.assign import build_unfilled, fill, rule
 from keras_pe.presets.checksums import read_metadata, read_verified
-from keras_pe.presets.classes import (
-    DUAL,
-    MODELS,
-    TEXT,
-    VISION,
-    class_named,
-    family_of,
-)
-from keras_pe.presets.deferred import build_unfilled
 from keras_pe.presets.hub import CONFIG, Location, known_preset, resolve
 from keras_pe.presets.inspect import CheckpointInfo, describe, inspect_checkpoint
 from keras_pe.presets.load import load_open
+from keras_pe.presets.manifest import model_variables
 from keras_pe.presets.open_checkpoint import open_checkpoint
-from keras_pe.presets.preset_weights import PresetWeights, assign_weights
+from keras_pe.presets.preset_weights import PresetWeights
 from keras_pe.presets.reader import Reader
 from keras_pe.presets.report import CheckpointError
-from keras_pe.presets.serialized import POLICY_NAME, build, check, set_dtype
+from keras_pe.presets.serialized import (
+    DUAL,
+    MODELS,
+    POLICY_NAME,
+    TEXT,
+    VISION,
+    build,
+    check,
+    class_named,
+    family_of,
+    set_dtype,
+)
 
 
 def load_preset(
@@ -155,7 +159,8 @@ def _load_own(
     # All is compared before a single weight is allocated.
     with PresetWeights(directory, metadata, config) as weights:
         model = build_unfilled(lambda: build(build_class, config, where))
-        assign_weights(model, weights, fresh=True)
+        rules = [rule(name, info.shape, name) for name, info in weights.tensors.items()]
+        fill(weights, rules, model_variables(model), fresh=True)
     return model.vision_encoder if (family, found) == (VISION, DUAL) else model
 
 

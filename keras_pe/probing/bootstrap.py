@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from keras_pe.arrays import check_finite
 from keras_pe.exact_interval import constant_limits
-from keras_pe.finite import check_finite
 
 # From means of the samples' statistics, (..., statistics), to scores (...,).
 Score = Callable[[np.ndarray], np.ndarray]

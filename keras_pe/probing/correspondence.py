@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from keras_pe.finite import check_finite
+from keras_pe.arrays import check_finite
 from keras_pe.probing.nearest_neighbours import unit
 from keras_pe.probing.probe import Maps, TrainingFreeProbe
 

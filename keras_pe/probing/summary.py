@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pe.finite import check_finite
+from keras_pe.arrays import check_finite
 from keras_pe.probing.bootstrap import bootstrap_scores, sure_interval
 from keras_pe.probing.layer_outputs import LayerName
 from keras_pe.probing.probe import Probe, TrainingFreeProbe

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import keras
 import numpy as np
 
-from keras_pe.finite import check_finite
+from keras_pe.arrays import check_finite
 from keras_pe.models.compiled import padded_batch
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.preprocessing.image import PEImageConverter

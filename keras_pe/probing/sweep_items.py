@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_pe.finite import check_finite
+from keras_pe.arrays import check_finite
 from keras_pe.probing.layer_outputs import LayerOutputs
 from keras_pe.probing.probe import TrainingFreeProbe
 from keras_pe.probing.summary import LayerOutcome, summarize

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from keras_pe.finite import check_finite
+from keras_pe.arrays import check_finite
 from keras_pe.models.compiled import no_gradient
 from keras_pe.models.core import PECore
 

@@ -4,7 +4,7 @@ What is here runs on any backend. Several devices: `keras_pe.training.devices`, 
 `distribution` is for any backend, `sharding` for JAX and `torch_loop` for PyTorch.
 """
 
-from keras_pe.finite import NonFiniteError
+from keras_pe.arrays import NonFiniteError
 from keras_pe.training.optimizers.gradient_watch import (
     GradientWatch,
     StopOnNonFinite,

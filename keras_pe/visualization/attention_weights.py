@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from keras_pe.layers.attention_pooling import AttentionPooling
-from keras_pe.layers.dot_product import attention_weights
-from keras_pe.layers.rope import rotate
+from keras_pe.layers.attention import attention_weights, rotate
+from keras_pe.layers.transformer import AttentionPooling
 from keras_pe.models.compiled import no_gradient, run_compiled
 from keras_pe.models.features import Features
 from keras_pe.models.tower import resolve_layers

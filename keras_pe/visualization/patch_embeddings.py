@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from keras import ops
 
-from keras_pe.layers.attention_pooling import AttentionPooling
+from keras_pe.layers.transformer import AttentionPooling
 from keras_pe.models.compiled import no_gradient, run_compiled
 from keras_pe.models.core import l2_normalize
 from keras_pe.models.vision_encoder import PEVisionEncoder

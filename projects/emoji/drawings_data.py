@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_pe import PECore, PETokenizer
-from keras_pe.data.tar_shards import joined_digest
+from keras_pe.data.shard_files import joined_digest
 from keras_pe.training.devices.distribution import host_position, local_rows
 from keras_pe.training.resolution import PlannedStage
 from keras_pe.training.run.config import RunConfig

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 
 from keras_pe import PECore, PEImageConverter, PETokenizer
+from keras_pe.arrays import check_finite
 from keras_pe.evaluation.intervals import mean_score
 from keras_pe.evaluation.zero_shot import ZeroShotClassifier
-from keras_pe.finite import check_finite
 from projects.emoji.data.captions import class_prompts
 from projects.emoji.data.shards import load_arrays
 

@@ -6,8 +6,8 @@ import pytest
 from keras import ops
 
 import keras_pe
+from keras_pe.layers.attention import rotary_table
 from keras_pe.layers.patch_embedding import PatchEmbedding, tile_positions
-from keras_pe.layers.rope import rotary_table
 from keras_pe.layers.windows import Windows
 from keras_pe.models.tower import resolve_layers
 from tests.arrays import to_numpy

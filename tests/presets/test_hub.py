@@ -12,8 +12,8 @@ import pytest
 import keras_pe
 from keras_pe import PETokenizer
 from keras_pe.presets import CheckpointError, variants
-from keras_pe.presets.download import HubError
 from keras_pe.presets.hub import resolve
+from keras_pe.presets.hub_errors import HubError
 from keras_pe.presets.save import save_preset
 from tests.presets import tiny
 from tests.presets.hub_server import HubServer

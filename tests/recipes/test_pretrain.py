@@ -21,7 +21,7 @@ from keras_pe.data import (
     TooManySkipped,
     write_array_record,
 )
-from keras_pe.data.open_shards import open_shards
+from keras_pe.data.tar_shards import open_shards
 from keras_pe.data.validation import DataValidationError
 from keras_pe.evaluation.retrieval import retrieval_recall
 from keras_pe.models.embedding import embed_images, embed_texts

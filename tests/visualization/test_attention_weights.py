@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_pe.layers.rope import rotary_table
+from keras_pe.layers.attention import rotary_table
 from keras_pe.visualization import attention_maps, pooling_attention
 from tests.arrays import to_numpy
 from tests.small_models import images, perturb, vision_encoder

@@ -33,7 +33,7 @@ class ShardPicture:
         Raises:
             PictureError: if the sample has none.
         """
-        from keras_pe.preprocessing.image_file import MISSING, PictureError
+        from keras_pe.preprocessing.bad_pictures import MISSING, PictureError
 
         sample = self.shards[self.number]
         for extension in (*PICTURES, *VIDEOS):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras import ops
 
-from keras_pe.finite import NonFiniteError
+from keras_pe.arrays import NonFiniteError
 from keras_pe.models.checked_model import sync_state
 
 if TYPE_CHECKING:

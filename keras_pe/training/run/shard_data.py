@@ -20,8 +20,8 @@ from keras_pe.data import (
 )
 from keras_pe.data.augmentation import WholePicture
 from keras_pe.data.image_text import Captions, ImageTextDataset, Tokenizer
-from keras_pe.data.open_shards import open_shards
 from keras_pe.data.shard_files import expand_paths, open_shard_file
+from keras_pe.data.tar_shards import open_shards
 from keras_pe.data.validation import ANOMALIES_FILE, check_data, read_schema
 from keras_pe.evaluation.retrieval import retrieval_recall
 from keras_pe.models.compiled import no_gradient

@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import keras
 
 from keras_pe.data.image_text import Tokenizer
-from keras_pe.layers.sizes import check_sizes
+from keras_pe.layers.adaptable import check_sizes
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.preprocessing.text_inputs import check_tokenizer
 from keras_pe.preprocessing.tokenizer import PETokenizer
-from keras_pe.preprocessing.tokenizer_check import check_tokenizer
 from keras_pe.presets.save import check_room
 from keras_pe.training.devices.setup import (
     all_devices,

@@ -10,8 +10,8 @@ from typing import Any
 from keras_pe.data import SampleError, TarShardError, TooManySkipped
 from keras_pe.data.array_record_shards import ArrayRecordError
 from keras_pe.data.loader import LoaderStalled
-from keras_pe.data.open_shards import open_shards
 from keras_pe.data.shard_files import expand_paths
+from keras_pe.data.tar_shards import open_shards
 from keras_pe.files import check_directory_target
 from keras_pe.presets import CheckpointError
 from keras_pe.training import NonFiniteError

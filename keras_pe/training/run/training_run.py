@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from keras_pe.files import only_writer, write_atomically
-from keras_pe.layers.sizes import check_sizes
+from keras_pe.layers.adaptable import check_sizes
 from keras_pe.models.checked_model import sync_state
 from keras_pe.training.devices.distribution import (
     host_position,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Self
 import keras
 from keras import ops
 
-from keras_pe.layers.sizes import check_sizes
+from keras_pe.layers.adaptable import check_sizes
 from keras_pe.models.checked_model import CheckedModel
 from keras_pe.models.core import l2_normalize
 from keras_pe.training.devices.distribution import (

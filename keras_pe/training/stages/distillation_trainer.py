@@ -7,7 +7,7 @@ from typing import Any, Self
 import keras
 from keras import ops
 
-from keras_pe.layers.sizes import check_sizes
+from keras_pe.layers.adaptable import check_sizes
 from keras_pe.losses.distillation import (
     chunked_kl_distillation_loss,
     kl_distillation_loss,

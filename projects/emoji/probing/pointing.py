@@ -17,7 +17,7 @@ from typing import Any, get_args
 import numpy as np
 
 from keras_pe import PECore, PEImageConverter, PETokenizer
-from keras_pe.finite import check_finite
+from keras_pe.arrays import check_finite
 from keras_pe.models.embedding import embed_texts
 from keras_pe.probing.bootstrap import bootstrap_scores, sure_interval
 from keras_pe.visualization import pointing_accuracy

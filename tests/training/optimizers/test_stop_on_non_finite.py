@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-import keras_pe.finite
+import keras_pe.arrays
 import keras_pe.training
-from keras_pe.finite import NonFiniteError
+from keras_pe.arrays import NonFiniteError
 from keras_pe.training.optimizers.gradient_watch import (
     StopOnNonFinite,
     watched,
@@ -80,7 +80,7 @@ def test_healthy_runs_are_left_alone():
 
 
 def test_there_is_one_error_and_it_is_caught_as_it_always_was():
-    assert keras_pe.training.NonFiniteError is keras_pe.finite.NonFiniteError
+    assert keras_pe.training.NonFiniteError is keras_pe.arrays.NonFiniteError
     for kind in (ValueError, RuntimeError):
         with pytest.raises(kind, match="Step 1: "):
             fit(model(keras.optimizers.SGD(0.1)), 0)

@@ -15,8 +15,8 @@ import pytest
 from keras import ops
 
 import keras_pe
+from keras_pe.arrays import NonFiniteError
 from keras_pe.files import TargetBusyError
-from keras_pe.finite import NonFiniteError
 from keras_pe.training.optimizers.gradient_watch import watched
 from keras_pe.training.optimizers.schedules import WarmupCosine
 from keras_pe.training.resolution import ResolutionStage, plan_stages

@@ -10,7 +10,8 @@ from PIL import Image
 
 from keras_pe.data.augmentation import TrainAugmentation
 from keras_pe.preprocessing import PEImageConverter, PictureError
-from keras_pe.preprocessing.image_file import BAD_VALUES, open_picture_file
+from keras_pe.preprocessing.bad_pictures import BAD_VALUES
+from keras_pe.preprocessing.image_file import open_picture_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 from grey_files import DEPTHS, pgm, png, ramp, tiff

@@ -1,4 +1,4 @@
-"""A preset narrows what its converter accepts, and never widens it."""
+"""A preset narrows what its converter accepts; what is shown makes it again."""
 
 import json
 import os
@@ -7,13 +7,14 @@ import warnings
 
 import pytest
 
+from keras_pe import PETokenizer
 from keras_pe.preprocessing import PEImageConverter, PEVideoConverter, PictureError
+from keras_pe.preprocessing.configs import narrowed
 from keras_pe.preprocessing.image_file import (
     DEFAULT_FORMATS,
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_SIDE,
 )
-from keras_pe.preprocessing.untrusted_config import narrowed
 from keras_pe.presets.checksums import write_metadata
 from keras_pe.presets.report import CheckpointError
 from tests.small_models import core
@@ -154,3 +155,28 @@ def test_frames_of_published_protocols_are_taken():
         assert quietly_narrowed(**config) == config
     with pytest.raises(ValueError, match="num_frames='8'"):
         PEVideoConverter(**quietly_narrowed(num_frames="8"))
+
+
+KINDS = {
+    kind.__name__: kind for kind in (PEImageConverter, PETokenizer, PEVideoConverter)
+}
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        PEImageConverter(image_size=(24, 32), formats=("PNG",), background=(1, 2, 3)),
+        PEImageConverter(),
+        PETokenizer(context_length=8, vocabulary_size=600),
+        PEVideoConverter(64, num_frames=4),
+    ],
+)
+def test_what_is_shown_makes_it_again(thing):
+    again = eval(repr(thing), dict(KINDS))
+    assert again.get_config() == thing.get_config()
+
+
+def test_defaults_are_left_out():
+    converter = PEImageConverter(32, max_side=9000)
+    assert repr(converter) == "PEImageConverter(image_size=(32, 32), max_side=9000)"
+    assert repr(PETokenizer()) == "PETokenizer()"

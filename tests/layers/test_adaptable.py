@@ -4,8 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_pe.layers.dense import Dense
-from keras_pe.layers.layer_state import adaptations
+from keras_pe.layers.adaptable import Dense, adaptations
 from tests.small_models import core
 
 pytestmark = pytest.mark.quick

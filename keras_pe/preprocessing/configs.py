@@ -1,22 +1,21 @@
-"""The part of a converter's or tokenizer's configuration that a file may decide.
+"""Configurations of converters and tokenizers: what a file may decide, how they look.
 
 Which decoders run and how much memory a picture may take is the user's decision. A
 preset comes from somebody else: it may ask for less than the defaults, never for more.
 """
 
-from __future__ import annotations
-
+import inspect
 import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from keras_pe.preprocessing.bad_pictures import DEFAULT_MAX_FRAMES
 from keras_pe.preprocessing.image_file import (
     DEFAULT_FORMATS,
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_SIDE,
 )
-from keras_pe.preprocessing.video_error import DEFAULT_MAX_FRAMES
 
 _LIMITS = {
     "max_pixels": DEFAULT_MAX_PIXELS,
@@ -34,7 +33,7 @@ _LARGEST_VALUE = 1e6  # of a pixel after mean and std; published models have 1
 
 
 def narrowed(config: Mapping[str, Any], where: str = "the preset") -> dict[str, Any]:
-    """Return a converter's configuration with nothing in it that widens the defaults.
+    """Returns a converter's configuration with nothing in it that widens the defaults.
 
     Formats and limits are kept as far as they are stricter than the defaults, with a
     warning that names what was not kept. What to do with bad pictures is left to the
@@ -92,7 +91,7 @@ def narrowed(config: Mapping[str, Any], where: str = "the preset") -> dict[str, 
 
 
 def narrowed_tokenizer(config: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return a tokenizer's configuration with nothing in it that says less.
+    """Returns a tokenizer's configuration with nothing in it that says less.
 
     Args:
         config: of a `PETokenizer`, out of a file.
@@ -151,3 +150,29 @@ def _check_scale(config: Mapping[str, Any]) -> None:
                 f"mean {mean} and std {std} make pixels of up to {largest:g}, expected "
                 f"less than {_LARGEST_VALUE:g}"
             )
+
+
+# === How they are shown: as the call that makes them again ===
+def shown_call(thing: Any) -> str:
+    """Returns the call that makes a thing, with the arguments that are not the default.
+
+    Args:
+        thing: an object whose `get_config` gives its constructor's arguments.
+
+    Example:
+        >>> from keras_pe.preprocessing.tokenizer import PETokenizer
+        >>> PETokenizer(context_length=8)
+        PETokenizer(context_length=8)
+    """
+    parameters = inspect.signature(type(thing)).parameters
+    shown = []
+    for name, value in thing.get_config().items():
+        value = _plain(value)
+        if name not in parameters or value != _plain(parameters[name].default):
+            shown.append(f"{name}={value!r}")
+    return f"{type(thing).__name__}({', '.join(shown)})"
+
+
+def _plain(value: Any) -> Any:
+    """Returns lists, which JSON has, as the tuples that signatures have."""
+    return tuple(value) if isinstance(value, list | frozenset | set) else value

@@ -8,14 +8,8 @@ import pytest
 import keras_pe
 from keras_pe import PEImageConverter, PETokenizer
 from keras_pe.presets import CheckpointError, variants
-from keras_pe.presets.find import (
-    PresetsProperty,
-    find_preset,
-    preset_of_repo,
-    presets_of,
-)
-from keras_pe.presets.hub import resolve
-from keras_pe.presets.table import PRESETS
+from keras_pe.presets.hub import find_preset, preset_of_repo, resolve
+from keras_pe.presets.table import PRESETS, PresetsProperty, presets_of
 from tests.presets import tiny
 
 pytestmark = pytest.mark.quick
