@@ -1,11 +1,21 @@
-"""Arrays between NumPy and the backend: taken over, and looked at, without a copy."""
+"""Arrays between NumPy and the backend: taken over, and looked at, without a copy.
 
+Then comes the one check that numbers are numbers: whatever computes a score refuses
+NaN. Comparisons with NaN are false, so a rank that counts what is better, a limit that
+something must not exceed and an arg max all pass it on in silence. Arrays are therefore
+looked at where they are collected, once, and the first bad place is named.
+"""
+
+import ctypes
+import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import ml_dtypes
 import numpy as np
+from keras import tree
 
 ALIGNMENT = 64  # bytes; JAX adopts such arrays and copies all others
 
@@ -110,3 +120,178 @@ def torch_traces() -> bool:
         or torch._C._get_tracing_state() is not None  # torch.jit.trace
         or (transforms and transforms.peek_interpreter_stack() is not None)
     )
+
+
+# === Numbers that are none ===
+class NonFiniteError(ValueError, RuntimeError):
+    """Embeddings, features, scores, weights, losses or gradients are not finite.
+
+    A `RuntimeError` too: what stops a training run has always been one.
+    """
+
+
+def checked_embeddings(
+    array: Any,
+    what: str,
+    row: str = "row",
+    names: Sequence[Any] | None = None,
+) -> np.ndarray:
+    """Returns embeddings as float32, ready to be multiplied, or says why they are none.
+
+    Products of int8 wrap and those of float16 overflow from 65504 on, both in silence.
+
+    Args:
+        array: `(rows, channels)`, any floating dtype, bfloat16 too.
+        what: what the array is, for the error.
+        row: what its first axis counts.
+        names: one name a row, for the error.
+
+    Returns:
+        float32 of the same shape; float32 arrays are not copied.
+
+    Raises:
+        ValueError: for another dtype or number of axes.
+        NonFiniteError: naming the first row that holds NaN, infinity or what is beyond
+            the range of float32.
+
+    Example:
+        >>> checked_embeddings(np.ones((2, 2), "float16"), "embeddings").dtype
+        dtype('float32')
+    """
+    values = np.asarray(array)
+    # The kind of bfloat16 and float8 is V, but their names say what they are.
+    if values.dtype.kind != "f" and "float" not in values.dtype.name:
+        raise ValueError(
+            f"{what}: got dtype {values.dtype}, expected floating-point numbers, such "
+            "as float32. Bring quantised embeddings back to floats: "
+            "scale * quantised.astype('float32')."
+        )
+    if values.ndim != 2:
+        raise ValueError(
+            f"{what}: got shape {values.shape}, expected two axes: {row}, channel. "
+            "For a single one give array[None]."
+        )
+    with np.errstate(over="ignore"):
+        single = values.astype("float32", copy=False)
+    what = f"{what} as float32" if values.dtype.itemsize > 4 else what
+    return check_finite(single, what, row, names)
+
+
+def check_finite(
+    array: Any,
+    what: str,
+    row: str = "row",
+    names: Sequence[Any] | None = None,
+    hint: str = "",
+) -> np.ndarray:
+    """Returns an array whose values are all finite, or says where the first is not.
+
+    Args:
+        array: `(rows, ...)` numbers of any floating or integer dtype, bfloat16 too.
+        what: what the array is, for the error: "image embeddings of pe_core".
+        row: what its first axis counts: "picture", "class", "sample".
+        names: one name a row, such as a path, for the error.
+        hint: what the reader can do about it, a sentence.
+
+    Returns:
+        The array, as NumPy, unchanged.
+
+    Raises:
+        NonFiniteError: naming the first row that holds NaN or infinity.
+
+    Example:
+        >>> check_finite([[1.0, 2.0], [float("nan"), 0.0]], "embeddings", "picture")
+        Traceback (most recent call last):
+        keras_pe.arrays.NonFiniteError: embeddings: picture 1 of 2 holds NaN or \
+infinity (1 of 2 values), and 0 more do. No score can be computed from them.
+    """
+    values = np.asarray(array)
+    finite = np.isfinite(values)
+    if finite.all():
+        return values
+    if values.ndim == 0:
+        raise NonFiniteError(f"{what}: the value is {values}. {hint}".rstrip())
+    by_row = finite.reshape(len(values), -1)
+    bad_rows = np.flatnonzero(~by_row.all(axis=1))
+    first = int(bad_rows[0])
+    name = "" if names is None else f" ({names[first]})"
+    raise NonFiniteError(
+        f"{what}: {row} {first}{name} of {len(values)} holds NaN or infinity "
+        f"({int((~by_row[first]).sum())} of {by_row.shape[1]} values), and "
+        f"{len(bad_rows) - 1} more do. "
+        f"{hint or 'No score can be computed from them.'}"
+    )
+
+
+# === Memory that was freed: back to the system, which glibc would keep ===
+@functools.cache
+def malloc_trim() -> Callable[[int], int] | None:
+    """Returns glibc's function of that name, or None on other systems."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return None
+
+
+class FreedMemory:
+    """Hands freed memory back to the system while weights are being replaced.
+
+    A weight that is replaced is freed, but glibc keeps the pages in the arena of the
+    thread that allocated them, where the next weight, read by another thread, does not
+    find them: without this a load on JAX peaks at 1.7 times the file. So does what
+    drawing the weights of a new model left behind, which goes back at once.
+
+    Args:
+        every: bytes of replaced weights between two returns.
+    """
+
+    def __init__(self, every: int = 64 * 2**20) -> None:
+        self.every = every
+        self._since = 0
+        self.hand_back()
+
+    def replaced(self, num_bytes: int) -> None:
+        """Notes that a weight of so many bytes was replaced."""
+        self._since += num_bytes
+        if self._since >= self.every:
+            self._since = 0
+            self.hand_back()
+
+    def hand_back(self) -> None:
+        """Hands back what is free now."""
+        trim = malloc_trim()
+        if trim is not None:
+            trim(0)
+
+
+def release_freed_memory(results: Any) -> None:
+    """Returns freed memory to the system after a chunk, forward and backward.
+
+    glibc serves tensors of up to 32 MB from its heap. What a chunk leaves behind, a few
+    small results, lies above all that it freed, and the next chunk's tensors seldom fit
+    into the holes: sixteen chunks of 256 pictures grew to 14 GB, where one takes 1.5
+    (2026-11). Trimming the heap takes about a hundredth of a chunk's time.
+
+    Args:
+        results: what the chunk returned. Elsewhere than on PyTorch's CPU tensors, or
+            without glibc, there is nothing to do.
+    """
+    if keras.backend.backend() != "torch":
+        return
+    import torch
+
+    if torch.compiler.is_compiling():  # nothing here can be traced
+        return
+    tensors = tree.flatten(results)
+    trim = malloc_trim()
+    if trim is None or any(tensor.device.type != "cpu" for tensor in tensors):
+        return
+    trim(0)
+
+    def trim_again(gradient: Any) -> None:  # gradients come when the next chunk is done
+        trim(0)
+
+    for tensor in tensors:
+        if tensor.requires_grad:
+            tensor.register_hook(trim_again)
+            break

@@ -37,8 +37,6 @@ On Dataflow, where workers need TFDV and Pillow, and both sides reach `--output`
         --requirements_file recipes/tfdv-py311-constraints.txt --output gs://b/results
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import json
@@ -82,7 +80,7 @@ PACKAGES = ("tensorflow-data-validation", "apache-beam", "pillow")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of our own arguments; Beam's are left over."""
+    """Returns the parser of our own arguments; Beam's are left over."""
     limits = Thresholds()
     parser = argparse.ArgumentParser(
         prog="validate_data",
@@ -138,7 +136,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
+    """Runs the command; returns its exit code."""
     parser = build_parser()
     ours, beams = parser.parse_known_args(arguments)
     # Beam ignores what it does not know; none of its arguments has a hyphen.
@@ -162,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def validate(ours: argparse.Namespace, beams: Sequence[str]) -> int:
-    """Validate the shards; return 0 without anomalies, 1 with."""
+    """Validates the shards; returns 0 without anomalies, 1 with."""
     import tensorflow_data_validation as tfdv
     from apache_beam.io.filesystems import FileSystems
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -240,7 +238,7 @@ def validate(ours: argparse.Namespace, beams: Sequence[str]) -> int:
 
 
 def read_thresholds(ours: argparse.Namespace) -> Thresholds:
-    """Return the thresholds of a command line."""
+    """Returns the thresholds of a command line."""
     given = {
         field.name: getattr(ours, field.name)
         for field in dataclasses.fields(Thresholds)
@@ -253,14 +251,14 @@ def read_thresholds(ours: argparse.Namespace) -> Thresholds:
 
 
 def statistics_path(path: str) -> str:
-    """Return where a baseline's statistics are: a folder of results, or stats.pb."""
+    """Returns where a baseline's statistics are: a folder of results, or stats.pb."""
     return path if path.endswith(".pb") else path.rstrip("/") + "/stats.pb"
 
 
 def describe_run(
-    counts: Counts, thresholds: Thresholds, seconds: float
+    counts: "Counts", thresholds: Thresholds, seconds: float
 ) -> dict[str, Any]:
-    """Return what data.json holds: which data, how judged, by what."""
+    """Returns what data.json holds: which data, how judged, by what."""
     keep = ("name", "bytes", "samples", "damage")
     return {
         "format_version": FORMAT_VERSION,
@@ -273,7 +271,7 @@ def describe_run(
 
 
 def summarise(anomalies: Any, data: Mapping[str, Any], output: str) -> int:
-    """Print the anomalies; return the exit code."""
+    """Prints the anomalies; returns the exit code."""
     from recipes.data_validation.report import number_of_anomalies
 
     for name, info in sorted(anomalies.anomaly_info.items()):

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,26 @@ def test_the_package_alone_needs_no_keras():
     assert not loaded & {*HEAVY, "keras", "numpy", "PIL", "rich"}
 
 
+def test_backends_are_imported_where_contributing_says():
+    package = Path(keras_pe.__file__).parent
+    importers = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(
+            r"^ *(import|from) (tensorflow|torch|jax)\b", path.read_text("utf-8"), re.M
+        )
+    }
+    named = {
+        "arrays.py",
+        "layers/initializers.py",
+        "losses/row_chunks.py",
+        "models/compiled.py",
+        "presets/assign.py",
+        "presets/torch_file.py",
+    }
+    assert not {p for p in importers - named if not p.startswith("training/")}
+
+
 def test_what_is_offered_of_the_data_is_public():
     assert dir(keras_pe.data) == sorted(keras_pe.data.__all__)
 
@@ -92,7 +113,7 @@ def saved(tmp_path_factory):
         "import keras_pe, keras",
         "import keras, keras_pe",
         "import keras_pe.files, keras",
-        "from keras_pe.layers.rope import rotate; import keras",
+        "from keras_pe.layers.attention import rotate; import keras",
         "from keras_pe import *; import keras",
     ],
 )

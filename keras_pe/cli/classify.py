@@ -1,7 +1,5 @@
 """Name pictures with classes of your choice, without training."""
 
-from __future__ import annotations
-
 import argparse
 from typing import Any
 

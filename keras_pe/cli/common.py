@@ -1,7 +1,5 @@
 """Arguments and steps that several commands share."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
@@ -15,8 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from keras_pe.models.core import PECore
+    from keras_pe.preprocessing.bad_pictures import SkipReport
     from keras_pe.preprocessing.image import PEImageConverter
-    from keras_pe.preprocessing.skip_report import SkipReport
     from keras_pe.preprocessing.tokenizer import PETokenizer
 
 BUNDLED_PRESET = "pe_core_emoji_patch8_64"
@@ -26,14 +24,14 @@ FAILED, SOME_SKIPPED = 1, 3  # exit codes
 class Loaded(NamedTuple):
     """A dual encoder and what prepares its inputs."""
 
-    model: PECore
-    tokenizer: PETokenizer
-    image_converter: PEImageConverter
+    model: "PECore"
+    tokenizer: "PETokenizer"
+    image_converter: "PEImageConverter"
     metadata: dict[str, Any]
     directory: Path | None  # of a preset in our own format
 
     @property
-    def class_matrix(self) -> np.ndarray | None:
+    def class_matrix(self) -> "np.ndarray | None":
         """The vectors of the preset's own classes, if they were saved with it."""
         from keras_pe.preprocessing.prompts import known_classes
         from keras_pe.presets.class_vectors import read_class_vectors
@@ -140,8 +138,8 @@ def load(preset: str) -> Loaded:
     """
     from keras_pe.models.core import PECore
     from keras_pe.preprocessing.image import PEImageConverter
+    from keras_pe.preprocessing.text_inputs import check_tokenizer
     from keras_pe.preprocessing.tokenizer import PETokenizer
-    from keras_pe.preprocessing.tokenizer_check import check_tokenizer
     from keras_pe.presets.checksums import read_metadata
     from keras_pe.presets.hub import resolve
 
@@ -173,7 +171,7 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def say_skipped(report: SkipReport) -> int:
+def say_skipped(report: "SkipReport") -> int:
     """Names what was skipped on standard error; returns the exit code."""
     for picture in report.skipped:
         tell(f"skipped {printable(picture.name)}: {picture.reason}")

@@ -5,8 +5,6 @@ pictures come from another one. They are named among eight words and among all 1
 emoji names that the preset knows, searched by words, and searched for where a word is.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
@@ -59,22 +57,22 @@ def run(options: argparse.Namespace) -> int:
     loaded = load(BUNDLED_PRESET)
     paths = sorted(PICTURES.glob("*.png"))
     tell(f"3/4  looking at {len(paths)} drawings; the first look compiles the model")
-    found = look(loaded, paths)
+    findings = look(loaded, paths)
     tell("4/4  drawing")
     from keras_pe.cli.demo_picture import draw
 
     with file_aside(options.output) as aside:
-        draw(found).save(aside)
+        draw(findings).save(aside)
     seconds = time.perf_counter() - start
     if options.json:
-        print_json(as_json(found))
+        print_json(as_json(findings))
     else:
-        print_findings(found)
+        print_findings(findings)
         print(f"{seconds:.1f} s. Picture: {printable(options.output)}")
     return 0
 
 
-def look(loaded: Loaded, paths: Sequence[Path]) -> Findings:
+def look(loaded: Loaded, paths: Sequence[Path]) -> "Findings":
     """Names, searches and locates the pictures."""
     import numpy as np
     from PIL import Image
@@ -130,64 +128,64 @@ def look(loaded: Loaded, paths: Sequence[Path]) -> Findings:
 
 
 # === Words ===
-def print_findings(found: Findings) -> None:
+def print_findings(findings: "Findings") -> None:
     """Prints two tables."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    count = len(found.labels)
+    count = len(findings.labels)
     table = Table(title=f"{count} drawings by a vendor the model has never seen")
     table.add_column("drawing")
     table.add_column(f"of {count} names")
-    table.add_column(f"best of {found.num_names:,} names")
+    table.add_column(f"best of {findings.num_names:,} names")
     for place in ("second", "third"):
         table.add_column(place)
     for label, few, many in zip(
-        found.labels, found.among_few, found.among_all, strict=True
+        findings.labels, findings.among_few, findings.among_all, strict=True
     ):
         answers = [_answer(few[0], label), _answer(many[0], label)]
         table.add_row(label, *answers, *(_named(other, label) for other in many[1:]))
     console.print(table)
-    for query, scores in zip(found.queries, found.matches, strict=True):
-        best = [found.labels[row] for row in (-scores).argsort()[:TOP_K]]
+    for query, scores in zip(findings.queries, findings.matches, strict=True):
+        best = [findings.labels[row] for row in (-scores).argsort()[:TOP_K]]
         console.print(
             f'search "{query}": [bold]{best[0]}[/bold], {", ".join(best[1:])}'
         )
     console.print(
-        f"{found.num_right(found.among_few)} of {count} right among {count} names, "
-        f"{found.num_right(found.among_all)} among {found.num_names:,} (+ right, x "
-        "wrong)."
+        f"{findings.num_right(findings.among_few)} of {count} right among {count} "
+        f"names, {findings.num_right(findings.among_all)} among "
+        f"{findings.num_names:,} (+ right, x wrong)."
     )
 
 
-def _answer(prediction: Prediction, label: str) -> str:
+def _answer(prediction: "Prediction", label: str) -> str:
     """Marks an answer with a sign: colours are lost in a pipe or a file."""
     sign = "+" if prediction.name == label else "[red]x[/red]"
     return f"{sign} {_named(prediction, label)}"
 
 
-def _named(prediction: Prediction, label: str) -> str:
+def _named(prediction: "Prediction", label: str) -> str:
     from rich.markup import escape
 
     text = escape(printable(f"{prediction.name} ({prediction.probability:.0%})"))
     return f"[green]{text}[/green]" if prediction.name == label else text
 
 
-def as_json(found: Findings) -> dict[str, object]:
+def as_json(findings: "Findings") -> dict[str, object]:
     """Returns what was found as JSON values."""
 
-    def answers(best: list[Prediction]) -> list[dict[str, object]]:
+    def answers(best: list["Prediction"]) -> list[dict[str, object]]:
         return [{"class": p.name, "probability": p.probability} for p in best]
 
-    rows = zip(found.labels, found.among_few, found.among_all, strict=True)
+    rows = zip(findings.labels, findings.among_few, findings.among_all, strict=True)
     return {
         "pictures": [
             {"picture": label, "among_few": answers(few), "among_all": answers(many)}
             for label, few, many in rows
         ],
         "search": {
-            query: [found.labels[row] for row in (-scores).argsort()]
-            for query, scores in zip(found.queries, found.matches, strict=True)
+            query: [findings.labels[row] for row in (-scores).argsort()]
+            for query, scores in zip(findings.queries, findings.matches, strict=True)
         },
     }

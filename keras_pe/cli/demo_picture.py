@@ -131,10 +131,10 @@ class _Pen:
         return self.canvas.resize(size, Image.Resampling.LANCZOS)
 
 
-def draw(found: Findings) -> Image.Image:
+def draw(findings: Findings) -> Image.Image:
     """Returns the picture: names among few and among all, places, search."""
     pen = _Pen(WIDTH, 868)
-    millions = found.num_parameters / 1e6
+    millions = findings.num_parameters / 1e6
     pen.text((EDGE, 26), "What a small Perception Encoder sees", 28)
     pen.text(
         (EDGE, 64),
@@ -143,9 +143,9 @@ def draw(found: Findings) -> Image.Image:
         15,
         FAINT,
     )
-    _names(pen, found, 104)
-    _places(pen, found, 500)
-    _search(pen, found, 500)
+    _names(pen, findings, 104)
+    _places(pen, findings, 500)
+    _search(pen, findings, 500)
     return pen.reduced()
 
 
@@ -155,15 +155,15 @@ def _heading(pen: _Pen, left: float, top: float, number: int, text: str) -> None
     pen.text((left + 34, top + 12), text, 17, INK, "lm")
 
 
-def _names(pen: _Pen, found: Findings, top: float) -> None:
+def _names(pen: _Pen, findings: Findings, top: float) -> None:
     """Draws a column a picture: the picture, its name of few, its names of all."""
-    count = len(found.labels)
+    count = len(findings.labels)
     width = (WIDTH - 2 * EDGE - (count - 1) * GAP) / count
-    few = f"Named among {count} words: {found.num_right(found.among_few)} right"
+    few = f"Named among {count} words: {findings.num_right(findings.among_few)} right"
     _heading(pen, EDGE, top, 1, few)
     second = top + 40 + width + 46
     for place, (label, picture) in enumerate(
-        zip(found.labels, found.pictures, strict=True)
+        zip(findings.labels, findings.pictures, strict=True)
     ):
         left = EDGE + place * (width + GAP)
         card = (left, top + 36, left + width, top + 36 + width + 38)
@@ -173,7 +173,7 @@ def _names(pen: _Pen, found: Findings, top: float) -> None:
             picture,
             (left + pad, top + 36 + pad, left + width - pad, top + 36 + width - pad),
         )
-        best = found.among_few[place][0]
+        best = findings.among_few[place][0]
         right = best.name == label
         y = top + 36 + width + 4
         pen.mark(left + 12, y + 6, right)
@@ -182,12 +182,12 @@ def _names(pen: _Pen, found: Findings, top: float) -> None:
         share = f"{best.probability:.0%}"
         pen.text((left + width - 10, y + 2), share, 13, FAINT, "ra")
     many = (
-        f"Named among all {found.num_names:,} names that it knows: "
-        f"{found.num_right(found.among_all)} right"
+        f"Named among all {findings.num_names:,} names that it knows: "
+        f"{findings.num_right(findings.among_all)} right"
     )
     _heading(pen, EDGE, second + 4, 2, many)
     for place, (label, answers) in enumerate(
-        zip(found.labels, found.among_all, strict=True)
+        zip(findings.labels, findings.among_all, strict=True)
     ):
         left = EDGE + place * (width + GAP)
         for row, answer in enumerate(answers):
@@ -219,11 +219,11 @@ def _names(pen: _Pen, found: Findings, top: float) -> None:
             pen.text((left + width - 8, y + 5), share, 12, FAINT, "ra")
 
 
-def _places(pen: _Pen, found: Findings, top: float) -> None:
+def _places(pen: _Pen, findings: Findings, top: float) -> None:
     """Draws where each picture's own word is, brightest where it says most."""
     _heading(pen, EDGE, top, 3, "Which parts speak for the right word")
     side, step = 116.0, 124.0
-    rows = zip(found.labels, found.pictures, found.maps, strict=True)
+    rows = zip(findings.labels, findings.pictures, findings.maps, strict=True)
     for place, (label, picture, heat) in enumerate(rows):
         left = EDGE + place % 4 * step
         y = top + 40 + place // 4 * (step + 22)
@@ -257,13 +257,13 @@ def _heated(canvas: Image.Image, heat: np.ndarray) -> Image.Image:
     return Image.fromarray(mixed.round().astype("uint8"))
 
 
-def _search(pen: _Pen, found: Findings, top: float) -> None:
+def _search(pen: _Pen, findings: Findings, top: float) -> None:
     """Draws what each query finds, best first."""
     left = EDGE + 4 * 124 + 24
     _heading(pen, left, top, 4, "Searched by words that name none of them: best first")
     side, step = 62.0, 100.0
     for row, (query, scores) in enumerate(
-        zip(found.queries, found.matches, strict=True)
+        zip(findings.queries, findings.matches, strict=True)
     ):
         y = top + 40 + row * (side + 9)
         pen.box((left, y, WIDTH - EDGE, y + side), CARD, LINE, 10)
@@ -272,7 +272,7 @@ def _search(pen: _Pen, found: Findings, top: float) -> None:
             x = left + 138 + place * step
             if place == 0:
                 pen.box((x - 6, y + 3, x + 92, y + side - 3), BEST, radius=8)
-            pen.paste(found.pictures[index], (x, y + 7, x + 48, y + 55))
+            pen.paste(findings.pictures[index], (x, y + 7, x + 48, y + 55))
             cosine = f"{scores[index]:.2f}"
             pen.text(
                 (x + 54, y + side / 2), cosine, 13, FAINT if place else RIGHT, "lm"

@@ -1,7 +1,5 @@
 """Embed pictures or texts and write the vectors to a file."""
 
-from __future__ import annotations
-
 import argparse
 import csv
 import json
@@ -88,8 +86,8 @@ def run(options: argparse.Namespace) -> int:
     return code
 
 
-def _embed_texts(options: argparse.Namespace) -> tuple[list[str], np.ndarray, int]:
-    from keras_pe.finite import check_finite
+def _embed_texts(options: argparse.Namespace) -> tuple[list[str], "np.ndarray", int]:
+    from keras_pe.arrays import check_finite
     from keras_pe.models.embedding import embed_texts
 
     loaded = load(chosen_preset(options.preset))
@@ -99,10 +97,10 @@ def _embed_texts(options: argparse.Namespace) -> tuple[list[str], np.ndarray, in
     return names, check_finite(vectors, "text embeddings", "text", names), 0
 
 
-def _embed_pictures(options: argparse.Namespace) -> tuple[list[str], np.ndarray, int]:
+def _embed_pictures(options: argparse.Namespace) -> tuple[list[str], "np.ndarray", int]:
     import numpy as np
 
-    from keras_pe.finite import check_finite
+    from keras_pe.arrays import check_finite
     from keras_pe.models.embedding import embed_images
     from keras_pe.preprocessing.batches import load_batches
 
@@ -127,7 +125,7 @@ def _embed_pictures(options: argparse.Namespace) -> tuple[list[str], np.ndarray,
 
 
 # === Files ===
-def write_npz(path: Path, embeddings: np.ndarray, names: Sequence[str]) -> None:
+def write_npz(path: Path, embeddings: "np.ndarray", names: Sequence[str]) -> None:
     """Writes vectors and names as NumPy arrays."""
     import numpy as np
 
@@ -135,7 +133,7 @@ def write_npz(path: Path, embeddings: np.ndarray, names: Sequence[str]) -> None:
         np.savez(file, embeddings=embeddings, names=np.array(names, dtype=str))
 
 
-def write_npy(path: Path, embeddings: np.ndarray, names: Sequence[str]) -> None:
+def write_npy(path: Path, embeddings: "np.ndarray", names: Sequence[str]) -> None:
     """Writes the vectors alone."""
     import numpy as np
 
@@ -143,7 +141,7 @@ def write_npy(path: Path, embeddings: np.ndarray, names: Sequence[str]) -> None:
         np.save(file, embeddings)
 
 
-def write_csv(path: Path, embeddings: np.ndarray, names: Sequence[str]) -> None:
+def write_csv(path: Path, embeddings: "np.ndarray", names: Sequence[str]) -> None:
     """Writes a line a vector; a name that is no UTF-8 is written escaped."""
     # repr of a float32 is the shortest text that gives the same number again.
     with path.open(
@@ -155,19 +153,19 @@ def write_csv(path: Path, embeddings: np.ndarray, names: Sequence[str]) -> None:
             writer.writerow([name, *(str(number) for number in row)])
 
 
-def write_json(path: Path, embeddings: np.ndarray, names: Sequence[str]) -> None:
+def write_json(path: Path, embeddings: "np.ndarray", names: Sequence[str]) -> None:
     """Writes a list of objects."""
     lines = ",\n".join(_objects(embeddings, names))
     path.write_text(f"[\n{lines}\n]\n", encoding="ascii")
 
 
-def write_jsonl(path: Path, embeddings: np.ndarray, names: Sequence[str]) -> None:
+def write_jsonl(path: Path, embeddings: "np.ndarray", names: Sequence[str]) -> None:
     """Writes an object a line."""
     text = "".join(f"{line}\n" for line in _objects(embeddings, names))
     path.write_text(text, encoding="ascii")
 
 
-def _objects(embeddings: np.ndarray, names: Sequence[str]) -> list[str]:
+def _objects(embeddings: "np.ndarray", names: Sequence[str]) -> list[str]:
     rows = zip(names, embeddings, strict=True)
     return [
         f'{{"name": {json.dumps(name)}, "embedding": [{", ".join(map(str, row))}]}}'
@@ -175,7 +173,7 @@ def _objects(embeddings: np.ndarray, names: Sequence[str]) -> list[str]:
     ]
 
 
-WRITERS: dict[str, Callable[[Path, np.ndarray, Sequence[str]], None]] = {
+WRITERS: dict[str, Callable[[Path, "np.ndarray", Sequence[str]], None]] = {
     ".npz": write_npz,
     ".npy": write_npy,
     ".csv": write_csv,

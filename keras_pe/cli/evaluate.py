@@ -1,7 +1,5 @@
 """Score a model on a data set: zero-shot classification or retrieval."""
 
-from __future__ import annotations
-
 import argparse
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +20,7 @@ from keras_pe.cli.output import print_json, printable
 
 if TYPE_CHECKING:
     from keras_pe.evaluation.datasets import Captioned, Labelled
-    from keras_pe.evaluation.result import EvaluationResult
+    from keras_pe.evaluation.evaluation_result import EvaluationResult
     from keras_pe.evaluation.samples import VideoProtocol
 
 HELP = "score a model on a data set"
@@ -172,7 +170,7 @@ def run(options: argparse.Namespace) -> int:
     """Evaluates, prints and writes; returns the exit code."""
     from keras_pe.cli.common import say_skipped
     from keras_pe.files import check_file_target
-    from keras_pe.preprocessing.skip_report import SkipReport
+    from keras_pe.preprocessing.bad_pictures import SkipReport
 
     if options.output:
         check_file_target(options.output)  # before hours of evaluation
@@ -190,7 +188,7 @@ def run(options: argparse.Namespace) -> int:
     return SOME_SKIPPED if result.skipped else 0
 
 
-def _zero_shot(options: argparse.Namespace) -> EvaluationResult:
+def _zero_shot(options: argparse.Namespace) -> "EvaluationResult":
     from keras_pe.evaluation.accuracy import evaluate_zero_shot
 
     data = _labelled(options)
@@ -207,7 +205,7 @@ def _zero_shot(options: argparse.Namespace) -> EvaluationResult:
     )
 
 
-def _retrieval(options: argparse.Namespace) -> EvaluationResult:
+def _retrieval(options: argparse.Namespace) -> "EvaluationResult":
     from keras_pe.evaluation.retrieval import evaluate_retrieval
 
     data = _captioned(options)
@@ -236,7 +234,7 @@ def _settings(options: argparse.Namespace, loaded: Loaded) -> dict[str, Any]:
     }
 
 
-def _video(options: argparse.Namespace) -> VideoProtocol | None:
+def _video(options: argparse.Namespace) -> "VideoProtocol | None":
     from keras_pe.evaluation.samples import VideoProtocol
 
     if not options.video and not getattr(options, "csv", None):
@@ -244,9 +242,9 @@ def _video(options: argparse.Namespace) -> VideoProtocol | None:
     return VideoProtocol(options.num_frames, options.frame_rule, options.frame_average)
 
 
-def _labelled(options: argparse.Namespace) -> Labelled:
+def _labelled(options: argparse.Namespace) -> "Labelled":
     from keras_pe.evaluation import datasets
-    from keras_pe.evaluation.datasets.files import read_json, read_lines
+    from keras_pe.evaluation.datasets.dataset_files import read_json, read_lines
 
     if bool(options.folder) == bool(options.shards):
         raise ValueError("Give a folder or --shards, one of the two.")
@@ -266,7 +264,7 @@ def _labelled(options: argparse.Namespace) -> Labelled:
     return datasets.read_labelled_shards(options.shards, names)
 
 
-def _captioned(options: argparse.Namespace) -> Captioned:
+def _captioned(options: argparse.Namespace) -> "Captioned":
     from keras_pe.evaluation import datasets
 
     if options.shards:

@@ -10,8 +10,6 @@
   layers      pca, or with --point similarity, through the layers
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from pathlib import Path
@@ -171,11 +169,11 @@ def check(options: argparse.Namespace) -> None:
 
 
 def prepare(
-    converter: PEImageConverter,
-    encoder: PEVisionEncoder,
+    converter: "PEImageConverter",
+    encoder: "PEVisionEncoder",
     options: argparse.Namespace,
     paths: list[Path],
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple["np.ndarray", "np.ndarray"]:
     """Returns the pictures as model input, and finer ones to draw.
 
     Without a size asked for, they keep the shape of the first picture: those of other
@@ -211,7 +209,7 @@ def prepare(
     return images, shown
 
 
-def source_size(converter: PEImageConverter, picture: Path) -> tuple[int, int]:
+def source_size(converter: "PEImageConverter", picture: Path) -> tuple[int, int]:
     """Returns height and width of a picture as its photographer saw it."""
     from keras_pe.preprocessing.image_file import open_picture_file
 
@@ -221,7 +219,7 @@ def source_size(converter: PEImageConverter, picture: Path) -> tuple[int, int]:
 
 
 def size_of_shape(
-    source: tuple[int, int], patch: int, encoder: PEVisionEncoder
+    source: tuple[int, int], patch: int, encoder: "PEVisionEncoder"
 ) -> tuple[int, int]:
     """Returns the size in whole patches that is nearest to a picture's shape.
 
@@ -252,7 +250,7 @@ def cropped(source: tuple[int, int], size: tuple[int, int]) -> float:
 
 def load_vision(
     options: argparse.Namespace, paths: list[Path]
-) -> tuple[PEVisionEncoder, np.ndarray, np.ndarray]:
+) -> tuple["PEVisionEncoder", "np.ndarray", "np.ndarray"]:
     """Returns the vision encoder of any preset, its input, and pictures to draw."""
     from keras_pe.models.vision_encoder import PEVisionEncoder
     from keras_pe.preprocessing.image import PEImageConverter
@@ -313,7 +311,7 @@ def draw_attention(
     options: argparse.Namespace, paths: list[Path], output: Path
 ) -> None:
     """Draws where the heads of the pooling or of a block look."""
-    from keras_pe.models.features import resolve_layers
+    from keras_pe.models.tower import resolve_layers
     from keras_pe.visualization import (
         attention_figure,
         attention_maps,

@@ -4,9 +4,10 @@ A record is one sample: the four bytes `KPE1`, the length of a header as a 32-bi
 little-endian number, the header as JSON (`{"key": "000123", "files": [["webp", 1200],
 ["json", 300]]}`), then the files one after the other. ArrayRecord itself holds the
 index and a checksum of every record, so this is the format for very large sets.
-"""
 
-from __future__ import annotations
+Grain's `ArrayRecordDataSource` takes files that it cannot read for empty ones, names
+none in its errors, and its readers do not survive a fork.
+"""
 
 import functools
 import hashlib
@@ -20,13 +21,15 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from keras_pe.data.samples import Sample
 from keras_pe.data.shard_files import (
     Paths,
     expand_paths,
+    joined_digest,
     open_shard_file,
     spots_digest,
 )
-from keras_pe.data.tar_shards import Sample, joined_digest
+from keras_pe.files import file_aside
 
 _MAGIC = b"KPE1"
 _HEAD = struct.Struct("<4sI")
@@ -166,23 +169,15 @@ def write_array_record(path: str | os.PathLike[str], samples: Iterable[Sample]) 
         2048
     """
     module = _module()
-    path = os.fspath(path)
-    aside = f"{path}.{os.getpid()}.part"
     count = 0
-    try:
-        writer = module.ArrayRecordWriter(aside, _WRITER_OPTIONS)
+    with file_aside(path) as aside:
+        writer = module.ArrayRecordWriter(str(aside), _WRITER_OPTIONS)
         try:
             for sample in samples:
                 writer.write(pack_sample(sample))
                 count += 1
         finally:
             writer.close()
-        with open(aside, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(aside, path)
-    finally:
-        if os.path.exists(aside):
-            os.unlink(aside)
     return count
 
 

@@ -5,8 +5,6 @@ the final size only. A JPEG much larger than needed is decoded at a half, a quar
 an eighth of its size, which its format gives for less than the full price.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -6,8 +6,6 @@ whichever process, thread or host makes it. A bad sample is replaced by one draw
 size, and says in `"skipped"` what was left out.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -16,13 +14,17 @@ import grain
 import numpy as np
 from PIL import Image
 
-from keras_pe.data.captions import default_caption
 from keras_pe.data.order import Order
-from keras_pe.data.reading_board import report
-from keras_pe.data.skipped_samples import NO_PICTURE, SampleError, SkippedSample
-from keras_pe.data.tar_shards import PICTURE_EXTENSIONS
+from keras_pe.data.samples import (
+    NO_PICTURE,
+    PICTURE_EXTENSIONS,
+    SampleError,
+    SkippedSample,
+    default_caption,
+)
+from keras_pe.data.workers import report
 from keras_pe.preprocessing import image_file
-from keras_pe.preprocessing.image_file import PictureError
+from keras_pe.preprocessing.bad_pictures import PictureError
 
 MAX_ATTEMPTS = 10
 ENDLESS = 1 << 62  # batches, where `num_batches` is None
@@ -68,7 +70,7 @@ def image_text_dataset(
     host_count: int = 1,
     max_bad_share: float = 0.01,
     extras: Extras | None = None,
-) -> ImageTextDataset:
+) -> "ImageTextDataset":
     """Returns training batches by number, as a grain `MapDataset`.
 
     The same for any number of workers; the batches of all hosts, one after the other,
@@ -283,7 +285,7 @@ class ImageTextDataset(grain.MapDataset[Batch]):
                 f"one of {PICTURE_EXTENSIONS}.",
             )
         if getattr(self.transform, "decodes", False):
-            return image_file._read_header(
+            return image_file.read_header(
                 io.BytesIO(record[name]), name, image_file.DEFAULT_FORMATS
             )
         return image_file.open_picture_file(bytes(record[name]), name)

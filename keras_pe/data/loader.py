@@ -1,11 +1,8 @@
 """The iterator that training takes its batches from."""
 
-from __future__ import annotations
-
 import atexit
 import functools
 import gc
-import multiprocessing
 import signal
 import sys
 import threading
@@ -14,20 +11,23 @@ import traceback
 import weakref
 from collections.abc import Generator, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import grain
 import numpy as np
-from absl import flags
 
 from keras_pe.data.augmentation import to_unit_range
 from keras_pe.data.image_text import Batch, ImageTextDataset
-from keras_pe.data.reading_board import ReadingBoard
-from keras_pe.data.skipped_samples import SkippedSamples
-from keras_pe.data.workers import Outcome, ReadingThread, StartWatch, start_process
+from keras_pe.data.samples import SkippedSamples
+from keras_pe.data.workers import (
+    Outcome,
+    ReadingBoard,
+    ReadingProcesses,
+    ReadingThread,
+    StartWatch,
+)
 
 _CHECK_EVERY = 0.5  # seconds between two looks at a reader that gives nothing
-_CLOSE_WITHIN = 5.0  # seconds for processes to end by themselves
 _FORGET_WITHIN = 1.0  # seconds for the thread that reads from them to end
 
 
@@ -45,7 +45,7 @@ def batches(
     start_timeout: float = 60.0,
     skip_report: SkippedSamples | None = None,
     image_dtype: str = "float32",
-) -> BatchIterator:
+) -> "BatchIterator":
     """Makes the batches of a dataset ahead of their use, in order.
 
     The batches do not depend on the number of workers or threads. Processes are
@@ -136,7 +136,7 @@ class BatchIterator(Iterator[Batch]):
         self._start_timeout = start_timeout
         self._num_given = 0
         self._closed = False
-        self._processes: _Processes | None = None
+        self._processes: ReadingProcesses | None = None
         if skip_report is None:
             limit = self._image_text.max_bad_share if self._image_text else 0.01
             skip_report = SkippedSamples(limit)
@@ -145,7 +145,9 @@ class BatchIterator(Iterator[Batch]):
         self._board = ReadingBoard(self._num_readers, shared=num_workers > 0)
         finish = functools.partial(_finish, image_dtype=image_dtype)
         if num_workers:
-            self._processes = _Processes(dataset, num_workers, prefetch, self._board)
+            self._processes = ReadingProcesses(
+                dataset, num_workers, prefetch, self._board
+            )
             in_order = functools.partial(map, finish, self._processes.iterator)
             self._threads = [ReadingThread(in_order, 1, self._board, None)]
         else:
@@ -161,7 +163,7 @@ class BatchIterator(Iterator[Batch]):
         self._close_at_exit = functools.partial(_close, weakref.ref(self))
         atexit.register(self._close_at_exit)
 
-    def __iter__(self) -> BatchIterator:
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Batch:
@@ -184,7 +186,7 @@ class BatchIterator(Iterator[Batch]):
             self.close()
             raise
 
-    def __enter__(self) -> BatchIterator:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -282,52 +284,6 @@ class BatchIterator(Iterator[Batch]):
             return f", {describe(sample)}"
         except Exception:  # the storage is in trouble already
             return ""
-
-
-class _Processes:
-    """Grain's worker processes and their iterator."""
-
-    def __init__(
-        self,
-        dataset: grain.MapDataset[Batch],
-        num_workers: int,
-        prefetch: int,
-        board: ReadingBoard,
-    ) -> None:
-        self._board = board
-        # Grain 0.2.18 fails outside `absl.app` otherwise: google/grain#1355.
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()
-        ahead = max(prefetch // 2, 1)  # grain has two queues of this size a worker
-        self.iterator = iter(
-            # Each process makes one batch at a time, without threads of its own.
-            dataset.to_iter_dataset(grain.ReadOptions(0, 0)).mp_prefetch(
-                grain.MultiprocessingOptions(num_workers, ahead),
-                functools.partial(start_process, board.name, num_workers),
-            )
-        )
-
-    def close(self) -> None:
-        """Ends the processes; those that do not end by themselves are killed."""
-        # In a thread, because grain waits for a stalled process without end.
-        closing = threading.Thread(target=self.iterator.close, daemon=True)
-        try:
-            closing.start()
-            closing.join(_CLOSE_WITHIN)
-            if not closing.is_alive():
-                # Grain's last exception holds the last batches in a reference cycle,
-                # and these hold shared memory.
-                gc.collect()
-                return
-        except RuntimeError:  # Python is ending and starts no more threads
-            closing = threading.current_thread()
-        ours = set(self._board.processes)
-        for process in multiprocessing.active_children():
-            if process.pid in ours:
-                process.kill()
-                process.join(_CLOSE_WITHIN)
-        if closing is not threading.current_thread():
-            closing.join(_CLOSE_WITHIN)
 
 
 def fit_batches(loader: BatchIterator) -> Generator[tuple[Batch], None, None]:

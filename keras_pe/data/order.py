@@ -1,7 +1,5 @@
 """Which samples each batch holds, as a pure function of (seed, number of the batch)."""
 
-from __future__ import annotations
-
 from typing import Protocol, runtime_checkable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Where shards are: local paths, patterns and URLs, read in ranges of bytes."""
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import io
@@ -11,7 +9,7 @@ import re
 import stat
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -215,6 +213,22 @@ def spots_digest(file: ShardFile) -> str:
     for place in range(_DIGEST_SPOTS):
         digest.update(file.read(last * place // _DIGEST_SPOTS, _DIGEST_SPOT))
     return digest.hexdigest()
+
+
+def joined_digest(digests: Iterable[str]) -> str:
+    """Returns one digest of several, which depends on their order.
+
+    Args:
+        digests: hexadecimal digits.
+
+    Returns:
+        A SHA-256 as hexadecimal digits.
+
+    Example:
+        >>> joined_digest(["00", "01"]) == joined_digest(["01", "00"])
+        False
+    """
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def read_whole(path: str) -> bytes | None:

@@ -5,13 +5,11 @@ for is refused, so that no later tool meets it: links, devices, sparse files, ab
 names and names with `..`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Self
 
-from keras_pe.data.not_a_tar import problem_with_start
 from keras_pe.data.shard_files import ShardFile
 
 BLOCK = 512
@@ -54,7 +52,7 @@ class TarShardError(ValueError):
         self.offset = offset
         self.problem = problem
 
-    def __reduce__(self) -> tuple[type[TarShardError], tuple[str, int, str]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[str, int, str]]:
         # It travels between processes, and the default would lose the arguments.
         return type(self), (self.shard, self.offset, self.problem)
 
@@ -359,3 +357,48 @@ def _check_size(
             f"{name!r} has {size} bytes; expected at most {max_member_bytes}. Raise "
             "`max_member_bytes` if that is right.",
         )
+
+
+# === A file called `.tar` that is none, by its first bytes ===
+_COMPRESSED = (
+    "It is compressed, so nothing in it can be found directly. Unpack it once (`gunzip "
+    "shard.tar.gz`): pictures hardly compress any further."
+)
+_PAGE = (
+    "It is {}, as servers send in the place of a file that they do not give: look at "
+    "it with a text editor, then download the shard again."
+)
+_STARTS = (
+    (b"\x1f\x8b", _COMPRESSED),  # gzip
+    (b"BZh", _COMPRESSED),
+    (b"\x28\xb5\x2f\xfd", _COMPRESSED),  # Zstandard
+    (b"\xfd7zXZ\0", _COMPRESSED),
+    (b"PK\x03\x04", "It is a ZIP archive: write its files as a tar shard."),
+    (b"PAR1", "It is a Parquet table: write its rows as a tar shard."),
+    (
+        b"version https://git-lfs",
+        "It is the pointer that Git leaves in the place of a large file: fetch the "
+        "file itself (`git lfs pull`).",
+    ),
+    (b"<", _PAGE.format("a page of HTML or XML")),
+    (b"{", _PAGE.format("a text of JSON")),
+)
+
+
+def problem_with_start(head: bytes) -> str | None:
+    """Says what a file is that is no tar archive, as far as its start tells.
+
+    Args:
+        head: its first bytes, at most a block of tar, without a tar header's checksum.
+
+    Returns:
+        A sentence with what to do, or None where nothing is known.
+
+    Example:
+        >>> problem_with_start(b"<html>404</html>")[:27]
+        'It is a page of HTML or XML'
+    """
+    if not head:
+        return "It is empty (0 bytes). Copy or write the shard again."
+    plain = head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
+    return next((said for start, said in _STARTS if plain.startswith(start)), None)

@@ -1,7 +1,5 @@
 """Which samples a tar shard holds and where: found once, kept beside the shard."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable

@@ -1,35 +1,30 @@
-"""Random access to the samples of WebDataset-style tar shards."""
+"""Random access to the samples of WebDataset-style tar shards, and how shards open."""
 
-from __future__ import annotations
-
+import functools
 import hashlib
 import operator
 import os
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, SupportsIndex
 
 import numpy as np
 
+from keras_pe.data.array_record_shards import ArrayRecordShards
+from keras_pe.data.samples import PICTURE_EXTENSIONS, Sample
 from keras_pe.data.shard_files import (
     Paths,
     ShardFile,
     expand_paths,
+    is_url,
+    joined_digest,
     open_shard_file,
 )
 from keras_pe.data.tar_headers import TarShardError
 from keras_pe.data.tar_index import TarIndex, collapsed_pairs, load_or_build_index
-
-Sample = dict[str, Any]
-
-# In the order in which a sample's picture is looked for.
-PICTURE_EXTENSIONS = (
-    *("jpg", "jpeg", "webp", "png", "gif", "bmp", "tif", "tiff", "ppm"),
-    *("jpe", "jfif", "mpo", "apng", "dib", "pgm", "pbm", "pnm", "pfm"),
-)
 
 MAX_OPEN_SHARDS = 64
 # Files of a sample lie side by side; a gap this small is read rather than skipped.
@@ -219,22 +214,6 @@ class TarShards:
                 return
 
 
-def joined_digest(digests: Iterable[str]) -> str:
-    """Returns one digest of several, which depends on their order.
-
-    Args:
-        digests: hexadecimal digits.
-
-    Returns:
-        A SHA-256 as hexadecimal digits.
-
-    Example:
-        >>> joined_digest(["00", "01"]) == joined_digest(["01", "00"])
-        False
-    """
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
-
-
 def _read_files(file: ShardFile, files: dict[str, tuple[int, int]]) -> dict[str, bytes]:
     """Reads the files of one sample, {name: (offset, size)}, in one go if near."""
     if not files:
@@ -263,3 +242,52 @@ def _read(file: ShardFile, offset: int, size: int) -> bytes:
             "short while in use. Copy or write it again.",
         )
     return content
+
+
+# === Shards of either kind ===
+ARRAY_RECORD_ENDINGS = (".arrayrecord", ".array_record")
+
+
+def open_shards(data: str) -> TarShards | ArrayRecordShards:
+    """Opens tar shards, or ArrayRecord files if they are called `*.arrayrecord`.
+
+    Those that were opened before are not read again, unless the pattern now stands
+    for others or a local file was changed since.
+
+    Args:
+        data: path, folder, glob, brace range or URL: see `keras_pe.data.TarShards`.
+
+    Raises:
+        ValueError: if both kinds are among them.
+    """
+    paths = expand_paths(data)
+    records = [path for path in paths if path.endswith(ARRAY_RECORD_ENDINGS)]
+    if records and len(records) < len(paths):
+        other = next(path for path in paths if path not in records)
+        raise ValueError(
+            f"{data!r} is {records[0]} and {other}: expected tar shards or ArrayRecord "
+            "files, not both in one run."
+        )
+    kind = ArrayRecordShards if records else TarShards
+    return _opened(kind, tuple(paths), tuple(map(_state, paths)))
+
+
+@functools.lru_cache(maxsize=4)
+def _opened(
+    kind: type[TarShards] | type[ArrayRecordShards],
+    paths: tuple[str, ...],
+    states: tuple[object, ...],
+) -> TarShards | ArrayRecordShards:
+    """Opens shards; `states` tell files apart that have one name after the other."""
+    return kind(list(paths))
+
+
+def _state(path: str) -> object:
+    """Returns what differs once a local file is another one; None of a URL."""
+    if is_url(path):
+        return None
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None  # who opens it says so
+    return os.path.abspath(path), info.st_size, info.st_mtime_ns, info.st_ino

@@ -4,8 +4,6 @@
 and writes a folder of results; this side needs only `tensorflow-metadata`.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections import Counter
@@ -59,7 +57,7 @@ def check_data(
     shards: Paths | Mapping[str, int] | None = None,
     allow_anomalies: bool | Collection[str] = False,
 ) -> tuple[Anomaly, ...]:
-    """Stop a training run whose data did not pass validation.
+    """Stops a training run whose data did not pass validation.
 
     Args:
         directory: what `recipes/validate_data.py --output` wrote: a folder or URL.
@@ -104,7 +102,7 @@ def check_data(
 
 
 def read_anomalies(directory: Directory) -> tuple[Anomaly, ...]:
-    """Read what validation found.
+    """Reads what validation found.
 
     Args:
         directory: what `recipes/validate_data.py --output` wrote: a folder or URL.
@@ -134,7 +132,7 @@ def read_anomalies(directory: Directory) -> tuple[Anomaly, ...]:
 
 
 def read_schema(directory: Directory) -> Any:
-    """Read the schema that the data were held to.
+    """Reads the schema that the data were held to.
 
     Args:
         directory: what `recipes/validate_data.py --output` wrote: a folder or URL.
@@ -156,7 +154,7 @@ def read_schema(directory: Directory) -> Any:
 
 
 def fingerprint(shards: Paths | Mapping[str, int]) -> Fingerprint:
-    """Tell shards apart without reading them: by name and size.
+    """Tells shards apart without reading them: by name and size.
 
     Folders do not count, so that a copy elsewhere is the same data.
 
@@ -177,7 +175,7 @@ def fingerprint(shards: Paths | Mapping[str, int]) -> Fingerprint:
 
 
 def validated_shards(directory: Directory) -> Fingerprint:
-    """Read which shards were validated.
+    """Reads which shards were validated.
 
     Args:
         directory: what `recipes/validate_data.py --output` wrote: a folder or URL.

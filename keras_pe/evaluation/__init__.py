@@ -1,9 +1,9 @@
 """Evaluation protocols: zero-shot classification and retrieval, reproducibly."""
 
 from keras_pe.evaluation.accuracy import evaluate_zero_shot
+from keras_pe.evaluation.evaluation_result import EvaluationResult
 from keras_pe.evaluation.hashes import data_hash, weights_hash
 from keras_pe.evaluation.intervals import Score
-from keras_pe.evaluation.result import EvaluationResult
 from keras_pe.evaluation.retrieval import evaluate_retrieval, retrieval_recall
 from keras_pe.evaluation.samples import VideoProtocol
 from keras_pe.evaluation.zero_shot import Prediction, ZeroShotClassifier

@@ -1,13 +1,12 @@
 """Zero-shot classification of a labelled data set, with the paper's protocol."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from keras_pe.arrays import check_finite, checked_embeddings
 from keras_pe.evaluation.equal_texts import (
     Equals,
     check_equals,
@@ -16,6 +15,7 @@ from keras_pe.evaluation.equal_texts import (
     scores_of_equals,
     warn_of_equals,
 )
+from keras_pe.evaluation.evaluation_result import EvaluationResult, package_versions
 from keras_pe.evaluation.hashes import data_hash, weights_hash
 from keras_pe.evaluation.intervals import (
     NUM_RESAMPLES,
@@ -24,7 +24,6 @@ from keras_pe.evaluation.intervals import (
     mean_score,
 )
 from keras_pe.evaluation.ranks import UNIT_LENGTH, Gallery
-from keras_pe.evaluation.result import EvaluationResult, package_versions
 from keras_pe.evaluation.samples import (
     SampleEmbedder,
     VideoProtocol,
@@ -32,7 +31,6 @@ from keras_pe.evaluation.samples import (
     shared_protocol,
 )
 from keras_pe.evaluation.zero_shot import checked_class_names
-from keras_pe.finite import check_finite, checked_embeddings
 from keras_pe.models.core import PECore
 from keras_pe.models.embedding import class_vectors
 from keras_pe.preprocessing.image import PEImageConverter

@@ -6,8 +6,6 @@ prompts may end before they differ. ImageNet's own lists hold "crane", "maillot"
 credited for each other.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Literal, get_args

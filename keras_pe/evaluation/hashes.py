@@ -1,7 +1,5 @@
 """Fingerprints of what a number was measured with: the weights and the data."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -16,7 +14,7 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
-from keras_pe.preprocessing.image_file import PictureError
+from keras_pe.preprocessing.bad_pictures import PictureError
 from keras_pe.preprocessing.picture_files import list_files
 from keras_pe.preprocessing.picture_inputs import file_content, is_file, to_array
 from keras_pe.presets.manifest import model_variables

@@ -6,15 +6,13 @@ kinds, so thousands of draws cost milliseconds and no memory. Where all pictures
 alike, draws show no width and the interval is the exact one.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
 
+from keras_pe.arrays import check_finite
 from keras_pe.exact_interval import LEVEL, class_mean_limits, constant_limits
-from keras_pe.finite import check_finite
 
 NUM_RESAMPLES = 2000
 _CHUNK = 1 << 22  # counts drawn at once

@@ -1,13 +1,11 @@
 """The rank of the best match of each query, without the whole similarity matrix."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 
 import numpy as np
 
-from keras_pe.finite import check_finite, checked_embeddings
+from keras_pe.arrays import check_finite, checked_embeddings
 
 CHUNK_SIZE = 1024
 UNIT_LENGTH = "Give embeddings of unit length: products of these overflow."
@@ -128,8 +126,8 @@ class Gallery:
 
     def products(self, rows: np.ndarray) -> np.ndarray:
         """Returns the products of `(rows, channels)` with all, `(rows, count)`."""
-        found = np.asarray(rows @ self.vectors.T)
-        return found if self.place is None else found[:, self.place]
+        products = np.asarray(rows @ self.vectors.T)
+        return products if self.place is None else products[:, self.place]
 
 
 def match_ranks(

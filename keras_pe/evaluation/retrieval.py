@@ -1,13 +1,12 @@
 """Image-text and video-text retrieval: recall at k in both directions."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from keras_pe.arrays import checked_embeddings
 from keras_pe.evaluation.equal_texts import (
     Equals,
     check_equals,
@@ -17,17 +16,16 @@ from keras_pe.evaluation.equal_texts import (
     scores_of_equals,
     warn_of_equals,
 )
+from keras_pe.evaluation.evaluation_result import EvaluationResult, package_versions
 from keras_pe.evaluation.hashes import data_hash, weights_hash
 from keras_pe.evaluation.intervals import NUM_RESAMPLES, Score, mean_score
 from keras_pe.evaluation.ranks import CHUNK_SIZE, Matches, match_ranks
-from keras_pe.evaluation.result import EvaluationResult, package_versions
 from keras_pe.evaluation.samples import (
     SampleEmbedder,
     VideoProtocol,
     check_modes,
     shared_protocol,
 )
-from keras_pe.finite import checked_embeddings
 from keras_pe.models.core import PECore
 from keras_pe.models.embedding import embed_texts
 from keras_pe.preprocessing.image import PEImageConverter
@@ -87,8 +85,8 @@ def retrieval_recall(  # both (pairs, channels), unit length
     matches = Matches(pairs, np.arange(pairs), captions)
     ranks = both_ranks(image_embeddings, text_embeddings, matches, chunk_size)
     return {
-        f"{name}_recall_at_{k}": float((found < k).mean())
-        for name, found in ranks.items()
+        f"{name}_recall_at_{k}": float((rank < k).mean())
+        for name, rank in ranks.items()
         for k in ks
     }
 
@@ -240,9 +238,9 @@ def evaluate_retrieval(
         )
         scores[mode] = {
             f"{name}_recall_at_{k}": mean_score(
-                found < k, owners[name], seed, num_resamples
+                rank < k, owners[name], seed, num_resamples
             )
-            for name, found in ranks.items()
+            for name, rank in ranks.items()
             for k in ks
         }
     truncation = getattr(tokenizer, "last_report", None)

@@ -1,7 +1,5 @@
 """Pictures and videos of a data set to embeddings, once for each resize mode."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import os
@@ -10,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_pe.finite import check_finite
+from keras_pe.arrays import check_finite
 from keras_pe.models.core import FrameAverage, PECore
 from keras_pe.models.embedding import embed_in_batches
+from keras_pe.preprocessing.bad_pictures import SkipReport
 from keras_pe.preprocessing.batches import load_batches
 from keras_pe.preprocessing.image import RESIZE_MODES, PEImageConverter
-from keras_pe.preprocessing.skip_report import SkipReport
 from keras_pe.preprocessing.tokenizer import PETokenizer
 from keras_pe.preprocessing.video import PEVideoConverter, frame_indices
 
@@ -51,7 +49,7 @@ class VideoProtocol:
                 "or None, which is what upstream does."
             )
 
-    def for_task(self, average: FrameAverage, unit_length: bool) -> VideoProtocol:
+    def for_task(self, average: FrameAverage, unit_length: bool) -> "VideoProtocol":
         """Returns the protocol with a task's own values where it says None."""
         return VideoProtocol(
             self.num_frames,
@@ -142,27 +140,27 @@ class SampleEmbedder:
         embeddings = [np.empty((0, self.output_dim), "float32")]
         for places, inputs in batches:
             kept.append(places)
-            found = embed_in_batches(self.encode, inputs, size, self.output_dim)
+            rows = embed_in_batches(self.encode, inputs, size, self.output_dim)
             what = f"{resize_mode} embeddings of {self.model_name}"
             names = [sample_name(samples[place], place) for place in places]
-            embeddings.append(check_finite(found, what, "sample", names))
+            embeddings.append(check_finite(rows, what, "sample", names))
         return np.concatenate(kept), np.concatenate(embeddings), batches.report
 
     def embed_modes(
         self, samples: Sequence[Any], resize_modes: Sequence[str]
     ) -> tuple[np.ndarray, dict[str, np.ndarray], SkipReport]:
         """Embeds all samples in several resize modes; see `embed`."""
-        found: dict[str, np.ndarray] = {}
+        embeddings: dict[str, np.ndarray] = {}
         places, report = np.empty(0, "int64"), SkipReport()
         for mode in resize_modes:
-            kept, found[mode], report = self.embed(samples, mode)
-            if len(found) > 1 and not np.array_equal(kept, places):
+            kept, embeddings[mode], report = self.embed(samples, mode)
+            if len(embeddings) > 1 and not np.array_equal(kept, places):
                 raise ValueError(
                     f"{len(kept)} samples could be read this time and {len(places)} "
                     "before: the files changed meanwhile. Start again."
                 )
             places = kept
-        return places, found, report
+        return places, embeddings, report
 
 
 def sample_name(sample: Any, place: int) -> str:

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_pe.arrays import check_finite, checked_embeddings
 from keras_pe.evaluation.equal_texts import (
     equal_classes,
     equal_groups,
     warn_of_equals,
 )
 from keras_pe.evaluation.ranks import UNIT_LENGTH
-from keras_pe.finite import check_finite, checked_embeddings
 from keras_pe.models.core import PECore
 from keras_pe.models.embedding import class_vectors, embed_images
 from keras_pe.preprocessing.batches import PictureBatches, load_batches

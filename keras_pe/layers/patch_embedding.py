@@ -6,10 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pe.layers.dense import Dense
+from keras_pe.layers.adaptable import Dense, LayerOfLayers, check_sizes
 from keras_pe.layers.initializers import RandomNormal
-from keras_pe.layers.layer_state import LayerOfLayers
-from keras_pe.layers.sizes import check_sizes
 
 
 def bilinear_taps(size: int, native: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_pe.layers.rope import RotaryTable
+from keras_pe.layers.attention import RotaryTable
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,15 +4,15 @@ from typing import Any
 
 from keras import ops
 
-from keras_pe.losses.contrastive import row_losses
-from keras_pe.losses.pairs import (
+from keras_pe.losses.contrastive import (
     Duplicates,
     Gather,
     float32_pairs,
     gathered,
     ids_left_out,
+    row_losses,
 )
-from keras_pe.losses.streaming import checked_chunk_size, streaming_logsumexp
+from keras_pe.losses.row_chunks import checked_chunk_size, streaming_logsumexp
 
 
 def chunked_softmax_contrastive_loss(

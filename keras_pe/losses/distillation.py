@@ -4,10 +4,10 @@ from typing import Any
 
 from keras import ops
 
-from keras_pe.losses.pairs import Gather, float32_pairs, gathered, pair_logits
-from keras_pe.losses.row_chunks import fold_row_chunks
-from keras_pe.losses.streaming import (
+from keras_pe.losses.contrastive import Gather, float32_pairs, gathered, pair_logits
+from keras_pe.losses.row_chunks import (
     checked_chunk_size,
+    fold_row_chunks,
     product_gradients,
     with_gradient,
 )

@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_pe.losses.pairs import (
+from keras_pe.losses.contrastive import (
     Duplicates,
     Gather,
     float32_pairs,
@@ -12,9 +12,9 @@ from keras_pe.losses.pairs import (
     ids_left_out,
     pair_logits,
 )
-from keras_pe.losses.row_chunks import fold_row_chunks
-from keras_pe.losses.streaming import (
+from keras_pe.losses.row_chunks import (
     checked_chunk_size,
+    fold_row_chunks,
     product_gradients,
     with_gradient,
 )

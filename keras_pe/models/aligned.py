@@ -3,30 +3,33 @@
 Both hand on all tokens of a layer that lies before the output in PE core.
 """
 
-from typing import Any
+from typing import Any, Unpack
 
 import keras
 
+from keras_pe.models.convert import Changes
+from keras_pe.models.vision_arguments import Pooling
 from keras_pe.models.vision_encoder import PEVisionEncoder
 
 
-class _Tokens(PEVisionEncoder):
-    """No pooling, no projection, no final norm."""
+class Arguments(Changes, total=False):
+    """What else `PEVisionEncoder` takes; in these models the first three are off."""
 
-    def __init__(
-        self,
-        pooling: Any = None,
-        output_dim: int | None = None,
-        final_norm: bool = False,
-        **arguments: Any,
-    ) -> None:
-        super().__init__(
-            pooling=pooling, output_dim=output_dim, final_norm=final_norm, **arguments
-        )
+    pooling: Pooling
+    output_dim: int | None
+    final_norm: bool
+    class_token: bool
+    pooling_heads: int
+    output_bias: bool
+    rope: bool
+    dtype: Any
+
+
+TOKENS: Arguments = {"pooling": None, "output_dim": None, "final_norm": False}
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class PELang(_Tokens):
+class PELang(PEVisionEncoder):
     """A `PEVisionEncoder` that returns tokens for a language model to read.
 
     No pooling, no projection, no final norm, LayerScale 0.1: the published PE lang
@@ -52,8 +55,9 @@ class PELang(_Tokens):
         intermediate_dim: int = 4096,
         layer_scale: float | None = 0.1,
         name: str | None = None,
-        **arguments: Any,
+        **arguments: Unpack[Arguments],
     ) -> None:
+        further: Arguments = {**TOKENS, **arguments}
         super().__init__(
             image_size=image_size,
             patch_size=patch_size,
@@ -63,12 +67,12 @@ class PELang(_Tokens):
             intermediate_dim=intermediate_dim,
             layer_scale=layer_scale,
             name=name or "pe_lang",
-            **arguments,
+            **further,
         )
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class PESpatial(_Tokens):
+class PESpatial(PEVisionEncoder):
     """A `PEVisionEncoder` that returns tokens for detection, segmentation, tracking.
 
     No pooling, no projection, no final norm: the published PE spatial
@@ -95,8 +99,9 @@ class PESpatial(_Tokens):
         intermediate_dim: int = 4096,
         layer_scale: float | None = None,
         name: str | None = None,
-        **arguments: Any,
+        **arguments: Unpack[Arguments],
     ) -> None:
+        further: Arguments = {**TOKENS, **arguments}
         super().__init__(
             image_size=image_size,
             patch_size=patch_size,
@@ -106,5 +111,5 @@ class PESpatial(_Tokens):
             intermediate_dim=intermediate_dim,
             layer_scale=layer_scale,
             name=name or "pe_spatial",
-            **arguments,
+            **further,
         )

@@ -140,10 +140,12 @@ def _run_tensorflow(
         return tf.function(functools.partial(graph), reduce_retracing=False)
 
     function = method if _called_once else _cached(model, key, compile_method)[0]
-    found = function(*arrays)
+    outputs = function(*arrays)
     if gradient or _inside_a_layer():
-        return found
-    return keras.tree.map_structure(tf.stop_gradient, found)  # a tape may be recording
+        return outputs
+    return keras.tree.map_structure(
+        tf.stop_gradient, outputs
+    )  # a tape may be recording
 
 
 def _run_torch(

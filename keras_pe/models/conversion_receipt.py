@@ -15,7 +15,7 @@ from keras_pe.models.convert import (
     resize_kernel,
 )
 from keras_pe.models.features import Features
-from keras_pe.models.vision_features import VisionFeatures
+from keras_pe.models.vision_forward import VisionForward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +57,8 @@ class ConversionReceipt:
 
 
 def conversion_receipt(
-    original: VisionFeatures,
-    converted: VisionFeatures,
+    original: VisionForward,
+    converted: VisionForward,
     images: Any,
     layers: Sequence[int] = (0, -1),
     image_size: int | None = None,
@@ -140,7 +140,7 @@ def conversion_receipt(
     )
 
 
-def _method_used(original: VisionFeatures, converted: VisionFeatures) -> str:
+def _method_used(original: VisionForward, converted: VisionForward) -> str:
     """Returns how the projection was resized, told from the weights."""
     ours, theirs = patch_kernel(original), patch_kernel(converted)
     if ours.shape == theirs.shape:

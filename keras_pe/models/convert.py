@@ -23,13 +23,13 @@ from typing import Any, Literal, TypedDict, TypeVar
 import numpy as np
 from keras import ops
 
-from keras_pe.layers.layer_state import STATE_KEYS, restore_state
+from keras_pe.layers.adaptable import STATE_KEYS, restore_state
 from keras_pe.layers.patch_embedding import resample_positions
 from keras_pe.models.compiled import no_gradient
-from keras_pe.models.features import resolve_layers
-from keras_pe.models.vision_features import VisionFeatures
+from keras_pe.models.tower import resolve_layers
+from keras_pe.models.vision_forward import VisionForward
 
-Encoder = TypeVar("Encoder", bound=VisionFeatures)
+Encoder = TypeVar("Encoder", bound=VisionForward)
 KernelResize = Literal["bilinear", "pseudo_inverse"]
 KERNEL_RESIZES = ("bilinear", "pseudo_inverse")
 
@@ -47,7 +47,7 @@ class Changes(TypedDict, total=False):
 
 # === Fewer blocks ===
 def truncated(
-    cls: type[Encoder], encoder: VisionFeatures, layer: int, norm: bool = False
+    cls: type[Encoder], encoder: VisionForward, layer: int, norm: bool = False
 ) -> Encoder:
     """Returns a copy of an encoder that ends after a block; see its `truncate`."""
     (number,) = resolve_layers(layer, encoder.num_layers)
@@ -152,7 +152,7 @@ def _check_method(method: str) -> None:
         )
 
 
-def patch_kernel(encoder: VisionFeatures) -> np.ndarray:
+def patch_kernel(encoder: VisionForward) -> np.ndarray:
     """Returns the projection as float32 `(patch, patch, 3, hidden_dim)`."""
     side = encoder.patch_size
     kernel = float32_array(encoder.patch_embedding.projection.kernel)
@@ -217,7 +217,7 @@ _NO_WINDOWS: Mapping[str, Any] = {"global_blocks": (), "tiled_positions": False}
 
 
 def _sizes(
-    encoder: VisionFeatures, patch_size: int | None, image_size: int | None
+    encoder: VisionForward, patch_size: int | None, image_size: int | None
 ) -> tuple[int, int]:
     patch = encoder.patch_size if patch_size is None else patch_size
     if patch < 1:
@@ -233,7 +233,7 @@ def _sizes(
     return patch, image_size
 
 
-def _check_plain(encoder: VisionFeatures) -> None:
+def _check_plain(encoder: VisionForward) -> None:
     """Refuses adapted encoders: their weights are not those of a new one."""
     for layer in encoder._flatten_layers():
         if getattr(layer, "lora_enabled", False):

@@ -2,24 +2,23 @@
 
 import functools
 import math
+import os
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 import keras
 from keras import ops
 
-from keras_pe.layers.layer_state import flags_config, restore_trainable_flags
+from keras_pe.layers.adaptable import flags_config, restore_trainable_flags
 from keras_pe.models.compiled import run_compiled
-from keras_pe.models.embedding import class_vectors
+from keras_pe.models.embedding import preset_class_vectors
 from keras_pe.models.pair_model import PairModel, check_pair
 from keras_pe.models.text_encoder import PETextEncoder
 from keras_pe.models.tower import Tower
 from keras_pe.models.vision_encoder import PEVisionEncoder
-from keras_pe.preprocessing.prompts import known_classes
-from keras_pe.presets.class_vectors import ClassVectors
-from keras_pe.presets.find import PresetsProperty
 from keras_pe.presets.from_preset import load_preset
-from keras_pe.presets.save import save_preset
+from keras_pe.presets.save import MAX_SHARD_GB, save_preset
+from keras_pe.presets.table import PresetsProperty
 
 FrameAverage = Literal["normalized", "raw"]
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # upstream `CLIP.__init__`
@@ -350,15 +349,18 @@ class PECore(PairModel):
         return model
 
     @classmethod
-    def from_preset(cls, preset: str, **overrides: Any) -> Self:
+    def from_preset(
+        cls, preset: str, dtype: Any = None, image_size: int | None = None
+    ) -> Self:
         """Loads a preset: a model with its weights, downloaded once if need be.
 
         Args:
             preset: name (`PECore.presets` lists them), official name, directory, file,
                 `hf://owner/repo[@revision]` or `kaggle://...`.
-            overrides: `dtype`, the dtype or policy of both towers, such as "bfloat16";
-                the embeddings and this model's own policy stay float32. Of checkpoints
-                in another project's format also `image_size`, in pixels.
+            dtype: another dtype or policy of both towers, such as "bfloat16"; the
+                embeddings and this model's own policy stay float32.
+            image_size: another size in pixels, of checkpoints in another project's
+                format alone.
 
         Returns:
             The model, with its weights. All are trainable, whatever was frozen when the
@@ -376,34 +378,37 @@ class PECore(PairModel):
             >>> tuple(model.encode_image(images).shape)
             (1, 192)
         """
-        model: Self = load_preset(cls, preset, **overrides)
+        model: Self = load_preset(cls, preset, dtype=dtype, image_size=image_size)
         return model
 
-    def save_to_preset(self, directory: Any, **parts: Any) -> None:
+    def save_to_preset(
+        self,
+        directory: str | os.PathLike[str],
+        tokenizer: Any = None,
+        image_converter: Any = None,
+        metadata: Mapping[str, Any] | None = None,
+        dtype: str | None = None,
+        max_shard_size: float = MAX_SHARD_GB,
+    ) -> None:
         """Writes a preset directory that `from_preset` reads.
 
         Args:
             directory: where; made if missing.
-            parts: `tokenizer`, `image_converter`, `metadata` to write along, and
-                `dtype` of the file. Classes and prompts in the metadata,
+            tokenizer: a `PETokenizer` to write along.
+            image_converter: a `PEImageConverter` to write along.
+            metadata: more to say in metadata.json; JSON values. Classes and prompts,
                 `{"zero_shot": {"class_names": [...], "templates": [...]}}`, are
                 embedded and saved along, if a tokenizer is.
+            dtype: of the weights in the file; None is the model's own.
+            max_shard_size: gigabytes above which the weights are split into files.
         """
-        tokenizer, metadata = parts.get("tokenizer"), parts.get("metadata")
-        vectors = functools.partial(self._class_vectors, tokenizer, metadata or {})
-        save_preset(self, directory, **parts, class_vectors=vectors)
-
-    def _class_vectors(
-        self, tokenizer: Any, metadata: Mapping[str, Any]
-    ) -> ClassVectors | None:
-        """Embeds the classes that the metadata of a preset names."""
-        known = known_classes(metadata)
-        if tokenizer is None or known is None:
-            return None
-        before = tokenizer.on_truncation
-        tokenizer.on_truncation = "ignore"  # known names: a long one is no surprise
-        try:
-            vectors, _ = class_vectors(self, tokenizer, *known)
-        finally:
-            tokenizer.on_truncation = before
-        return ClassVectors(vectors, *known)
+        save_preset(
+            self,
+            directory,
+            tokenizer,
+            image_converter,
+            metadata,
+            dtype,
+            max_shard_size,
+            functools.partial(preset_class_vectors, self, tokenizer, metadata or {}),
+        )

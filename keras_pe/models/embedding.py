@@ -1,16 +1,17 @@
 """Embeds texts, images and classes by the batch, and looks at what comes back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from keras import ops
 
-from keras_pe.finite import check_finite
+from keras_pe.arrays import check_finite
 from keras_pe.models.compiled import padded_batch
-from keras_pe.preprocessing.prompts import fill
+from keras_pe.preprocessing.prompts import fill, known_classes
+from keras_pe.preprocessing.text_inputs import check_tokenizer
 from keras_pe.preprocessing.tokenizer import PETokenizer
-from keras_pe.preprocessing.tokenizer_check import check_tokenizer
+from keras_pe.presets.class_vectors import ClassVectors
 
 # Prompts whose embeddings are held at once; ImageNet has 80,000.
 MAX_PROMPTS = 8192
@@ -65,6 +66,22 @@ def class_vectors(
         report = getattr(tokenizer, "last_report", None)
         truncated += report.num_truncated if report is not None else 0
     return np.concatenate(vectors), truncated
+
+
+def preset_class_vectors(
+    model: DualEncoder, tokenizer: PETokenizer | None, metadata: Mapping[str, Any]
+) -> ClassVectors | None:
+    """Embeds the classes that the metadata of a preset names; None without any."""
+    known = known_classes(metadata)
+    if tokenizer is None or known is None:
+        return None
+    before = tokenizer.on_truncation
+    tokenizer.on_truncation = "ignore"  # known names: a long one is no surprise
+    try:
+        vectors, _ = class_vectors(model, tokenizer, *known)
+    finally:
+        tokenizer.on_truncation = before
+    return ClassVectors(vectors, *known)
 
 
 def embed_texts(

@@ -7,10 +7,9 @@ from typing import Any, Self
 import keras
 from keras import ops
 
-from keras_pe.layers.layer_state import flags_config, restore_trainable_flags
-from keras_pe.models.checked_batches import Check
-from keras_pe.models.checked_model import CheckedModel
-from keras_pe.models.features import resolve_layers
+from keras_pe.layers.adaptable import flags_config, restore_trainable_flags
+from keras_pe.models.checked_model import Check, CheckedModel
+from keras_pe.models.tower import resolve_layers
 from keras_pe.models.vision_arguments import check_parts
 from keras_pe.models.vision_encoder import PEVisionEncoder
 
@@ -207,12 +206,12 @@ class FeaturePyramid(CheckedModel):
         self, images_shape: Any, **shapes: Any
     ) -> dict[str, tuple[int | None, ...]]:
         rows, columns = self.encoder.patch_embedding.grid(images_shape)
-        found: dict[str, tuple[int | None, ...]] = {}
+        levels: dict[str, tuple[int | None, ...]] = {}
         for name, stride in self.strides.items():
             scale = self.encoder.patch_size / stride
             size = (math.ceil(rows * scale), math.ceil(columns * scale))
-            found[name] = (images_shape[0], *size, self.channels)
-        return found
+            levels[name] = (images_shape[0], *size, self.channels)
+        return levels
 
     # === Config ===
     def get_config(self) -> dict[str, Any]:

@@ -45,35 +45,3 @@ class Features:
             f"Features(layer={self.layer}, normed={self.normed}, grid={self.grid}, "
             f"class_token={self.class_token}, shape={tuple(self.values.shape)})"
         )
-
-
-def resolve_layers(
-    layers: int | list[int] | tuple[int, ...], num_layers: int
-) -> tuple[int, ...]:
-    """Turns layer numbers, negatives allowed, into numbers from 0 to `num_layers`.
-
-    Args:
-        layers: one number or several; k is the output of block k, 0 the input of the
-            first block, -1 the last block.
-        num_layers: blocks of the encoder.
-
-    Raises:
-        ValueError: if a number is out of range.
-        TypeError: if it is no whole number.
-    """
-    numbers = list(layers) if isinstance(layers, list | tuple) else [layers]
-    resolved = []
-    for number in numbers:
-        if isinstance(number, bool) or not hasattr(number, "__index__"):
-            raise TypeError(
-                f"Layers are whole numbers, got {number!r} ({type(number).__name__})."
-            )
-        number = number.__index__()
-        if not -num_layers <= number <= num_layers:
-            raise ValueError(
-                f"This encoder has layers 0 (input of the first block) to "
-                f"{num_layers} (output of the last), or -1 to -{num_layers} counted "
-                f"from the end; got {number}."
-            )
-        resolved.append(number if number >= 0 else num_layers + 1 + number)
-    return tuple(resolved)

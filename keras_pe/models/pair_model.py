@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_pe.models.checked_batches import Check
-from keras_pe.models.checked_model import CheckedModel
+from keras_pe.models.checked_model import Check, CheckedModel
 from keras_pe.models.tower import Tower
 
 

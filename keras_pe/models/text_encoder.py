@@ -1,19 +1,18 @@
-"""The text tower of Perception Encoder."""
+"""The text tower of Perception Encoder, and what the ids that it reads must be."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_pe.layers.dense import Dense
+from keras_pe.arrays import host_array
+from keras_pe.layers.adaptable import Dense, check_sizes
 from keras_pe.layers.initializers import RandomNormal
-from keras_pe.layers.sizes import check_sizes
 from keras_pe.layers.transformer import NORM_EPSILON
-from keras_pe.models.checked_batches import Check
+from keras_pe.models.checked_model import Check
 from keras_pe.models.compiled import run_compiled
-from keras_pe.models.token_ids import check_token_ids, tokenizer_of
 from keras_pe.models.tower import Tower
 
 
@@ -140,10 +139,13 @@ class PETextEncoder(Tower):
         x = self.token_embedding(known)  # (batch, tokens, hidden_dim)
         x = ops.where(wrong, ops.cast(float("nan"), x.dtype), x)
         x = x + ops.cast(self.position_embedding[:tokens], x.dtype)
-        last = self.num_layers
-        end = ops.argmax(token_ids, axis=-1)[:, None, None]  # the token that is pooled
-        found = self.run_blocks(x, (last,), None, training, drop_path_factors, only=end)
-        pooled = found[last]  # (batch, 1, hidden_dim)
+        (pooled,) = self.run_blocks(  # (batch, 1, hidden_dim)
+            x,
+            [self.num_layers],
+            pooled_token=ops.argmax(token_ids, axis=-1)[:, None, None],
+            drop_path_factors=drop_path_factors,
+            training=training,
+        )
         return self.projection(ops.squeeze(self.norm(pooled), 1))
 
     def _check_length(self, shape: Any) -> int:
@@ -200,3 +202,91 @@ class PETextEncoder(Tower):
             "context_length": self.context_length,
             "output_dim": self.output_dim,
         }
+
+
+# === Token ids ===
+def tokenizer_of(vocabulary_size: int, context_length: int) -> str:
+    """Returns how the tokenizer that fits a text tower is made."""
+    return (
+        f"PETokenizer(context_length={context_length}, "
+        f"vocabulary_size={vocabulary_size})"
+    )
+
+
+def check_token_ids(token_ids: Any, vocabulary_size: int, context_length: int) -> None:
+    """Checks the dtype, and the values where they can be seen for nothing.
+
+    Args:
+        token_ids: `(batch, tokens)`, an array or tensor of any kind.
+        vocabulary_size: how many ids there are.
+        context_length: most tokens of a text, for the error alone.
+
+    Raises:
+        TypeError: if these are texts.
+        ValueError: naming dtype, or the first id that does not exist and its place.
+
+    Example:
+        >>> check_token_ids(np.array([[598, 7, 599]]), 600, 8)
+    """
+    tokenizer = tokenizer_of(vocabulary_size, context_length)
+    if getattr(token_ids.dtype, "kind", None) in ("U", "O", "S", "T"):
+        raise TypeError(
+            f"The text tower reads token ids, got texts ({token_ids!r:.80}). Use "
+            f"encode_text({tokenizer}(texts)), or PETokenizer.from_preset(...)."
+        )
+    dtype = keras.backend.standardize_dtype(token_ids.dtype)
+    if "int" not in dtype:
+        raise ValueError(
+            f"Token ids must be whole numbers, got {dtype}. Make them with "
+            f"{tokenizer}; in a functional model take keras.Input(..., "
+            f'dtype="int32").'
+        )
+    unknown = first_unknown(token_ids, vocabulary_size)
+    if unknown is not None:
+        place = ", ".join(map(str, unknown.place))
+        raise ValueError(
+            f"Token ids must be from 0 to {vocabulary_size - 1}, got {unknown.lowest} "
+            f"to {unknown.highest}, the first of those beyond at [{place}]. They come "
+            f"from a tokenizer of another model: make them with {tokenizer}."
+        )
+
+
+class UnknownId(NamedTuple):
+    """An id that does not exist.
+
+    Attributes:
+        number: the id.
+        place: where it is.
+        lowest: the lowest id of all.
+        highest: the highest.
+    """
+
+    number: int
+    place: tuple[int, ...]
+    lowest: int
+    highest: int
+
+
+def first_unknown(token_ids: Any, vocabulary_size: int) -> UnknownId | None:
+    """Returns the first id that does not exist.
+
+    Args:
+        token_ids: `(batch, tokens)`, an array or tensor of any kind.
+        vocabulary_size: how many ids there are.
+
+    Returns:
+        None if all exist, or can't be seen for nothing.
+
+    Example:
+        >>> first_unknown(np.array([[598, 7, 599]]), 599)
+        UnknownId(number=599, place=(0, 2), lowest=7, highest=599)
+    """
+    values = host_array(token_ids)
+    if values is None or not values.size:
+        return None
+    lowest, highest = int(values.min()), int(values.max())
+    if lowest >= 0 and highest < vocabulary_size:
+        return None
+    wrong = np.argwhere((values < 0) | (values >= vocabulary_size))[0]
+    place = tuple(int(number) for number in wrong)
+    return UnknownId(int(values[place]), place, lowest, highest)

@@ -1,19 +1,20 @@
 """What the vision and the text tower share: a stack of blocks and what runs it."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import keras
 from keras import ops
 
-from keras_pe.layers.layer_state import (
+from keras_pe.layers.adaptable import (
     STATE_KEYS,
     adaptations,
+    check_sizes,
     restore_state,
     state_config,
     walk,
 )
-from keras_pe.layers.rope import RotaryTable
-from keras_pe.layers.sizes import check_sizes
+from keras_pe.layers.attention import RotaryTable
 from keras_pe.layers.transformer import TransformerBlock, drop_path_factors
 from keras_pe.layers.windows import WindowedBlocks
 from keras_pe.models.checked_model import CheckedModel
@@ -109,29 +110,31 @@ class Tower(CheckedModel):
     def run_blocks(
         self,
         x: Any,  # (batch, tokens, hidden_dim)
-        layers: tuple[int, ...],
-        rotary: RotaryTable | None,
-        training: bool | None,
-        factors: Any = None,  # from draw_drop_path; None draws them here
-        only: Any = None,  # (batch, 1, 1) int32
+        layers: Sequence[int],
+        *,
+        rotary: RotaryTable | None = None,
         windowed: WindowedBlocks | None = None,
-    ) -> dict[int, Any]:
+        pooled_token: Any = None,  # (batch, 1, 1) int32
+        drop_path_factors: Any = None,  # from draw_drop_path; None draws them here
+        training: bool | None = None,
+    ) -> list[Any]:
         """Runs the blocks up to the last layer asked for; returns those layers.
 
-        With `only`, the last of them is `(batch, 1, hidden_dim)`: the output of that
-        token. Behind the attention a tower that pools one token needs that one alone,
-        which leaves a quarter of the block's arithmetic.
+        With `pooled_token`, the last of them is `(batch, 1, hidden_dim)`: the output of
+        that token. Behind the attention a tower that pools one token needs that one
+        alone, which leaves a quarter of the block's arithmetic.
 
         With `windowed`, the blocks that it numbers attend within windows; tokens stay
         cut into windows from one such block to the next.
         """
+        factors, last = drop_path_factors, max(layers)
         if factors is None and training:
             factors = self.draw_drop_path(ops.shape(x)[0])
-        found = {0: x} if 0 in layers else {}
+        outputs = {0: x} if 0 in layers else {}
         cut, mask = None, None  # the windows that the tokens lie in at present
-        for index, block in enumerate(self.blocks[: max(layers)]):
-            number, table = index + 1, rotary
-            drop_path = None if factors is None else factors[index]
+        for number, block in enumerate(self.blocks[:last], start=1):
+            table = rotary
+            drop_path = None if factors is None else factors[number - 1]
             if windowed is not None and number in windowed.numbers:
                 if cut is None:
                     cut = windowed.windows
@@ -140,14 +143,16 @@ class Tower(CheckedModel):
                 table, drop_path = windowed.rotary, cut.repeat(drop_path)
             elif cut is not None:
                 x, cut, mask = cut.merge(x), None, None
-            if only is not None and number == max(layers):
+            if pooled_token is not None and number == last:
                 # The backward pass begins here: keeping it costs less than a rerun.
-                x = block(x, rotary=table, drop_path=drop_path, only=only)
+                x = block(
+                    x, rotary=table, drop_path=drop_path, pooled_token=pooled_token
+                )
             else:
                 x = self._run_block(block, x, table, drop_path, mask)
             if number in layers:
-                found[number] = cut.merge(x) if cut else x
-        return found
+                outputs[number] = cut.merge(x) if cut else x
+        return [outputs[number] for number in layers]
 
     def _run_block(
         self,
@@ -283,6 +288,38 @@ class Tower(CheckedModel):
         tower = cls(**config)
         restore_state(tower, state)
         return tower
+
+
+def resolve_layers(
+    layers: int | list[int] | tuple[int, ...], num_layers: int
+) -> tuple[int, ...]:
+    """Turns layer numbers, negatives allowed, into numbers from 0 to `num_layers`.
+
+    Args:
+        layers: one number or several; k is the output of block k, 0 the input of the
+            first block, -1 the last block.
+        num_layers: blocks of the encoder.
+
+    Raises:
+        ValueError: if a number is out of range.
+        TypeError: if it is no whole number.
+    """
+    numbers = list(layers) if isinstance(layers, list | tuple) else [layers]
+    resolved = []
+    for number in numbers:
+        if isinstance(number, bool) or not hasattr(number, "__index__"):
+            raise TypeError(
+                f"Layers are whole numbers, got {number!r} ({type(number).__name__})."
+            )
+        number = number.__index__()
+        if not -num_layers <= number <= num_layers:
+            raise ValueError(
+                f"This encoder has layers 0 (input of the first block) to "
+                f"{num_layers} (output of the last), or -1 to -{num_layers} counted "
+                f"from the end; got {number}."
+            )
+        resolved.append(number if number >= 0 else num_layers + 1 + number)
+    return tuple(resolved)
 
 
 def _own(layer: keras.Layer) -> list[Any]:

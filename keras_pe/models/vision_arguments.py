@@ -8,10 +8,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pe.arrays import host_array
-from keras_pe.finite import check_finite
-from keras_pe.layers.sizes import check_sizes
-from keras_pe.models.features import resolve_layers
+from keras_pe.arrays import check_finite, host_array
+from keras_pe.layers.adaptable import check_sizes
+from keras_pe.models.tower import resolve_layers
 
 Pooling = Literal["attention", "token", "average"] | None
 # No slip in a mean and deviation comes so far, pictures of 0 to 255 do unless black.

@@ -1,34 +1,29 @@
 """The vision tower of Perception Encoder."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any, Self, Unpack
 
 import keras
-from keras import ops
 
-from keras_pe.layers.attention_pooling import AttentionPooling
-from keras_pe.layers.dense import Dense
+from keras_pe.layers.adaptable import Dense
 from keras_pe.layers.initializers import RandomNormal
 from keras_pe.layers.patch_embedding import PatchEmbedding
-from keras_pe.layers.rope import RotaryTable, rotary_table
-from keras_pe.layers.transformer import NORM_EPSILON
-from keras_pe.layers.windows import WindowedBlocks, Windows
+from keras_pe.layers.transformer import NORM_EPSILON, AttentionPooling
 from keras_pe.models.convert import Changes, KernelResize, converted, truncated
 from keras_pe.models.vision_arguments import (
     Pooling,
-    check_pixels,
     check_vision_arguments,
     check_windows,
-    without_wrong_pictures,
 )
-from keras_pe.models.vision_features import VisionFeatures
-from keras_pe.presets.find import PresetsProperty
+from keras_pe.models.vision_forward import VisionForward
 from keras_pe.presets.from_preset import load_preset
-from keras_pe.presets.save import save_preset
+from keras_pe.presets.save import MAX_SHARD_GB, save_preset
+from keras_pe.presets.table import PresetsProperty
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class PEVisionEncoder(VisionFeatures):
+class PEVisionEncoder(VisionForward):
     """Perception Encoder's vision transformer: 2D RoPE, pre-norm, attention pooling.
 
     Called on pictures it returns what the published tower returns: the pooled and
@@ -204,148 +199,6 @@ class PEVisionEncoder(VisionFeatures):
             self.projection.build(shape)
         self.built = True
 
-    # === Functional model ===
-    def call(  # images: (batch, height, width, 3) in [-1, 1]
-        self,
-        images: Any,
-        kept_patches: Any = None,
-        drop_path_factors: Any = None,  # from draw_drop_path; None draws them here
-        training: bool | None = None,
-    ) -> Any:
-        """Returns the tower's output.
-
-        Args:
-            images: `(batch, height, width, 3)` in [-1, 1].
-            kept_patches: int32 `(batch, kept)`, the patches that each picture keeps
-                (counted row by row from 0); None keeps all. Dropping patches makes
-                training cheaper.
-            drop_path_factors: from `draw_drop_path`; None draws them here.
-            training: whether stochastic depth is active.
-
-        Returns:
-            `(batch, output_dim)`, or `(batch, hidden_dim)` without a projection, or
-            `(batch, tokens, ...)` without pooling.
-        """
-        options = {"drop_path_factors": drop_path_factors, "training": training}
-        return self.head(self.last_tokens(images, kept_patches, **options))
-
-    def last_tokens(
-        self,
-        images: Any,
-        kept_patches: Any = None,
-        masked_patches: Any = None,
-        mask_embedding: Any = None,
-        drop_path_factors: Any = None,
-        training: bool | None = None,
-    ) -> Any:
-        """Returns the last block's tokens, before the final norm: `head` goes on.
-
-        Args:
-            images: `(batch, height, width, 3)` in [-1, 1].
-            kept_patches: int32 `(batch, kept)`; None keeps all.
-            masked_patches: bool `(batch, patches)`, patches that `mask_embedding`
-                replaces (mask regularisation); None masks none.
-            mask_embedding: `(hidden_dim,)`.
-            drop_path_factors: from `draw_drop_path`; None draws them here.
-            training: whether stochastic depth is active.
-
-        Returns:
-            `(batch, tokens, hidden_dim)`, class token first.
-        """
-        last = self.num_layers
-        masks = (masked_patches, mask_embedding)
-        return self._tokens(
-            images, (last,), kept_patches, training, masks, drop_path_factors
-        )[last]
-
-    def head(self, tokens: Any) -> Any:  # (batch, tokens, hidden_dim)
-        """Returns the final norm, pooling and projection of last-layer tokens."""
-        if self.norm is not None:
-            tokens = self.norm(tokens)
-        pooled = tokens
-        if self.attention_pooling is not None:
-            pooled = self.attention_pooling(tokens)
-        elif self.pooling == "token":
-            pooled = tokens[:, 0]
-        elif self.pooling == "average":
-            pooled = ops.mean(tokens, axis=1)
-        return pooled if self.projection is None else self.projection(pooled)
-
-    def _tokens(
-        self,
-        images: Any,
-        layers: tuple[int, ...],
-        kept_patches: Any = None,
-        training: bool | None = None,
-        masks: tuple[Any, Any] = (None, None),
-        drop_path_factors: Any = None,
-    ) -> dict[int, Any]:
-        """Returns the tokens of each layer asked for; runs no block past the last."""
-        grid = self.patch_embedding.grid(images.shape)
-        check_pixels(images)
-        masked_patches, mask_embedding = masks
-        x = self.patch_embedding(  # (batch, tokens, hidden_dim)
-            images, masked_patches=masked_patches, mask_embedding=mask_embedding
-        )
-        x = without_wrong_pictures(x, images)
-        rotary = self.rotary(grid)
-        if kept_patches is not None:
-            x, rotary = self._keep(x, rotary, kept_patches)
-        x = self.pre_norm(x)
-        return self.run_blocks(
-            x,
-            layers,
-            rotary,
-            training,
-            drop_path_factors,
-            windowed=self._windowed_blocks(grid),
-        )
-
-    def rotary(self, grid: tuple[int, int]) -> RotaryTable | None:
-        """Returns the RoPE table of a grid of patches; None without RoPE."""
-        if not self.rope:
-            return None
-        cos, sin = rotary_table(
-            grid,
-            self.head_dim,
-            class_token=self.class_token,
-            reference_grid=self.rope_reference_grid,
-        )
-        return ops.convert_to_tensor(cos), ops.convert_to_tensor(sin)
-
-    def _windowed_blocks(self, grid: tuple[int, int]) -> WindowedBlocks | None:
-        if self.window_size is None:
-            return None
-        windows = Windows.over(grid, self.window_size, self.class_token)
-        if windows is None:  # one covers the picture
-            return None
-        numbers = set(range(1, self.num_layers + 1)) - set(self.global_blocks)
-        # Positions start anew in each window: it looks like a picture of its size.
-        rotary = self.rotary(windows.window)
-        return WindowedBlocks(windows, frozenset(numbers), rotary)
-
-    def _keep(self, x: Any, rotary: Any, kept_patches: Any) -> tuple[Any, Any]:
-        if self.window_size is not None:
-            raise ValueError(
-                f"kept_patches leaves no grid to cut into windows: it needs an encoder "
-                f"without windows, got window_size={self.window_size}. Pass "
-                f"kept_patches=None, or encoder.convert(window_size=None)."
-            )
-        kept = ops.cast(kept_patches, "int32")
-        if self.class_token:
-            kept = ops.pad(kept + 1, ((0, 0), (1, 0)))  # token 0 always stays
-        x = ops.take_along_axis(x, kept[..., None], axis=1)
-        if rotary is not None:
-            rotary = tuple(ops.take(table, kept, axis=0) for table in rotary)
-        return x, rotary
-
-    def compute_output_shape(self, images_shape: Any, **shapes: Any) -> Any:
-        tokens = self.patch_embedding.compute_output_shape(images_shape)
-        channels = self.output_dim or self.hidden_dim
-        if self.pooling is None:
-            return (*tokens[:2], channels)
-        return (tokens[0], channels)
-
     # === Other encoders from this one ===
     def truncate(self, layer: int, norm: bool = False) -> "PEVisionEncoder":
         """Returns a new encoder that keeps the blocks 1 to `layer`, weights copied.
@@ -417,15 +270,18 @@ class PEVisionEncoder(VisionFeatures):
         }
 
     @classmethod
-    def from_preset(cls, preset: str, **overrides: Any) -> Self:
+    def from_preset(
+        cls, preset: str, dtype: Any = None, image_size: int | None = None
+    ) -> Self:
         """Loads a preset: an encoder with its weights, downloaded once if need be.
 
         Args:
             preset: name (this class's `presets` lists them), official name, directory,
                 file, `hf://owner/repo[@revision]` or `kaggle://...`. A dual encoder
                 gives its vision tower.
-            overrides: `dtype`, a dtype or policy such as "bfloat16". Of checkpoints in
-                another project's format also `image_size`, in pixels.
+            dtype: another dtype or policy, such as "bfloat16".
+            image_size: another size in pixels, of checkpoints in another project's
+                format alone.
 
         Returns:
             The encoder, with its weights. All are trainable, whatever was frozen when
@@ -440,15 +296,31 @@ class PEVisionEncoder(VisionFeatures):
             >>> PEVisionEncoder.from_preset("pe_core_emoji_patch8_64").num_layers
             6
         """
-        encoder: Self = load_preset(cls, preset, **overrides)
+        encoder: Self = load_preset(cls, preset, dtype=dtype, image_size=image_size)
         return encoder
 
-    def save_to_preset(self, directory: Any, **parts: Any) -> None:
+    def save_to_preset(
+        self,
+        directory: str | os.PathLike[str],
+        image_converter: Any = None,
+        metadata: Mapping[str, Any] | None = None,
+        dtype: str | None = None,
+        max_shard_size: float = MAX_SHARD_GB,
+    ) -> None:
         """Writes a preset directory that `from_preset` reads.
 
         Args:
             directory: where; made if missing.
-            parts: `image_converter` and `metadata` to write along, and `dtype` of the
-                file.
+            image_converter: a `PEImageConverter` to write along.
+            metadata: more to say in metadata.json, such as scores; JSON values.
+            dtype: of the weights in the file; None is the model's own.
+            max_shard_size: gigabytes above which the weights are split into files.
         """
-        save_preset(self, directory, **parts)
+        save_preset(
+            self,
+            directory,
+            image_converter=image_converter,
+            metadata=metadata,
+            dtype=dtype,
+            max_shard_size=max_shard_size,
+        )

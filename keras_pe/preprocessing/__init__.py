@@ -1,12 +1,15 @@
 """What happens before the models: text to ids, pictures to arrays."""
 
+from keras_pe.preprocessing.bad_pictures import (
+    PictureError,
+    SkippedPicture,
+    SkipReport,
+    VideoError,
+)
 from keras_pe.preprocessing.batches import PictureBatches, load_batches
 from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.preprocessing.image_file import PictureError
-from keras_pe.preprocessing.skip_report import SkippedPicture, SkipReport
 from keras_pe.preprocessing.tokenizer import PETokenizer, TruncationReport
 from keras_pe.preprocessing.video import PEVideoConverter, frame_indices
-from keras_pe.preprocessing.video_error import VideoError
 
 __all__ = [
     "PEImageConverter",

@@ -1,7 +1,5 @@
 """Pictures in batches, decoded by a few threads, with the bad ones counted."""
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -11,10 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_pe.preprocessing.bad_pictures import PictureError, SkipReport
 from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.preprocessing.image_file import PictureError
 from keras_pe.preprocessing.picture_inputs import as_sequence, picture_name
-from keras_pe.preprocessing.skip_report import SkipReport
 
 TOO_MANY_SKIPPED = "too many pictures skipped"
 
@@ -69,7 +66,7 @@ class PictureBatches:
             yield np.array(indices), np.stack(images)
 
     def _good_pictures(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield converted pictures in order and book the others as skipped."""
+        """Yields converted pictures in order and books the others as skipped."""
         total = len(self.pictures)
         bar = keras.utils.Progbar(total, unit_name="picture") if self.progress else None
         for index, future in self._futures():
@@ -87,7 +84,7 @@ class PictureBatches:
             yield index, image
 
     def _futures(self) -> Iterator[tuple[int, Future[np.ndarray]]]:
-        """Keep the threads busy one batch ahead, and never further."""
+        """Keeps the threads busy one batch ahead, and never further."""
         # At most `num_threads` pictures are decoded at any time; what waits is
         # already small. That bounds memory whatever the length of the list.
         ahead = self.batch_size + self.num_threads
@@ -127,7 +124,7 @@ def load_batches(
     num_threads: int | None = None,
     progress: bool = False,
 ) -> PictureBatches:
-    """Load pictures in batches; skip the bad ones, but count and name them.
+    """Loads pictures in batches; skips the bad ones, but counts and names them.
 
     Batches are full (except the last), whatever was skipped, so that a compiled
     model sees one shape. Memory does not grow with the number of pictures.

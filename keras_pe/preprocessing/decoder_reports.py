@@ -4,8 +4,6 @@ Most decoders conceal damage: they log an error, make up the missing part from o
 frames, and return success. Half of all changed frames are noticed by the log alone.
 """
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Collection, Iterator
@@ -22,7 +20,7 @@ class DamageReported(Exception):
 
 @contextlib.contextmanager
 def errors_raised(av: Any, parts: Collection[str]) -> Iterator[None]:
-    """Raise what this thread's decoders log as an error inside the block.
+    """Raises what this thread's decoders log as an error inside the block.
 
     Decoders must run in the thread that calls them (`thread_count = 1`): PyAV's log
     takes Python's lock, which whoever closes a decoder holds while it waits for the

@@ -1,23 +1,25 @@
 """Pictures to the arrays that the vision tower reads."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing.image_file import (
+from keras_pe.preprocessing.bad_pictures import (
     BAD_TYPE,
     DAMAGED,
+    PictureError,
+    SkipReport,
+)
+from keras_pe.preprocessing.configs import narrowed, shown_call
+from keras_pe.preprocessing.image_file import (
     DEFAULT_FORMATS,
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_SIDE,
-    PictureError,
     decode,
     open_picture_file,
     upright,
@@ -30,9 +32,6 @@ from keras_pe.preprocessing.picture_inputs import (
     picture_name,
     to_array,
 )
-from keras_pe.preprocessing.shown_call import shown_call
-from keras_pe.preprocessing.skip_report import SkipReport
-from keras_pe.preprocessing.untrusted_config import narrowed
 from keras_pe.presets.from_preset import load_image_converter
 
 RESIZE_MODES = ("squash", "center_crop")
@@ -46,7 +45,7 @@ INTERPOLATIONS = {
 
 @keras.saving.register_keras_serializable("keras_pe")
 class PEImageConverter:
-    """Turn pictures of any kind into float32 arrays in [-1, 1].
+    """Turns pictures of any kind into float32 arrays in [-1, 1].
 
     Takes one picture or a sequence of them, mixed as you like: paths, the bytes
     of a file, files open for reading bytes, PIL images of any mode, arrays or
@@ -133,7 +132,7 @@ class PEImageConverter:
         return self.height, self.width
 
     def __call__(self, pictures: Any) -> np.ndarray:
-        """Convert one picture or many.
+        """Converts one picture or many.
 
         Args:
             pictures: one picture, a sequence of pictures, or a batch array.
@@ -168,7 +167,7 @@ class PEImageConverter:
         return np.stack(rows)
 
     def convert(self, picture: Any, name: str | None = None) -> np.ndarray:
-        """Convert exactly one picture.
+        """Converts exactly one picture.
 
         Args:
             picture: a path, bytes, PIL image or array (height, width[, channels]).
@@ -198,7 +197,7 @@ class PEImageConverter:
         return shown_call(self)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, ready for JSON."""
+        """Returns the constructor's arguments, ready for JSON."""
         return {
             "image_size": [self.height, self.width],
             "resize_mode": self.resize_mode,
@@ -213,15 +212,15 @@ class PEImageConverter:
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> PEImageConverter:
-        """Build a converter from what `get_config` returned."""
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Builds a converter from what `get_config` returned."""
         return cls(**config)
 
     narrowed = staticmethod(narrowed)  # what a file decides of its configuration
 
     @classmethod
-    def from_preset(cls, preset: str, **changes: Any) -> PEImageConverter:
-        """Build the converter of a preset; see `keras_pe.presets.find`.
+    def from_preset(cls, preset: str, **changes: Any) -> Self:
+        """Builds the converter of a preset; see `keras_pe.presets.hub`.
 
         A preset may narrow `formats`, `max_pixels` and `max_side`, never widen them,
         and does not decide `on_error`.
@@ -241,11 +240,11 @@ class PEImageConverter:
             >>> PEImageConverter.from_preset("PE-Core-L14-336").image_size
             (336, 336)
         """
-        converter: PEImageConverter = load_image_converter(cls, preset)
+        converter: Self = load_image_converter(cls, preset)
         return cls(**{**converter.get_config(), **changes}) if changes else converter
 
     def _open(self, picture: Any, name: str) -> Image.Image:
-        """Give any kind of picture as an upright PIL image of a resizable mode."""
+        """Gives any kind of picture as an upright PIL image of a resizable mode."""
         limits = self.max_pixels, self.max_side
         if isinstance(picture, Image.Image):
             opened = upright(decode(picture, name, *limits), name)
@@ -287,7 +286,7 @@ class PEImageConverter:
 def center_crop_box(
     source: tuple[int, int], target: tuple[int, int]
 ) -> tuple[float, float, float, float]:
-    """Find the part of a picture that a resize and centre crop would keep.
+    """Finds the part of a picture that a resize and centre crop would keep.
 
     The reference resizes the whole picture until it covers the target, then
     crops. Resizing just the part that stays gives the same pixels, and a picture

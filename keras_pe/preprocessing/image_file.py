@@ -5,26 +5,36 @@ allow-list of decoders, and its declared size is checked before a single pixel
 is decoded. Whatever goes wrong comes out as one `PictureError`.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import re
 import stat
+import struct
+import zlib
 from collections.abc import Collection
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from keras_pe.preprocessing.image_depth import (
+from keras_pe.preprocessing.bad_pictures import (
+    BAD_VALUES,
+    DAMAGED,
+    EMPTY,
+    MISSING,
+    NOT_A_PICTURE,
+    TOO_LARGE,
+    UNREADABLE,
+    PictureError,
+    described,
+)
+from keras_pe.preprocessing.image_modes import (
     colour_key,
     eight_bits,
     is_wide,
     round_to_bytes,
     signed_bytes,
 )
-from keras_pe.preprocessing.png_checksums import check_png
 
 # What cameras, browsers and data sets produce, each decoded by a maintained
 # library in memory. Left out on purpose: EPS (runs Ghostscript, a program of its
@@ -40,26 +50,8 @@ DEFAULT_MAX_PIXELS = 89_478_485
 # side: 173 KB of PNG that declare 1 x 89,000,000 pixels took 2 GB.
 DEFAULT_MAX_SIDE = 65_535
 
-# The values of `PictureError.reason`: few and fixed, so that they can be counted.
-MISSING = "missing file"
-UNREADABLE = "unreadable file"
-EMPTY = "empty file"
-NOT_A_PICTURE = "not a picture of an allowed format"
-TOO_LARGE = "too many pixels"
-DAMAGED = "damaged picture"
-BAD_VALUES = "unsupported pixel values"
-BAD_TYPE = "unsupported kind of picture"
-REASONS = (
-    MISSING,
-    UNREADABLE,
-    EMPTY,
-    NOT_A_PICTURE,
-    TOO_LARGE,
-    DAMAGED,
-    BAD_VALUES,
-    BAD_TYPE,
-)
-
+_PNG_PIXELS = (b"IDAT", b"fdAT")
+_PIECE = 1 << 20
 _EXIF_ORIENTATION = 0x0112
 _TRANSPOSE_OF_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -72,35 +64,6 @@ _TRANSPOSE_OF_ORIENTATION = {
 }
 
 
-class PictureError(ValueError):
-    """A picture that cannot be used.
-
-    Args:
-        name: which picture: its path, or its position in the call.
-        reason: one of the strings in `image_file.REASONS`, for counting.
-        detail: what was found, what was expected and what to do.
-
-    Example:
-        >>> from keras_pe.preprocessing import PEImageConverter
-        >>> try:
-        ...     PEImageConverter()("no_such_file.jpg")
-        ... except PictureError as error:
-        ...     print(error.name, "->", error.reason)
-        no_such_file.jpg -> missing file
-    """
-
-    def __init__(self, name: str, reason: str, detail: str) -> None:
-        super().__init__(f"{name}: {reason}. {detail}")
-        self.name = name
-        self.reason = reason
-        self.detail = detail
-
-    def __reduce__(self) -> tuple[type[PictureError], tuple[str, str, str]]:
-        # The default would call the class with the finished message alone, and
-        # an error raised in a data-loading process has to travel back.
-        return type(self), (self.name, self.reason, self.detail)
-
-
 def open_picture_file(
     source: str | os.PathLike[str] | bytes,
     name: str,
@@ -108,7 +71,7 @@ def open_picture_file(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     max_side: int = DEFAULT_MAX_SIDE,
 ) -> Image.Image:
-    """Open a picture file, decode its first frame and turn it upright.
+    """Opens a picture file, decodes its first frame and turns it upright.
 
     The first frame of an animated PNG is what viewers show first: a default picture
     that is no part of the animation is left out.
@@ -133,8 +96,8 @@ def open_picture_file(
         (2, 1)
     """
     # The file stays open until the pixels are in memory, and no longer.
-    with _stream(source, name) as stream:
-        picture = _read_header(stream, name, formats)
+    with open_stream(source, name) as stream:
+        picture = read_header(stream, name, formats)
         check_size(*picture.size, name, max_pixels, max_side)
         if hides_first_frame(picture):
             try:
@@ -150,7 +113,7 @@ def decode(
     max_pixels: int,
     max_side: int = DEFAULT_MAX_SIDE,
 ) -> Image.Image:
-    """Check a picture's declared size, then decode it.
+    """Checks a picture's declared size, then decodes it.
 
     Args:
         picture: an open picture, decoded or not.
@@ -160,7 +123,7 @@ def decode(
 
     Returns:
         The same picture, with its pixels in memory; grey ones of more than eight bits
-        as mode L, their file's largest value as 255, see `image_depth`.
+        as mode L, their file's largest value as 255, see `image_modes`.
 
     Raises:
         PictureError: if it is too large, empty or damaged, or has values outside its
@@ -192,7 +155,7 @@ def decode(
 def check_size(
     width: int, height: int, name: str, max_pixels: int, max_side: int
 ) -> None:
-    """Raise PictureError if a picture declares too many pixels, or none."""
+    """Raises PictureError if a picture declares too many pixels, or none."""
     if width * height > max_pixels:
         raise PictureError(
             name,
@@ -216,13 +179,13 @@ def check_size(
 
 
 def hides_first_frame(picture: Image.Image) -> bool:
-    """Say whether the first picture of a PNG is only for viewers without animation."""
+    """Returns whether the first picture of a PNG is no part of its animation."""
     hidden = getattr(picture, "default_image", False)
     return bool(hidden) and getattr(picture, "n_frames", 1) > 1
 
 
 def upright(picture: Image.Image, name: str) -> Image.Image:
-    """Apply the EXIF orientation, if there is one.
+    """Applies the EXIF orientation, if there is one.
 
     Args:
         picture: a decoded picture. (Only then is the tag to be believed: a TIFF
@@ -257,8 +220,8 @@ def upright(picture: Image.Image, name: str) -> Image.Image:
         raise _damaged(name, error) from error
 
 
-def _stream(source: str | os.PathLike[str] | bytes, name: str) -> BinaryIO:
-    """Open a file, or the bytes of one, for reading."""
+def open_stream(source: str | os.PathLike[str] | bytes, name: str) -> BinaryIO:
+    """Opens a file, or the bytes of one, for reading."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
     try:
@@ -272,18 +235,18 @@ def _stream(source: str | os.PathLike[str] | bytes, name: str) -> BinaryIO:
         raise PictureError(name, MISSING, _missing(os.fsdecode(source))) from None
     except OSError as error:
         raise PictureError(
-            name, UNREADABLE, f"{_describe(error)}. Expected a file you may read."
+            name, UNREADABLE, f"{described(error)}. Expected a file you may read."
         ) from error
     except PictureError:
         raise
     except Exception as error:  # a null byte in the path, a __fspath__ that fails
         raise PictureError(
-            name, UNREADABLE, f"{_describe(error)}. Expected the path of a file."
+            name, UNREADABLE, f"{described(error)}. Expected the path of a file."
         ) from error
 
 
-def _read_header(stream: BinaryIO, name: str, formats: Collection[str]) -> Image.Image:
-    """Let the allowed decoders look at the header; no pixel is decoded."""
+def read_header(stream: BinaryIO, name: str, formats: Collection[str]) -> Image.Image:
+    """Lets the allowed decoders look at the header; no pixel is decoded."""
     beginning = stream.read(16)
     if not beginning:
         raise PictureError(name, EMPTY, "It has no bytes: copy or download it again.")
@@ -291,7 +254,7 @@ def _read_header(stream: BinaryIO, name: str, formats: Collection[str]) -> Image
     try:
         picture = Image.open(stream, formats=tuple(formats))
         if picture.format == "PNG":
-            check_png(stream)
+            _check_png(stream)
         return picture
     except UnidentifiedImageError:
         raise PictureError(
@@ -314,6 +277,42 @@ def _read_header(stream: BinaryIO, name: str, formats: Collection[str]) -> Image
         raise _damaged(name, error) from error
 
 
+def _check_png(stream: BinaryIO) -> None:
+    """Compares the checksum of each chunk of pixels; the stream stays where it stands.
+
+    Pillow stops reading when the last row is full, so one flipped bit in seven changes
+    pixels without an error. What is cut short is left to the decoder.
+
+    Args:
+        stream: of a PNG, open for reading bytes.
+
+    Raises:
+        ValueError: naming the first chunk that is not as it was written.
+
+    Source: https://www.w3.org/TR/png-3/#5Chunk-layout.
+    """
+    place = stream.tell()
+    try:
+        stream.seek(8)  # behind the signature
+        while len(head := stream.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"IEND":
+                return
+            if kind not in _PNG_PIXELS:
+                stream.seek(length + 4, 1)
+                continue
+            start = stream.tell() - 8
+            found, left = zlib.crc32(kind), length
+            while left and (piece := stream.read(min(left, _PIECE))):
+                found = zlib.crc32(piece, found)
+                left -= len(piece)
+            written = stream.read(4)
+            if len(written) == 4 and found != int.from_bytes(written, "big"):
+                raise ValueError(f"wrong checksum of the {kind.decode()} at {start:,}")
+    finally:
+        stream.seek(place)
+
+
 def _from_signed(picture: Image.Image) -> Image.Image:
     values = np.asarray(picture).view("int8")
     if values.min() < 0:
@@ -328,7 +327,7 @@ def _damaged(name: str, error: Exception) -> PictureError:
     return PictureError(
         name,
         DAMAGED,
-        f"The decoder says: {_describe(error)}. Expected a complete, valid file: "
+        f"The decoder says: {described(error)}. Expected a complete, valid file: "
         "copy or download it again, or re-save it as PNG.",
     )
 
@@ -347,8 +346,3 @@ def _here() -> str:
         return os.getcwd()
     except OSError:  # the working directory itself is gone
         return "a directory that is gone"
-
-
-def _describe(error: Exception) -> str:
-    """Returns an error's kind and message, the message cut where it is no sentence."""
-    return f"{type(error).__name__}: {str(error)[:300]}".rstrip(": .")

@@ -1,13 +1,137 @@
 """Pictures of every kind, as 8-bit PIL images that can be resized."""
 
-from __future__ import annotations
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing.image_depth import eight_bits, is_wide, round_to_bytes
-from keras_pe.preprocessing.image_file import BAD_TYPE, BAD_VALUES, PictureError
+from keras_pe.preprocessing.bad_pictures import BAD_TYPE, BAD_VALUES, PictureError
 
+# === Grey of other than eight bits: white is the largest value of its depth ===
+# Pillow hands it out in the modes `I` and `I;16`, which do not say how many bits were
+# meant, so the file's own header is asked. Guessing from the pixels would make every
+# dark picture too bright.
+
+# Tags of TIFF, https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+_WHITE_IS_ZERO = 0
+_SIGNED = 2
+# Of modes that do not say their range, and of 32-bit files, which are measurements
+# more often than pictures: the first that holds all values.
+_USUAL_RANGES = {"I": (255, 65535), "F": (1, 255)}
+# How Pillow reads grey PNGs of few bits, and what one step of theirs is in 0-255.
+_STEP_OF_RAW_MODE = {"L;2": 85, "L;4": 17}
+
+
+def is_wide(picture: Image.Image) -> bool:
+    """Returns whether a picture's values have more than eight bits."""
+    return picture.mode == "F" or picture.mode.startswith("I")
+
+
+def eight_bits(picture: Image.Image) -> Image.Image:
+    """Scales a one-channel picture of any depth to mode L, or LA with a colour key.
+
+    Args:
+        picture: decoded, of mode I, I;16 (any byte order) or F, best as the file
+            gave it, since copies forget where they come from.
+
+    Returns:
+        A picture of mode L or LA with the same `info` (EXIF among it).
+
+    Raises:
+        ValueError: if there are values outside its range.
+
+    Example:
+        >>> wide = Image.fromarray(np.array([[0, 65535]], "uint16"))
+        >>> list(eight_bits(wide).tobytes())
+        [0, 255]
+    """
+    values = np.asarray(picture)
+    ceilings = _ceilings(picture)
+    low, high = float(values.min()), float(values.max())
+    ceiling = next((c for c in ceilings if low >= 0 and high <= c), None)
+    if ceiling is None:  # not-a-number fails every comparison and ends here too
+        raise ValueError(
+            f"Mode {picture.mode!r} with values from {low:g} to {high:g}; expected "
+            f"0 to {ceilings[-1]}. Scale it to 8 bits and pass the result."
+        )
+    grey = round_to_bytes(values, ceiling)
+    if _tag(picture, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO:
+        grey = 255 - grey  # which Pillow does for up to eight bits only
+    info = {**picture.info}
+    key = info.pop("transparency", None)
+    if isinstance(key, int):
+        alpha = np.where(values == key, 0, 255).astype("uint8")
+        scaled = Image.fromarray(np.stack([grey, alpha], axis=-1), "LA")
+    else:
+        scaled = Image.fromarray(grey)
+    scaled.info = info
+    return scaled
+
+
+def signed_bytes(picture: Image.Image) -> bool:
+    """Returns whether a decoded mode L holds signed bytes, 127 at most."""
+    return (
+        picture.mode == "L"
+        and _tag(picture, _SAMPLE_FORMAT) == _SIGNED
+        and _tag(picture, _BITS_PER_SAMPLE) == 8
+    )
+
+
+def colour_key(picture: Image.Image) -> Any:
+    """Returns a PNG's transparent colour on the scale of its decoded pixels.
+
+    Pillow scales pixels to eight bits but leaves the key as the file has it.
+
+    Args:
+        picture: opened, but not decoded: afterwards the file's depth is forgotten.
+
+    Returns:
+        What belongs in `info["transparency"]`; None if there is none.
+    """
+    key = picture.info.get("transparency")
+    if getattr(picture, "format", None) != "PNG" or key is None:
+        return key
+    raw_modes = {tile[3] for tile in getattr(picture, "tile", ()) or ()}
+    if isinstance(key, int):
+        steps = {_STEP_OF_RAW_MODE.get(str(mode), 1) for mode in raw_modes} or {1}
+        return key * steps.pop()
+    if isinstance(key, tuple) and raw_modes == {"RGB;16B"}:
+        return tuple(value >> 8 for value in key)
+    return key
+
+
+def round_to_bytes(values: Any, ceiling: float) -> np.ndarray:
+    """Scales values of 0 to `ceiling` to uint8, rounded to the nearest."""
+    scaled = values.astype("float32")
+    scaled *= 255.0 / ceiling  # in place: a picture may have 89 million pixels
+    return np.rint(scaled, out=scaled).astype("uint8")
+
+
+def _ceilings(picture: Image.Image) -> tuple[float, ...]:
+    """Returns the largest value that there can be, or the usual ones."""
+    usual = _USUAL_RANGES.get(picture.mode, (65535,))
+    if picture.mode == "F":
+        return usual
+    kind = getattr(picture, "format", None)
+    if kind in ("PPM", "PNG"):  # Pillow scales a PGM of any largest value to 16 bits
+        return (65535,)
+    bits = _tag(picture, _BITS_PER_SAMPLE)
+    if kind == "TIFF" and isinstance(bits, int) and 8 < bits <= 16:
+        signed = _tag(picture, _SAMPLE_FORMAT) == _SIGNED
+        return (2 ** (bits - signed) - 1,)
+    return usual
+
+
+def _tag(picture: Image.Image, tag: int, default: Any = None) -> Any:
+    """Returns the first value of a TIFF's tag, as far as it is a TIFF."""
+    if getattr(picture, "format", None) != "TIFF":
+        return default
+    value = getattr(picture, "tag_v2", {}).get(tag, default)
+    return value[0] if isinstance(value, tuple) and value else value
+
+
+# === All other modes ===
 # The reference resizes first and converts to RGB afterwards, so modes in which
 # averaging neighbours is meaningful stay as they are. The rest would come out
 # wrong: palette indices and bits resize without smoothing, hue wraps around.
@@ -18,7 +142,7 @@ _WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 def resizable(
     picture: Image.Image, name: str, background: tuple[int, int, int] | None = None
 ) -> Image.Image:
-    """Bring a decoded picture of any mode to an 8-bit mode that resizes well.
+    """Brings a decoded picture of any mode to an 8-bit mode that resizes well.
 
     Pictures of more than eight bits are scaled down to eight, never clipped: the
     largest value of the file's depth is white. Modes `I` and `F` of a picture in
@@ -76,7 +200,7 @@ def resizable(
 
 
 def has_alpha(picture: Image.Image) -> bool:
-    """Say whether a picture can be transparent somewhere.
+    """Returns whether a picture can be transparent somewhere.
 
     Args:
         picture: a picture of any mode.
@@ -95,7 +219,7 @@ def has_alpha(picture: Image.Image) -> bool:
 
 
 def from_array(array: np.ndarray, name: str) -> Image.Image:
-    """Make a PIL image of one picture in an array.
+    """Makes a PIL image of one picture in an array.
 
     Args:
         array: (height, width), or (height, width, channels) with 1 (grey), 3
@@ -134,7 +258,8 @@ def from_array(array: np.ndarray, name: str) -> Image.Image:
             name, BAD_VALUES, f"Shape {array.shape} holds no pixel; expected one."
         )
     if array.dtype.kind == "f":
-        array = _unit_to_bytes(array, name)
+        check_unit(array, name)
+        array = round_to_bytes(array, 1)
     if array.dtype != np.uint8:
         raise PictureError(
             name,
@@ -153,13 +278,8 @@ def _eight_bits(picture: Image.Image, name: str) -> Image.Image:
         raise PictureError(name, BAD_VALUES, str(error)) from error
 
 
-def _unit_to_bytes(array: np.ndarray, name: str) -> np.ndarray:
-    check_unit(array, name)
-    return round_to_bytes(array, 1)
-
-
 def check_unit(array: np.ndarray, name: str) -> None:
-    """Raise PictureError unless all values are from 0 to 1.
+    """Raises PictureError unless all values are from 0 to 1.
 
     Args:
         array: floats, at least one.

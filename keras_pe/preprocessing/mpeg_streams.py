@@ -3,8 +3,6 @@
 FFmpeg looks for the next packet that it understands, wherever that is.
 """
 
-from __future__ import annotations
-
 import os
 from typing import BinaryIO
 
@@ -24,7 +22,7 @@ _STILL = 1 << 16  # bytes read at a time where there are only zeros
 
 
 def check_mpeg_stream(stream: BinaryIO, kind: str) -> None:
-    """Check a stream of packets, if it is one.
+    """Checks a stream of packets, if it is one.
 
     Args:
         stream: of a video file, open for reading bytes.
@@ -40,7 +38,7 @@ def check_mpeg_stream(stream: BinaryIO, kind: str) -> None:
 
 
 def check_transport_stream(stream: BinaryIO) -> None:
-    """Check that packets are whole, and that pictures and sound begin where they say.
+    """Checks that packets are whole, and that pictures and sound begin where they say.
 
     Each packet begins with the sync byte (ISO/IEC 13818-1, 2.4.3.2). A recording may
     begin within a packet, and may not end within one.
@@ -121,7 +119,7 @@ def _layout(stream: BinaryIO) -> tuple[int, int]:
 
 
 def check_program_stream(stream: BinaryIO) -> None:
-    """Check that packs and packets follow on each other (ISO/IEC 13818-1, 2.5.3).
+    """Checks that packs and packets follow on each other (ISO/IEC 13818-1, 2.5.3).
 
     What comes before the first pack is passed over, and so are zeros that fill a
     sector.

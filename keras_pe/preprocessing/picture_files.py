@@ -6,8 +6,6 @@ Folders come from other people's computers: macOS leaves `._cat.jpg` beside
 picture or a class.
 """
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Collection, Iterator
@@ -19,7 +17,7 @@ PICTURE_SUFFIXES = (
     *(".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
 )
-# Every usual ending of the containers in `video_file.CONTAINERS`, and the animations.
+# Every usual ending of the containers in `bad_pictures.CONTAINERS`, and the animations.
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".mkv", ".webm", ".avi"),
     *(".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".flv", ".ogv", ".ogg"),
@@ -43,7 +41,7 @@ _SYSTEM_NAMES = frozenset(
 
 
 def visible(name: str | os.PathLike[str]) -> bool:
-    """Say whether a name is a user's own, not hidden and not left by a system.
+    """Returns whether a name is a user's own, not hidden and not left by a system.
 
     Args:
         name: of a file or folder; of a path, its last part counts.
@@ -60,7 +58,7 @@ def visible(name: str | os.PathLike[str]) -> bool:
 
 
 def has_suffix(path: str | os.PathLike[str], suffixes: Collection[str]) -> bool:
-    """Say whether a file's name ends in one of `suffixes`, in capitals or not."""
+    """Returns whether a file's name ends in one of `suffixes`, in capitals or not."""
     return os.path.splitext(os.fsdecode(path))[1].lower() in suffixes
 
 
@@ -69,7 +67,7 @@ def list_files(
     suffixes: Collection[str] = PICTURE_SUFFIXES,
     recursive: bool = False,
 ) -> list[Path]:
-    """List the visible files of a folder, sorted by path.
+    """Lists the visible files of a folder, sorted by path.
 
     Links are followed, each folder is read once however many links lead to it, so
     a link to a folder above does no harm. A link that leads nowhere is listed: it
@@ -118,7 +116,7 @@ def list_files(
 def list_classes(
     root: str | os.PathLike[str], suffixes: Collection[str] = PICTURE_SUFFIXES
 ) -> dict[str, list[Path]]:
-    """List the files of folders that are named after their class.
+    """Lists the files of folders that are named after their class.
 
     Args:
         root: holds one folder for each class.

@@ -1,7 +1,5 @@
 """What counts as one picture, as many, and as neither."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections import Counter
@@ -11,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing.image_file import (
+from keras_pe.preprocessing.bad_pictures import (
     BAD_TYPE,
     BAD_VALUES,
     UNREADABLE,
@@ -22,7 +20,7 @@ _LONGEST_NAME = 300  # of a picture in a message; what is longer is hardly a pat
 
 
 def as_sequence(pictures: Any) -> Sequence[Any]:
-    """List the pictures of a call: one picture becomes a list of one.
+    """Lists the pictures of a call: one picture becomes a list of one.
 
     Args:
         pictures: one picture, an iterable of them, or a batch array.
@@ -74,7 +72,7 @@ def as_sequence(pictures: Any) -> Sequence[Any]:
 
 
 def listed(items: Iterable[Any]) -> list[Any]:
-    """List what an iterable gives, as it was when it was given.
+    """Lists what an iterable gives, as it was when it was given.
 
     Args:
         items: pictures or frames. Pillow's `ImageSequence.Iterator` gives one and the
@@ -102,7 +100,7 @@ def listed(items: Iterable[Any]) -> list[Any]:
 
 
 def check_distinct(items: Sequence[Any], name: str) -> None:
-    """Raise PictureError if one open animation stands for several of its frames.
+    """Raises PictureError if one open animation stands for several of its frames.
 
     Args:
         items: pictures or frames.
@@ -133,7 +131,7 @@ def _is_animated(item: Any) -> bool:
 
 
 def picture_name(picture: Any, index: int | None = None) -> str:
-    """Name a picture for messages: its path, or its kind and position.
+    """Names a picture for messages: its path, or its kind and position.
 
     Args:
         picture: any picture.
@@ -150,7 +148,7 @@ def picture_name(picture: Any, index: int | None = None) -> str:
 
 
 def name_of(item: Any, kind: str, index: int | None) -> str:
-    """Name a picture or video: its path, or its type and position.
+    """Names a picture or video: its path, or its type and position.
 
     Args:
         item: any picture or video.
@@ -172,12 +170,12 @@ def name_of(item: Any, kind: str, index: int | None) -> str:
 
 
 def is_file(item: Any) -> bool:
-    """Say whether something is an open file, or reads like one."""
+    """Returns whether something is an open file, or reads like one."""
     return callable(getattr(item, "read", None)) and not hasattr(item, "__array__")
 
 
 def file_content(file: Any, name: str) -> bytes:
-    """Read an open file whole, wherever it stands.
+    """Reads an open file whole, wherever it stands.
 
     A file that can't go back, such as an answer of a server, is read from where it
     stands. Others stand afterwards where they stood.
@@ -224,7 +222,7 @@ def file_content(file: Any, name: str) -> bytes:
 
 
 def to_array(item: Any, name: str) -> np.ndarray:
-    """Turn an array or tensor of any library, on any device, into a NumPy array.
+    """Turns an array or tensor of any library, on any device, into a NumPy array.
 
     Args:
         item: has `__array__`.

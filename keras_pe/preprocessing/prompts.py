@@ -4,8 +4,6 @@ A preset may bring the classes that it knows and their templates in its metadata
 somebody else's, they are taken with care.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import unicodedata
@@ -141,7 +139,7 @@ def fill(template: str, class_name: str) -> str:
 def known_classes(
     metadata: Mapping[str, Any], where: str = "the preset"
 ) -> tuple[list[str], tuple[str, ...]] | None:
-    """Return the classes and templates in a preset's metadata.
+    """Returns the classes and templates in a preset's metadata.
 
     Args:
         metadata: of a preset; `{"zero_shot": {"class_names": [...], "templates":

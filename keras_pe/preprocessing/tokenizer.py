@@ -1,22 +1,20 @@
 """Text to token ids: CLIP's byte-pair encoding, as Perception Encoder uses it."""
 
-from __future__ import annotations
-
 import functools
 import gzip
 import html
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import keras
 import numpy as np
 
-from keras_pe.preprocessing.shown_call import shown_call
-from keras_pe.preprocessing.untrusted_config import narrowed_tokenizer
+from keras_pe.preprocessing.configs import narrowed_tokenizer, shown_call
+from keras_pe.preprocessing.text_inputs import as_texts
 from keras_pe.presets.from_preset import load_tokenizer
 
 if TYPE_CHECKING:
@@ -42,8 +40,6 @@ WORD_PATTERN = (
     f"|'[s{LONG_S}]|'t|'re|'ve|'m|'ll|'d"
     rf"|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}{IOTA_BELOW}]+"
 )
-# Kinds of NumPy dtypes whose elements may be strings; bytes get their own advice.
-STRING_KINDS = "OSTU"
 ON_TRUNCATION = ("warn", "ignore", "error")
 
 
@@ -66,7 +62,7 @@ class TruncationReport:
 
 @keras.saving.register_keras_serializable("keras_pe")
 class PETokenizer:
-    """Turn texts into the token ids that the text tower reads.
+    """Turns texts into the token ids that the text tower reads.
 
     Texts are repaired (`ftfy`), HTML-unescaped, white space collapsed and
     lower-cased, split into words and byte-pair encoded. Each row is the start
@@ -130,7 +126,7 @@ class PETokenizer:
         self._warned = False
 
     def __call__(self, texts: str | Sequence[str]) -> np.ndarray:
-        """Encode one text or many.
+        """Encodes one text or many.
 
         Args:
             texts: a string, or a flat sequence of strings: a list, an array of one
@@ -147,7 +143,7 @@ class PETokenizer:
             >>> PETokenizer()("a cat").shape
             (1, 32)
         """
-        batch = _as_list(texts)
+        batch = as_texts(texts)
         engine = _engine(self.vocabulary_size)
         cleaned = [_clean(text) for text in batch]
         encoded = engine.encode_batch_fast(cleaned, add_special_tokens=False)
@@ -173,7 +169,7 @@ class PETokenizer:
         return ids
 
     def detokenize(self, ids: Any) -> str | list[str]:
-        """Turn ids back into text, as far as the encoding kept it.
+        """Turns ids back into text, as far as the encoding kept it.
 
         Start ids are dropped and a row is read up to its first end id. Case,
         repeated white space and the original spacing of punctuation are gone.
@@ -218,7 +214,7 @@ class PETokenizer:
         return shown_call(self)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, ready for JSON."""
+        """Returns the constructor's arguments, ready for JSON."""
         return {
             "context_length": self.context_length,
             "vocabulary_size": self.vocabulary_size,
@@ -226,15 +222,15 @@ class PETokenizer:
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> PETokenizer:
-        """Build a tokenizer from what `get_config` returned."""
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Builds a tokenizer from what `get_config` returned."""
         return cls(**config)
 
     narrowed = staticmethod(narrowed_tokenizer)  # what a file decides of it
 
     @classmethod
-    def from_preset(cls, preset: str) -> PETokenizer:
-        """Build the tokenizer of a preset; see `keras_pe.presets.find`.
+    def from_preset(cls, preset: str) -> Self:
+        """Builds the tokenizer of a preset; see `keras_pe.presets.hub`.
 
         Args:
             preset: name, alias, directory, `hf://owner/repo[@revision]` or
@@ -250,13 +246,12 @@ class PETokenizer:
             >>> PETokenizer.from_preset("pe_core_gigantic_patch14_448").context_length
             72
         """
-        tokenizer: PETokenizer = load_tokenizer(cls, preset)
-        return tokenizer
+        return load_tokenizer(cls, preset)
 
     def _encode_with_literals(
-        self, engine: tokenizers.Tokenizer, text: str
+        self, engine: "tokenizers.Tokenizer", text: str
     ) -> list[int]:
-        """Encode a text that spells out a special token somewhere."""
+        """Encodes a text that spells out a special token somewhere."""
         # The literal is special only where the word pattern yields it whole, so
         # "!<end_of_text>" is ordinary text. An added token would match there too.
         special = {START_TEXT: self.start_id, END_TEXT: self.end_id}
@@ -304,7 +299,7 @@ class PETokenizer:
 
 
 def _byte_symbols() -> dict[int, str]:
-    """Give each byte a visible character, in the order of the vocabulary."""
+    """Gives each byte a visible character, in the order of the vocabulary."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in visible]
     symbols = {byte: chr(byte) for byte in visible}
@@ -318,7 +313,7 @@ _BYTE_OF_SYMBOL = {symbol: byte for byte, symbol in _SYMBOL_OF_BYTE.items()}
 
 @functools.lru_cache(maxsize=1)
 def _all_merges() -> tuple[tuple[str, str], ...]:
-    """Read the shipped merges, most frequent first."""
+    """Reads the shipped merges, most frequent first."""
     packed = resources.files(__package__).joinpath("clip_merges.txt.gz").read_bytes()
     lines = gzip.decompress(packed).decode("utf-8").splitlines()
     pairs = tuple((left, right) for left, right in map(str.split, lines))
@@ -332,7 +327,7 @@ def _all_merges() -> tuple[tuple[str, str], ...]:
 
 @functools.lru_cache(maxsize=4)
 def _symbols(vocabulary_size: int) -> tuple[str, ...]:
-    """Return the text of each id."""
+    """Returns the text of each id."""
     bytes_alone = list(_SYMBOL_OF_BYTE.values())
     at_word_end = [symbol + WORD_END for symbol in bytes_alone]
     merges = _all_merges()[: vocabulary_size - SMALLEST_VOCABULARY_SIZE]
@@ -343,8 +338,8 @@ def _symbols(vocabulary_size: int) -> tuple[str, ...]:
 # Built on first use and shared: an instance then holds numbers only, so it is
 # cheap to make, to copy and to send to a data-loading process.
 @functools.lru_cache(maxsize=4)
-def _engine(vocabulary_size: int) -> tokenizers.Tokenizer:
-    """Build the byte-pair encoder."""
+def _engine(vocabulary_size: int) -> "tokenizers.Tokenizer":
+    """Builds the byte-pair encoder."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
     ids = {symbol: i for i, symbol in enumerate(_symbols(vocabulary_size))}
@@ -359,7 +354,7 @@ def _engine(vocabulary_size: int) -> tokenizers.Tokenizer:
 
 
 def _clean(text: str) -> str:
-    """Repair, unescape, collapse white space and lower-case a text."""
+    """Repairs a text, unescapes it, collapses white space, and lower-cases it."""
     from ftfy import fix_text  # 0.1 s to import; most sessions never need it
 
     # Twice: captions from the web often went through two rounds of escaping.
@@ -371,52 +366,3 @@ def _clean(text: str) -> str:
 
 def _is_int(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _as_list(texts: Any) -> list[str]:
-    """Returns texts as a list, or says what is no text, where, and what to do."""
-    if isinstance(texts, str):
-        return [texts]
-    shape = getattr(texts, "shape", None)
-    if shape is not None and len(shape) == 0 and hasattr(texts, "item"):
-        return _as_list(texts.item())  # an array of no axes holds one text
-    dtype = getattr(texts, "dtype", "string")
-    kind = getattr(dtype, "kind", "U" if "str" in f"{dtype}".lower() else "?")
-    if (
-        isinstance(texts, bytes | bytearray | memoryview | Mapping | set | frozenset)
-        or not hasattr(texts, "__iter__")
-        or (shape is not None and len(shape) != 1)  # a table yields its columns' names
-        or (kind not in STRING_KINDS and shape != (0,))
-    ):
-        shown = "" if shape is None else f" of shape {tuple(shape)}"
-        raise TypeError(
-            f"texts is a {type(texts).__name__}{shown} ({texts!r:.60}): expected a "
-            f"string or a flat sequence of strings. {_advice(texts)}"
-        )
-    batch = list(texts)
-    for i, text in enumerate(batch):
-        if not isinstance(text, str):
-            raise TypeError(
-                f"texts[{i}] is a {type(text).__name__} ({text!r:.60}): expected a "
-                f"string. {_advice(text)}"
-            )
-    return batch
-
-
-def _advice(wrong: Any) -> str:
-    """Returns what makes texts of something that is none."""
-    if isinstance(wrong, bytes | bytearray | memoryview):
-        return "Decode bytes with .decode('utf-8')."
-    if isinstance(wrong, Mapping) or hasattr(wrong, "columns"):
-        return "Pass one column or value of it, a list of strings."
-    if isinstance(wrong, set | frozenset):
-        return "A set has no order: pass a list."
-    if isinstance(wrong, list | tuple):
-        return "Flatten nested lists: a batch is one list of strings."
-    number = isinstance(wrong, int | np.integer)
-    if number or (hasattr(wrong, "shape") and not isinstance(wrong, np.floating)):
-        return (
-            "Token ids go to encode_text as they are; `detokenize` makes texts of "
-            "them. Of an array of strings take .ravel().tolist()."
-        )
-    return "Replace a missing caption (None, NaN, NA) by '' or leave it out."

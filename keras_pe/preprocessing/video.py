@@ -1,34 +1,31 @@
 """Videos to the arrays that the vision tower reads: a few frames of each."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
 from PIL import Image
 
 from keras_pe.preprocessing import image_file
+from keras_pe.preprocessing.bad_pictures import (
+    DAMAGED_VIDEO,
+    DEFAULT_MAX_FRAMES,
+    PictureError,
+    SkipReport,
+    VideoError,
+)
+from keras_pe.preprocessing.configs import narrowed, shown_call
 from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.preprocessing.image_file import PictureError
 from keras_pe.preprocessing.picture_inputs import (
     is_file,
     listed,
     name_of,
     to_array,
 )
-from keras_pe.preprocessing.shown_call import shown_call
-from keras_pe.preprocessing.skip_report import SkipReport
-from keras_pe.preprocessing.untrusted_config import narrowed
-from keras_pe.preprocessing.video_error import (
-    DAMAGED,
-    DEFAULT_MAX_FRAMES,
-    VideoError,
-)
-from keras_pe.preprocessing.video_file import open_frames
+from keras_pe.preprocessing.video_source import open_frames
 
 FRAME_RULES = ("benchmark", "notebook")
 
@@ -36,7 +33,7 @@ FRAME_RULES = ("benchmark", "notebook")
 def frame_indices(
     num_frames_of_video: int, num_frames: int, rule: str = "benchmark"
 ) -> list[int]:
-    """Choose frames spread evenly over a video.
+    """Chooses frames spread evenly over a video.
 
     Args:
         num_frames_of_video: frames that there are, T.
@@ -78,7 +75,7 @@ def frame_indices(
 
 @keras.saving.register_keras_serializable("keras_pe")
 class PEVideoConverter:
-    """Turn videos of any kind into float32 arrays in [-1, 1].
+    """Turns videos of any kind into float32 arrays in [-1, 1].
 
     A video is the path or bytes of a video file (read with PyAV: `pip install
     "keras-pe[video]"`) or of an animated GIF, WebP or PNG; a folder of frame
@@ -165,7 +162,7 @@ class PEVideoConverter:
         return self.image_converter.image_size
 
     def __call__(self, videos: Any) -> np.ndarray:
-        """Convert one video or many.
+        """Converts one video or many.
 
         Args:
             videos: one video or a sequence of them. PIL images or arrays (height,
@@ -203,7 +200,7 @@ class PEVideoConverter:
         return np.stack(rows)
 
     def convert(self, video: Any, name: str | None = None) -> np.ndarray:
-        """Convert exactly one video.
+        """Converts exactly one video.
 
         Args:
             video: see the class.
@@ -236,13 +233,15 @@ class PEVideoConverter:
             }
             if all(number in found for number in numbers):
                 return np.stack([found[number] for number in numbers])
-        raise VideoError(name, DAMAGED, "It ends early; copy it again or re-encode it.")
+        raise VideoError(
+            name, DAMAGED_VIDEO, "It ends early; copy it again or re-encode it."
+        )
 
     def __repr__(self) -> str:
         return shown_call(self)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, ready for JSON."""
+        """Returns the constructor's arguments, ready for JSON."""
         return {
             **self.image_converter.get_config(),
             "num_frames": self.num_frames,
@@ -251,15 +250,15 @@ class PEVideoConverter:
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> PEVideoConverter:
-        """Build a converter from what `get_config` returned."""
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Builds a converter from what `get_config` returned."""
         return cls(**config)
 
     narrowed = staticmethod(narrowed)  # what a file decides of its configuration
 
     @classmethod
-    def from_preset(cls, preset: str, **changes: Any) -> PEVideoConverter:
-        """Build a converter that prepares frames as a preset prepares pictures.
+    def from_preset(cls, preset: str, **changes: Any) -> Self:
+        """Builds a converter that prepares frames as a preset prepares pictures.
 
         Args:
             preset: name, alias, directory, `hf://owner/repo[@revision]` or
@@ -281,7 +280,7 @@ class PEVideoConverter:
 
 
 def _as_videos(videos: Any) -> Sequence[Any]:
-    """List the videos of a call: one video becomes a list of one."""
+    """Lists the videos of a call: one video becomes a list of one."""
     one = str | os.PathLike | bytes | bytearray | memoryview
     if isinstance(videos, one) or is_file(videos):
         return [videos]

@@ -1,46 +1,33 @@
-"""The frames of one video, wherever they are, without trusting the file.
+"""The frames of a video file, decoded by FFmpeg, without trusting the file.
 
 Sizes are checked before pixels are decoded, and only frames that are asked for are
 ever in memory. PyAV is imported when the first video file is opened.
 """
 
-from __future__ import annotations
-
 import bisect
 import contextlib
 import functools
 import os
-import re
-from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO
 
+import numpy as np
 from PIL import Image
 
 from keras_pe.preprocessing import image_file
-from keras_pe.preprocessing.animation_file import AnimationFrames
-from keras_pe.preprocessing.container_rules import check_container
-from keras_pe.preprocessing.decoder_reports import DamageReported, errors_raised
-from keras_pe.preprocessing.image_file import PictureError
-from keras_pe.preprocessing.image_modes import check_unit
-from keras_pe.preprocessing.mpeg_streams import check_mpeg_stream
-from keras_pe.preprocessing.picture_files import list_files
-from keras_pe.preprocessing.picture_inputs import (
-    check_distinct,
-    file_content,
-    is_file,
-    to_array,
-)
-from keras_pe.preprocessing.video_error import (
+from keras_pe.preprocessing.bad_pictures import (
     CONTAINERS,
     NO_FRAMES,
     UNKNOWN_CODEC,
+    PictureError,
     VideoError,
     check_count,
     check_pixels,
     damaged,
 )
-from keras_pe.preprocessing.video_frame import frame_picture
+from keras_pe.preprocessing.container_rules import check_container
+from keras_pe.preprocessing.decoder_reports import DamageReported, errors_raised
+from keras_pe.preprocessing.mpeg_streams import check_mpeg_stream
 
 # Decoders that read the alpha channel of WebM, by those that don't.
 _ALPHA_CODECS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -55,103 +42,6 @@ _GROUPED_STRICT = "crccheck+buffer+explode"
 # What FFmpeg calls the readers of `CONTAINERS`.
 _MOV, _TS, _PS = "mov,mp4,m4a,3gp,3g2,mj2", "mpegts", "mpeg"
 _DEMUXERS = (_MOV, "matroska,webm", "avi", _TS, _PS, "flv", "ogg", "asf")
-# How the files begin that Pillow reads, animated or not.
-_PICTURE = re.compile(rb"GIF8|\x89PNG|\xff\xd8|RIFF....WEBP", re.DOTALL)
-
-
-class Frames(Protocol):
-    """The frames of one video.
-
-    Attributes:
-        count: how many there are. A file may declare more than it holds, which
-            `read` notices and corrects.
-    """
-
-    count: int
-
-    def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        """Yields (number, frame) for ascending numbers, as far as there are any."""
-
-
-def open_frames(
-    video: Any,
-    name: str,
-    max_pixels: int,
-    max_frames: int,
-    formats: Collection[str] = image_file.DEFAULT_FORMATS,
-    max_side: int = image_file.DEFAULT_MAX_SIDE,
-) -> Frames:
-    """Opens a video of any kind; no frame is decoded yet.
-
-    Args:
-        video: path or bytes of a file, an open file, a folder, an array (frames,
-            height, width, channels) or a list of frames.
-        name: what to call it in an error.
-        max_pixels: width times height of a frame above which it is refused.
-        max_frames: number of frames above which it is refused.
-        formats: Pillow's names of the formats of animations.
-        max_side: width or height of a frame above which it is refused.
-
-    Returns:
-        Its `Frames`.
-
-    Raises:
-        PictureError: if it is missing, too large or no video.
-        ImportError: if it needs PyAV, which is not installed.
-
-    Example:
-        >>> import numpy as np
-        >>> frames = open_frames(np.zeros((3, 4, 4, 3), "uint8"), "clip", 16, 10)
-        >>> [number for number, frame in frames.read([0, 2])]
-        [0, 2]
-    """
-    frames: Frames
-    limits = max_pixels, max_frames, formats, max_side
-    if isinstance(video, bytes | bytearray | memoryview):
-        frames = _open_file(bytes(video), name, *limits)
-    elif is_file(video):
-        frames = _open_file(file_content(video, name), name, *limits)
-    elif isinstance(video, str | os.PathLike):
-        if os.path.isdir(_path_of(video, name)):
-            frames = ListedFrames(_frame_files(Path(video), name))
-        else:
-            frames = _open_file(video, name, *limits)
-    elif isinstance(video, list | tuple):
-        check_distinct(video, name)
-        frames = ListedFrames(video)
-    elif getattr(video, "ndim", 0) == 4:
-        array = to_array(video, name)
-        if array.dtype.kind == "f" and array.size:
-            check_unit(array, name)  # all: those that are taken may be dark ones
-        frames = ListedFrames(array)
-    else:
-        shape = getattr(video, "shape", None)
-        hint = ""
-        if getattr(video, "ndim", 0) == 3:
-            hint = " One frame goes into a list; grey frames are array[..., None]."
-        raise VideoError(
-            name,
-            image_file.BAD_TYPE,
-            f"A {type(video).__name__}{f' of shape {shape}' if shape else ''}; "
-            "expected a path, bytes, an open file, a folder, an array (frames, height, "
-            f"width, 3) or a list of frames.{hint}",
-        )
-    if frames.count < 1:
-        raise VideoError(name, NO_FRAMES, "Expected at least one frame or picture.")
-    check_count(frames.count, name, max_frames)
-    return frames
-
-
-class ListedFrames:
-    """Frames in memory, or pictures in files: each opened by whoever uses it."""
-
-    def __init__(self, frames: Any) -> None:
-        self.frames = frames
-        self.count = len(frames)
-
-    def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        for number in numbers:
-            yield number, self.frames[number]
 
 
 class VideoFileFrames:
@@ -202,7 +92,7 @@ class VideoFileFrames:
         self.keys = sorted(keys)
 
     def _check(self, check: Callable[[BinaryIO], None]) -> None:
-        with image_file._stream(self.source, self.name) as file:
+        with image_file.open_stream(self.source, self.name) as file:
             try:
                 check(file)
             except ValueError as error:
@@ -331,7 +221,7 @@ class VideoFileFrames:
     def _opened(self, **more: str) -> Iterator[tuple[Any, Any]]:
         """Opens the file, with more options of FFmpeg; any fault is a VideoError."""
         av = _pyav()
-        with image_file._stream(self.source, self.name) as file:
+        with image_file.open_stream(self.source, self.name) as file:
             try:
                 options = {"format_whitelist": CONTAINERS, "err_detect": _STRICT}
                 options |= more
@@ -395,50 +285,6 @@ def _unseen(packet: Any, stream: Any) -> bool:
     return not bytes(memoryview(packet)[:1])[0] >> 4 & 1
 
 
-def _open_file(
-    source: str | os.PathLike[str] | bytes,
-    name: str,
-    max_pixels: int,
-    max_frames: int,
-    formats: Collection[str],
-    max_side: int,
-) -> Frames:
-    """The content decides who decodes a file, not its name."""
-    with image_file._stream(source, name) as stream:
-        beginning = stream.read(16)
-    if not beginning:
-        raise VideoError(name, image_file.EMPTY, "It has no bytes: copy it again.")
-    if _PICTURE.match(beginning):
-        return AnimationFrames(source, name, max_pixels, formats, max_side)
-    return VideoFileFrames(source, name, max_pixels, max_frames, max_side)
-
-
-def _path_of(video: str | os.PathLike, name: str) -> str | bytes:
-    try:
-        return os.fspath(video)
-    except Exception as error:
-        raise VideoError(
-            name, image_file.UNREADABLE, f"{image_file._describe(error)}."
-        ) from error
-
-
-def _frame_files(folder: Path, name: str) -> list[Path]:
-    """Lists the pictures of a folder, `frame2` before `frame10`."""
-
-    def order(path: Path) -> list[tuple[int, str]]:
-        pieces = re.split(r"(\d+)", path.name)
-        return [
-            (int(piece), "") if i % 2 else (-1, piece) for i, piece in enumerate(pieces)
-        ]
-
-    try:
-        return sorted(list_files(folder), key=order)
-    except OSError as error:
-        raise VideoError(
-            name, image_file.UNREADABLE, f"{image_file._describe(error)}."
-        ) from error
-
-
 def _pyav() -> Any:
     try:
         import av
@@ -448,3 +294,69 @@ def _pyav() -> Any:
             "GIF and WebP, folders of frames and arrays work without."
         ) from error
     return av
+
+
+# === One decoded frame, as its maker saw it ===
+# The upper left four numbers of a display matrix say where a pixel at (x, y), counted
+# to the right and down, is shown: at (a x + c y, b x + d y). Telephones turn their
+# videos with it, and mirror those of the camera on the front.
+_TRANSPOSE_OF_MATRIX = {
+    (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
+    (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
+    (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
+    (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
+    (0, 1, -1, 0): Image.Transpose.ROTATE_270,  # clockwise by 90 degrees
+    (0, -1, 1, 0): Image.Transpose.ROTATE_90,
+    (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
+}
+
+
+def frame_picture(frame: Any, twin: Any = None) -> Image.Image:
+    """Turns a frame into a picture: colours by the frame's own matrix and range.
+
+    Args:
+        frame: an `av.VideoFrame`.
+        twin: a frame of the same video that says what the container says of both:
+            how it lies, and its colours. A decoder of one's own does not know.
+
+    Returns:
+        Mode RGB, or RGBA if the frame has an alpha channel; upright. Pixels are
+        taken as square, as the reference does, whatever the file says.
+    """
+    if twin is not None:
+        frame.colorspace, frame.color_range = twin.colorspace, twin.color_range
+    if any(component.is_alpha for component in frame.format.components):
+        picture = Image.fromarray(frame.to_ndarray(format="rgba"))
+    else:
+        picture = frame.to_image()
+    turn = transposition(_display_matrix(frame if twin is None else twin))
+    return picture if turn is None else picture.transpose(turn)
+
+
+def transposition(matrix: np.ndarray | None) -> Image.Transpose | None:
+    """Returns what makes a frame upright, of the eight ways that it can lie.
+
+    Args:
+        matrix: a, b, c, d of the display matrix at any scale; None if there is none.
+
+    Returns:
+        None for a frame that is upright, or a matrix that is none of the eight: few
+        players turn by other angles.
+
+    Example:
+        >>> transposition(np.array([-65536, 0, 0, 65536])).name
+        'FLIP_LEFT_RIGHT'
+    """
+    if matrix is None:
+        return None
+    small = np.abs(matrix) * 16 <= np.abs(matrix).max()
+    a, b, c, d = np.sign(np.where(small, 0, matrix)).tolist()
+    return _TRANSPOSE_OF_MATRIX.get((a, b, c, d))
+
+
+def _display_matrix(frame: Any) -> np.ndarray | None:
+    for item in frame.side_data:
+        if item.type.name == "DISPLAYMATRIX":
+            numbers = np.frombuffer(bytes(item), "int32", 9).astype("int64")
+            return numbers[[0, 1, 3, 4]]
+    return None

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from keras_pe.presets.checksums import MAX_JSON_BYTES, SHA256, sha256_of
-from keras_pe.presets.report import CheckpointError
+from keras_pe.presets.hub_errors import (
+    HubError,
+    NotCachedError,
+    NotOnHubError,
+    hub_errors,
+    repo_name,
+)
 
 # Names that tell where a snapshot is cached when the Hub can't be asked.
 USUAL_FILES = (
@@ -28,18 +34,6 @@ GIT_SHA1 = re.compile(r"[0-9a-f]{40}")
 MAX_FILE_BYTES = 64 * 2**30
 # Seconds until a Hub that does not answer counts as out of reach.
 PATIENCE = 5.0
-
-
-class HubError(CheckpointError):
-    """A repository of the Hub that can't be read."""
-
-
-class NotOnHubError(HubError):
-    """A repository, revision or file that is not there, or not for this user."""
-
-
-class NotCachedError(HubError):
-    """A file that is not in the cache while the Hub can't be asked."""
 
 
 def endpoint() -> str | None:
@@ -80,7 +74,7 @@ def list_files(repo: str, revision: str | None) -> list[str]:
     if is_offline():
         return _list_cached(repo, revision)
     try:
-        with _hub_errors(repo, revision):
+        with hub_errors(repo, revision):
             info = HfApi(endpoint=endpoint()).model_info(
                 repo, revision=revision, timeout=PATIENCE
             )
@@ -143,7 +137,7 @@ def _download_one(repo: str, name: str, revision: str | None) -> Path:
             if cached is None:
                 raise
             return cached
-    with _hub_errors(repo, revision, name), _checked_names():
+    with hub_errors(repo, revision, name), _checked_names():
         return Path(
             hf_hub_download(
                 repo,
@@ -166,14 +160,14 @@ def _size(repo: str, name: str, revision: str | None) -> int:
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    with _hub_errors(repo, revision, name), _checked_names():
+    with hub_errors(repo, revision, name), _checked_names():
         url = hf_hub_url(repo, name, revision=revision, endpoint=endpoint())
         found = get_hf_file_metadata(url, timeout=PATIENCE, endpoint=endpoint())
     most = MAX_JSON_BYTES if name.endswith(".json") else MAX_FILE_BYTES
     if found.size is None or found.size > most:
         size = "no size" if found.size is None else f"{found.size:,} bytes"
         raise HubError(
-            f"{name} of {_where(repo, revision)} has {size}, expected at most "
+            f"{name} of {repo_name(repo, revision)} has {size}, expected at most "
             f"{most:,} bytes. Nothing was fetched."
         )
     return int(found.size)
@@ -298,109 +292,10 @@ def _list_cached(repo: str, revision: str | None) -> list[str]:
         if path is not None:
             return sorted(found.name for found in path.parent.iterdir())
     raise NotCachedError(
-        f"{_where(repo, revision)} is not in the cache, and the Hub can't be asked "
+        f"{repo_name(repo, revision)} is not in the cache, and the Hub can't be asked "
         f"(HF_HUB_OFFLINE is set, or there is no connection). Load it once with a "
         f"connection, or copy the files here and give the directory."
     )
-
-
-@contextlib.contextmanager
-def _hub_errors(
-    repo: str, revision: str | None, name: str | None = None
-) -> Iterator[None]:
-    """Turns the client's errors into ours, which say what to do."""
-    from huggingface_hub import errors
-
-    what = _where(repo, revision)
-    try:
-        yield
-    except HubError:  # what is checked here says itself what is wrong
-        raise
-    except errors.GatedRepoError as error:
-        raise NotOnHubError(
-            f"{what} is gated: accept its conditions on its page of the Hub, then log "
-            f"in (hf auth login) or set HF_TOKEN."
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise NotOnHubError(
-            f"The Hub has no {what}, or it is private. Check the spelling; for a "
-            f"private repository log in (hf auth login) or set HF_TOKEN."
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise NotOnHubError(
-            f"{repo} has no revision {revision!r}. Give a branch, tag or commit of "
-            f"it: hf://{repo}@main."
-        ) from error
-    except errors.LocalEntryNotFoundError as error:
-        status = getattr(getattr(error.__cause__, "response", None), "status_code", 0)
-        if status:
-            raise HubError(_refusal(name, what, status)) from error
-        raise NotCachedError(
-            f"{name} of {what} is not in the cache, and the Hub can't be asked "
-            f"(HF_HUB_OFFLINE is set, or there is no connection: "
-            f"{error.__cause__ or 'offline'})."
-        ) from error
-    except errors.EntryNotFoundError as error:
-        raise NotOnHubError(f"{what} has no file {name}.") from error
-    except errors.HFValidationError as error:
-        raise HubError(f"{repo!r} is no repository name: {error}") from error
-    except errors.HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", 0)
-        kind = NotOnHubError if status in (401, 403, 404) else HubError
-        raise kind(_refusal(name, what, status)) from error
-    # The base of the transport errors of whichever HTTP library the client uses.
-    except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]
-        if _is_unreachable(error):
-            raise NotCachedError(
-                f"{name or 'The list of files'} of {what} is not in the cache, and the "
-                f"Hub can't be asked: there is no connection "
-                f"({str(error)[:200] or type(error).__name__}). Load it once with a "
-                f"connection, or copy the files here and give the directory."
-            ) from error
-        raise HubError(
-            f"{name or 'The list of files'} of {what} could not be fetched ({error}). "
-            f"Check the connection and call again; finished files are kept."
-        ) from error
-    # The client takes any answer for the Hub's: one of another make ends in these.
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise HubError(
-            f"The answer about {name or 'the list of files'} of {what} is none that "
-            f"the Hub gives ({type(error).__name__}: {error}). A proxy, a mirror or "
-            f"the sign-in page of a network may have given it: check HF_ENDPOINT and "
-            f"the connection, and call again."
-        ) from error
-
-
-def _is_unreachable(error: BaseException) -> bool:
-    """Whether nobody answered, as opposed to a transfer that broke off."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & {"ConnectError", "ConnectTimeout", "ConnectionError"}) or (
-        "TimeoutException" in names
-    )
-
-
-def _refusal(name: str | None, what: str, status: int) -> str:
-    wanted = f"{name or 'the list of files'} of {what}"
-    if status in (401, 403):
-        return (
-            f"The Hub refused {wanted} with HTTP status {status}. Log in (hf auth "
-            f"login) or set HF_TOKEN if it is private."
-        )
-    if status == 404:
-        return f"The Hub has no {wanted} (HTTP status 404). Check the spelling."
-    if status == 429:
-        return (
-            f"The Hub has had too many requests from here for now (HTTP status 429 "
-            f"for {wanted}). Wait some minutes, or log in (hf auth login)."
-        )
-    return (
-        f"The Hub is there, but failed to give {wanted}: HTTP status {status}. The "
-        f"fault is on its side; try again later."
-    )
-
-
-def _where(repo: str, revision: str | None) -> str:
-    return f"{repo}@{revision}" if revision else repo
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """Builds models, tokenizers and converters from a handle."""
 
-import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,39 +8,48 @@ from typing import Any
 import keras
 
 from keras_pe.files import read_directory
+from keras_pe.presets.assign import build_unfilled, fill, rule
 from keras_pe.presets.checksums import read_metadata, read_verified
-from keras_pe.presets.classes import (
-    DUAL,
-    MODELS,
-    TEXT,
-    VISION,
-    class_named,
-    family_of,
-)
-from keras_pe.presets.deferred import build_unfilled
 from keras_pe.presets.hub import CONFIG, Location, known_preset, resolve
 from keras_pe.presets.inspect import CheckpointInfo, describe, inspect_checkpoint
 from keras_pe.presets.load import load_open
+from keras_pe.presets.manifest import model_variables
 from keras_pe.presets.open_checkpoint import open_checkpoint
-from keras_pe.presets.preset_weights import PresetWeights, assign_weights
+from keras_pe.presets.preset_weights import PresetWeights
 from keras_pe.presets.reader import Reader
 from keras_pe.presets.report import CheckpointError
-from keras_pe.presets.serialized import POLICY_NAME, build, check, set_dtype
+from keras_pe.presets.serialized import (
+    DUAL,
+    MODELS,
+    POLICY_NAME,
+    TEXT,
+    VISION,
+    build,
+    check,
+    class_named,
+    family_of,
+    set_dtype,
+)
 
-OVERRIDES = ("dtype", "image_size")
 
-
-def load_preset(cls: Any, handle: str | os.PathLike[str], **overrides: Any) -> Any:
+def load_preset(
+    cls: Any,
+    handle: str | os.PathLike[str],
+    *,
+    dtype: Any = None,
+    image_size: int | None = None,
+) -> Any:
     """Builds a model and loads its weights.
 
     Args:
         cls: the class of a model, or a subclass of one; `PEVisionEncoder` takes any
             vision encoder, and the vision tower of a dual encoder.
         handle: see `keras_pe.presets.hub.resolve`.
-        overrides: `dtype`, a floating point dtype or policy; without it a policy
-            other than float32 that was set by `keras.config.set_dtype_policy` counts,
-            then the preset's own. `image_size`, of foreign checkpoints only, which
-            resamples the position embedding.
+        dtype: a floating point dtype or policy; without it a policy other than float32
+            that was set by `keras.config.set_dtype_policy` counts, then the preset's
+            own.
+        image_size: pixels; of foreign checkpoints only, whose position embedding is
+            resampled.
 
     Returns:
         The model, with all of its weights.
@@ -54,8 +62,10 @@ def load_preset(cls: Any, handle: str | os.PathLike[str], **overrides: Any) -> A
         >>> from keras_pe import PECore
         >>> load_preset(PECore, "pe_core_large_patch14_336")    # doctest: +SKIP
     """
-    overrides = {**_global_policy(), **overrides}
-    _check_overrides(overrides)
+    overrides = _global_policy() if dtype is None else {"dtype": dtype}
+    if image_size is not None:
+        overrides["image_size"] = image_size
+    _check_dtype(overrides)
     family = family_of(cls)
     preset = known_preset(handle)
     if preset is not None:  # a wrong class is no reason to download gigabytes
@@ -149,7 +159,8 @@ def _load_own(
     # All is compared before a single weight is allocated.
     with PresetWeights(directory, metadata, config) as weights:
         model = build_unfilled(lambda: build(build_class, config, where))
-        assign_weights(model, weights, fresh=True)
+        rules = [rule(name, info.shape, name) for name, info in weights.tensors.items()]
+        fill(weights, rules, model_variables(model), fresh=True)
     return model.vision_encoder if (family, found) == (VISION, DUAL) else model
 
 
@@ -265,15 +276,7 @@ def _check_family(cls: Any, handle: str, found: str) -> None:
     )
 
 
-def _check_overrides(overrides: Mapping[str, Any]) -> None:
-    unknown = sorted(set(overrides) - set(OVERRIDES))
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], OVERRIDES, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise CheckpointError(
-            f"from_preset can't change {', '.join(unknown)}: a preset's weights fit "
-            f"one architecture. Expected nothing or {', '.join(OVERRIDES)}.{hint}"
-        )
+def _check_dtype(overrides: Mapping[str, Any]) -> None:
     if "dtype" in overrides:
         try:
             name = keras.dtype_policies.get(overrides["dtype"]).name

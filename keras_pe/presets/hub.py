@@ -1,6 +1,7 @@
 """Handles: what a user writes to name a model, and the local files that it means."""
 
 import dataclasses
+import difflib
 import json
 import os
 import re
@@ -11,15 +12,10 @@ from typing import Literal
 from keras_pe.files import whole_directory
 from keras_pe.presets import download as hub_download
 from keras_pe.presets.checksums import METADATA, read_metadata
-from keras_pe.presets.classes import PREFIX
-from keras_pe.presets.download import (
-    HubError,
-    NotCachedError,
-    NotOnHubError,
-)
-from keras_pe.presets.find import find_preset, preset_of_repo, unknown_preset
+from keras_pe.presets.hub_errors import HubError, NotCachedError, NotOnHubError
 from keras_pe.presets.report import CheckpointError
-from keras_pe.presets.table import Preset, Source
+from keras_pe.presets.serialized import PREFIX
+from keras_pe.presets.table import PRESETS, Preset, Source
 
 CONFIG = "config.json"
 # The small files of a preset.
@@ -272,3 +268,56 @@ def _from_kaggle(handle: str) -> Path:
             f"{handle} could not be fetched from Kaggle: {error}. Check the handle; a "
             f"private model needs kagglehub.login()."
         ) from error
+
+
+# === Names in the table ===
+def find_preset(name: str) -> Preset | None:
+    """Returns the preset of a name or alias, or None.
+
+    Args:
+        name: our name or the official one; upper and lower case are the same.
+
+    Example:
+        >>> find_preset("pe-core-l14-336").name
+        'pe_core_large_patch14_336'
+    """
+    wanted = name.lower()
+    for preset in PRESETS.values():
+        names = filter(None, (preset.name, preset.official_name))  # not all have both
+        if wanted in map(str.lower, names):
+            return preset
+    return None
+
+
+def preset_of_repo(repo: str) -> Preset | None:
+    """Returns the preset whose weights are in a repository of the Hub, or None.
+
+    Args:
+        repo: owner and name.
+
+    Example:
+        >>> preset_of_repo("facebook/PE-Lang-L14-448").name
+        'pe_lang_large_patch14_448'
+    """
+    for preset in PRESETS.values():
+        if any(source.repo.lower() == repo.lower() for source in preset.sources):
+            return preset
+    return None
+
+
+def unknown_preset(name: str) -> CheckpointError:
+    """Returns the error for a name that is none, with the closest ones."""
+    known: dict[str, str] = {}  # lower case to the way it is written
+    for preset in PRESETS.values():
+        for spelling in filter(None, (preset.name, preset.official_name)):
+            known[spelling.lower()] = spelling
+    wanted = name.lower()
+    close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
+    if not close and len(wanted) > 2:  # "emoji", "gigantic"
+        close = [key for key in known if wanted in key][:3]
+    hint = f" Did you mean {', '.join(known[key] for key in close)}?" if close else ""
+    return CheckpointError(
+        f"Unknown preset {name!r}.{hint} Expected a name (keras_pe.PECore.presets "
+        f"lists them), an existing directory or file, hf://owner/repo[@revision] or "
+        f"kaggle://owner/model/framework/variation[/version]."
+    )

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_pe.layers.patch_embedding import resample_positions
-from keras_pe.presets.assign import fill
+from keras_pe.presets.assign import Rule, fill
 from keras_pe.presets.formats import open_clip, timm, upstream
 from keras_pe.presets.formats.identify import (
     LOGIT_NAMES,
@@ -20,7 +20,7 @@ from keras_pe.presets.formats.identify import (
     is_buffer,
     is_text_name,
 )
-from keras_pe.presets.formats.rules import Rule, scalar
+from keras_pe.presets.formats.rules import scalar
 from keras_pe.presets.inspect import describe
 from keras_pe.presets.manifest import model_manifest, model_variables
 from keras_pe.presets.open_checkpoint import open_checkpoint

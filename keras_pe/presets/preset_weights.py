@@ -1,30 +1,113 @@
-"""Weights of a preset directory: verified as a whole, then assigned."""
+"""Weights of a preset directory: HDF5 files as Keras writes them, verified as a whole.
 
-import os
+HDF5 can do more than hold plain numbers: lead to other files, map datasets onto others,
+unpack. Here names, shapes and places are read, everything else is refused, and the
+numbers are then read from where they lie.
+"""
+
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import keras
 import numpy as np
 
-from keras_pe.presets.assign import fill
-from keras_pe.presets.checksums import read_metadata, read_verified, verify_file
-from keras_pe.presets.classes import MODELS, PREFIX
-from keras_pe.presets.formats.rules import rule
-from keras_pe.presets.h5_file import H5File
-from keras_pe.presets.h5_names import defaults, h5_names, preset_manifest
+from keras_pe.presets.checksums import read_verified, verify_file
 from keras_pe.presets.hub import CONFIG, weight_files
-from keras_pe.presets.manifest import Manifest, model_variables
-from keras_pe.presets.reader import SAFETENSORS_DTYPES, TensorInfo
-from keras_pe.presets.report import CheckpointError, LoadReport
-from keras_pe.presets.serialized import check
+from keras_pe.presets.manifest import (
+    Manifest,
+    h5_names,
+    preset_manifest,
+)
+from keras_pe.presets.reader import (
+    MAX_TENSORS,
+    SAFETENSORS_DTYPES,
+    OpenFile,
+    Place,
+    TensorInfo,
+    check_count,
+)
+from keras_pe.presets.report import CheckpointError
+
+MAX_DEPTH = 16  # groups inside groups; Keras' files have seven
+DTYPES = {"<f8": "F64", "<f4": "F32", "<f2": "F16"}
+
+
+class H5File(OpenFile):
+    """An open HDF5 file with weights, by the names that Keras gave them."""
+
+    def __init__(self, path: Path) -> None:
+        import h5py
+
+        super().__init__(path)
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                places = dict(self._places(file, "", 0))
+        except CheckpointError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{path.name} is no sound HDF5 file ({str(error)[:200]}). It may be "
+                f"cut short or damaged: fetch it again, or save the preset again."
+            ) from error
+        self.check_unchanged()
+        check_count(path, len(places))
+        self.set_places(places)
+
+    def _places(
+        self, group: Any, prefix: str, depth: int
+    ) -> Iterator[tuple[str, Place]]:
+        """Yields the datasets of a group and of the groups in it."""
+        import h5py
+
+        if depth > MAX_DEPTH or len(group) > MAX_TENSORS:
+            raise ValueError(
+                f"{prefix or '/'} is nested deeper or wider than any model"
+            )
+        for key in group:
+            name = f"{prefix}{key}"
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise CheckpointError(
+                    f"{name} of {self.path.name} is a link to another place or file, "
+                    f"expected numbers. Nothing was read. Save the preset again."
+                )
+            item = group[key]
+            if isinstance(item, h5py.Group):
+                yield from self._places(item, f"{name}/", depth + 1)
+            elif isinstance(item, h5py.Dataset):
+                yield name, self._place(name, item)
+            else:
+                raise ValueError(f"{name} is neither a group nor a dataset")
+
+    def _place(self, name: str, dataset: Any) -> Place:
+        problem = None
+        if dataset.external or dataset.is_virtual:
+            problem = "lies in another file"
+        elif dataset.chunks is not None or dataset.compression is not None:
+            problem = "is stored in pieces or compressed"
+        elif dataset.shape is None:
+            problem = "is empty"
+        kind = dataset.dtype.str
+        # Keras writes bfloat16, which HDF5 does not know, as two bytes and a note.
+        if kind == "|V2" and dataset.attrs.get("dtype") == "bfloat16":
+            dtype = "BF16"
+        else:
+            dtype = DTYPES.get(kind, kind)
+        start: Any = None if problem else dataset.id.get_offset()
+        if problem is None and start is None:
+            problem = "has no place in the file"
+        if problem is not None:
+            raise CheckpointError(
+                f"{name} of {self.path.name} {problem}, expected plain numbers as "
+                f"save_to_preset writes them. Save the preset again."
+            )
+        if start + dataset.nbytes > self.size:
+            raise ValueError(f"{name} ends behind the end of the file")
+        return Place(start, tuple(int(n) for n in dataset.shape), dtype)
+
 
 SINGLE_FILE = "model.weights.h5"
 SHARD_MAP = "model.weights.json"
 MAX_SHARDS = 1000
-# What a model may have otherwise than the preset: it changes no weight.
-NO_WEIGHTS = ("name", "dtype", "remat", "drop_path")
 
 
 class PresetWeights:
@@ -48,7 +131,8 @@ class PresetWeights:
         self, directory: Path, metadata: Mapping[str, Any], config: Mapping[str, Any]
     ) -> None:
         self.path = directory
-        verify_weights(directory, metadata)
+        for name in weight_files(directory):
+            verify_file(directory, name, metadata)
         self._files = [
             H5File(directory / name) for name in _h5_files(directory, metadata)
         ]
@@ -128,70 +212,6 @@ class PresetWeights:
         self.close()
 
 
-def load_preset_weights(
-    model: keras.Model, directory: str | os.PathLike[str]
-) -> LoadReport:
-    """Loads the weights of a preset into a model that exists.
-
-    Checksums, architecture, every shape and every value are compared before the first
-    weight is assigned, so an error leaves the model as it was.
-
-    Args:
-        model: a `PECore` or a vision encoder of the preset's architecture.
-        directory: a preset directory, from `save_to_preset`.
-
-    Returns:
-        A `LoadReport`.
-
-    Raises:
-        CheckpointError: if a file is damaged, or the model differs (says in what).
-
-    Example:
-        >>> model.save_to_preset("cats")                   # doctest: +SKIP
-        >>> print(load_preset_weights(model, "cats"))      # doctest: +SKIP
-    """
-    _check_plain(model)
-    directory = Path(directory)
-    metadata = read_metadata(directory)
-    config = read_verified(directory, CONFIG, metadata)
-    check(config, str(directory / CONFIG), MODELS)
-    _check_architecture(model, config, directory)
-    with PresetWeights(directory, metadata, config) as weights:
-        assign_weights(model, weights)
-        names = tuple(weights.tensors)
-    return LoadReport(
-        path=directory,
-        family="keras_pe",
-        num_tensors=len(names),
-        loaded=names,
-        dtypes=(str(metadata.get("dtype", "float32")),),
-    )
-
-
-def verify_weights(directory: Path, metadata: Mapping[str, Any]) -> None:
-    """Compares the checksums of all weight files of a preset.
-
-    Raises:
-        CheckpointError: naming the file that is missing or damaged.
-    """
-    for name in weight_files(directory):
-        verify_file(directory, name, metadata)
-
-
-def assign_weights(
-    model: keras.Model, weights: PresetWeights, fresh: bool = False
-) -> None:
-    """Assigns the weights of an open preset to a model of its architecture.
-
-    Args:
-        model: the model.
-        weights: the open preset.
-        fresh: whether the model is thrown away if this fails.
-    """
-    rules = [rule(name, info.shape, name) for name, info in weights.tensors.items()]
-    fill(weights, rules, model_variables(model), fresh=fresh)
-
-
 def _h5_files(directory: Path, metadata: Mapping[str, Any]) -> Sequence[str]:
     """Returns the names of the HDF5 files; refuses a shard map that leads elsewhere."""
     if SHARD_MAP not in metadata["files"]:
@@ -223,57 +243,3 @@ def _merged(files: Sequence[H5File]) -> dict[str, H5File]:
                 )
             merged[name] = file
     return merged
-
-
-def _check_architecture(
-    model: keras.Model, config: Mapping[str, Any], directory: Path
-) -> None:
-    name = config["registered_name"].removeprefix(PREFIX)
-    theirs = dict(_architecture(name, config["config"]))
-    ours = dict(_architecture(type(model).__name__, _config(model)))
-    differences = [
-        f"{key} is {ours.get(key, 'absent')} here and {theirs.get(key, 'absent')} there"
-        for key in sorted({*theirs, *ours})
-        if ours.get(key, "absent") != theirs.get(key, "absent")
-    ]
-    if differences:
-        raise CheckpointError(
-            f"The preset {directory} has another architecture than this "
-            f"{type(model).__name__}: {'; '.join(differences)}. Nothing was loaded. "
-            f"Build the model with from_preset."
-        )
-
-
-def _architecture(name: str, config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yields the constructor's arguments that make a model what it is."""
-    towers = [key for key in ("vision_encoder", "text_encoder") if key in config]
-    for tower in towers:
-        inner = config[tower]
-        for key, value in _architecture(inner["class_name"], inner["config"]):
-            yield f"{tower}.{key}", value
-    if towers:
-        return
-    for key, default in defaults(name).items():
-        value = config.get(key, default)
-        if key == "layer_scale":
-            yield key, "absent" if value is None else "present"
-        elif key not in NO_WEIGHTS:
-            yield key, list(value) if isinstance(value, tuple) else value
-
-
-def _check_plain(model: keras.Model) -> None:
-    for layer in model._flatten_layers():
-        if getattr(layer, "lora_enabled", False) or getattr(
-            layer, "quantization_mode", None
-        ):
-            raise CheckpointError(
-                f"{layer.path} has LoRA updates or is quantised, so the weights of a "
-                f"preset do not fit it. Load first, then call enable_lora or quantize."
-            )
-
-
-def _config(model: keras.Model) -> dict[str, Any]:
-    config = model.get_config()
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{type(model).__name__} has no configuration.")
-    return config

@@ -14,14 +14,13 @@ import keras
 import numpy as np
 
 from keras_pe.files import check_directory_target, write_directory
+from keras_pe.presets.assign import build_unfilled
 from keras_pe.presets.checksums import METADATA, read_metadata, write_metadata
 from keras_pe.presets.class_vectors import ClassVectors, write_class_vectors
-from keras_pe.presets.classes import MODELS
-from keras_pe.presets.deferred import build_unfilled
 from keras_pe.presets.manifest import model_manifest
 from keras_pe.presets.preset_weights import SHARD_MAP, SINGLE_FILE
 from keras_pe.presets.report import CheckpointError
-from keras_pe.presets.serialized import check, serialize, set_dtype
+from keras_pe.presets.serialized import MODELS, check, serialize, set_dtype
 from keras_pe.version import __version__
 
 H5_BYTES_OF_A_TENSOR = 4096  # of headers, about

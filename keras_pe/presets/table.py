@@ -345,3 +345,39 @@ _ROWS = (
     ),
 )
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ROWS}
+
+
+# === What each class loads ===
+def presets_of(cls: type) -> dict[str, dict[str, Any]]:
+    """Returns the presets that a class loads.
+
+    Args:
+        cls: `PECore`, `PELang`, `PESpatial`, or `PEVisionEncoder`, which loads them
+            all (of a dual encoder the vision tower).
+
+    Returns:
+        Metadata by name: class, description, parameters, license, image_size,
+        context_length, scores and their source, sources.
+
+    Example:
+        >>> import keras_pe
+        >>> len(presets_of(keras_pe.PESpatial))
+        5
+    """
+    bases = [base.__name__ for base in cls.__mro__]
+    family = next((b for b in bases if b in ("PECore", "PELang", "PESpatial")), None)
+    return {
+        name: preset.metadata()
+        for name, preset in PRESETS.items()
+        if family in (None, preset.class_name)
+    }
+
+
+class PresetsProperty:
+    """Gives a class the table of its presets: `PECore.presets`.
+
+    A descriptor, because `property` needs an instance.
+    """
+
+    def __get__(self, instance: Any, owner: type) -> dict[str, dict[str, Any]]:
+        return presets_of(owner)

@@ -7,13 +7,12 @@ from keras_pe.probing.depth import Depth, DPTDepth
 from keras_pe.probing.layer_outputs import intermediate_model
 from keras_pe.probing.logistic import Logistic
 from keras_pe.probing.nearest_neighbours import NearestNeighbours
-from keras_pe.probing.probe import FittedProbe, Probe
-from keras_pe.probing.result import LayerScore, SweepResult
+from keras_pe.probing.probe import FittedProbe, Probe, TrainingFreeProbe
 from keras_pe.probing.ridge import Ridge, RidgeRegression
 from keras_pe.probing.segmentation import Segmentation
 from keras_pe.probing.sweep import sweep
+from keras_pe.probing.sweep_result import LayerScore, SweepResult
 from keras_pe.probing.tracking import Clip, Tracking
-from keras_pe.probing.training_free import TrainingFreeProbe
 
 __all__ = [
     "Attentive",

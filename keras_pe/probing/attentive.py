@@ -7,8 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pe.layers.attention_pooling import AttentionPooling
-from keras_pe.layers.transformer import NORM_EPSILON
+from keras_pe.layers.transformer import NORM_EPSILON, AttentionPooling
 from keras_pe.probing.feature_store import Samples
 from keras_pe.probing.head_training import HeadTrainer, TrainedHead
 from keras_pe.probing.layer_outputs import Reading

@@ -1,11 +1,15 @@
-"""Intervals of scores by resampling samples, and of differences of two scores."""
+"""Intervals of scores by resampling samples, and of differences of two scores.
+
+`keras_pe.evaluation.intervals` draws kinds of samples, which is faster. Here a sample
+has a weight of its own: two probes agree on samples, not on kinds.
+"""
 
 from collections.abc import Callable
 
 import numpy as np
 
+from keras_pe.arrays import check_finite
 from keras_pe.exact_interval import constant_limits
-from keras_pe.finite import check_finite
 
 # From means of the samples' statistics, (..., statistics), to scores (...,).
 Score = Callable[[np.ndarray], np.ndarray]

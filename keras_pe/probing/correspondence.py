@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from keras_pe.finite import check_finite
+from keras_pe.arrays import check_finite
 from keras_pe.probing.nearest_neighbours import unit
-from keras_pe.probing.training_free import Maps, TrainingFreeProbe
+from keras_pe.probing.probe import Maps, TrainingFreeProbe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Correspondence(TrainingFreeProbe):
 
     def measure(self, item: Any, maps: Maps) -> list[np.ndarray]:
         pair = checked_pair(item)
-        found = []
+        hits = []
         for first, second in maps(np.asarray(pair.images, "float32")):
             rows, columns = first.shape[:2]
             height, width = pair.images.shape[1:3]
@@ -59,8 +59,8 @@ class Correspondence(TrainingFreeProbe):
             keys = unit(second.reshape(rows * columns, -1))
             best = np.divmod((queries @ keys.T).argmax(axis=1), columns)
             centres = (np.stack(best, axis=1) + 0.5) * size
-            found.append(self._hits(centres, pair))
-        return found
+            hits.append(self._hits(centres, pair))
+        return hits
 
     def baseline(self, item: Any) -> np.ndarray:
         """Returns the hits of points that stay where they are."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_pe.probing.result import SweepResult
+from keras_pe.probing.sweep_result import SweepResult
 
 
 def plot_sweeps(

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pe.probing.dpt import dpt_map
 from keras_pe.probing.feature_store import Samples
 from keras_pe.probing.head_training import HeadTrainer, TrainedHead
 from keras_pe.probing.layer_outputs import Reading
@@ -108,7 +107,10 @@ class DPTDepth(Depth):
 
     Args:
         channels: width of the head; None takes a quarter of the encoder's, at least 32.
-        options: those of `Depth`.
+        learning_rates: as of `Depth`, and so are the others.
+        epochs: passes over the training pictures.
+        batch_size: pictures in a step.
+        weight_decay: of AdamW.
 
     Source: Perception Encoder, appendix B (DPT on a single layer, width scaled with the
     encoder, 20 epochs, lowest validation loss).
@@ -116,8 +118,15 @@ class DPTDepth(Depth):
 
     name: ClassVar[str] = "dpt_depth"
 
-    def __init__(self, channels: int | None = None, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        channels: int | None = None,
+        learning_rates: Sequence[float] = (1e-3, 1e-2),
+        epochs: int = 20,
+        batch_size: int = 16,
+        weight_decay: float = 1e-4,
+    ) -> None:
+        super().__init__(learning_rates, epochs, batch_size, weight_decay)
         self.channels = channels
 
     def map(self, features: Any) -> Any:
@@ -203,3 +212,49 @@ def depth_loss(depths: Any, predicted: Any) -> Any:
     known = ops.cast(depths > 0, "float32")
     scale = ops.sum(ops.square(depths) * known)
     return ops.sum(ops.square(predicted - depths) * known) / ops.maximum(scale, 1e-6)
+
+
+# === The head of DPT ===
+def dpt_map(features: Any, channels: int) -> Any:
+    """Returns a map at four times the resolution of the features.
+
+    The layer is read at four scales (4, 2, 1 and 1/2 times its grid), which are fused
+    from coarse to fine: each is added to what came before, refined by two residual
+    convolutions, and resized to the next.
+
+    Args:
+        features: Keras tensor `(batch, rows, columns, hidden_dim)`.
+        channels: width of the head.
+
+    Returns:
+        Keras tensor `(batch, 4 x rows, 4 x columns, channels)`.
+
+    Source: Ranftl et al. 2021, "Vision Transformers for Dense Prediction"; the paper
+    feeds all four scales from a single layer.
+    """
+    x = keras.layers.LayerNormalization(epsilon=1e-6)(features)
+    levels = [  # coarse to fine
+        keras.layers.Conv2D(channels, 3, strides=2, padding="same", name="half")(x),
+        keras.layers.Conv2D(channels, 1, name="same")(x),
+        keras.layers.Conv2DTranspose(channels, 2, strides=2, name="double")(x),
+        keras.layers.Conv2DTranspose(channels, 4, strides=4, name="quadruple")(x),
+    ]
+    fused = None
+    for level in levels:
+        level = keras.layers.Conv2D(channels, 3, padding="same", use_bias=False)(level)
+        if fused is not None:
+            size = level.shape[1:3]
+            fused = keras.layers.Resizing(*size, interpolation="bilinear")(fused)
+            level = keras.layers.Add()([fused, residual(level)])
+        fused = residual(level)
+    fused = keras.layers.Conv2D(channels, 3, padding="same")(fused)
+    return keras.layers.Activation("relu")(fused)
+
+
+def residual(x: Any) -> Any:
+    """Returns x plus two 3 x 3 convolutions of it."""
+    y = keras.layers.Activation("relu")(x)
+    y = keras.layers.Conv2D(x.shape[-1], 3, padding="same")(y)
+    y = keras.layers.Activation("relu")(y)
+    y = keras.layers.Conv2D(x.shape[-1], 3, padding="same")(y)
+    return keras.layers.Add()([x, y])

@@ -9,7 +9,7 @@ from typing import BinaryIO, Self
 
 import numpy as np
 
-from keras_pe.finite import check_finite
+from keras_pe.arrays import check_finite
 
 TARGETS = "targets"  # the column that every sample has
 PIECE = 2**30  # bytes of one system call

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pe.finite import NonFiniteError, check_finite
+from keras_pe.arrays import NonFiniteError, check_finite
 from keras_pe.models.compiled import no_gradient, run_compiled
 from keras_pe.probing.feature_store import Samples
 

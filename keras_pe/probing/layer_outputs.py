@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_pe.models.compiled import no_gradient, run_compiled
 from keras_pe.models.core import PECore
-from keras_pe.models.features import resolve_layers
+from keras_pe.models.tower import resolve_layers
 from keras_pe.models.vision_arguments import check_parts
 from keras_pe.models.vision_encoder import PEVisionEncoder
 

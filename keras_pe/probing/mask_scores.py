@@ -62,13 +62,13 @@ def contour(mask: np.ndarray) -> np.ndarray:
 def dilated(mask: np.ndarray, radius: int) -> np.ndarray:
     """Returns the pixels within a radius of a mask's."""
     height, width = mask.shape
-    found = np.zeros_like(mask)
+    wider = np.zeros_like(mask)
     padded = np.pad(mask, radius)
     for row in range(-radius, radius + 1):
         reach = math.isqrt(radius**2 - row**2)
         for column in range(-reach, reach + 1):
-            found |= padded[
+            wider |= padded[
                 radius + row : radius + row + height,
                 radius + column : radius + column + width,
             ]
-    return found
+    return wider

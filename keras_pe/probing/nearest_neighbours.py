@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from keras_pe.arrays import checked_embeddings
 from keras_pe.evaluation.ranks import Gallery
-from keras_pe.finite import checked_embeddings
 from keras_pe.probing.feature_store import Samples
 from keras_pe.probing.probe import ClassificationProbe, FittedClassifier, count_labels
 

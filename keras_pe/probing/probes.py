@@ -5,11 +5,10 @@ from keras_pe.probing.correspondence import Correspondence
 from keras_pe.probing.depth import Depth, DPTDepth
 from keras_pe.probing.logistic import Logistic
 from keras_pe.probing.nearest_neighbours import NearestNeighbours
-from keras_pe.probing.probe import Probe
+from keras_pe.probing.probe import Probe, TrainingFreeProbe
 from keras_pe.probing.ridge import Ridge, RidgeRegression
 from keras_pe.probing.segmentation import Segmentation
 from keras_pe.probing.tracking import Tracking
-from keras_pe.probing.training_free import TrainingFreeProbe
 
 PROBES: dict[str, type[Probe] | type[TrainingFreeProbe]] = {
     kind.name: kind

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from keras_pe.finite import check_finite
+from keras_pe.arrays import check_finite
 from keras_pe.probing.feature_store import Samples
 from keras_pe.probing.moments import Standardization
 from keras_pe.probing.probe import (
@@ -133,9 +133,9 @@ class RidgeRegression(Probe):
 
     def fit(self, train: Samples, validation: Samples, seed: int) -> "FittedRegression":
         path = RidgePath(train, columns)
-        found = [FittedRegression(path.head(a), a, path.bias) for a in self.alphas]
-        errors = [fitted.statistics(validation)[:, 0].sum() for fitted in found]
-        return found[len(found) - 1 - int(np.argmin(errors[::-1]))]
+        candidates = [FittedRegression(path.head(a), a, path.bias) for a in self.alphas]
+        errors = [fitted.statistics(validation)[:, 0].sum() for fitted in candidates]
+        return candidates[len(candidates) - 1 - int(np.argmin(errors[::-1]))]
 
     def baseline(self, train: Samples, test: Samples) -> np.ndarray:
         total = sum(columns(t).sum(axis=0) for t in train.targets())

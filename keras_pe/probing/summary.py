@@ -7,12 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pe.finite import check_finite
+from keras_pe.arrays import check_finite
 from keras_pe.probing.bootstrap import bootstrap_scores, sure_interval
 from keras_pe.probing.layer_outputs import LayerName
-from keras_pe.probing.probe import Probe
-from keras_pe.probing.result import LayerScore, SweepResult
-from keras_pe.probing.training_free import TrainingFreeProbe
+from keras_pe.probing.probe import Probe, TrainingFreeProbe
+from keras_pe.probing.sweep_result import LayerScore, SweepResult
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +34,7 @@ class LayerOutcome:
 def best_place(
     probe: Probe | TrainingFreeProbe,
     names: Sequence[LayerName],
-    found: Sequence[LayerOutcome],
+    outcomes: Sequence[LayerOutcome],
 ) -> int:
     """Returns the place of the layer that validation chooses; of equals the first.
 
@@ -45,10 +44,10 @@ def best_place(
         NonFiniteError: naming the first layer whose score is none.
     """
     scores = check_finite(
-        [outcome.validation_score for outcome in found],
+        [outcome.validation_score for outcome in outcomes],
         f"validation scores of {probe.name}",
         "place",
-        [f"layer {name}" for name in names[: len(found)]],
+        [f"layer {name}" for name in names[: len(outcomes)]],
     )
     scores = scores if probe.higher_is_better else -scores
     best = int(np.argmax(scores))
@@ -59,7 +58,7 @@ def best_place(
 def summarize(
     probe: Probe | TrainingFreeProbe,
     names: Sequence[LayerName],
-    found: Sequence[LayerOutcome],
+    outcomes: Sequence[LayerOutcome],
     baseline: np.ndarray,
     repeats: int,
     protocol: dict[str, Any],
@@ -78,11 +77,11 @@ def summarize(
     # Equal seeds: the same resampled test sets for every layer.
     resampled = [
         bootstrap_scores(outcome.statistics, probe.score, repeats=repeats)
-        for outcome in found
+        for outcome in outcomes
     ]
     guess = bootstrap_scores(baseline, probe.score, repeats=repeats)
     rows = []
-    for name, outcome, scores in zip(names, found, resampled, strict=True):
+    for name, outcome, scores in zip(names, outcomes, resampled, strict=True):
         of_samples = probe.score(outcome.statistics)
         low, high = sure_interval(scores, of_samples, probe.bounds)
         rows.append(
@@ -96,11 +95,11 @@ def summarize(
                 settings=tuple(outcome.settings),
             )
         )
-    best = best_place(probe, names, found)
+    best = best_place(probe, names, outcomes)
 
     def gain_over(statistics: np.ndarray, scores: np.ndarray) -> tuple[float, float]:
         of_samples = probe.gain(
-            probe.score(found[best].statistics), probe.score(statistics)
+            probe.score(outcomes[best].statistics), probe.score(statistics)
         )
         limits = probe.bounds and (-np.ptp(probe.bounds), np.ptp(probe.bounds))
         return sure_interval(probe.gain(resampled[best], scores), of_samples, limits)
@@ -115,8 +114,8 @@ def summarize(
         gain_over_baseline=gain_over(baseline, guess),
         # The last layer is as good as itself: no chance is in that.
         gain_over_last=(0.0, 0.0)
-        if best == len(found) - 1
-        else gain_over(found[-1].statistics, resampled[-1]),
+        if best == len(outcomes) - 1
+        else gain_over(outcomes[-1].statistics, resampled[-1]),
         protocol={**protocol, "probe": options},
         encoder=encoder,
     )

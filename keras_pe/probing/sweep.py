@@ -8,15 +8,14 @@ from urllib.parse import quote
 import keras
 import numpy as np
 
-from keras_pe.finite import check_finite
+from keras_pe.arrays import check_finite
 from keras_pe.models.compiled import padded_batch
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.probing.feature_store import TARGETS, FeatureStore, Samples
 from keras_pe.probing.layer_outputs import LayerName, LayerOutputs, Reading
-from keras_pe.probing.probe import FittedProbe, Probe
+from keras_pe.probing.probe import FittedProbe, Probe, TrainingFreeProbe
 from keras_pe.probing.probes import find_probe
-from keras_pe.probing.result import SweepResult
 from keras_pe.probing.summary import LayerOutcome, best_place, summarize
 from keras_pe.probing.sweep_data import (
     SweepData,
@@ -24,7 +23,7 @@ from keras_pe.probing.sweep_data import (
     sweep_batches,
 )
 from keras_pe.probing.sweep_items import list_of_items, sweep_items
-from keras_pe.probing.training_free import TrainingFreeProbe
+from keras_pe.probing.sweep_result import SweepResult
 
 NUM_SHUFFLES = 5  # of the test targets, to tell what chance gives
 
@@ -133,16 +132,16 @@ def sweep(
         parts = [
             split_rows(counts, validation_share, test_share, seed) for seed in seeds
         ]
-        found: list[LayerOutcome] = []
+        outcomes: list[LayerOutcome] = []
         best: FittedProbe | None = None
         for name in with_progress(outputs.names, probe, progress):
             outcome, fitted = probe_layer(probe, store, name, parts, seeds)
-            found.append(outcome)
+            outcomes.append(outcome)
             # One fitted probe is held, not one a layer: heads can be large.
-            if best_place(probe, outputs.names, found) == len(found) - 1:
+            if best_place(probe, outputs.names, outcomes) == len(outcomes) - 1:
                 best = fitted
         assert best is not None
-        name = outputs.names[best_place(probe, outputs.names, found)]
+        name = outputs.names[best_place(probe, outputs.names, outcomes)]
         guess = blind_guess(probe, best, store, name, parts[0])
         targets = [
             probe.target_protocol(
@@ -153,7 +152,7 @@ def sweep(
     return summarize(
         probe,
         outputs.names,
-        found,
+        outcomes,
         guess,
         repeats=bootstrap_repeats,
         protocol={
@@ -278,14 +277,14 @@ def probe_layer(
     return outcome, fitted
 
 
-def mean_statistics(found: list[np.ndarray]) -> np.ndarray:
+def mean_statistics(of_seeds: list[np.ndarray]) -> np.ndarray:
     """Returns the mean over seeds of `(samples, statistics)` arrays.
 
     One seed's training samples may have more classes than another's, and then its probe
     has more statistics; those that another lacks are 0 there.
     """
-    width = max(statistics.shape[1] for statistics in found)
-    padded = [np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in found]
+    width = max(statistics.shape[1] for statistics in of_seeds)
+    padded = [np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in of_seeds]
     return np.asarray(np.mean(padded, axis=0))
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_pe.finite import check_finite
+from keras_pe.arrays import check_finite
 from keras_pe.probing.layer_outputs import LayerOutputs
-from keras_pe.probing.result import SweepResult
+from keras_pe.probing.probe import TrainingFreeProbe
 from keras_pe.probing.summary import LayerOutcome, summarize
-from keras_pe.probing.training_free import TrainingFreeProbe
+from keras_pe.probing.sweep_result import SweepResult
 
 
 def sweep_items(
@@ -54,16 +54,16 @@ def sweep_items(
     every = max(2, round(1 / validation_share))
     chosen = np.arange(len(statistics)) % every == 0
     table = np.array(statistics)  # (items, layers, statistics)
-    found = []
+    outcomes = []
     for number in range(len(outputs.names)):
         test = table[~chosen, number]
         score = float(probe.score(test.mean(axis=0)))
         validation = float(probe.score(table[chosen, number].mean(axis=0)))
-        found.append(LayerOutcome(test, validation, [{}], [score]))
+        outcomes.append(LayerOutcome(test, validation, [{}], [score]))
     return summarize(
         probe,
         outputs.names,
-        found,
+        outcomes,
         np.array(guesses)[~chosen],
         repeats=repeats,
         protocol={

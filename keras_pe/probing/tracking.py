@@ -9,7 +9,7 @@ import numpy as np
 from keras_pe.models.convert import resize_matrix
 from keras_pe.probing.mask_scores import boundary_score, region_score
 from keras_pe.probing.nearest_neighbours import unit
-from keras_pe.probing.training_free import Maps, TrainingFreeProbe
+from keras_pe.probing.probe import Maps, TrainingFreeProbe
 
 FirstMask = Literal["nearest", "cover"]
 
@@ -255,12 +255,12 @@ def frame_scores(
     An object that is out of sight must not be seen.
     """
     kept = mask != 255
-    found = np.zeros(3)
+    totals = np.zeros(3)
     for number in objects:
         ours, theirs = (predicted == number) & kept, mask == number
         region = region_score(ours, theirs)
-        found += (region, boundary_score(ours, theirs), 1)
-    return found
+        totals += (region, boundary_score(ours, theirs), 1)
+    return totals
 
 
 def summed(scores: list[np.ndarray]) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_pe.arrays import check_finite
 from keras_pe.evaluation.hashes import weights_hash
 from keras_pe.files import (
     check_directory_target,
@@ -17,13 +18,11 @@ from keras_pe.files import (
     only_writer,
     parts_of,
 )
-from keras_pe.finite import check_finite
 from keras_pe.models.core import PECore
 from keras_pe.models.embedding import embed_images
+from keras_pe.preprocessing.bad_pictures import PictureError, SkipReport
 from keras_pe.preprocessing.batches import load_batches
 from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.preprocessing.image_file import PictureError
-from keras_pe.preprocessing.skip_report import SkipReport
 from keras_pe.search.fingerprint import fingerprint
 from keras_pe.search.index_files import is_index, read_index, write_index
 from keras_pe.search.parts import Part, Parts
@@ -274,10 +273,10 @@ def _moved(skipped: Any, place: int) -> Any:
 
 def _stamp(path: Path) -> tuple[int, int]:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:  # it will be skipped, and named, when it is read
         return 0, 0
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def _pictures_hash(

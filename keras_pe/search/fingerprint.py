@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from keras_pe.finite import check_finite
+from keras_pe.arrays import check_finite
 from keras_pe.models.compiled import no_gradient
 from keras_pe.models.core import PECore
 
@@ -19,9 +19,9 @@ def fingerprint(model: PECore) -> np.ndarray:
     rows, columns = np.meshgrid(ramp, ramp, indexing="ij")
     picture = np.stack([rows, columns, rows * columns], axis=-1)[None]
     with no_gradient():
-        found = np.asarray(ops.convert_to_numpy(model.encode_image(picture)))
+        embeddings = np.asarray(ops.convert_to_numpy(model.encode_image(picture)))
     return check_finite(
-        found.astype("float32"),
+        embeddings.astype("float32"),
         "this model's embedding of a test picture",
         "picture",
         hint="Look at its weights: training may have diverged.",

@@ -177,10 +177,10 @@ def _read_json(
     data = path.read_bytes()
     if checksum is not None and hashlib.sha256(data).hexdigest() != checksum:
         raise ValueError(f"the checksum of {path.name} does not fit")
-    found = json.loads(data)
-    if not isinstance(found, dict):
+    content = json.loads(data)
+    if not isinstance(content, dict):
         raise ValueError(f"{path.name} holds no JSON object")
-    return found
+    return content
 
 
 def _map_vectors(path: Path, checksum: str) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_pe.files import write_atomically
-from keras_pe.preprocessing.skip_report import SkippedPicture
+from keras_pe.preprocessing.bad_pictures import SkippedPicture
 
 IDENTITY = "identity.json"
 DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)

@@ -8,13 +8,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from keras_pe.finite import check_finite, checked_embeddings
+from keras_pe.arrays import check_finite, checked_embeddings
 from keras_pe.models.core import PECore
 from keras_pe.models.embedding import embed_images, embed_texts
+from keras_pe.preprocessing.bad_pictures import SkipReport
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.picture_files import PICTURE_SUFFIXES, list_files
 from keras_pe.preprocessing.picture_inputs import as_sequence, picture_name, to_array
-from keras_pe.preprocessing.skip_report import SkipReport
 from keras_pe.preprocessing.tokenizer import PETokenizer
 from keras_pe.search.build import build_index
 from keras_pe.search.fingerprint import fingerprint

@@ -4,13 +4,13 @@ What is here runs on any backend. Several devices: `keras_pe.training.devices`, 
 `distribution` is for any backend, `sharding` for JAX and `torch_loop` for PyTorch.
 """
 
-from keras_pe.training.devices.plan import TrainingPlan
+from keras_pe.arrays import NonFiniteError
 from keras_pe.training.optimizers.gradient_watch import (
     GradientWatch,
+    StopOnNonFinite,
     WatchedAdamW,
     watched,
 )
-from keras_pe.training.optimizers.guards import NonFiniteError, StopOnNonFinite
 from keras_pe.training.optimizers.lamb import Lamb, WatchedLamb
 from keras_pe.training.optimizers.schedules import WarmupCosine, WarmupLinear
 from keras_pe.training.resolution import (
@@ -23,12 +23,12 @@ from keras_pe.training.resolution import (
 )
 from keras_pe.training.run.checkpoint import RunCheckpoints, collect, restore
 from keras_pe.training.run.config import RunConfig
-from keras_pe.training.run.curves import draw_curves
-from keras_pe.training.run.plan import plan_training
+from keras_pe.training.run.log import draw_curves
+from keras_pe.training.run.plan import TrainingPlan, plan_training
 from keras_pe.training.run.training_run import TrainingRun
-from keras_pe.training.stages.contrastive import ContrastiveTrainer
-from keras_pe.training.stages.distillation import DistillationTrainer
-from keras_pe.training.stages.patch_sampling import kept_patches, masked_patches
+from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.stages.distillation_trainer import DistillationTrainer
+from keras_pe.training.stages.patch_masking import kept_patches, masked_patches
 
 __all__ = [
     "ABLATION_STAGES",

@@ -1,6 +1,6 @@
 """Pictures of what the model sees."""
 
-from keras_pe.visualization.attention import (
+from keras_pe.visualization.attention_weights import (
     PoolingAttention,
     attention_maps,
     pooling_attention,

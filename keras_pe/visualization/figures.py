@@ -348,7 +348,7 @@ def _maps(values: Any, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
 
 
 def _titles(titles: Sequence[str] | None, count: int) -> list[str]:
-    found = [""] * count if titles is None else list(titles)
-    if isinstance(titles, str) or len(found) != count:
+    labels = [""] * count if titles is None else list(titles)
+    if isinstance(titles, str) or len(labels) != count:
         raise ValueError(f"Expected {count} titles, one a picture, got {titles!r}.")
-    return found
+    return labels

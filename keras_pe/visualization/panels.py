@@ -210,10 +210,10 @@ def _draw(
 def _fitted(title: str, inches: float) -> str:
     """Breaks lines that are wider than their panel, and cuts what is longer still."""
     count = max(int(inches * 72 / (0.55 * FONT_POINTS)), 4)  # a letter is half as wide
-    found: list[str] = []
+    lines: list[str] = []
     for line in title.split("\n"):
         # Texts often differ at their end alone, so it is shown.
-        found += [line] if len(line) <= count else textwrap.wrap(
+        lines += [line] if len(line) <= count else textwrap.wrap(
             line, count, max_lines=MOST_LINES, placeholder="…"
         )  # fmt: skip
-    return "\n".join(found)
+    return "\n".join(lines)

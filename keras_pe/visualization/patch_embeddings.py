@@ -19,11 +19,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from keras import ops
 
-from keras_pe.layers.attention_pooling import AttentionPooling
+from keras_pe.layers.transformer import AttentionPooling
 from keras_pe.models.compiled import no_gradient, run_compiled
 from keras_pe.models.core import l2_normalize
 from keras_pe.models.vision_encoder import PEVisionEncoder
-from keras_pe.visualization.attention import (
+from keras_pe.visualization.attention_weights import (
     attention_pool,
     pooled_tokens,
     pooling_parts,
@@ -200,9 +200,9 @@ def patch_embeddings(
     with no_gradient():
         images = encoder.checked_images(images)
         grid = encoder.patch_embedding.grid(images.shape)
-        found = run_compiled(encoder, ("patch_embeddings", method), run, images)
-        found = ops.convert_to_numpy(found)
-    return found.reshape(-1, *grid, found.shape[-1])
+        embeddings = run_compiled(encoder, ("patch_embeddings", method), run, images)
+        embeddings = ops.convert_to_numpy(embeddings)
+    return embeddings.reshape(-1, *grid, embeddings.shape[-1])
 
 
 def _single_tokens(encoder: PEVisionEncoder, images: Any, pool: bool) -> Any:

@@ -34,13 +34,13 @@ def floor_rows(data: Path) -> list[str]:
         for floor in json.loads(path.read_text())["floors"][split]:
             if floor["side"] != 32 or floor["norm"] != "L1":
                 continue
-            found = floor["all"]
-            low, high = found["top1_interval"]
-            low5, high5 = found["top5_interval"]
+            share = floor["all"]
+            low, high = share["top1_interval"]
+            low5, high5 = share["top5_interval"]
             lines.append(
                 f"| {name}, pixel nearest neighbour ({floor['framing']}) | "
-                f"{found['pictures']} | {floor['classes']} | {found['top1']:.1f} "
-                f"[{low:.1f}, {high:.1f}] | {found['top5']:.1f} [{low5:.1f}, "
+                f"{share['pictures']} | {floor['classes']} | {share['top1']:.1f} "
+                f"[{low:.1f}, {high:.1f}] | {share['top5']:.1f} [{low5:.1f}, "
                 f"{high5:.1f}] | |"
             )
     return lines

@@ -78,7 +78,7 @@ def ladder() -> dict[str, EmojiConfig]:
     """Returns the nine rungs by name, and the first one at all samples."""
 
     def rung(image_size: int, vision: dict[str, Any], **changes: Any) -> EmojiConfig:
-        towers = small_towers(image_size, width=128, layers=4, text_layers=3, **vision)
+        towers = small_towers(image_size, 128, layers=4, text_layers=3, vision=vision)
         return EmojiConfig(**{**towers, **BASELINE, **changes})
 
     plain = {"rope": False, "pooling": "token"}

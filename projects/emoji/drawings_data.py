@@ -9,11 +9,11 @@ from typing import Any
 import keras
 
 from keras_pe import PECore, PETokenizer
-from keras_pe.data.tar_shards import joined_digest
+from keras_pe.data.shard_files import joined_digest
 from keras_pe.training.devices.distribution import host_position, local_rows
 from keras_pe.training.resolution import PlannedStage
 from keras_pe.training.run.config import RunConfig
-from keras_pe.training.run.patch_arrays import patch_arrays
+from keras_pe.training.run.shard_data import patch_arrays
 from keras_pe.training.run.training_run import Evaluate, MakeBatches
 from projects.emoji.configs import EmojiConfig
 from projects.emoji.data.shards import shard_paths

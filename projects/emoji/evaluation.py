@@ -9,13 +9,11 @@ import numpy as np
 from PIL import Image
 
 from keras_pe import PECore, PEImageConverter, PETokenizer
+from keras_pe.arrays import check_finite
+from keras_pe.evaluation.intervals import mean_score
 from keras_pe.evaluation.zero_shot import ZeroShotClassifier
-from keras_pe.exact_interval import constant_limits
-from keras_pe.finite import check_finite
 from projects.emoji.data.captions import class_prompts
 from projects.emoji.data.shards import load_arrays
-
-RESAMPLES = 2000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +33,10 @@ class Score:
     top5: tuple[float, float, float]
 
 
-def bootstrap(hits: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """Returns the mean of hits and its 95 % interval, exact if all are alike."""
-    if hits.min() == hits.max():
-        return float(hits[0]), *constant_limits(float(hits[0]), len(hits))
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(0, len(hits), (RESAMPLES, len(hits)))
-    low, high = np.quantile(hits[draws].mean(axis=1), [0.025, 0.975])
-    return float(hits.mean()), float(low), float(high)
+def share(hits: np.ndarray) -> tuple[float, float, float]:
+    """Returns the mean of hits and its 95 % interval."""
+    mean = mean_score(hits)
+    return mean.value, mean.low, mean.high
 
 
 def score(similarities: np.ndarray, labels: np.ndarray) -> Score:
@@ -58,8 +52,8 @@ def score(similarities: np.ndarray, labels: np.ndarray) -> Score:
     return Score(
         pictures=len(labels),
         classes=similarities.shape[1],
-        top1=bootstrap(place < 1),
-        top5=bootstrap(place < 5),
+        top1=share(place < 1),
+        top5=share(place < 5),
     )
 
 

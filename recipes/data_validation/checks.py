@@ -1,7 +1,5 @@
 """What can be wrong with a sample, and how often it may be."""
 
-from __future__ import annotations
-
 import argparse
 from dataclasses import dataclass
 
@@ -79,12 +77,12 @@ class Thresholds:
 
 
 def verdict(fault: bool) -> str:
-    """Return the text that a verdict feature holds."""
+    """Returns the text that a verdict feature holds."""
     return FAULT if fault else SOUND
 
 
 def parse_allowance(text: str) -> tuple[str, float]:
-    """Read `caption_empty=0.01` from the command line."""
+    """Reads `caption_empty=0.01` from the command line."""
     name, separator, share = text.partition("=")
     if not separator or name not in DEFAULT_ALLOWED:
         raise argparse.ArgumentTypeError(
@@ -100,7 +98,7 @@ def parse_allowance(text: str) -> tuple[str, float]:
 
 
 def describe_defaults() -> str:
-    """Return one line a check, for the help text."""
+    """Returns one line a check, for the help text."""
     lines = [
         f"  {check.name:<22}{check.allowed:<7g}{check.counted} that {check.fault}"
         for check in CHECKS

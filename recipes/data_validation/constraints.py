@@ -1,7 +1,5 @@
 """Limits as a TFDV schema; statistics and schema to anomalies."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,7 +25,7 @@ def add_verdicts(
     repeats: Mapping[str, Mapping[str, Any]],
     shards: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Add what was judged over the whole data set, in the form of TFDV's own features.
+    """Adds what was judged over the whole data set, in the form of TFDV's own features.
 
     Args:
         dataset: statistics, extended in place.
@@ -69,7 +67,7 @@ def _add_verdict(
 def counts_of(
     dataset: statistics_pb2.DatasetFeatureStatistics, check: Check
 ) -> tuple[int, int]:
-    """Return how many faults a check found, and among how many."""
+    """Returns how many faults a check found, and among how many."""
     for feature in dataset.features:
         if list(feature.path.step) == [check.name]:
             counts = {
@@ -86,7 +84,7 @@ def make_schema(
     allowed: Mapping[str, float],
     most_drift: float,
 ) -> schema_pb2.Schema:
-    """Turn a schema that TFDV inferred into one that holds the limits.
+    """Turns a schema that TFDV inferred into one that holds the limits.
 
     A check becomes a text feature whose domain is "no" and whose `min_domain_mass` is
     one less the share allowed. Our own numeric features are described, not limited.
@@ -136,7 +134,7 @@ def make_schema(
 
 
 def allow(schema: schema_pb2.Schema, allowed: Mapping[str, float]) -> None:
-    """Set the shares of some checks in a schema; the others stay."""
+    """Sets the shares of some checks in a schema; the others stay."""
     by_name = {feature.name: feature for feature in schema.feature}
     for name, share in allowed.items():
         if name == JSON_TOLERANCE:
@@ -158,7 +156,7 @@ def allow(schema: schema_pb2.Schema, allowed: Mapping[str, float]) -> None:
 
 
 def set_most_drift(schema: schema_pb2.Schema, most_drift: float) -> None:
-    """Set the divergence that is no anomaly, for every feature that has a limit."""
+    """Sets the divergence that is no anomaly, for every feature that has a limit."""
     for feature in schema.feature:
         if feature.HasField("drift_comparator"):
             comparator = feature.drift_comparator
@@ -166,7 +164,7 @@ def set_most_drift(schema: schema_pb2.Schema, most_drift: float) -> None:
 
 
 def allowed_by(schema: schema_pb2.Schema) -> dict[str, float]:
-    """Return the shares that a schema allows, check by check."""
+    """Returns the shares that a schema allows, check by check."""
     names = {check.name for check in CHECKS}
     return {
         feature.name: 1.0 - feature.distribution_constraints.min_domain_mass
@@ -176,7 +174,7 @@ def allowed_by(schema: schema_pb2.Schema) -> dict[str, float]:
 
 
 def is_category(stats: statistics_pb2.StringStatistics) -> bool:
-    """Tell a set of repeated values from free text, addresses and keys."""
+    """Tells a set of repeated values from free text, addresses and keys."""
     present = stats.common_stats.num_non_missing
     return stats.unique * LEAST_USES_OF_A_CATEGORY <= present
 
@@ -186,7 +184,7 @@ def _loosen(
     schema: schema_pb2.Schema,
     dataset: statistics_pb2.DatasetFeatureStatistics,
 ) -> None:
-    """Keep of an inferred JSON feature what will hold for the next data set too."""
+    """Keeps of an inferred JSON feature what will hold for the next data set too."""
     values = next(
         s for s in dataset.features if list(s.path.step) == [feature.name]
     ).string_stats
@@ -202,7 +200,7 @@ def _loosen(
 
 
 def note_thresholds(schema: schema_pb2.Schema, thresholds: Thresholds) -> None:
-    """Write beside each check what decided about one sample."""
+    """Writes beside each check what decided about one sample."""
     comments = {
         "caption_length": (
             f"at least {thresholds.least_caption_words} words, at most "
@@ -227,7 +225,7 @@ def explain(
     schema: schema_pb2.Schema,
     examples: Mapping[str, Sequence[str]],
 ) -> None:
-    """Say in plain words what TFDV found about our own features.
+    """Says in plain words what TFDV found about our own features.
 
     TFDV's own words, "examples contain values missing from the schema: yes (~2%)",
     stay in the reason.

@@ -1,7 +1,5 @@
 """Histograms of the numeric features as one SVG, a baseline drawn as an outline."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from html import escape
@@ -17,7 +15,7 @@ Shares = dict[str, float]  # lower end of a range -> share of the values
 
 
 def draw_histograms(dataset: Any, baseline: Any | None = None) -> str:
-    """Draw every numeric feature of a data set.
+    """Draws every numeric feature of a data set.
 
     A bar is a range of `rows.range_of`, so the axis is logarithmic and the counts are
     exact; ranges that neither data set has are left out.
@@ -48,18 +46,18 @@ def draw_histograms(dataset: Any, baseline: Any | None = None) -> str:
 
 
 def _shares(dataset: Any) -> dict[str, Shares]:
-    """Return the share of each range, feature by feature."""
-    found = {}
+    """Returns the share of each range, feature by feature."""
+    shares = {}
     for feature in dataset.features:
         name = ".".join(feature.path.step)
         buckets = feature.string_stats.rank_histogram.buckets
         if not name.startswith(RANGE_OF) or not buckets:
             continue
         total = sum(bucket.sample_count for bucket in buckets)
-        found[name.removeprefix(RANGE_OF)] = {
+        shares[name.removeprefix(RANGE_OF)] = {
             bucket.label: bucket.sample_count / total for bucket in buckets
         }
-    return found
+    return shares
 
 
 def _panel(number: int, name: str, bars: Shares, outline: Shares) -> str:

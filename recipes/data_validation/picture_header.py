@@ -1,7 +1,5 @@
 """Size, mode and format of a picture, without decoding its pixels."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from dataclasses import dataclass
@@ -35,7 +33,7 @@ class PictureHeader:
 def read_header(
     data: bytes, most_pixels: int, decode_pixels: bool = False
 ) -> PictureHeader:
-    """Describe a picture file.
+    """Describes a picture file.
 
     A file that stops too early is found from its own length fields and end markers
     (PNG, JPEG, WebP, GIF, BMP); a truncated TIFF or PPM, and pixels damaged inside a
@@ -69,23 +67,23 @@ def read_header(
     except Exception:  # decoders raise nearly anything on hostile bytes
         return PictureHeader("damaged")
     width, height = picture.size
-    found = PictureHeader("ok", picture.format or "", picture.mode, width, height)
+    header = PictureHeader("ok", picture.format or "", picture.mode, width, height)
     if width < 1 or height < 1:
         return PictureHeader("damaged")
     if width * height > most_pixels:
-        return found
+        return header
     try:
         if decode_pixels:
             picture.load()
         elif picture.format == "PNG":
             picture.verify()
     except Exception:
-        return PictureHeader("damaged", found.format, found.mode, width, height)
-    return found
+        return PictureHeader("damaged", header.format, header.mode, width, height)
+    return header
 
 
 def is_truncated(data: bytes) -> bool:
-    """Tell from lengths and end markers whether a file stops too early."""
+    """Tells from lengths and end markers whether a file stops too early."""
     if data.startswith(b"\xff\xd8\xff"):
         # Inside the scan 0xFF is always escaped, so the last start-of-scan marker has
         # an end-of-image marker behind it, perhaps followed by foreign bytes.

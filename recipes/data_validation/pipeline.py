@@ -1,5 +1,6 @@
 """Shards to statistics and counts, on Apache Beam."""
 
+# Beam takes annotations that are no strings for type hints of its pipeline.
 from __future__ import annotations
 
 import dataclasses
@@ -39,7 +40,7 @@ class Shard:
 
 
 def find_shards(patterns: Sequence[str]) -> list[Shard]:
-    """List the shards behind paths, patterns and folders, on any file system of Beam.
+    """Lists the shards behind paths, patterns and folders, on any file system of Beam.
 
     Raises:
         FileNotFoundError: a pattern that matches nothing.
@@ -116,7 +117,7 @@ class ReadShard(beam.DoFn):
 
 
 def to_record_batch(batch: Sequence[Row]) -> pa.RecordBatch:
-    """Turn rows into Arrow columns of lists; a value that is absent is null."""
+    """Turns rows into Arrow columns of lists; a value that is absent is null."""
     names = sorted({name for row in batch for name in row})
     columns = []
     for name in names:
@@ -186,7 +187,7 @@ def run(
     output: str,
     options: PipelineOptions,
 ) -> tuple[Any, Counts]:
-    """Run the pipeline and read back what it wrote.
+    """Runs the pipeline and reads back what it wrote.
 
     Workers write to `output`, so with a remote runner it has to be a place that they
     and this machine can reach.

@@ -1,7 +1,5 @@
 """What was found, for people: one Markdown page."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -23,7 +21,7 @@ def write_report(
     repeats: Mapping[str, Mapping[str, Any]],
     baseline: str | None,
 ) -> str:
-    """Write the report.
+    """Writes the report.
 
     Args:
         dataset: the `DatasetFeatureStatistics`.
@@ -71,7 +69,7 @@ def write_report(
 
 
 def number_of_anomalies(anomalies: Any) -> int:
-    """Count anomalies of features and of the data set as a whole."""
+    """Counts anomalies of features and of the data set as a whole."""
     return (
         len(anomalies.anomaly_info)
         + anomalies.HasField("dataset_anomaly_info")
@@ -233,7 +231,7 @@ def _shorten(text: str, characters: int = 40) -> str:
 
 
 def _plain(text: str) -> str:
-    """Make a text from the data harmless in Markdown and in HTML."""
+    """Makes a text from the data harmless in Markdown and in HTML."""
     text = html.escape(" ".join(text.split()), quote=False)
     for special in "|[`":
         text = text.replace(special, f"&#{ord(special)};")

@@ -1,7 +1,5 @@
 """One tar shard to one row of plain values a sample."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import lzma
@@ -83,7 +81,7 @@ class ShardDamageError(Exception):
 
 
 def read_samples(stream: IO[bytes]) -> Iterator[Sample]:
-    """Group the members of a tar archive by key, as WebDataset does.
+    """Groups the members of a tar archive by key, as WebDataset does.
 
     The key is a member's path up to the first dot of its file name, the extension what
     follows. A repeated extension starts a new sample. Nothing is written to disk.
@@ -127,7 +125,7 @@ def read_samples(stream: IO[bytes]) -> Iterator[Sample]:
 
 
 def describe(sample: Sample, thresholds: Thresholds) -> Described:
-    """Turn one sample into a row.
+    """Turns one sample into a row.
 
     Args:
         sample: the members of one key.
@@ -153,7 +151,7 @@ def describe(sample: Sample, thresholds: Thresholds) -> Described:
 
 
 def digest_of_caption(caption: str) -> bytes:
-    """Return 16 bytes that are equal for captions equal but for case and spaces."""
+    """Returns 16 bytes that are equal for captions equal but for case and spaces."""
     text = " ".join(caption.casefold().split())
     return hashlib.blake2b(_to_bytes(text), digest_size=16).digest()
 
@@ -169,7 +167,7 @@ def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | N
 
 
 def _check_rest(archive: tarfile.TarFile) -> None:
-    """Refuse a missing end mark and anything behind the end; tarfile takes both."""
+    """Refuses a missing end mark and anything behind the end; tarfile takes both."""
     rest: Any = archive.fileobj
     if rest.tell() == archive.offset:
         raise tarfile.ReadError(f"no end mark at byte {archive.offset:,}: cut short")
@@ -182,7 +180,7 @@ def _check_rest(archive: tarfile.TarFile) -> None:
 
 
 def _read_json(sample: Sample) -> tuple[dict[str, Any], bool]:
-    """Return the JSON object, empty without one, and whether it is broken."""
+    """Returns the JSON object, empty without one, and whether it is broken."""
     if "json" not in sample.members:
         return {}, False
     try:
@@ -195,7 +193,7 @@ def _read_json(sample: Sample) -> tuple[dict[str, Any], bool]:
 def _captions(
     sample: Sample, record: dict[str, Any], fields: tuple[str, ...]
 ) -> tuple[list[str], bool]:
-    """Return the distinct captions in order, and whether a text is not UTF-8."""
+    """Returns the distinct captions in order, and whether a text is not UTF-8."""
     captions: list[str] = []
     broken = False
     # As training reads them: LAION writes TEXT.
@@ -235,7 +233,7 @@ def _describe_captions(captions: list[str], thresholds: Thresholds) -> Row:
 
 
 def _describe_picture(sample: Sample, thresholds: Thresholds, row: Row) -> bytes | None:
-    """Add the first picture's features to `row`; return its digest."""
+    """Adds the first picture's features to `row`; returns its digest."""
     pictures = [
         data
         for extension, data in sample.members.items()
@@ -273,7 +271,7 @@ def _describe_picture(sample: Sample, thresholds: Thresholds, row: Row) -> bytes
 
 
 def _describe_json(record: dict[str, Any], thresholds: Thresholds) -> Row:
-    """Return the plain values; numbers and texts of one field are two features.
+    """Returns the plain values; numbers and texts of one field are two features.
 
     TFDV stops at a feature that is a number here and a text there.
     """
@@ -296,7 +294,7 @@ def _describe_json(record: dict[str, Any], thresholds: Thresholds) -> Row:
 
 
 def range_of(value: float) -> str:
-    """Name the quarter octave that a number lies in.
+    """Names the quarter octave that a number lies in.
 
     TFDV compares numbers on histograms of equal steps from the least to the largest
     value: one outlier moves every step, and two draws of the same distribution come out
@@ -315,7 +313,7 @@ def range_of(value: float) -> str:
 
 
 def _ranges(row: Row) -> Row:
-    """Return the range of every number in a row."""
+    """Returns the range of every number in a row."""
     ranges: Row = {}
     for name, value in row.items():
         if isinstance(value, list):
@@ -326,5 +324,5 @@ def _ranges(row: Row) -> Row:
 
 
 def _to_bytes(text: str) -> bytes:
-    """Encode any text: JSON may hold half of a surrogate pair, UTF-8 may not."""
+    """Encodes any text: JSON may hold half of a surrogate pair, UTF-8 may not."""
     return text.encode("utf-8", errors="replace")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_pe.data.open_shards import open_shards
+from keras_pe.data.tar_shards import open_shards
 from tests.data.shards import sample_members, tar_bytes, write_shards
 
 pytestmark = pytest.mark.quick

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from keras_pe.evaluation import datasets
-from keras_pe.preprocessing.image_file import PictureError
+from keras_pe.preprocessing.bad_pictures import PictureError
 
 pytestmark = pytest.mark.quick
 

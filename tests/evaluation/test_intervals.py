@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from keras_pe.arrays import NonFiniteError
 from keras_pe.evaluation.intervals import class_mean_score, mean_score
-from keras_pe.finite import NonFiniteError
 
 pytestmark = pytest.mark.quick
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_pe import PEImageConverter, PETokenizer, ZeroShotClassifier
+from keras_pe.arrays import NonFiniteError
 from keras_pe.evaluation import (
     VideoProtocol,
     evaluate_retrieval,
@@ -13,7 +14,6 @@ from keras_pe.evaluation import (
 )
 from keras_pe.evaluation.accuracy import label_ranks
 from keras_pe.evaluation.ranks import Matches, match_ranks
-from keras_pe.finite import NonFiniteError
 from keras_pe.models.embedding import embed_images, embed_texts
 from projects.emoji.evaluation import score
 from tests.small_models import core, perturb

@@ -90,7 +90,7 @@ class Pictures(Campaign):
 
     def prepare(self, folder: Path) -> None:
         import keras_pe
-        from keras_pe.preprocessing.image_file import PictureError
+        from keras_pe.preprocessing.bad_pictures import PictureError
 
         self.error = PictureError
         self.converter = keras_pe.PEImageConverter(32)

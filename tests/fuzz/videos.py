@@ -95,7 +95,7 @@ class Videos(Campaign):
 
     def prepare(self, folder: Path) -> None:
         import keras_pe
-        from keras_pe.preprocessing.image_file import PictureError
+        from keras_pe.preprocessing.bad_pictures import PictureError
 
         self.error = PictureError  # what the converter documents
         self.raising = keras_pe.PEVideoConverter(32, num_frames=4)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_pe
-from keras_pe.finite import NonFiniteError
+from keras_pe.arrays import NonFiniteError
 from keras_pe.models.checked_model import named_arguments
 from keras_pe.models.feature_pyramid import FeaturePyramid
 from tests.small_models import (

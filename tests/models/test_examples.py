@@ -17,7 +17,7 @@ MODULES = [
 ]
 MODULES += [
     "keras_pe.preprocessing.tokenizer",
-    "keras_pe.preprocessing.tokenizer_check",
+    "keras_pe.preprocessing.text_inputs",
 ]
 WITH_EXAMPLES = [
     name

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_pe.layers.dot_product import attend
+from keras_pe.layers.attention import attend
 from tests.small_models import core, images, perturb, token_ids
 
 pytestmark = pytest.mark.quick

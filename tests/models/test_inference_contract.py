@@ -24,7 +24,7 @@ def calls(model):
     ids = token_ids(3)
 
     def tokens(x, layer):
-        return vision._tokens(x, (layer,))[layer][:, 1:]
+        return vision.layer_tokens(x, [layer])[0][:, 1:]
 
     def both(x):
         return model({"images": x, "token_ids": ops.convert_to_tensor(ids[:2])})

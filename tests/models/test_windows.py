@@ -6,9 +6,10 @@ import pytest
 from keras import ops
 
 import keras_pe
+from keras_pe.layers.attention import rotary_table
 from keras_pe.layers.patch_embedding import PatchEmbedding, tile_positions
-from keras_pe.layers.rope import rotary_table
 from keras_pe.layers.windows import Windows
+from keras_pe.models.tower import resolve_layers
 from tests.arrays import to_numpy
 from tests.models.squared_output import SquaredOutput
 from tests.small_models import images, perturb, vision_encoder
@@ -29,9 +30,10 @@ def copy_of(encoder, **changes):
 class SlowEncoder(keras_pe.PEVisionEncoder):
     """Cuts out one window after the other; no padding, no mask, nothing batched."""
 
-    def _tokens(
-        self, images, layers, kept=None, training=None, masks=None, factors=None
+    def layer_tokens(
+        self, images, layers, kept_patches=None, drop_path_factors=None, training=None
     ):
+        layers = resolve_layers(tuple(layers), self.num_layers)
         rows, columns = self.patch_embedding.grid(images.shape)
         x = self.pre_norm(self.patch_embedding(images))
         first = int(self.class_token)
@@ -57,6 +59,7 @@ class SlowEncoder(keras_pe.PEVisionEncoder):
 
         found = {0: joined()} if 0 in layers else {}
         for number, block in enumerate(self.blocks[: max(layers)], start=1):
+            factors = drop_path_factors
             drop_path = None if factors is None else factors[number - 1]
             if number in self.global_blocks:
                 rotary = self.rotary((rows, columns))
@@ -71,7 +74,7 @@ class SlowEncoder(keras_pe.PEVisionEncoder):
                     tokens[i], patches[i] = x[:, :first], x[:, first:]
             if number in layers:
                 found[number] = joined()
-        return found
+        return [found[number] for number in layers]
 
     def _shape(self, window, columns, first):
         width = len({(place - first) % columns for place in window})
@@ -110,8 +113,9 @@ class Squared(SquaredOutput):
     def call(self, inputs, training=None):
         factors = np.full((2, 2, 2, 1, 1), 2.0, "float32")
         factors[0, 0, 1] = factors[1, 1, 0] = 0.0
-        tokens = self.model.last_tokens(
+        (tokens,) = self.model.layer_tokens(
             inputs["images"],
+            [-1],
             drop_path_factors=ops.convert_to_tensor(factors),
             training=training,
         )

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from keras_pe.preprocessing import PEImageConverter, PictureError, load_batches
-from keras_pe.preprocessing.image_file import REASONS, TOO_LARGE, UNREADABLE
+from keras_pe.preprocessing.bad_pictures import REASONS, TOO_LARGE, UNREADABLE
 
 sys.path.insert(0, str(Path(__file__).parent))
 from picture_corpus import (

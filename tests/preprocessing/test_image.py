@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from safetensors.numpy import load_file
 
 from keras_pe.preprocessing import PEImageConverter, PictureError
-from keras_pe.preprocessing.image_file import BAD_TYPE, BAD_VALUES
+from keras_pe.preprocessing.bad_pictures import BAD_TYPE, BAD_VALUES
 
 sys.path.insert(0, str(Path(__file__).parent))
 from picture_corpus import encoded, photo, rotated_jpeg, sixteen_bit

@@ -10,13 +10,12 @@ import pytest
 from PIL import Image
 
 from keras_pe.preprocessing import PEImageConverter, PEVideoConverter, VideoError
-from keras_pe.preprocessing.video_error import (
+from keras_pe.preprocessing.bad_pictures import (
     NO_FRAMES,
     UNKNOWN_CODEC,
     UNKNOWN_CONTAINER,
 )
-from keras_pe.preprocessing.video_file import VideoFileFrames
-from keras_pe.preprocessing.video_frame import transposition
+from keras_pe.preprocessing.video_file import VideoFileFrames, transposition
 
 sys.path.insert(0, str(Path(__file__).parent))
 from odd_videos import (

@@ -18,7 +18,12 @@ from keras_pe.preprocessing import (
     PictureError,
     load_batches,
 )
-from keras_pe.preprocessing.image_file import BAD_TYPE, BAD_VALUES, MISSING, UNREADABLE
+from keras_pe.preprocessing.bad_pictures import (
+    BAD_TYPE,
+    BAD_VALUES,
+    MISSING,
+    UNREADABLE,
+)
 
 sys.path.insert(0, str(Path(__file__).parent))
 from picture_corpus import encoded, photo

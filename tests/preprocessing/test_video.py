@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_pe.preprocessing.bad_pictures import PictureError
 from keras_pe.preprocessing.batches import load_batches
 from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.preprocessing.image_file import PictureError
 from keras_pe.preprocessing.video import PEVideoConverter, frame_indices
 from keras_pe.preprocessing.video_file import VideoError, VideoFileFrames
 

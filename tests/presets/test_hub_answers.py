@@ -5,7 +5,7 @@ import json
 import pytest
 
 import keras_pe
-from keras_pe.presets.download import HubError
+from keras_pe.presets.hub_errors import HubError
 from keras_pe.presets.save import save_preset
 from tests.fuzz.proxy import SpoilingProxy
 from tests.presets import tiny

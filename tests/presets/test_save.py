@@ -14,7 +14,6 @@ import pytest
 import keras_pe
 from keras_pe import PEImageConverter, PETokenizer
 from keras_pe.presets import CheckpointError
-from keras_pe.presets.preset_weights import load_preset_weights
 from keras_pe.presets.save import save_preset
 from tests.presets import tiny
 from tests.presets.preset_files import config_of, resign
@@ -205,9 +204,7 @@ def test_shards(model, tmp_path):
 
 
 def _reloaded(directory):
-    other = tiny.scramble(tiny.core(), seed=9)
-    load_preset_weights(other, directory)
-    return tiny.values(other)
+    return tiny.values(keras_pe.PECore.from_preset(directory))
 
 
 @pytest.mark.slow
@@ -226,54 +223,16 @@ def test_compiled_models_and_lora(tmp_path):
     assert config_of(tmp_path / "a", "metadata")["parameter_count"] == (
         found.count_params()
     )
-    with pytest.raises(CheckpointError, match="LoRA"):
-        load_preset_weights(model, tmp_path / "a")
-
-
-# === Loading into a model that exists ===
-@pytest.mark.slow
-def test_load_preset_weights(preset, model):
-    report = load_preset_weights(tiny.scramble(tiny.core(), 4), preset)
-    assert report.family == "keras_pe"
-    assert len(report.loaded) == report.num_tensors == len(model.weights)
-    assert tiny.equal(_reloaded(preset), tiny.values(model))
 
 
 @pytest.mark.slow
-def test_stochastic_depth_may_differ(preset, model):
-    other = tiny.core(drop_path=0.1)
-    load_preset_weights(other, preset)
-    assert np.array_equal(tiny.embed(other), tiny.embed(model))
-
-
-@pytest.mark.slow
-def test_another_architecture_is_refused(preset):
-    other = keras_pe.PECore(
-        keras_pe.PEVisionEncoder(**{**tiny.VISION, "num_heads": 2}, output_dim=16),
-        keras_pe.PETextEncoder(vocabulary_size=600, **tiny.TEXT),
-    )
-    before = tiny.values(other)
-    message = r"vision_encoder\.num_heads is 2 here and 4 there"
-    with pytest.raises(CheckpointError, match=message):
-        load_preset_weights(other, preset)
-    assert tiny.equal(tiny.values(other), before)
-    with pytest.raises(CheckpointError, match="another architecture"):
-        load_preset_weights(other.vision_encoder, preset)
-
-
-@pytest.mark.slow
-def test_weights_that_do_not_fit_leave_the_model_alone(preset, tmp_path):
+def test_weights_that_do_not_fit_are_refused(preset, tmp_path):
     """Checksums agree, but the file is another model's."""
     with h5py.File(preset / "model.weights.h5", "a") as file:
         path = "layers/pe_vision_encoder/layers/patch_embedding/projection/vars/0"
         del file[path]
         file[path] = np.zeros((3, 3), "float32")
     resign(preset)
-    other = tiny.scramble(tiny.core(), seed=9)
-    before = tiny.values(other)
-    with pytest.raises(CheckpointError, match="does not hold the weights"):
-        load_preset_weights(other, preset)
-    assert tiny.equal(tiny.values(other), before)
     with pytest.raises(CheckpointError, match="does not hold the weights"):
         keras_pe.PECore.from_preset(preset)
 

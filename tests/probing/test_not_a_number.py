@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_pe.finite import NonFiniteError
+from keras_pe.arrays import NonFiniteError
 from keras_pe.probing import (
     Attentive,
     Clip,

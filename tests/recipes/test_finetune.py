@@ -10,7 +10,6 @@ from keras import ops
 
 from keras_pe import PECore, PETokenizer
 from keras_pe.training.resolution import ResolutionStage
-from keras_pe.training.run.architecture import towers_of, with_architecture
 from keras_pe.training.run.config import (
     RunConfig,
     build_model,
@@ -19,6 +18,7 @@ from keras_pe.training.run.config import (
     freeze,
     small_towers,
 )
+from keras_pe.training.run.initial_weights import towers_of, with_architecture
 from keras_pe.training.run.options import with_overrides
 from keras_pe.training.run.shard_data import ShardData
 from keras_pe.training.run.stage_run import RunOptions

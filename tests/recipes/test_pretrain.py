@@ -21,16 +21,18 @@ from keras_pe.data import (
     TooManySkipped,
     write_array_record,
 )
-from keras_pe.data.open_shards import open_shards
+from keras_pe.data.tar_shards import open_shards
 from keras_pe.data.validation import DataValidationError
 from keras_pe.evaluation.retrieval import retrieval_recall
 from keras_pe.models.embedding import embed_images, embed_texts
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.training.resolution import PlannedStage, ResolutionStage
 from keras_pe.training.run.config import build_model, build_tokenizer
-from keras_pe.training.run.data_check import check_validation
-from keras_pe.training.run.retrieval_scores import RetrievalScores
-from keras_pe.training.run.shard_data import ShardData
+from keras_pe.training.run.shard_data import (
+    RetrievalScores,
+    ShardData,
+    check_validation,
+)
 from keras_pe.training.run.stage_run import RunOptions
 from keras_pe.training.run.training_run import RunMismatch
 from recipes.configs import CONFIGS

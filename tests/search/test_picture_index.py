@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from keras_pe import PETokenizer
-from keras_pe.finite import NonFiniteError
+from keras_pe.arrays import NonFiniteError
 from keras_pe.preprocessing import PEImageConverter, PictureError
 from keras_pe.search import PictureIndex
 from keras_pe.search.picture_index import find_pictures

@@ -6,8 +6,7 @@ import pytest
 
 from keras_pe.models.features import Features
 from keras_pe.visualization import pca_map
-from keras_pe.visualization.colours import lch_to_rgb
-from keras_pe.visualization.pca import gaussian_blur, principal_components
+from keras_pe.visualization.pca import gaussian_blur, lch_to_rgb, principal_components
 
 pytestmark = pytest.mark.slow
 

@@ -1,14 +1,12 @@
 """ADE20K as the scene parsing benchmark packs it: 150 classes."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from keras_pe.evaluation.datasets.files import check_there, folder, read_lines
+from keras_pe.evaluation.datasets.dataset_files import check_there, folder, read_lines
 from keras_pe.evaluation.datasets.types import Segmented
 from keras_pe.preprocessing.picture_files import list_files
 

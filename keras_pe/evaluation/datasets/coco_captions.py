@@ -1,11 +1,9 @@
 """COCO captions: one JSON file for all pictures of a split."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
-from keras_pe.evaluation.datasets.files import check_there, folder, read_json
+from keras_pe.evaluation.datasets.dataset_files import check_there, folder, read_json
 from keras_pe.evaluation.datasets.types import Captioned
 
 

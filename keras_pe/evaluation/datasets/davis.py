@@ -1,14 +1,12 @@
 """DAVIS: videos as frames, with palette pictures that number the objects."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from keras_pe.evaluation.datasets.files import (
+from keras_pe.evaluation.datasets.dataset_files import (
     check_there,
     folder,
     read_lines,

@@ -1,12 +1,10 @@
 """One folder a class: ImageNet and its relatives, Kinetics, UCF101, your own."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection
 from pathlib import Path
 
-from keras_pe.evaluation.datasets.files import (
+from keras_pe.evaluation.datasets.dataset_files import (
     folder,
     read_json,
     read_lines,

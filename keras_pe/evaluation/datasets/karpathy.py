@@ -1,11 +1,9 @@
 """The splits of Karpathy and Fei-Fei, in which Flickr30k and COCO are compared."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection
 
-from keras_pe.evaluation.datasets.files import check_there, folder, read_json
+from keras_pe.evaluation.datasets.dataset_files import check_there, folder, read_json
 from keras_pe.evaluation.datasets.types import Captioned
 
 

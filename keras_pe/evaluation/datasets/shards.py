@@ -1,7 +1,5 @@
 """WebDataset tar shards, as CLIP Benchmark publishes its data sets."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -35,7 +33,7 @@ class ShardPicture:
         Raises:
             PictureError: if the sample has none.
         """
-        from keras_pe.preprocessing.image_file import MISSING, PictureError
+        from keras_pe.preprocessing.bad_pictures import MISSING, PictureError
 
         sample = self.shards[self.number]
         for extension in (*PICTURES, *VIDEOS):

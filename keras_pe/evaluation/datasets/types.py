@@ -1,7 +1,5 @@
 """What the readers return: where samples are, and what is right for them."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

@@ -1,11 +1,9 @@
 """Videos and captions in a table: MSR-VTT, MSVD and others as upstream lists them."""
 
-from __future__ import annotations
-
 import csv
 import os
 
-from keras_pe.evaluation.datasets.files import check_there, folder
+from keras_pe.evaluation.datasets.dataset_files import check_there, folder
 from keras_pe.evaluation.datasets.types import Captioned
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from keras_pe.presets.assign import Rule, rule
 from keras_pe.presets.formats import timm, upstream
-from keras_pe.presets.formats.rules import Rule, rule
 
 Config = Mapping[str, Any]
 

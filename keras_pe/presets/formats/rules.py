@@ -1,33 +1,11 @@
 """How a tensor of a foreign file becomes weights of ours."""
 
-import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-Shape = tuple[int, ...]
-Convert = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """One tensor of a foreign file.
-
-    Attributes:
-        source: its name there.
-        shape: its shape there.
-        targets: our weights that it fills, and how each is made from it.
-    """
-
-    source: str
-    shape: Shape
-    targets: tuple[tuple[str, Convert], ...]
-
-
-def same(array: np.ndarray) -> np.ndarray:
-    """Takes the tensor as it is."""
-    return array
+from keras_pe.presets.assign import Rule, rule
 
 
 def transposed(array: np.ndarray) -> np.ndarray:
@@ -63,11 +41,6 @@ def first_third(array: np.ndarray) -> np.ndarray:
 def last_thirds(array: np.ndarray) -> np.ndarray:
     """The key and value part of a fused projection, as Dense has it."""
     return array[array.shape[0] // 3 :].T
-
-
-def rule(source: str, shape: Shape, target: str, convert: Convert = same) -> Rule:
-    """Returns a rule with one target."""
-    return Rule(source, shape, ((target, convert),))
 
 
 def norm_rules(source: str, target: str, channels: int) -> Iterable[Rule]:

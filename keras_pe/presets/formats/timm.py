@@ -3,14 +3,13 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from keras_pe.presets.assign import Rule, rule
 from keras_pe.presets.formats.rules import (
-    Rule,
     flat,
     grid_tokens,
     linear_rules,
     norm_rules,
     patch_kernel,
-    rule,
     transposed,
     without_batch,
 )

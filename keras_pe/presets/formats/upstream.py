@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from keras_pe.presets.assign import Rule, rule
 from keras_pe.presets.formats.rules import (
-    Rule,
     first_third,
     flat,
     grid_tokens,
@@ -12,7 +12,6 @@ from keras_pe.presets.formats.rules import (
     linear_rules,
     norm_rules,
     patch_kernel,
-    rule,
     transposed,
 )
 

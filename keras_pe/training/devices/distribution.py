@@ -87,6 +87,22 @@ def host_position() -> tuple[int, int]:
     return 0, 1
 
 
+def batch_parts() -> int:
+    """Returns over how many devices a batch is cut, called where the model is built."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        return host_position()[1]
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return int(tf.distribute.get_strategy().num_replicas_in_sync)
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return 1
+    mesh = distribution.device_mesh
+    return int(mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)])
+
+
 def scope_of(trainer: keras.Model) -> Any:
     """Returns the scope of the TensorFlow strategy that a model was built under.
 

@@ -17,13 +17,13 @@ from typing import Any, Literal
 import keras
 
 from keras_pe.training.devices.distribution import host_position
+from keras_pe.training.devices.memory import without_allocation
 from keras_pe.training.devices.sharding import (
     check_sharded,
     data_parallel,
     sharded_parameters,
 )
 from keras_pe.training.devices.torch_loop import process_group
-from keras_pe.training.devices.unallocated import without_allocation
 
 Sharding = Literal["data", "parameters"]
 

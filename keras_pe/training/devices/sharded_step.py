@@ -12,8 +12,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from keras_pe.training.devices.memory import without_allocation
 from keras_pe.training.devices.sharding import require_jax
-from keras_pe.training.devices.unallocated import without_allocation
 
 Inputs = dict[str, tuple[tuple[int, ...], str]]  # (shape, dtype) by name
 

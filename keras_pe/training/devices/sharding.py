@@ -140,13 +140,13 @@ def parameter_groups(
         >>> groups[1].pattern, groups[1].axes                    # doctest: +SKIP
         ('pe_vision_encoder/block_\\\\d+/attention/qkv/kernel', (None, 'shard'))
     """
-    found: dict[tuple[str, tuple[int, ...], str], int] = {}
+    counts: dict[tuple[str, tuple[int, ...], str], int] = {}
     for variable in variables:
         # Without any ".*" a path can't match two patterns, which Keras refuses.
         pattern = re.sub(r"block_\d+", r"block_\\d+", re.escape(variable.path))
         key = (pattern, tuple(variable.shape), str(variable.dtype))
-        found[key] = found.get(key, 0) + 1
-    patterns = [pattern for pattern, _, _ in found]
+        counts[key] = counts.get(key, 0) + 1
+    patterns = [pattern for pattern, _, _ in counts]
     twice = sorted({p for p in patterns if patterns.count(p) > 1})
     if twice:
         raise ValueError(
@@ -154,7 +154,7 @@ def parameter_groups(
             f"of {twice[0]!r} differ. Give the two towers different names."
         )
     groups = []
-    for (pattern, shape, dtype), count in found.items():
+    for (pattern, shape, dtype), count in counts.items():
         axes, note = shard_axes(shape, pieces, minimum_size)
         if pieces == 1:
             axes, note = (None,) * len(shape), ""

@@ -1,11 +1,18 @@
-"""Optimizers that record the gradient norm and refuse gradients that are not finite."""
+"""Optimizers that record the gradient norm and refuse gradients that are not finite.
+
+And the callback that then ends a run.
+"""
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
+
+from keras_pe.arrays import NonFiniteError
+from keras_pe.models.checked_model import sync_state
 
 if TYPE_CHECKING:
     from keras.optimizers import Optimizer as Mixin
@@ -244,3 +251,86 @@ def _proceed_if(
         )
 
     tf.distribute.get_replica_context().merge_call(across, args=(finite, gradients))
+
+
+# === What ends a run ===
+class StopOnNonFinite(keras.callbacks.Callback):
+    """Ends training at the step at which a NaN or an infinity appears.
+
+    With an optimizer that watches gradients (`keras_pe.training.Lamb` or any class
+    with `GradientWatch`) the update of that step was not applied: the weights are
+    those of the step before. A scaled loss (mixed_float16) whose gradients overflow
+    ends nothing: the step is left out, and the scale is halved.
+
+    Raises:
+        NonFiniteError: from `fit`, with the step and the tensor.
+    """
+
+    def __init__(self, first_step: int = 0) -> None:
+        super().__init__()
+        self.step = first_step
+        self.begun: int | None = None  # in this epoch
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.begun = batch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        # More than one with `compile(steps_per_execution=...)`.
+        count = 1 if self.begun is None else batch - self.begun + 1
+        self.step += count
+        where = f"Step {self.step}"
+        if count > 1:
+            where = f"One of the steps {self.step - count + 1} to {self.step}"
+        index = optimizer_number(self.model, "first_non_finite")
+        if index is not None and index >= 0:
+            optimizer = self.model.optimizer
+            optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+            path = optimizer.watched_paths[int(index)]
+            raise NonFiniteError(
+                f"{where}: the gradient of {path} is not finite"
+                f"{self._losses(logs)}. The update was not applied. {self._weights()}"
+            )
+        bad = [k for k, v in (logs or {}).items() if not math.isfinite(float(v))]
+        if bad:
+            raise NonFiniteError(
+                f"{where}: {', '.join(bad)} is not finite. {self._weights()}"
+            )
+
+    def _losses(self, logs: Any) -> str:
+        losses = [f"{k} {float(v):g}" for k, v in (logs or {}).items() if "loss" in k]
+        return f" ({', '.join(losses)})" if losses else ""
+
+    def _weights(self) -> str:
+        sync_state(self.model)
+        bad = [
+            variable.path
+            for variable in self.model.variables
+            if not bool(keras.ops.all(keras.ops.isfinite(variable)))
+        ]
+        advice = (
+            "The last checkpoint is untouched: resume from it to see whether the same "
+            "batch does it, or begin anew with a lower learning rate, gradient "
+            "clipping, or float32."
+        )
+        broken = f"Weights that are not finite: {', '.join(bad)}. " if bad else ""
+        return broken + advice
+
+
+def optimizer_number(trainer: keras.Model, name: str) -> float | None:
+    """Returns a scalar variable that the optimizer keeps, such as `gradient_norm`.
+
+    Returns:
+        None for an optimizer without it.
+    """
+    # Where the loss is scaled, another optimizer is inside.
+    inner = getattr(trainer.optimizer, "inner_optimizer", trainer.optimizer)
+    variable = getattr(inner, name, None)
+    if variable is None:
+        return None
+    state = getattr(trainer, "_jax_state", None)
+    if state and not getattr(trainer, "_jax_state_synced", True):
+        # One number, without fetching every weight of the model.
+        for index, other in enumerate(trainer.optimizer.variables):
+            if other is variable:
+                return float(state["optimizer_variables"][index])
+    return float(keras.ops.convert_to_numpy(variable))

@@ -124,8 +124,8 @@ class RunCheckpoints:
 
     def latest(self) -> Path | None:
         """Returns the checkpoint of the highest step, None if there is none."""
-        found = self._all()
-        return found[-1] if found else None
+        checkpoints = self._all()
+        return checkpoints[-1] if checkpoints else None
 
     def load(
         self, path: str | os.PathLike[str] | None = None

@@ -4,8 +4,8 @@ import dataclasses
 from typing import Any
 
 from keras_pe.models.core import PECore
+from keras_pe.preprocessing.text_inputs import check_tokenizer
 from keras_pe.preprocessing.tokenizer import PETokenizer
-from keras_pe.preprocessing.tokenizer_check import check_tokenizer
 from keras_pe.training.run.config import (
     DistillConfig,
     build_model,
@@ -18,7 +18,7 @@ from keras_pe.training.run.initial_weights import (
     load_initial_weights,
 )
 from keras_pe.training.run.stage_run import RunData, RunOptions, run_stage
-from keras_pe.training.stages.distillation import DistillationTrainer
+from keras_pe.training.stages.distillation_trainer import DistillationTrainer
 
 
 class BothTokenizers:

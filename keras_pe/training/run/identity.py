@@ -1,12 +1,16 @@
 """What makes a run the one that was saved: compared when it is resumed."""
 
+import copy
 import json
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from keras_pe.training.resolution import PlannedStage
+
+_log = logging.getLogger(__name__)
 
 
 def plan_of(
@@ -54,12 +58,12 @@ def other_plan(
         plan: of this run, from `plan_of`.
         extended: whether stages and learning rate may be other ones.
     """
-    found = differences(_known(state, plan), _known(plan, state))
+    other = differences(_known(state, plan), _known(plan, state))
     if extended:
-        found = [key for key in found if key != "stages"]
-    if extended or "stages" in found:  # schedules follow them
-        found = [key for key in found if not key.startswith("optimizer.learning_rate")]
-    return found
+        other = [key for key in other if key != "stages"]
+    if extended or "stages" in other:  # schedules follow them
+        other = [key for key in other if not key.startswith("optimizer.learning_rate")]
+    return other
 
 
 def _known(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
@@ -79,11 +83,65 @@ def differences(
     theirs: dict[str, Any], ours: dict[str, Any], prefix: str = ""
 ) -> list[str]:
     """Returns the keys whose values differ, those of dictionaries inside with dots."""
-    found = []
+    differing = []
     for key in sorted({*theirs, *ours}):
         a, b = (values.get(key, "absent") for values in (theirs, ours))
         if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{key}.")
+            differing += differences(a, b, f"{prefix}{key}.")
         elif a != b:
-            found.append(prefix + key)
-    return found
+            differing.append(prefix + key)
+    return differing
+
+
+# === Configurations that runs wrote before a setting existed ===
+# Settings that came later, and what runs did before.
+FORMER = {"caption_key": None, "max_bad_share": 0.01, "freeze": "none"}
+
+# Settings that went since, of runs on shards, where these two decided nothing. Which
+# kind of data it was is said by the data now; a run on others keeps saying so.
+GONE = ("augmentation", "leave_out")
+SHARDS = "shards"
+
+
+def completed(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
+    """Returns the configuration of a checkpoint with what it could not say yet.
+
+    Settings count as what runs did before there was a choice. What the shards hold was
+    not noted by older runs: names and counts are compared as ever, the rest is taken
+    on trust, with a warning, and noted from the next checkpoint on.
+
+    Args:
+        theirs: the checkpoint's configuration.
+        ours: of the run that goes on.
+
+    Returns:
+        What is to be compared with `ours`.
+
+    Example:
+        >>> completed({"batch_size": 8}, {"batch_size": 8})["freeze"]
+        'none'
+    """
+    theirs = copy.deepcopy(theirs)
+    for part in (None, "student"):  # of a distillation
+        settings = theirs if part is None else theirs.get(part)
+        if not isinstance(settings, dict):
+            continue
+        now = ours if part is None else ours.get(part, {})
+        gone = (*GONE, "dataset") if settings.get("dataset") == SHARDS else GONE
+        for name in gone:
+            if name not in now:
+                settings.pop(name, None)
+        if "batch_size" in settings:
+            for name, value in FORMER.items():
+                settings.setdefault(name, value)
+    data = ours.get("data")
+    noted = theirs.get("data", {})
+    if data is not None and "digest" not in noted:
+        _log.warning(
+            "This run began before runs noted what their data hold, so that nobody can "
+            "tell whether these are the same data. It goes on with them; from its next "
+            "checkpoint on, other data are refused."
+        )
+        # Runs on emoji noted nothing at all.
+        theirs["data"] = {**noted, "digest": data["digest"]} if noted else data
+    return theirs

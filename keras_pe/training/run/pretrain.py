@@ -10,7 +10,7 @@ from keras_pe.training.run.config import (
 )
 from keras_pe.training.run.initial_weights import load_initial_weights
 from keras_pe.training.run.stage_run import RunData, RunOptions, run_stage
-from keras_pe.training.stages.contrastive import ContrastiveTrainer
+from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
 
 
 def train(config: RunConfig, data: RunData, options: RunOptions) -> PECore:

@@ -1,29 +1,41 @@
 """Shards of picture-caption pairs as what a run is trained on and scored by."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import PurePath
 from typing import Any
 
+import numpy as np
+from keras import ops
+
 from keras_pe.data import (
     CaptionReader,
+    SequentialOrder,
     ShuffledOrder,
     SkippedSamples,
     TrainAugmentation,
     batches,
+    default_caption,
     image_text_dataset,
 )
 from keras_pe.data.augmentation import WholePicture
-from keras_pe.data.image_text import ImageTextDataset, Tokenizer
-from keras_pe.data.open_shards import open_shards
+from keras_pe.data.image_text import Captions, ImageTextDataset, Tokenizer
+from keras_pe.data.shard_files import expand_paths, open_shard_file
+from keras_pe.data.tar_shards import open_shards
+from keras_pe.data.validation import ANOMALIES_FILE, check_data, read_schema
+from keras_pe.evaluation.retrieval import retrieval_recall
+from keras_pe.models.compiled import no_gradient
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.tokenizer import PETokenizer
 from keras_pe.training.devices.distribution import host_position
 from keras_pe.training.resolution import PlannedStage
 from keras_pe.training.run.config import RunConfig
-from keras_pe.training.run.patch_arrays import patch_arrays
-from keras_pe.training.run.retrieval_scores import RetrievalScores
 from keras_pe.training.run.training_run import Evaluate, MakeBatches
+from keras_pe.training.stages.patch_masking import (
+    kept_patches,
+    masked_patches,
+    masked_rows,
+)
 
 NUM_THREADS = 2  # that prepare batches where no processes do
 START_TIMEOUT = 60.0  # seconds for a process that prepares batches to start
@@ -175,3 +187,150 @@ class ShardData:
 def caption_reader(config: RunConfig) -> CaptionReader:
     """Returns what reads the captions, where the configuration says they are."""
     return CaptionReader(config.caption_key) if config.caption_key else CaptionReader()
+
+
+def patch_arrays(
+    config: RunConfig, image_size: int
+) -> Callable[[int, np.random.Generator], dict[str, np.ndarray]]:
+    """Returns what draws the masks or kept patches of a batch, by its rows."""
+    side = image_size // config.vision["patch_size"]
+    masked = 0
+    if config.mask_weight:
+        # Here: a process that makes batches knows no devices.
+        masked = masked_rows(
+            config.batch_size, config.mask_every, config.image_chunk_size
+        )
+
+    def draw(rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        arrays = {}
+        if config.mask_weight:
+            arrays["masked_patches"] = masked_patches(
+                masked,
+                (side, side),
+                config.mask_ratio,
+                rng,
+                config.mask_block,
+            )
+        if config.keep_patches < 1.0:
+            arrays["kept_patches"] = kept_patches(
+                rows, side * side, config.keep_patches, rng
+            )
+        return arrays
+
+    return draw
+
+
+# === Scores ===
+# COCO's test set has 5,000 pictures, Flickr's 1,000.
+MAX_PAIRS = 5000
+
+
+class RetrievalScores:
+    """Recall of a model's image-text retrieval.
+
+    Captions of equal token ids count as each other's matches. A sample that can't be
+    read is replaced by a random other one, up to a share of them.
+
+    Args:
+        data: pattern of the shards; their first 5,000 pairs are used.
+        model: the model that trains; pictures have its own size.
+        tokenizer: its tokenizer.
+        batch_size: pairs at once.
+        captions: reads the caption of a sample.
+        max_bad_share: share of bad samples above which it is an error.
+    """
+
+    def __init__(
+        self,
+        data: str,
+        model: PECore,
+        tokenizer: PETokenizer,
+        batch_size: int = 128,
+        captions: Captions = default_caption,
+        max_bad_share: float = 0.01,
+    ) -> None:
+        self.model = model
+        source = open_shards(data)
+        self.num_pairs = min(len(source), MAX_PAIRS)
+        batch_size = min(batch_size, self.num_pairs)
+        self.dataset = image_text_dataset(
+            source,
+            SequentialOrder(len(source), batch_size),
+            transform=WholePicture(model.vision_encoder.image_size),
+            tokenizer=tokenizer,
+            captions=captions,
+            max_bad_share=max_bad_share,
+            num_batches=-(-self.num_pairs // batch_size),
+        )
+
+    def __call__(self) -> dict[str, float]:
+        """Returns recall at 1, 5 and 10 in both directions."""
+        images, texts, captions = [], [], []
+        with batches(self.dataset, num_threads=NUM_THREADS) as loader, no_gradient():
+            for batch in loader:
+                embeddings = self.model.encode_image(batch["images"])
+                images.append(ops.convert_to_numpy(embeddings).astype("float32"))
+                embeddings = self.model.encode_text(batch["token_ids"])
+                texts.append(ops.convert_to_numpy(embeddings).astype("float32"))
+                captions += [row.tobytes() for row in batch["token_ids"]]
+        # The last batch begins again with the first samples.
+        kept = slice(self.num_pairs)
+        return retrieval_recall(
+            np.concatenate(images)[kept], np.concatenate(texts)[kept], captions[kept]
+        )
+
+
+# === The look at their validation ===
+def check_validation(
+    data: str,
+    results: str | None = None,
+    allow_anomalies: bool | Collection[str] = False,
+) -> None:
+    """Refuses shards that did not pass `recipes/validate_data.py`.
+
+    Args:
+        data: pattern of the shards.
+        results: where the results of the validation are; None for `validation` in the
+            folder of the shards, where it is no error if there are none.
+        allow_anomalies: True to train on data with anomalies all the same; or the names
+            of features whose anomalies are accepted.
+
+    Raises:
+        DataValidationError: for anomalies, or if the results are of other shards.
+    """
+    paths = expand_paths(data)
+    folder = results or _beside(paths[0])
+    if results is None and not _exists(f"{folder}/{ANOMALIES_FILE}"):
+        say = _log.info if host_position()[0] else _log.warning
+        say(
+            "No results of data validation in %s: training goes on without. To look at "
+            "the data first: uv run recipes/validate_data.py '%s' --output %s",
+            folder,
+            data,
+            folder,
+        )
+        return
+    accepted = check_data(folder, paths, allow_anomalies)
+    for anomaly in accepted:
+        _log.warning("Accepted anomaly of the data: %s", anomaly)
+    _log.info(
+        "The data passed validation with a schema of %d features, %d anomalies "
+        "accepted: %s",
+        len(read_schema(folder).feature),
+        len(accepted),
+        folder,
+    )
+
+
+def _beside(path: str) -> str:
+    """Returns `validation` in the folder of a shard."""
+    folder = path.replace("\\", "/").rpartition("/")[0]
+    return f"{folder}/validation" if folder or path.startswith("/") else "validation"
+
+
+def _exists(path: str) -> bool:
+    try:
+        open_shard_file(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True

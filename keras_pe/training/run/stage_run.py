@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import keras
 
 from keras_pe.data.image_text import Tokenizer
-from keras_pe.layers.sizes import check_sizes
+from keras_pe.layers.adaptable import check_sizes
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.preprocessing.text_inputs import check_tokenizer
 from keras_pe.preprocessing.tokenizer import PETokenizer
-from keras_pe.preprocessing.tokenizer_check import check_tokenizer
 from keras_pe.presets.save import check_room
 from keras_pe.training.devices.setup import (
     all_devices,
@@ -20,10 +20,14 @@ from keras_pe.training.devices.setup import (
 )
 from keras_pe.training.devices.sharding import whole_values
 from keras_pe.training.resolution import plan_stages
-from keras_pe.training.run.config import RunConfig, build_model, build_tokenizer
-from keras_pe.training.run.config_checks import check_config
-from keras_pe.training.run.curves import draw_curves
-from keras_pe.training.run.older_runs import completed
+from keras_pe.training.run.config import (
+    RunConfig,
+    build_model,
+    build_tokenizer,
+    check_config,
+)
+from keras_pe.training.run.identity import completed
+from keras_pe.training.run.log import draw_curves
 from keras_pe.training.run.training_run import Evaluate, MakeBatches, TrainingRun
 from keras_pe.training.stages.base import StageTrainer
 

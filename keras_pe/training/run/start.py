@@ -10,18 +10,16 @@ from typing import Any
 from keras_pe.data import SampleError, TarShardError, TooManySkipped
 from keras_pe.data.array_record_shards import ArrayRecordError
 from keras_pe.data.loader import LoaderStalled
-from keras_pe.data.open_shards import open_shards
 from keras_pe.data.shard_files import expand_paths
+from keras_pe.data.tar_shards import open_shards
 from keras_pe.files import check_directory_target
 from keras_pe.presets import CheckpointError
 from keras_pe.training import NonFiniteError
 from keras_pe.training.devices.distribution import host_position
 from keras_pe.training.devices.setup import start_devices
-from keras_pe.training.run.config import RunConfig
-from keras_pe.training.run.config_checks import check_config, check_towers
-from keras_pe.training.run.data_check import check_validation
+from keras_pe.training.run.config import RunConfig, check_config, check_towers
 from keras_pe.training.run.options import print_settings
-from keras_pe.training.run.shard_data import ShardData
+from keras_pe.training.run.shard_data import ShardData, check_validation
 from keras_pe.training.run.stage_run import RunData, RunOptions
 from keras_pe.training.run.training_run import RunMismatch
 

@@ -142,12 +142,12 @@ def _made_up_names(parts: Iterable[Any]) -> dict[str, str]:
     Returns:
         The name without its number, by the name.
     """
-    found = {}
+    bases = {}
     for part in parts:
         base = re.sub(r"_\d+$", "", part.name)
         if base.replace("_", "") == type(part).__name__.lower():
-            found[part.name] = base
-    return found
+            bases[part.name] = base
+    return bases
 
 
 def _stable_paths(variables: Iterable[Any], made_up: Mapping[str, str]) -> list[str]:
@@ -184,8 +184,8 @@ def _optimizer_name(name: str, weights: Mapping[str, str]) -> str:
 def _distinct(names: Iterable[str]) -> list[str]:
     """Appends #2, #3... to names that occur again; Keras' paths are not unique."""
     counts: Counter[str] = Counter()
-    found = []
+    distinct = []
     for name in names:
         counts[name] += 1
-        found.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
-    return found
+        distinct.append(name if counts[name] == 1 else f"{name}#{counts[name]}")
+    return distinct

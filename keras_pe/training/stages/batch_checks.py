@@ -16,8 +16,8 @@ from typing import Any
 import keras
 from keras import tree
 
-from keras_pe.models.checked_batches import checked_batches, inputs_of
-from keras_pe.models.token_ids import first_unknown
+from keras_pe.models.checked_model import checked_batches, inputs_of
+from keras_pe.models.text_encoder import first_unknown
 from keras_pe.training.devices.distribution import num_replicas
 
 ONE_PAIR = (
@@ -221,14 +221,14 @@ def readers(
 
     A teacher without token ids of its own reads the student's.
     """
-    found = {name: size for name, size in vocabularies.items() if name in batch}
-    if "token_ids" in found:
-        found["token_ids"] = min(
+    sizes = {name: size for name, size in vocabularies.items() if name in batch}
+    if "token_ids" in sizes:
+        sizes["token_ids"] = min(
             size
             for name, size in vocabularies.items()
             if name == "token_ids" or name not in batch
         )
-    return found
+    return sizes
 
 
 # === Every batch ===

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from keras_pe.freed_memory import release_freed_memory
+from keras_pe.arrays import release_freed_memory
 
 
 def split_rows(x: Any, num_chunks: int) -> Any:  # (batch, ...)

@@ -1,7 +1,5 @@
 """Read the metadata of a clip art drawing and find a clean title for it."""
 
-from __future__ import annotations
-
 import json
 import re
 import unicodedata
@@ -54,7 +52,7 @@ class ClipArt:
 
 
 def read_clip_art(path: str, data: bytes) -> ClipArt:
-    """Parse a document; raises ``ValueError`` for one that is not well formed."""
+    """Parses a document; raises ``ValueError`` for one that is not well formed."""
     try:
         root = ElementTree.fromstring(data)
     except ElementTree.ParseError as error:
@@ -74,7 +72,7 @@ def read_clip_art(path: str, data: bytes) -> ClipArt:
 
 
 def _read_work(work: ElementTree.Element, art: ClipArt) -> None:
-    """Take title, keywords, creators and licence from the Dublin Core block."""
+    """Takes title, keywords, creators and licence from the Dublin Core block."""
     art.title = _text(work.findall(f"{_DC}title"))
     art.creators = _text(
         work.findall(f"{_DC}creator")
@@ -94,14 +92,14 @@ def _text(elements: Sequence[ElementTree.Element]) -> str:
 
 
 def plain_words(text: str) -> list[str]:
-    """Split to lower-case ASCII words; numbers and camel case are taken apart."""
+    """Splits to lower-case ASCII words; numbers and camel case are taken apart."""
     text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     text = re.sub(r"([a-z])([A-Z])", r"\1 \2", text.replace("'", ""))
     return re.findall(r"[a-z]+", text.lower())
 
 
 def clean_title(text: str, creators: str) -> str | None:
-    """Return the words that name the picture, or None where none are left.
+    """Returns the words that name the picture, or None where none are left.
 
     >>> clean_title("apple_slice_nicu_bucul_02", "Nicu Buculei")
     'apple slice'
@@ -130,7 +128,7 @@ def _is_author(word: str, authors: Sequence[str]) -> bool:
 
 
 def titles_of(drawings: Sequence[ClipArt], english: Container[str]) -> list[str | None]:
-    """Choose for each drawing its title or, where that is none of its own, its name.
+    """Chooses for each drawing its title or, where that is none of its own, its name.
 
     Authors often gave one title to a whole series, such as "SVG Road Signs" or
     "Clipart by Nicu Buculei - book_01"; then only the file names differ. Where a
@@ -157,7 +155,7 @@ def titles_of(drawings: Sequence[ClipArt], english: Container[str]) -> list[str 
 
 
 def _names_many(title: str, group: Sequence[ClipArt]) -> bool:
-    """Tell whether a title covers files whose names speak of other things."""
+    """Tells whether a title covers files whose names speak of other things."""
     words = {singular(word) for word in plain_words(title)}
     names = [clean_title(d.stem, d.creators) for d in group if d.stem]
     own = [{singular(w) for w in name.split()} <= words for name in names if name]
@@ -165,7 +163,7 @@ def _names_many(title: str, group: Sequence[ClipArt]) -> bool:
 
 
 def clean_keywords(drawing: ClipArt, title: str) -> list[str]:
-    """Keep the keywords that are plain words about the picture."""
+    """Keeps the keywords that are plain words about the picture."""
     authors = set(plain_words(drawing.creators))
     kept = []
     for keyword in drawing.keywords:

@@ -4,8 +4,6 @@ Run ``python -m projects.emoji.data.color_icons --output DIR`` after ``prepare``
 into the same folder; it takes under a minute.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from collections import Counter
@@ -51,7 +49,7 @@ def emoji_pictures(
     concepts: Sequence[Concept],
     dropped: Counter[str],
 ) -> Described:
-    """Describe a vendor's drawings of the concepts that training may see."""
+    """Describes a vendor's drawings of the concepts that training may see."""
     vendor = str(package.vendor)
     described: Described = []
     for concept, number, icon in join_vendor(icons, vendor, concepts):
@@ -69,7 +67,7 @@ def emoji_pictures(
 
 
 def icon_title(name: str) -> str | None:
-    """Turn an icon's name to words, without its number; None for a brand.
+    """Turns an icon's name to words, without its number; None for a brand.
 
     >>> icon_title("aircraft-hot-air-balloon-2")
     'aircraft hot air balloon'
@@ -86,7 +84,7 @@ def icon_pictures(
     concepts: Sequence[Concept],
     dropped: Counter[str],
 ) -> Described:
-    """Describe the icons whose names hold nothing that is held out."""
+    """Describes the icons whose names hold nothing that is held out."""
     heldout, emoji = HeldoutWords(concepts), emoji_by_label(concepts)
     described: Described = []
     for name in sorted(icons.icons):
@@ -104,7 +102,7 @@ def icon_pictures(
 def without_left_out(
     icons: IconSet, package: Package, dropped: Counter[str]
 ) -> IconSet:
-    """Leave out what the package list names: checked by eye on contact sheets."""
+    """Leaves out what the package list names: checked by eye on contact sheets."""
     kept = {
         name: data
         for name, data in icons.icons.items()
@@ -115,9 +113,9 @@ def without_left_out(
 
 
 def describe_package(
-    package: Package, samples: Sequence[Sample], **more: Any
+    package: Package, samples: Sequence[Sample], dropped: Counter[str], near: Any
 ) -> dict[str, Any]:
-    """Return what the index says of a vendor."""
+    """Returns what the index says of a vendor."""
     return {
         "package": package.name,
         "version": package.version,
@@ -125,7 +123,8 @@ def describe_package(
         "licence": package.licence,
         "samples": len(samples),
         "concepts": len({record["label"].lower() for record, _ in samples}),
-        **more,
+        "dropped": dict(dropped),
+        "near_copies": near,
     }
 
 
@@ -135,7 +134,7 @@ def prepare_icons(
     members: Mapping[str, Mapping[str, bytes]],
     workers: int = 2,
 ) -> dict[str, Any]:
-    """Render and write the pictures of the packages; return the index."""
+    """Renders and writes the pictures of the packages; returns the index."""
     concepts, size = read_concepts(output), picture_size(output)
     everything: list[Sample] = []
     about: dict[str, dict[str, Any]] = {}
@@ -149,15 +148,13 @@ def prepare_icons(
         samples = list(zip((record for record, _ in described), pictures, strict=True))
         samples = keep_distinct(samples, dropped)
         samples, near = keep_independent(samples, output, dropped)
-        about[str(package.vendor)] = describe_package(
-            package, samples, dropped=dict(dropped), near_copies=near
-        )
+        about[str(package.vendor)] = describe_package(package, samples, dropped, near)
         everything += samples
     return replace_vendors(output, everything, about)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and write the pictures."""
+    """Parses the command line and writes the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=None)

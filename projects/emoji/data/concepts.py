@@ -5,8 +5,6 @@ training when "person running" is held out. A family id is a normalised
 hexcode sequence, for example ``1F3C3`` for all runners.
 """
 
-from __future__ import annotations
-
 _ZWJ = "200D"
 _INVISIBLE = {"FE0F", "FE0E", _ZWJ}
 _SKIN_TONES = {f"1F3F{digit}" for digit in "BCDEF"}
@@ -67,18 +65,18 @@ _ADULT_WITH: dict[str, str] = {"1F384": SANTA, "1F37C": FEEDING}
 
 
 def normalise_hexcode(hexcode: str) -> str:
-    """Upper-case a hexcode sequence and drop its variation selectors."""
+    """Upper-cases a hexcode sequence and drops its variation selectors."""
     parts = hexcode.upper().replace("_", "-").split("-")
     return "-".join(part for part in parts if part not in {"FE0F", "FE0E"})
 
 
 def hexcode_of(text: str) -> str:
-    """Return the normalised hexcode sequence of an emoji string."""
+    """Returns the normalised hexcode sequence of an emoji string."""
     return normalise_hexcode("-".join(f"{ord(char):04X}" for char in text))
 
 
 def family_of(hexcode: str) -> str:
-    """Return the family id of a hexcode sequence.
+    """Returns the family id of a hexcode sequence.
 
     >>> family_of("1F3C3-200D-2640-FE0F") == family_of("1F3C3")
     True
@@ -98,7 +96,7 @@ def family_of(hexcode: str) -> str:
 
 
 def _visible_parts(hexcode: str) -> list[str]:
-    """Drop joiners, skin, gender and direction; unify kinds of person."""
+    """Drops joiners, skin, gender and direction; unifies kinds of person."""
     parts = [p for p in hexcode.upper().split("-") if p not in _INVISIBLE]
     if len(parts) > 1:  # alone, such a code point is an emoji of its own
         dropped = _SKIN_TONES | _GENDER_SIGNS | _DIRECTIONS

@@ -1,7 +1,5 @@
 """Fetch a pinned Debian package and read its regular files, without unpacking."""
 
-from __future__ import annotations
-
 import hashlib
 import subprocess
 import tarfile
@@ -29,7 +27,7 @@ class DebianPackage:
 
 
 def obtain_deb(package: DebianPackage, cache: Path) -> Path:
-    """Return the verified package, downloading it when the cache lacks it."""
+    """Returns the verified package, downloading it when the cache lacks it."""
     cache = cache.resolve()
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / package.file_name
@@ -57,7 +55,7 @@ def obtain_deb(package: DebianPackage, cache: Path) -> Path:
 
 
 def read_deb(path: Path, folder: str, ending: str) -> Iterator[tuple[str, bytes]]:
-    """Yield name below the folder and content of regular files; links are left out."""
+    """Yields name below the folder and content of regular files; links are left out."""
     command = ["dpkg-deb", "--fsys-tarfile", str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -5,8 +5,6 @@ they are, so the commands may run in any order and more than once. The shards of
 ``prepare`` are only read.
 """
 
-from __future__ import annotations
-
 import json
 import tarfile
 from collections import Counter
@@ -32,19 +30,19 @@ Sample = tuple[Record, bytes]
 
 
 def read_concepts(directory: Path) -> list[Concept]:
-    """Read the concept table that ``prepare`` wrote."""
+    """Reads the concept table that ``prepare`` wrote."""
     text = (directory / "concepts.json").read_text(encoding="utf-8")
     return [Concept(**entry) for entry in json.loads(text)]
 
 
 def picture_size(directory: Path) -> int:
-    """Return the side of the pictures that ``prepare`` wrote."""
+    """Returns the side of the pictures that ``prepare`` wrote."""
     text = (directory / "index.json").read_text(encoding="utf-8")
     return int(json.loads(text)["size"])
 
 
 def emoji_by_label(concepts: Iterable[Concept]) -> dict[str, Concept]:
-    """Map lower-case labels of training concepts to them."""
+    """Maps lower-case labels of training concepts to them."""
     usable = (c for c in concepts if not (c.heldout or c.is_flag))
     return {concept.label.lower(): concept for concept in usable}
 
@@ -57,7 +55,7 @@ def titled_record(
     group: str,
     emoji: Mapping[str, Concept],
 ) -> Record:
-    """Describe a titled picture like an emoji's.
+    """Describes a titled picture like an emoji's.
 
     A title that is an emoji's label makes it a picture of that concept. Others
     get their number, by title, when the shards are written.
@@ -89,7 +87,7 @@ def titled_record(
 
 
 def keep_distinct(samples: Iterable[Sample], dropped: Counter[str]) -> list[Sample]:
-    """Leave out pictures that equal an earlier one, and hardly visible ones."""
+    """Leaves out pictures that equal an earlier one, and hardly visible ones."""
     seen: dict[bytes, Sample] = {}
     for sample in samples:
         if sample[1] in seen:
@@ -104,7 +102,7 @@ def keep_distinct(samples: Iterable[Sample], dropped: Counter[str]) -> list[Samp
 def keep_independent(
     samples: Sequence[Sample], directory: Path, dropped: Counter[str]
 ) -> tuple[list[Sample], dict[str, float]]:
-    """Leave out near copies of validation and test pictures of the same concept.
+    """Leaves out near copies of validation and test pictures of the same concept.
 
     Returns what is kept and, by split, the share of near copies among all
     samples whose concept the split holds.
@@ -125,7 +123,7 @@ def keep_independent(
 def replace_vendors(
     directory: Path, samples: Sequence[Sample], about: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Put these vendors' pictures into the shard set; return the new index.
+    """Puts these vendors' pictures into the shard set; returns the new index.
 
     Args:
         directory: output of ``prepare``.
@@ -162,7 +160,7 @@ def replace_vendors(
 
 
 def number_titles(records: Sequence[Record]) -> None:
-    """Give each distinct title that is no emoji's label a number of its own."""
+    """Gives each distinct title that is no emoji's label a number of its own."""
     others = [r for r in records if not 0 <= r["concept"] < FIRST_ID]
     titles = sorted({record["label"].lower() for record in others})
     numbers = {title: FIRST_ID + number for number, title in enumerate(titles)}
@@ -171,7 +169,7 @@ def number_titles(records: Sequence[Record]) -> None:
 
 
 def read_samples(paths: Iterable[Path]) -> Iterator[Sample]:
-    """Yield records and pictures of shards as they are stored, undecoded."""
+    """Yields records and pictures of shards as they are stored, undecoded."""
     for path in paths:
         members: dict[str, bytes] = {}
         with tarfile.open(path, "r:") as archive:
@@ -185,5 +183,5 @@ def read_samples(paths: Iterable[Path]) -> Iterator[Sample]:
 
 
 def _repeated(keys: Iterable[str]) -> list[str]:
-    """List the keys that occur more than once."""
+    """Lists the keys that occur more than once."""
     return [key for key, count in Counter(keys).items() if count > 1]

@@ -1,7 +1,5 @@
 """Join further emoji vendors, whose packages lack hexcodes, to the concepts."""
 
-from __future__ import annotations
-
 import json
 import re
 import unicodedata
@@ -22,7 +20,7 @@ _FXEMOJI = Path(__file__).with_name("fxemoji_hexcodes.json")
 def join_vendor(
     icons: IconSet, vendor: str, concepts: Sequence[Concept]
 ) -> list[tuple[int, int, Icon]]:
-    """Return concept id, number of the drawing (from 1) and drawing."""
+    """Returns concept id, number of the drawing (from 1) and drawing."""
     if vendor == "fxemoji":
         listed: dict[str, str] = json.loads(_FXEMOJI.read_text(encoding="utf-8"))
         names = {code: name for name, code in listed.items() if name in icons.icons}
@@ -30,15 +28,17 @@ def join_vendor(
         known = [c for c in concepts if c.hexcode in names]
         joined = join(replace(icons, names=names), known)
         return [(number, 1, icon) for number, icon in sorted(joined.items())]
-    found = []
+    drawings = []
     for number, part in numbered_parts(icons, concepts).items():
         part = replace(part, names=unicode_names(part, concepts))
-        found += [(c, number, icon) for c, icon in sorted(join(part, concepts).items())]
-    return found
+        drawings += [
+            (c, number, icon) for c, icon in sorted(join(part, concepts).items())
+        ]
+    return drawings
 
 
 def numbered_parts(icons: IconSet, concepts: Sequence[Concept]) -> dict[int, IconSet]:
-    """Split off second and further drawings, named like ``boar-1`` and ``boar-2``."""
+    """Splits off second and further drawings, named like ``boar-1`` and ``boar-2``."""
     slugs = {slug_of(concept.label) for concept in concepts}
     parts: dict[int, dict[str, Mapping[str, Any]]] = defaultdict(dict)
     for name, data in icons.icons.items():
@@ -54,17 +54,17 @@ def numbered_parts(icons: IconSet, concepts: Sequence[Concept]) -> dict[int, Ico
 
 
 def unicode_names(icons: IconSet, concepts: Sequence[Concept]) -> dict[str, str]:
-    """Map hexcodes to icons named by the character, such as ``direct-hit``.
+    """Maps hexcodes to icons named by the character, such as ``direct-hit``.
 
     A name that is a label, of whichever emoji, is left to the label.
     """
     labels = {slug_of(concept.label) for concept in concepts}
-    found = {}
+    names = {}
     for concept in concepts:
         if "-" in concept.hexcode:
             continue
         name = slug_of(unicodedata.name(chr(int(concept.hexcode, 16)), ""))
         named = slug_of(concept.label) in icons.icons
         if not named and name in icons.icons and name not in labels:
-            found[concept.hexcode] = name
-    return found
+            names[concept.hexcode] = name
+    return names

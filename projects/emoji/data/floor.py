@@ -5,8 +5,6 @@ nearest training picture. Held-out classes have none, so their accuracy is
 zero by construction; a learned model can do better only there by language.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from collections.abc import Iterator, Sequence
@@ -18,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from keras_pe.exact_interval import constant_limits
+from keras_pe.evaluation.intervals import mean_score
 from keras_pe.files import write_atomically
 from projects.emoji.data.shards import (
     Record,
@@ -28,11 +26,10 @@ from projects.emoji.data.shards import (
 
 Floats = npt.NDArray[np.float32]
 SIDES, NORMS, FRAMINGS = (24, 32), ("L2", "L1"), ("as drawn", "cropped")
-BOOTSTRAP_ROUNDS, BOOTSTRAP_SEED = 2000, 0
 
 
 def descriptors(pictures: npt.NDArray[np.uint8], side: int, framing: str) -> Floats:
-    """Composite on white, shrink, and flatten to rows in [0, 1].
+    """Composites on white, shrinks, and flattens to rows in [0, 1].
 
     ``cropped`` first cuts every drawing to its visible box and stretches it,
     which removes the vendors' different margins: a stronger floor.
@@ -51,7 +48,7 @@ def descriptors(pictures: npt.NDArray[np.uint8], side: int, framing: str) -> Flo
 
 
 def distances(queries: Floats, gallery: Floats, norm: str) -> Floats:
-    """Return all pairwise distances (squared for L2, which ranks alike)."""
+    """Returns all pairwise distances (squared for L2, which ranks alike)."""
     if norm == "L2":
         cross = queries @ gallery.T
         squares = (queries**2).sum(1)[:, None] + (gallery**2).sum(1)[None]
@@ -70,7 +67,7 @@ def ranks(
     truths: Sequence[int],
     classes: Sequence[int],
 ) -> npt.NDArray[np.int64]:
-    """Return the rank (0 is best) of each query's own class.
+    """Returns the rank (0 is best) of each query's own class.
 
     Classes without any picture in the gallery come last; ties count against.
     """
@@ -85,20 +82,12 @@ def ranks(
 
 
 def summarise(places: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """Return top-1 and top-5 in percent with bootstrap 95 % intervals.
-
-    Where all places score alike the interval is exact.
-    """
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    picks = rng.integers(len(places), size=(BOOTSTRAP_ROUNDS, len(places)))
+    """Returns top-1 and top-5 in percent with 95 % intervals."""
     report: dict[str, Any] = {"pictures": len(places)}
     for top in (1, 5):
-        hits = 100.0 * (places < top)
-        low, high = np.percentile(hits[picks].mean(1), [2.5, 97.5])
-        if (hits == hits[0]).all():
-            low, high = constant_limits(float(hits[0]), len(hits), (0.0, 100.0))
-        report[f"top{top}"] = round(float(hits.mean()), 2)
-        report[f"top{top}_interval"] = [round(float(low), 2), round(float(high), 2)]
+        share = mean_score(places < top)
+        value, *ends = (round(100 * x, 2) for x in (share.value, share.low, share.high))
+        report |= {f"top{top}": value, f"top{top}_interval": ends}
     return report
 
 
@@ -106,7 +95,7 @@ def floors(
     gallery: tuple[npt.NDArray[np.uint8], list[Record]],
     queries: tuple[npt.NDArray[np.uint8], list[Record]],
 ) -> Iterator[dict[str, Any]]:
-    """Yield one report for every side, norm and framing.
+    """Yields one report for every side, norm and framing.
 
     The classes are those of the queries, without flags and symbols.
     """
@@ -134,12 +123,12 @@ def floors(
 def _select(
     data: tuple[npt.NDArray[np.uint8], list[Record]], keep: Sequence[bool]
 ) -> tuple[npt.NDArray[np.uint8], list[Record]]:
-    """Filter pictures and records alike."""
+    """Filters pictures and records alike."""
     return data[0][np.array(keep)], [r for r, k in zip(data[1], keep, strict=True) if k]
 
 
 def measure(directory: Path, left_out: str | None = None) -> dict[str, Any]:
-    """Measure the floors of the test vendor and of the photographs.
+    """Measures the floors of the test vendor and of the photographs.
 
     The gallery is all that may be trained on: ``train``, and ``extra_train`` if it
     is there.
@@ -174,7 +163,7 @@ def measure(directory: Path, left_out: str | None = None) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line, measure, and write the JSON report."""
+    """Parses the command line, measures, and writes the JSON report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=None)

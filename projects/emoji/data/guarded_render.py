@@ -1,7 +1,5 @@
 """Rasterise SVG documents of strangers: each in a process that may be ended."""
 
-from __future__ import annotations
-
 import io
 import math
 import multiprocessing
@@ -30,7 +28,7 @@ class RenderError(RuntimeError):
 
 
 def rasterise(svg: str, side: int) -> Image.Image:
-    """Draw a document so that its longer side has the given length.
+    """Draws a document so that its longer side has the given length.
 
     Fonts of the system are not used: the result would depend on the machine.
     """
@@ -42,7 +40,7 @@ def rasterise(svg: str, side: int) -> Image.Image:
 
 
 def draw_visible(svg: str, size: int) -> bytes:
-    """Draw what a page shows, cropped to it, as a square WebP picture."""
+    """Draws what a page shows, cropped to it, as a square WebP picture."""
     side = OVERSAMPLING * size
     image = rasterise(svg, side)
     box = image.getchannel("A").getbbox()
@@ -55,7 +53,7 @@ def draw_visible(svg: str, size: int) -> bytes:
 
 
 def _serve(pipe: Connection, size: int) -> None:
-    """Answer each document with (drawn, picture or reason) until told to stop."""
+    """Answers each document with (drawn, picture or reason) until told to stop."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     pipe.send(None)
     while (svg := pipe.recv()) is not None:
@@ -85,7 +83,7 @@ class GuardedRenderer:
         self._pipe.recv()
 
     def draw(self, svg: str) -> bytes:
-        """Return the picture, or raise :class:`RenderError`."""
+        """Returns the picture, or raises :class:`RenderError`."""
         try:
             self._pipe.send(svg)
             if self._pipe.poll(self.seconds):
@@ -101,12 +99,12 @@ class GuardedRenderer:
         raise RenderError(reason)
 
     def close(self) -> None:
-        """End the process, whatever it does."""
+        """Ends the process, whatever it does."""
         self._process.kill()
         self._process.join()
         self._pipe.close()
 
-    def __enter__(self) -> GuardedRenderer:
+    def __enter__(self) -> "GuardedRenderer":
         return self
 
     def __exit__(
@@ -125,7 +123,7 @@ def render_guarded(
     seconds: float = 20.0,
     quiet: bool = False,
 ) -> Iterator[bytes | RenderError]:
-    """Yield, in order, the picture of each document or why there is none."""
+    """Yields, in order, the picture of each document or why there is none."""
     renderers: SimpleQueue[GuardedRenderer] = SimpleQueue()
     for _ in range(workers):
         renderers.put(GuardedRenderer(size, seconds))

@@ -1,7 +1,5 @@
 """Tell whether a text names a held-out concept, so that training never hears of it."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -24,7 +22,7 @@ _IRREGULAR = {"mice": "mouse", "feet": "foot", "men": "man", "women": "woman"}
 
 
 def singular(word: str) -> str:
-    """Cut an English plural ending; good enough to compare two words.
+    """Cuts an English plural ending; good enough to compare two words.
 
     >>> [singular(word) for word in ("cherries", "boxes", "roses", "mice", "bus")]
     ['cherry', 'box', 'rose', 'mouse', 'bus']
@@ -41,13 +39,13 @@ def singular(word: str) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    """Split a text to lower-case words in the singular."""
+    """Splits a text to lower-case words in the singular."""
     plain = re.sub("['\u2019.]", "", text.lower())
     return [singular(word) for word in re.findall(r"[^\W\d_]+", plain)]
 
 
 def squash(text: str) -> str:
-    """Join the words, so that "waste basket" and "wastebasket" are the same."""
+    """Joins the words, so that "waste basket" and "wastebasket" are the same."""
     return "".join(words_of(text))
 
 
@@ -71,11 +69,11 @@ class HeldoutWords:
         self.words = {w for w, held in owners.items() if held == {True} and len(w) > 2}
 
     def in_title(self, title: str) -> str | None:
-        """Return the first name of a held-out concept that the title holds."""
+        """Returns the first name of a held-out concept that the title holds."""
         return self._find(title, self.labels | self.words)
 
     def in_text(self, text: str) -> str | None:
-        """Return the first held-out label that the text holds."""
+        """Returns the first held-out label that the text holds."""
         return self._find(text, self.labels)
 
     def _find(self, text: str, names: set[str]) -> str | None:

@@ -1,7 +1,5 @@
 """Read an icon set and join its drawings to concepts."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -23,7 +21,7 @@ class Icon:
     quarter_turns: int = 0
 
     def to_svg(self) -> str:
-        """Wrap the body in a square document, centred, keeping its shape."""
+        """Wraps the body in a square document, centred, keeping its shape."""
         left, top, width, height = self.box
         side = max(width, height)
         x, y = left + (width - side) / 2, top + (height - side) / 2
@@ -54,8 +52,8 @@ class IconSet:
     height: float = 16
 
     @classmethod
-    def from_members(cls, members: Mapping[str, bytes]) -> IconSet:
-        """Read ``icons.json`` and ``chars.json`` of a package."""
+    def from_members(cls, members: Mapping[str, bytes]) -> "IconSet":
+        """Reads ``icons.json`` and ``chars.json`` of a package."""
         icons = json.loads(members["package/icons.json"])
         chars = json.loads(members["package/chars.json"])
         return cls(
@@ -67,7 +65,7 @@ class IconSet:
         )
 
     def icon(self, name: str) -> Icon:
-        """Resolve a name, following aliases and their mirroring."""
+        """Resolves a name, following aliases and their mirroring."""
         flip_x = flip_y = False
         turns = 0
         for _ in range(8):
@@ -89,7 +87,7 @@ class IconSet:
 
 
 def slug_of(label: str) -> str:
-    """Return the icon name that a label would have.
+    """Returns the icon name that a label would have.
 
     >>> slug_of("St. Martin & woman's hat")
     'st-martin-womans-hat'
@@ -99,14 +97,14 @@ def slug_of(label: str) -> str:
 
 
 def join(icons: IconSet, concepts: Iterable[Concept]) -> dict[int, Icon]:
-    """Map concept ids to drawings: by hexcode, else by the label's slug.
+    """Maps concept ids to drawings: by hexcode, else by the label's slug.
 
     Hexcodes are trusted, even where a vendor draws two concepts alike. A slug
     never reuses a drawing, since a name that is only an alias may belong to a
     neighbouring meaning.
     """
     concepts = list(concepts)
-    found: dict[int, Icon] = {}
+    joined: dict[int, Icon] = {}
     used: set[Icon] = set()
     rounds: tuple[list[tuple[Concept, str | None]], ...] = (
         [(c, icons.names.get(c.hexcode)) for c in concepts],
@@ -116,10 +114,10 @@ def join(icons: IconSet, concepts: Iterable[Concept]) -> dict[int, Icon]:
     for number, candidates in enumerate(rounds):
         for concept, name in candidates:
             known = name is not None and (name in icons.icons or name in icons.aliases)
-            if concept.id in found or name is None or not known:
+            if concept.id in joined or name is None or not known:
                 continue
             icon = icons.icon(name)
             if number == 0 or icon not in used:
-                found[concept.id] = icon
+                joined[concept.id] = icon
                 used.add(icon)
-    return found
+    return joined

@@ -1,7 +1,5 @@
 """Find drawings that are nearly those of another set, pixel by pixel."""
 
-from __future__ import annotations
-
 import io
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,20 +16,20 @@ SIDE, LIMIT = 24, 0.06  # mean absolute difference on white, in [0, 1]
 
 
 def pixels_of(picture: bytes) -> npt.NDArray[np.uint8]:
-    """Decode one WebP picture to uint8 ``(size, size, 4)``."""
+    """Decodes one WebP picture to uint8 ``(size, size, 4)``."""
     with Image.open(io.BytesIO(picture)) as image:
         return np.asarray(image.convert("RGBA"), dtype=np.uint8)
 
 
 def ink(picture: bytes) -> float:
-    """Return the mean difference from a white page, in [0, 1]."""
+    """Returns the mean difference from a white page, in [0, 1]."""
     return float(1 - descriptors(pixels_of(picture)[None], SIDE, "as drawn").mean())
 
 
 def nearest_of_same_concept(
     samples: Sequence[tuple[Record, bytes]], directory: Path, split: str
 ) -> list[float | None]:
-    """Return each sample's least distance to the split's pictures of its concept.
+    """Returns each sample's least distance to the split's pictures of its concept.
 
     None where the split has no such picture; flags, which all vendors draw
     alike, count like everything else.
@@ -40,12 +38,12 @@ def nearest_of_same_concept(
     arrays, records = load_arrays(directory, split)
     for row, record in zip(descriptors(arrays, SIDE, "as drawn"), records, strict=True):
         gallery[record["concept"]].append(row)
-    found: list[float | None] = []
+    distances: list[float | None] = []
     for record, picture in samples:
         others = gallery.get(record["concept"])
         if others is None:
-            found.append(None)
+            distances.append(None)
             continue
         row = descriptors(pixels_of(picture)[None], SIDE, "as drawn")
-        found.append(float(np.abs(np.stack(others) - row).mean(axis=1).min()))
-    return found
+        distances.append(float(np.abs(np.stack(others) - row).mean(axis=1).min()))
+    return distances

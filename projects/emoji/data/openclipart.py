@@ -5,8 +5,6 @@ into the same folder; it takes one or two minutes. The drawings come from many
 hands: each is rendered in a process with a time and a memory limit.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from collections import Counter
@@ -58,7 +56,7 @@ SKIPPED = re.compile(
 def usable(
     members: Iterable[tuple[str, bytes]], dropped: Counter[str]
 ) -> list[ClipArt]:
-    """Read the drawings of the folders that show things, sorted by path."""
+    """Reads the drawings of the folders that show things, sorted by path."""
     drawings = []
     for path, data in sorted(members):
         if SKIPPED.match(path):
@@ -86,7 +84,7 @@ def usable(
 def describe(
     drawings: Sequence[ClipArt], concepts: Sequence[Concept], dropped: Counter[str]
 ) -> list[tuple[Record, str]]:
-    """Return record and document of each drawing that training may see."""
+    """Returns record and document of each drawing that training may see."""
     heldout, emoji = HeldoutWords(concepts), emoji_by_label(concepts)
     english = {word for name in emoji for word in plain_words(name)}
     used: Counter[str] = Counter()
@@ -116,7 +114,7 @@ def describe(
 def prepare_clip_art(
     output: Path, members: Iterable[tuple[str, bytes]], workers: int = 2
 ) -> dict[str, Any]:
-    """Render and write the drawings; return the index of the shard set."""
+    """Renders and writes the drawings; returns the index of the shard set."""
     concepts, size = read_concepts(output), picture_size(output)
     dropped: Counter[str] = Counter()
     described = describe(usable(members, dropped), concepts, dropped)
@@ -143,7 +141,7 @@ def prepare_clip_art(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and write the drawings."""
+    """Parses the command line and writes the drawings."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=None)

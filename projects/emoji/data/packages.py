@@ -1,7 +1,5 @@
 """Fetch the pinned npm packages and read only the members that are needed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import subprocess
@@ -41,7 +39,7 @@ class Package:
 
 
 def load_packages(path: Path = _LIST) -> list[Package]:
-    """Read the committed list of pinned packages."""
+    """Reads the committed list of pinned packages."""
     table = json.loads(path.read_text(encoding="utf-8"))
     return [
         Package(
@@ -59,7 +57,7 @@ def load_packages(path: Path = _LIST) -> list[Package]:
 
 
 def verify(package: Package, path: Path) -> None:
-    """Raise :class:`PackageError` unless the tarball has the pinned checksum."""
+    """Raises :class:`PackageError` unless the tarball has the pinned checksum."""
     with path.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha512").hexdigest()
     if found != package.sha512:
@@ -70,7 +68,7 @@ def verify(package: Package, path: Path) -> None:
 
 
 def obtain(package: Package, cache: Path) -> Path:
-    """Return the verified tarball, downloading it when the cache lacks it."""
+    """Returns the verified tarball, downloading it when the cache lacks it."""
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / package.file_name
     if not path.exists():
@@ -82,7 +80,7 @@ def obtain(package: Package, cache: Path) -> Path:
 
 
 def _npm_pack(package: Package, cache: Path) -> None:
-    """Download one exact version with the ordinary npm client."""
+    """Downloads one exact version with the ordinary npm client."""
     command = ["npm", "pack", "--silent", "--ignore-scripts"]
     command += ["--pack-destination", str(cache.resolve())]
     command.append(f"{package.name}@{package.version}")
@@ -97,32 +95,32 @@ def _npm_pack(package: Package, cache: Path) -> None:
 
 
 def read_members(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
-    """Read the named members into memory; nothing is written to disk.
+    """Reads the named members into memory; nothing is written to disk.
 
     A name may be a pattern, as in ``package/assets/*.webp``. The archive is
     refused as a whole when any member has an absolute path, a ``..`` part, or
     is anything but a regular file or a directory.
     """
-    found: dict[str, bytes] = {}
+    members: dict[str, bytes] = {}
     with tarfile.open(path, "r:gz") as archive:
         for member in archive:
             _check_member(member)
             if not any(fnmatchcase(member.name, name) for name in names):
                 continue
-            if member.name in found:
+            if member.name in members:
                 raise PackageError(f"Member {member.name!r} occurs twice.")
             stream = archive.extractfile(member)
             if stream is None:
                 raise PackageError(f"Member {member.name!r} is not a file.")
-            found[member.name] = stream.read()
-    missing = [n for n in names if not any(fnmatchcase(f, n) for f in found)]
+            members[member.name] = stream.read()
+    missing = [n for n in names if not any(fnmatchcase(f, n) for f in members)]
     if missing:
         raise PackageError(f"{path.name} lacks {', '.join(missing)}.")
-    return found
+    return members
 
 
 def _check_member(member: tarfile.TarInfo) -> None:
-    """Refuse members that could reach outside of an extraction folder."""
+    """Refuses members that could reach outside of an extraction folder."""
     pure = PurePosixPath(member.name)
     if pure.is_absolute() or ".." in pure.parts or "\\" in member.name:
         raise PackageError(f"Unsafe path in archive: {member.name!r}.")

@@ -3,8 +3,6 @@
 Run ``python -m projects.emoji.data.prepare --output DIR``.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
 from collections.abc import Sequence
@@ -34,7 +32,7 @@ SPLITS = ("train", "val_seen", "heldout", "test")
 
 
 def record_of(concept: Concept, vendor: str, role: str) -> Record:
-    """Describe one picture, as it is stored beside the pixels."""
+    """Describes one picture, as it is stored beside the pixels."""
     record = concept.to_json()
     del record["vendors"]
     record["concept"] = record.pop("id")
@@ -47,7 +45,7 @@ def record_of(concept: Concept, vendor: str, role: str) -> Record:
 def collect(
     packages: Sequence[Package], members: dict[str, dict[str, bytes]]
 ) -> tuple[list[Concept], list[Record], list[str]]:
-    """Join all vendors to the concept table; return table, records and SVGs."""
+    """Joins all vendors to the concept table; returns table, records and SVGs."""
     concepts = table_from_members(members["emojibase-data"], members["emojilib"])
     records: list[Record] = []
     documents: list[str] = []
@@ -63,7 +61,7 @@ def collect(
 
 
 def clashes(samples: Sequence[tuple[Record, bytes]]) -> list[tuple[str, str]]:
-    """Find held-out pictures that equal a training picture, pixel by pixel."""
+    """Finds held-out pictures that equal a training picture, pixel by pixel."""
     seen = {p: r["key"] for r, p in samples if r["split"] in ("train", "val_seen")}
     return [
         (record["key"], seen[picture])
@@ -79,7 +77,7 @@ def write_dataset(
     packages: Sequence[Package],
     size: int,
 ) -> dict[str, Any]:
-    """Write shards, the concept table and, last of all, the index."""
+    """Writes shards, the concept table and, last of all, the index."""
     equal = clashes(samples)
     if equal:
         raise ValueError(f"held-out pictures equal training pictures: {equal[:5]}")
@@ -111,7 +109,7 @@ def write_dataset(
 
 
 def _by_vendor(samples: Sequence[tuple[Record, bytes]]) -> dict[str, dict[str, int]]:
-    """Count pictures by vendor and split."""
+    """Counts pictures by vendor and split."""
     counts: dict[str, Counter[str]] = {}
     for record, _ in samples:
         counts.setdefault(record["vendor"], Counter())[record["split"]] += 1
@@ -121,7 +119,7 @@ def _by_vendor(samples: Sequence[tuple[Record, bytes]]) -> dict[str, dict[str, i
 def prepare(
     output: Path, cache: Path, size: int = 72, workers: int = 2
 ) -> dict[str, Any]:
-    """Build the whole data set and return its index."""
+    """Builds the whole data set and returns its index."""
     packages = load_packages()
     members = {
         package.name: read_members(obtain(package, cache), package.members)
@@ -134,7 +132,7 @@ def prepare(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and build the data set."""
+    """Parses the command line and builds the data set."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=None)

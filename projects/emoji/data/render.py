@@ -1,7 +1,5 @@
 """Rasterise SVG documents to lossless RGBA WebP, in parallel."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -15,7 +13,7 @@ from tqdm import tqdm
 
 
 def encode_webp(image: Image.Image) -> bytes:
-    """Encode losslessly, with colour cleared where nothing is visible."""
+    """Encodes losslessly, with colour cleared where nothing is visible."""
     pixels: npt.NDArray[np.uint8] = np.array(image.convert("RGBA"), dtype=np.uint8)
     pixels[pixels[..., 3] == 0] = 0
     buffer = io.BytesIO()
@@ -26,7 +24,7 @@ def encode_webp(image: Image.Image) -> bytes:
 
 
 def render_svg(svg: str, size: int) -> bytes:
-    """Rasterise one SVG document to a square WebP picture."""
+    """Rasterises one SVG document to a square WebP picture."""
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size))
     with Image.open(io.BytesIO(png)) as image:
         if image.size != (size, size):
@@ -39,7 +37,7 @@ def render_svg(svg: str, size: int) -> bytes:
 def render_all(
     documents: Sequence[str], size: int, workers: int = 2, quiet: bool = False
 ) -> Iterator[bytes]:
-    """Render documents in order, on several processes, with a progress bar."""
+    """Renders documents in order, on several processes, with a progress bar."""
     task = partial(render_svg, size=size)
     bar = partial(tqdm, total=len(documents), desc="render", disable=quiet)
     if workers <= 1:

@@ -5,8 +5,6 @@ into the same folder. The pictures come from the vendor of the test split, so th
 two are not independent; neither is for training.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 from collections.abc import Mapping, Sequence
@@ -34,7 +32,7 @@ SPLIT, VENDOR = "rendition", "fluent-emoji-3d"
 
 
 def shrink(data: bytes, size: int) -> bytes:
-    """Scale a picture, margins included, onto a square like the others'."""
+    """Scales a picture, margins included, onto a square like the others'."""
     with Image.open(io.BytesIO(data)) as image:
         square = (max(image.size),) * 2
         # A few are a little higher than wide: padded, not stretched.
@@ -47,7 +45,7 @@ def shrink(data: bytes, size: int) -> bytes:
 def prepare_rendition(
     output: Path, package: Package, members: Mapping[str, bytes]
 ) -> dict[str, Any]:
-    """Write the shards and ``rendition.json``; return the latter."""
+    """Writes the shards and ``rendition.json``; returns the latter."""
     concepts, size = read_concepts(output), picture_size(output)
     files = {
         normalise_hexcode(PurePosixPath(name).stem): data
@@ -74,7 +72,7 @@ def prepare_rendition(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and write the test set."""
+    """Parses the command line and writes the test set."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=None)

@@ -1,7 +1,5 @@
 """Write and read tar shards of ``key.webp`` and ``key.json`` pairs."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json
@@ -20,13 +18,13 @@ Record = dict[str, Any]
 
 
 def to_json_bytes(value: object, indent: int | None = None) -> bytes:
-    """Serialise the same value to the same bytes every time."""
+    """Serialises the same value to the same bytes every time."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, indent=indent)
     return text.encode("utf-8")
 
 
 def _add_member(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    """Add a member with fixed owner, mode and time, for equal checksums."""
+    """Adds a member with fixed owner, mode and time, for equal checksums."""
     info = tarfile.TarInfo(name)
     info.size = len(data)
     info.mode = 0o644
@@ -34,7 +32,7 @@ def _add_member(archive: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def shard_bytes(samples: Iterable[tuple[Record, bytes]]) -> bytes:
-    """Pack records and their WebP bytes into one tar archive."""
+    """Packs records and their WebP bytes into one tar archive."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for record, picture in samples:
@@ -49,7 +47,7 @@ def write_shards(
     samples: Sequence[tuple[Record, bytes]],
     per_shard: int = 2048,
 ) -> list[dict[str, Any]]:
-    """Write ``split-00000.tar`` and so on; return name, count and checksum."""
+    """Writes ``split-00000.tar`` and so on; returns name, count and checksum."""
     directory.mkdir(parents=True, exist_ok=True)
     written = []
     for number, start in enumerate(range(0, len(samples), per_shard)):
@@ -74,7 +72,7 @@ def write_shards(
 
 
 def read_shards(paths: Iterable[Path | str]) -> Iterator[tuple[Record, Image.Image]]:
-    """Yield each record with its RGBA picture, in the order of writing."""
+    """Yields each record with its RGBA picture, in the order of writing."""
     for path in paths:
         with tarfile.open(path, "r:") as archive:
             record: Record | None = None
@@ -95,7 +93,7 @@ def read_shards(paths: Iterable[Path | str]) -> Iterator[tuple[Record, Image.Ima
 
 
 def shard_paths(directory: Path | str, split: str) -> list[Path]:
-    """List the shards of one split; an unknown split is an error."""
+    """Lists the shards of one split; an unknown split is an error."""
     paths = sorted(Path(directory).glob(f"{split}-[0-9]*.tar"))
     if not paths:
         raise FileNotFoundError(f"no shards of split {split!r} in {directory}")
@@ -105,7 +103,7 @@ def shard_paths(directory: Path | str, split: str) -> list[Path]:
 def load_arrays(
     directory: Path | str, split: str
 ) -> tuple[npt.NDArray[np.uint8], list[Record]]:
-    """Load a whole split: uint8 ``(n, size, size, 4)`` and its records."""
+    """Loads a whole split: uint8 ``(n, size, size, 4)`` and its records."""
     pictures, records = [], []
     for record, image in read_shards(shard_paths(directory, split)):
         pictures.append(np.asarray(image, dtype=np.uint8))

@@ -1,7 +1,5 @@
 """Deterministic splits by hash; no random state, no order dependence."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 
@@ -10,7 +8,7 @@ VALIDATION_SHARE = 0.05
 
 
 def unit_hash(purpose: str, text: str) -> float:
-    """Map a text to [0, 1) in a way that never changes."""
+    """Maps a text to [0, 1) in a way that never changes."""
     digest = hashlib.sha256(f"{purpose}:{text}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
@@ -18,7 +16,7 @@ def unit_hash(purpose: str, text: str) -> float:
 def heldout_families(
     families: Iterable[str], share: float = HELDOUT_SHARE
 ) -> frozenset[str]:
-    """Choose the families that are absent from every training picture.
+    """Chooses the families that are absent from every training picture.
 
     They are those with the lowest hashes, so that their number is exactly the
     wanted share and does not depend on luck.
@@ -30,7 +28,7 @@ def heldout_families(
 
 
 def split_of(role: str, heldout: bool, vendor: str, hexcode: str) -> str:
-    """Return test, heldout, val_seen or train for one picture."""
+    """Returns test, heldout, val_seen or train for one picture."""
     if role == "test":
         return "test"
     if heldout:

@@ -1,7 +1,5 @@
 """Obtain the Tux Paint stamps and read some of them, without unpacking to disk."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import subprocess
@@ -31,7 +29,7 @@ class Stamp:
 
 
 def obtain_stamps(cache: Path) -> Path:
-    """Return the verified Debian package, downloading it when missing."""
+    """Returns the verified Debian package, downloading it when missing."""
     cache = cache.resolve()
     cache.mkdir(parents=True, exist_ok=True)
     path = cache / f"{PACKAGE}_{VERSION}_all.deb"
@@ -55,7 +53,7 @@ def obtain_stamps(cache: Path) -> Path:
 
 
 def read_stamps(package: Path, wanted: Callable[[str], bool]) -> list[Stamp]:
-    """Read the wanted PNG stamps that have a description, sorted by name."""
+    """Reads the wanted PNG stamps that have a description, sorted by name."""
     pictures: dict[str, bytes] = {}
     texts: dict[str, bytes] = {}
     command = ["dpkg-deb", "--fsys-tarfile", str(package)]

@@ -1,7 +1,5 @@
 """Build the sorted table of concepts from emojibase and emojilib."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping
@@ -33,12 +31,12 @@ class Concept:
     vendors: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-ready dictionary."""
+        """Returns a JSON-ready dictionary."""
         return asdict(self)
 
 
 def clean_keywords(words: list[str]) -> list[str]:
-    """Turn underscores to spaces and drop emoticons and repeats."""
+    """Turns underscores to spaces and drops emoticons and repeats."""
     spaced = (word.replace("_", " ").strip() for word in words)
     return list(dict.fromkeys(w for w in spaced if _WORDS.fullmatch(w)))
 
@@ -48,7 +46,7 @@ def build_table(
     messages: Mapping[str, Any],
     emojilib: Mapping[str, list[str]],
 ) -> list[Concept]:
-    """Make the table: base emoji only, sorted by hexcode, ids from zero.
+    """Makes the table: base emoji only, sorted by hexcode, ids from zero.
 
     Skin-tone variants are nested in the entries and are left out, and so is
     the group of components (skin swatches and loose hair). A family is held
@@ -94,7 +92,7 @@ def build_table(
 def table_from_members(
     emojibase: Mapping[str, bytes], emojilib: Mapping[str, bytes]
 ) -> list[Concept]:
-    """Build the table from the raw package members."""
+    """Builds the table from the raw package members."""
     return build_table(
         json.loads(emojibase["package/en/data.json"]),
         json.loads(emojibase["package/en/messages.json"]),

@@ -5,8 +5,6 @@ into the same folder. The stamps stay in the Debian package and the shards; no
 picture is committed.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re
@@ -38,7 +36,7 @@ SHARDS, SPLIT, VENDOR = "tuxpaint", "photo", "tuxpaint"
 
 
 def fit_square(image: Image.Image, size: int) -> Image.Image:
-    """Crop to what is visible and scale it, unstretched, onto a clear square."""
+    """Crops to what is visible and scales it, unstretched, onto a clear square."""
     image = image.convert("RGBA")
     image = image.crop(image.getchannel("A").getbbox())
     scale = size / max(image.size)
@@ -51,7 +49,7 @@ def fit_square(image: Image.Image, size: int) -> Image.Image:
 
 
 def photo_record(stamp: Stamp, concept: Mapping[str, Any]) -> Record:
-    """Describe a stamp like an emoji picture, with its own English sentence."""
+    """Describes a stamp like an emoji picture, with its own English sentence."""
     record = {k: v for k, v in concept.items() if k not in ("id", "vendors")}
     stem = re.sub(r"[^a-z0-9]+", "-", stamp.name.removesuffix(".png").lower())
     return record | {
@@ -64,7 +62,7 @@ def photo_record(stamp: Stamp, concept: Mapping[str, Any]) -> Record:
 
 
 def prepare_photographs(output: Path, cache: Path) -> dict[str, Any]:
-    """Write the shards and ``tuxpaint.json``; return the latter."""
+    """Writes the shards and ``tuxpaint.json``; returns the latter."""
     listed: dict[str, str] = json.loads(LIST.read_text(encoding="utf-8"))
     table = json.loads((output / "concepts.json").read_text(encoding="utf-8"))
     size = json.loads((output / "index.json").read_text(encoding="utf-8"))["size"]
@@ -94,7 +92,7 @@ def prepare_photographs(output: Path, cache: Path) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and write the photographs."""
+    """Parses the command line and writes the photographs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=None)

@@ -5,8 +5,6 @@ that ``tuxpaint_photographs.json`` does not list yet. The list itself was made
 from such candidates: every picture in it was looked at on a contact sheet.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import re
@@ -23,7 +21,7 @@ _SKIPPED_FOLDERS = {"symbols", "cartoon", "flags", "roadsigns"}
 
 
 def head_noun(description: str) -> str:
-    """Return what the first clause of an English description names.
+    """Returns what the first clause of an English description names.
 
     >>> head_noun("A very small pumpkin.")
     'pumpkin'
@@ -36,7 +34,7 @@ def head_noun(description: str) -> str:
 
 
 def is_photo_like(image: Image.Image) -> bool:
-    """Guess from its colours whether a cut-out is a photograph.
+    """Guesses from its colours whether a cut-out is a photograph.
 
     A photograph has many colours for its size and few flat stretches; small
     or nearly empty pictures are not considered.
@@ -53,7 +51,7 @@ def is_photo_like(image: Image.Image) -> bool:
 
 
 def match(description: str, concepts: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return hexcodes of concepts whose label, or else a word, is the noun."""
+    """Returns hexcodes of concepts whose label, or else a word, is the noun."""
     noun = head_noun(description)
     usable = [c for c in concepts if not (c["is_flag"] or c["is_symbol"])]
     exact = [c["hexcode"] for c in usable if c["label"].lower() == noun]
@@ -63,7 +61,7 @@ def match(description: str, concepts: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the candidates that are not in the committed list."""
+    """Prints the candidates that are not in the committed list."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=None)

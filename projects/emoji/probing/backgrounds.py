@@ -1,7 +1,5 @@
 """Backgrounds of several kinds, so that colour alone does not tell what is in front."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +13,7 @@ KINDS = ("plain", "gradient", "clouds", "stripes", "artwork")
 def draw_background(
     size: int, textures: Sequence[Image.Image], rng: np.random.Generator
 ) -> tuple[Floats, str]:
-    """Return a background, float32 `(size, size, 3)` from 0 to 255, and its kind.
+    """Returns a background, float32 `(size, size, 3)` from 0 to 255, and its kind.
 
     Args:
         size: its side in pixels.
@@ -41,14 +39,14 @@ def draw_background(
 
 
 def _colour(rng: np.random.Generator) -> Floats:
-    """Return any colour, with white and pale ones more often."""
+    """Returns any colour, with white and pale ones more often."""
     colour = rng.uniform(0, 255, 3)
     paleness = rng.choice([0.0, 0.5, 1.0], p=[0.6, 0.25, 0.15])
     return (colour + (255 - colour) * paleness).astype("float32")
 
 
 def _ramp(size: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Return values that rise from 0 to 1 in a random direction, (size, size)."""
+    """Returns values that rise from 0 to 1 in a random direction, (size, size)."""
     angle = rng.uniform(0, 2 * np.pi)
     steps = np.linspace(-1, 1, size)
     ramp = np.cos(angle) * steps[None, :] + np.sin(angle) * steps[:, None]
@@ -57,14 +55,14 @@ def _ramp(size: int, rng: np.random.Generator) -> npt.NDArray[np.float64]:
 
 
 def _blend(share: npt.NDArray[np.float64], rng: np.random.Generator) -> Floats:
-    """Mix two random colours by shares (size, size)."""
+    """Mixes two random colours by shares (size, size)."""
     first, second = _colour(rng), _colour(rng)
     mixed = first + (second - first) * share[..., None]
     return np.asarray(mixed, "float32")
 
 
 def _clouds(size: int, rng: np.random.Generator) -> Floats:
-    """Return smooth noise: a few random colours, interpolated."""
+    """Returns smooth noise: a few random colours, interpolated."""
     side = int(rng.integers(3, 8))
     small = np.stack([_colour(rng) for _ in range(side * side)])
     image = Image.fromarray(small.reshape(side, side, 3).astype("uint8"))
@@ -73,7 +71,7 @@ def _clouds(size: int, rng: np.random.Generator) -> Floats:
 
 
 def _cut(texture: Image.Image, size: int, rng: np.random.Generator) -> Floats:
-    """Return a magnified, softened part of a drawing; it fills the canvas."""
+    """Returns a magnified, softened part of a drawing; it fills the canvas."""
     pixels = np.asarray(texture, "float32")
     opaque = pixels[..., :3] + _colour(rng) * (1 - pixels[..., 3:] / 255)
     image = Image.fromarray(np.clip(opaque, 0, 255).astype("uint8"))

@@ -7,8 +7,6 @@ vendor's: the clips are for testing alone, with methods that
 are not trained on them and have nothing left to choose.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 from collections.abc import Mapping, Sequence
@@ -84,7 +82,7 @@ class ClipSet:
     about: dict[str, Any]
 
     def __len__(self) -> int:
-        """Return how many clips there are."""
+        """Returns how many clips there are."""
         return len(self.frames)
 
 
@@ -97,18 +95,18 @@ class Animation:
 
 
 def load_clips(directory: Path | str) -> ClipSet:
-    """Read the clips from what was given as ``--output``."""
+    """Reads the clips from what was given as ``--output``."""
     return read_clips(Path(directory) / FILE)
 
 
 def is_clip_file(path: Path) -> bool:
-    """Tell whether a file of the probing data holds clips."""
+    """Tells whether a file of the probing data holds clips."""
     with np.load(path, allow_pickle=False) as archive:
         return "frames" in archive.files
 
 
 def read_clips(path: Path) -> ClipSet:
-    """Read clips from one file."""
+    """Reads clips from one file."""
     arrays, text = read_archive(path, ("frames", "masks", "visible"))
     return ClipSet(
         frames=arrays["frames"],
@@ -123,7 +121,7 @@ def read_clips(path: Path) -> ClipSet:
 
 
 def write_clips(path: Path, data: ClipSet) -> None:
-    """Write clips to one file."""
+    """Writes clips to one file."""
     text = {
         "objects": [[asdict(one) for one in row] for row in data.objects],
         "backgrounds": data.backgrounds,
@@ -137,7 +135,7 @@ def write_clips(path: Path, data: ClipSet) -> None:
 def animals(
     members: Mapping[str, bytes], concepts: Sequence[Concept]
 ) -> list[tuple[Concept, bytes]]:
-    """Return the animated animals, one a family, in the order of their hexcodes."""
+    """Returns the animated animals, one a family, in the order of their hexcodes."""
     known = {concept.hexcode: concept for concept in concepts}
     found: dict[str, tuple[Concept, bytes]] = {}
     for name, data in sorted(members.items()):
@@ -153,7 +151,7 @@ def animals(
 
 
 def read_animation(concept: Concept, data: bytes, frames: int) -> Animation:
-    """Decode every second picture of an animation; a short one starts again."""
+    """Decodes every second picture of an animation; a short one starts again."""
     with Image.open(io.BytesIO(data)) as image:
         count = int(getattr(image, "n_frames", 1))
         wanted = [STEP * number % count for number in range(frames)]
@@ -177,7 +175,7 @@ def read_animation(concept: Concept, data: bytes, frames: int) -> Animation:
 def smooth_path(
     frames: int, low: float, high: float, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """Return points `(frames, 2)` on a cubic Bezier curve; all within low and high."""
+    """Returns points `(frames, 2)` on a cubic Bezier curve; all within low and high."""
     start, first, second, end = rng.uniform(low, high, (4, 1, 2))
     t = np.linspace(0, 1, frames)[:, None]
     return np.asarray(
@@ -191,7 +189,7 @@ def smooth_path(
 def moving(
     animation: Animation, size: int, rng: np.random.Generator
 ) -> list[Layer] | None:
-    """Return an animation at its place in each frame, or None when it hardly moves."""
+    """Returns an animation at its place in each frame, or None when it hardly moves."""
     frames = len(animation.images)
     base = rng.uniform(*SIDE) * size
     phase = rng.uniform(0, 2 * np.pi)
@@ -217,7 +215,7 @@ def compose_clip(
     textures: Sequence[Image.Image],
     rng: np.random.Generator,
 ) -> tuple[Bytes, Bytes, npt.NDArray[np.float32], str]:
-    """Return frames, masks, visible shares, and the kind of background of one clip."""
+    """Returns frames, masks, visible shares, and the kind of background of one clip."""
     for _ in range(TRIES):
         paths = [moving(animation, size, rng) for animation in animations]
         behind, front = paths
@@ -248,7 +246,7 @@ def compose_clip(
 def hidden_by(
     behind: Sequence[Layer], front: Sequence[Layer], size: int
 ) -> npt.NDArray[np.float64]:
-    """Return which share of the object behind is visible in each frame."""
+    """Returns which share of the object behind is visible in each frame."""
     shares = []
     for back, cover in zip(behind, front, strict=True):
         there = np.zeros((2, size, size), bool)
@@ -267,7 +265,7 @@ def make_clips(
     seed: int = 0,
     quiet: bool = False,
 ) -> ClipSet:
-    """Compose the clips; no animal is in two of them.
+    """Composes the clips; no animal is in two of them.
 
     Args:
         data: output of ``projects.emoji.data.prepare``.
@@ -318,7 +316,7 @@ def make_clips(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and write the clips."""
+    """Parses the command line and writes the clips."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)

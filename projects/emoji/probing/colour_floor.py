@@ -3,8 +3,6 @@
 Run ``python -m projects.emoji.probing.colour_floor --input data/probing``.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,13 +22,13 @@ LEVELS = 16  # of each of red, green and blue
 
 
 def colour_numbers(pictures: Bytes) -> npt.NDArray[np.int64]:
-    """Return which of `LEVELS**3` colours each pixel has."""
+    """Returns which of `LEVELS**3` colours each pixel has."""
     steps = pictures.astype("int64") * LEVELS // 256
     return np.asarray((steps[..., 0] * LEVELS + steps[..., 1]) * LEVELS + steps[..., 2])
 
 
 def fit_colours(data: SegmentationSet) -> Bytes:
-    """Return the likeliest class of each colour, every class counting the same.
+    """Returns the likeliest class of each colour, every class counting the same.
 
     A colour that was never seen is background.
     """
@@ -47,7 +45,7 @@ def fit_colours(data: SegmentationSet) -> Bytes:
 
 
 def mean_iou(predicted: Bytes, masks: Bytes, classes: int) -> float:
-    """Return the mean over classes of intersection over union, of judged pixels.
+    """Returns the mean over classes of intersection over union, of judged pixels.
 
     Classes that the masks do not hold are left out of the mean.
     """
@@ -61,7 +59,7 @@ def mean_iou(predicted: Bytes, masks: Bytes, classes: int) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and print the floor of each split."""
+    """Parses the command line and prints the floor of each split."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--input", type=Path, required=True)
     options = parser.parse_args(arguments)

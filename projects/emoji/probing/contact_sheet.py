@@ -4,8 +4,6 @@ Run ``python -m projects.emoji.probing.contact_sheet
 --input data/probing/scenes_train.npz --output sheet.png``; clips work likewise.
 """
 
-from __future__ import annotations
-
 import argparse
 import colorsys
 from collections.abc import Sequence
@@ -22,7 +20,7 @@ INK = (128, 0, 0)
 
 
 def palette() -> Bytes:
-    """Return a colour for each value of a mask: 0 is white, 255 black, `(256, 3)`."""
+    """Returns a colour for each value of a mask: 0 is white, 255 black, `(256, 3)`."""
     colours = np.empty((256, 3), "uint8")
     for value in range(256):
         shade = colorsys.hsv_to_rgb(value * 0.618 % 1, 0.5 + value % 3 / 6, 0.9)
@@ -32,14 +30,14 @@ def palette() -> Bytes:
 
 
 def painted(picture: Bytes, mask: Bytes) -> Image.Image:
-    """Return a mask in colours over a darkened grey picture."""
+    """Returns a mask in colours over a darkened grey picture."""
     grey = picture.mean(axis=-1, keepdims=True)
     mixed = 0.3 * grey + 0.7 * palette()[mask]
     return Image.fromarray(mixed.astype("uint8"))
 
 
 def cell(picture: Image.Image, lines: Sequence[str]) -> Image.Image:
-    """Return a picture at the size of the sheet, with lines of text below."""
+    """Returns a picture at the size of the sheet, with lines of text below."""
     sheet = Image.new("RGB", (CELL, CELL + TEXT * len(lines) + 2), "white")
     sheet.paste(picture.resize((CELL - 4, CELL - 4), Image.Resampling.NEAREST), (2, 2))
     draw = ImageDraw.Draw(sheet)
@@ -49,7 +47,7 @@ def cell(picture: Image.Image, lines: Sequence[str]) -> Image.Image:
 
 
 def grid(cells: Sequence[Image.Image], columns: int) -> Image.Image:
-    """Lay cells of equal size out in rows."""
+    """Lays cells of equal size out in rows."""
     width, height = cells[0].size
     rows = -(-len(cells) // columns)
     sheet = Image.new("RGB", (columns * width, rows * height), "white")
@@ -59,7 +57,7 @@ def grid(cells: Sequence[Image.Image], columns: int) -> Image.Image:
 
 
 def segmentation_sheet(data: SegmentationSet, chosen: Sequence[int]) -> Image.Image:
-    """Show each picture, its class mask, and its instances with boxes."""
+    """Shows each picture, its class mask, and its instances with boxes."""
     cells = []
     for number in chosen:
         picture = data.pictures[number]
@@ -81,7 +79,7 @@ def segmentation_sheet(data: SegmentationSet, chosen: Sequence[int]) -> Image.Im
 
 
 def clip_sheet(data: ClipSet, chosen: Sequence[int], shown: int = 8) -> Image.Image:
-    """Show some frames of each clip and, below them, their masks."""
+    """Shows some frames of each clip and, below them, their masks."""
     cells = []
     for number in chosen:
         places = np.linspace(0, data.frames.shape[1] - 1, shown).round().astype(int)
@@ -97,7 +95,7 @@ def clip_sheet(data: ClipSet, chosen: Sequence[int], shown: int = 8) -> Image.Im
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and write the sheet."""
+    """Parses the command line and writes the sheet."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--input", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)

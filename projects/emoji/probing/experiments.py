@@ -151,12 +151,12 @@ PANELS = (
 )
 
 
-def draw(found: dict[str, dict[str, Any]], path: Path) -> None:
+def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
     """Draws the curves of the tasks that have been run."""
     curves = {
-        TITLES[name]: SweepResult.from_dict(result) for name, result in found.items()
+        TITLES[name]: SweepResult.from_dict(result) for name, result in results.items()
     }
-    panels = [[TITLES[name] for name in panel if name in found] for panel in PANELS]
+    panels = [[TITLES[name] for name in panel if name in results] for panel in PANELS]
     plot_sweeps(curves, path, [names for names in panels if names])
 
 
@@ -170,16 +170,16 @@ def score_cells(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def table(found: dict[str, dict[str, Any]]) -> str:
+def table(results: dict[str, dict[str, Any]]) -> str:
     """Returns the results as Markdown, per cent, a column a layer."""
-    layers = [str(row["layer"]) for row in next(iter(found.values()))["layers"]]
+    layers = [str(row["layer"]) for row in next(iter(results.values()))["layers"]]
     lines = [
         "| task | score | guess | "
         + " | ".join(layers)
         + " | best | against the last |",
         "|---" * (len(layers) + 5) + "|",
     ]
-    for name, result in found.items():
+    for name, result in results.items():
         cells = score_cells(result)
         low, high = (100 * value for value in result["gain_over_last"])
         last = result["best_layer"] == result["layers"][-1]["layer"]
@@ -209,13 +209,13 @@ def main() -> None:
             result = tasks[name]()
             result.to_json(path)
             print(f"{TITLES[name]}\n{result}\n", flush=True)
-    found = {
+    results = {
         name: json.loads((options.output / f"{name}.json").read_text())
         for name in TITLES
         if (options.output / f"{name}.json").exists()
     }
-    (options.output / "layers.md").write_text(table(found) + "\n")
-    draw(found, options.output / "layers.png")
+    (options.output / "layers.md").write_text(table(results) + "\n")
+    draw(results, options.output / "layers.png")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 OpenMoji's drawings come in named layers: skin, hair, line, and colour for the rest.
 """
 
-from __future__ import annotations
-
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -50,7 +48,7 @@ class LayeredDrawing:
 
 
 def read_layers(svg: str) -> LayeredDrawing:
-    """Read a drawing whose shapes all lie in named layers; others raise ValueError."""
+    """Reads a drawing whose shapes all lie in named layers; others raise ValueError."""
     root = ElementTree.fromstring(svg)
     for element in root.iter():
         name = str(element.tag).removeprefix(SVG)
@@ -79,7 +77,7 @@ def read_layers(svg: str) -> LayeredDrawing:
 def _shapes(
     root: ElementTree.Element,
 ) -> Iterator[tuple[ElementTree.Element, str | None, dict[str, str]]]:
-    """Yield each shape, the layer around it, and its paint, own or inherited."""
+    """Yields each shape, the layer around it, and its paint, own or inherited."""
     start: tuple[str | None, dict[str, str]] = (
         None,
         {"fill": "#000", "stroke": "none"},
@@ -97,7 +95,7 @@ def _shapes(
 
 
 def shape_numbers(drawing: LayeredDrawing, side: int) -> npt.NDArray[np.uint8]:
-    """Return which shape is in front at each pixel, `(side, side)`; 0 for none."""
+    """Returns which shape is in front at each pixel, `(side, side)`; 0 for none."""
     pixels = np.asarray(rasterise(drawing.numbered, side), "int64")
     numbers = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
     numbers[pixels[..., 3] < 128] = 0
@@ -109,7 +107,7 @@ def shape_numbers(drawing: LayeredDrawing, side: int) -> npt.NDArray[np.uint8]:
 def coverage(
     values: npt.NDArray[np.uint8], factor: int, kinds: int
 ) -> npt.NDArray[np.uint8]:
-    """Count, in blocks of small pixels, each value: `(kinds, height, width)`.
+    """Counts, in blocks of small pixels, each value: `(kinds, height, width)`.
 
     Args:
         values: `(factor * height, factor * width)`, from 0 to `kinds` - 1.

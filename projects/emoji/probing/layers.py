@@ -1,7 +1,5 @@
 """Put drawings on a canvas and keep account of which pixel belongs to which."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +47,7 @@ class Layer:
 def resized(
     drawing: Image.Image, width: int, height: int, left: int, top: int
 ) -> Layer:
-    """Return a drawing with premultiplied alpha, mode RGBX, at size and place."""
+    """Returns a drawing with premultiplied alpha, mode RGBX, at size and place."""
     # Mode RGBX resizes each channel by itself, right for premultiplied colours.
     small = drawing.resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(small, "float32")
@@ -58,7 +56,7 @@ def resized(
 
 
 def premultiplied(image: Image.Image) -> Image.Image:
-    """Return an RGBA picture as mode RGBX with colours times alpha."""
+    """Returns an RGBA picture as mode RGBX with colours times alpha."""
     pixels = np.asarray(image.convert("RGBA"), "uint16")
     colours = (pixels[..., :3] * pixels[..., 3:] + 127) // 255
     array = np.concatenate([colours, pixels[..., 3:]], axis=-1).astype("uint8")
@@ -68,7 +66,7 @@ def premultiplied(image: Image.Image) -> Image.Image:
 def random_place(
     shape: tuple[int, int], longer: float, size: int, rng: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """Return width, height, left and top of a drawing, wholly on the canvas.
+    """Returns width, height, left and top of a drawing, wholly on the canvas.
 
     Args:
         shape: its width and height as drawn.
@@ -102,7 +100,7 @@ class Canvas:
         self.areas: list[int] = []
 
     def contrast(self, layer: Layer, least: float = 32.0) -> float:
-        """Return which share of a drawing would differ visibly from what is there."""
+        """Returns which share of a drawing would differ visibly from what is there."""
         solid = layer.solid
         if not solid.any():
             return 0.0
@@ -111,7 +109,7 @@ class Canvas:
         return float((np.abs(colours - there).max(axis=-1) > least).mean())
 
     def visible_shares(self, layer: Layer | None = None) -> list[float]:
-        """Return the visible share of each drawing, after one more if given."""
+        """Returns the visible share of each drawing, after one more if given."""
         counts = np.bincount(self.instances.ravel(), minlength=len(self.areas) + 1)
         if layer is not None:
             hidden = self.instances[layer.window][layer.solid]
@@ -122,7 +120,7 @@ class Canvas:
         ]
 
     def add(self, layer: Layer) -> None:
-        """Draw one more in front of the others."""
+        """Draws one more in front of the others."""
         window, alpha = layer.window, layer.alpha
         below = self.picture[window]
         self.picture[window] = below * (1 - alpha[..., None]) + layer.colours
@@ -134,5 +132,5 @@ class Canvas:
         rim[alpha >= high] = False
 
     def picture_bytes(self) -> npt.NDArray[np.uint8]:
-        """Return the picture as uint8 `(size, size, 3)`."""
+        """Returns the picture as uint8 `(size, size, 3)`."""
         return np.clip(np.rint(self.picture), 0, 255).astype("uint8")

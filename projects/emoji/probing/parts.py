@@ -7,8 +7,6 @@ the icon package has lost. All drawings are one vendor's,
 which the emoji model was trained on.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math
@@ -111,7 +109,7 @@ class Person:
 
 
 def load_parts(directory: Path | str, split: str) -> SegmentationSet:
-    """Read the parts of a split.
+    """Reads the parts of a split.
 
     Args:
         directory: what was given as ``--output``.
@@ -121,7 +119,7 @@ def load_parts(directory: Path | str, split: str) -> SegmentationSet:
 
 
 def parts_package() -> Package:
-    """Return the pinned package of the layered drawings."""
+    """Returns the pinned package of the layered drawings."""
     (package,) = (p for p in load_packages(PACKAGES) if p.vendor == VENDOR)
     return package
 
@@ -129,7 +127,7 @@ def parts_package() -> Package:
 def read_people(
     members: Mapping[str, bytes], concepts: Sequence[Concept], dropped: Counter[str]
 ) -> list[Person]:
-    """Return the people of which at least two parts are seen."""
+    """Returns the people of which at least two parts are seen."""
     known = {concept.hexcode: concept for concept in concepts}
     versions: dict[str, list[str]] = defaultdict(list)
     for entry in json.loads(members["package/data/openmoji.json"]):
@@ -163,12 +161,12 @@ def read_people(
 
 
 def part_of_shape(drawing: LayeredDrawing) -> npt.NDArray[np.uint8]:
-    """Return the part of each shape's number, lines included; 0 is background."""
+    """Returns the part of each shape's number, lines included; 0 is background."""
     return np.array([0, *(PART_OF_LAYER[name] for name in drawing.layers)], "uint8")
 
 
 def part_shares(drawing: LayeredDrawing, side: int = 96) -> npt.NDArray[np.float64]:
-    """Return the share of each part in what is drawn, by part; the first is unused."""
+    """Returns the share of each part in what is drawn, by part; the first is unused."""
     parts = part_of_shape(drawing)[shape_numbers(drawing, side)]
     counts = np.bincount(parts.ravel(), minlength=LINE + 1)
     counts[0] = 0
@@ -176,7 +174,7 @@ def part_shares(drawing: LayeredDrawing, side: int = 96) -> npt.NDArray[np.float
 
 
 def split_people(people: Sequence[Person]) -> dict[str, list[Person]]:
-    """Return the people of each split; a family is in one of them.
+    """Returns the people of each split; a family is in one of them.
 
     Families are ranked by hash, so that the shares are kept exactly.
     """
@@ -201,7 +199,7 @@ def split_people(people: Sequence[Person]) -> dict[str, list[Person]]:
 def masks_of(
     drawing: LayeredDrawing, side: int
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], list[int]]:
-    """Return part mask and shape numbers, both `(side, side)`, and parts of shapes.
+    """Returns part mask and shape numbers, both `(side, side)`, and parts of shapes.
 
     A pixel is judged when nearly all of it shows one part that is no line. Shapes are
     numbered from 1 in the order of drawing, lines and tiny ones left out.
@@ -225,7 +223,7 @@ def masks_of(
 def side_and_box(
     drawing: LayeredDrawing, longer: float
 ) -> tuple[int, tuple[int, int, int, int]]:
-    """Return at which side to draw, and where the ink is then.
+    """Returns at which side to draw, and where the ink is then.
 
     Args:
         drawing: the drawing, with margins.
@@ -247,7 +245,7 @@ def side_and_box(
 def compose(
     person: Person, size: int, textures: Sequence[Image.Image], rng: np.random.Generator
 ) -> MaskedPicture:
-    """Return a person in some skin tone, somewhere on a background, with its parts."""
+    """Returns a person in some skin tone, somewhere on a background, with its parts."""
     concept = person.concept
     tone = int(rng.integers(len(person.drawings)))
     drawing = person.drawings[tone]
@@ -295,7 +293,7 @@ def make_parts(
     pictures: int | None = None,
     quiet: bool = False,
 ) -> SegmentationSet:
-    """Compose the pictures of a split; picture i depends on seed, split and i alone.
+    """Composes the pictures of a split; picture i depends on seed, split and i alone.
 
     Args:
         data: output of ``projects.emoji.data.prepare``, for the backgrounds.
@@ -344,7 +342,7 @@ def make_parts(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and write the parts."""
+    """Parses the command line and writes the parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)

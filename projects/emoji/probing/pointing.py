@@ -17,7 +17,7 @@ from typing import Any, get_args
 import numpy as np
 
 from keras_pe import PECore, PEImageConverter, PETokenizer
-from keras_pe.finite import check_finite
+from keras_pe.arrays import check_finite
 from keras_pe.models.embedding import embed_texts
 from keras_pe.probing.bootstrap import bootstrap_scores, sure_interval
 from keras_pe.visualization import pointing_accuracy
@@ -110,20 +110,20 @@ def evaluate(
     return rows
 
 
-def table(found: dict[str, dict[str, Any]]) -> str:
+def table(results: dict[str, dict[str, Any]]) -> str:
     """Returns the results as Markdown, per cent."""
     lines = [
-        f"| map | {' | '.join(found)} |",
-        "|---" * (len(found) + 1) + "|",
-        "| objects | " + " | ".join(str(r["objects"]) for r in found.values()) + " |",
+        f"| map | {' | '.join(results)} |",
+        "|---" * (len(results) + 1) + "|",
+        "| objects | " + " | ".join(str(r["objects"]) for r in results.values()) + " |",
         "| chance: a patch at random | "
-        + " | ".join(f"{100 * r['chance']:.1f}" for r in found.values())
+        + " | ".join(f"{100 * r['chance']:.1f}" for r in results.values())
         + " |",
     ]
-    for name in (k for k in next(iter(found.values())) if "," in k or k in METHODS):
+    for name in (k for k in next(iter(results.values())) if "," in k or k in METHODS):
         cells = [
             "{:.1f} [{:.1f}, {:.1f}]".format(*(100 * v for v in rows[name]))
-            for rows in found.values()
+            for rows in results.values()
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -139,13 +139,13 @@ def main() -> None:
     model = PECore.from_preset(options.preset)
     tokenizer = PETokenizer.from_preset(options.preset)
     tokenizer.on_truncation = "ignore"
-    found = {}
+    results = {}
     for split in SPLITS:
-        found[split] = evaluate(model, tokenizer, load_scenes(options.probing, split))
-        print(split, found[split], flush=True)
+        results[split] = evaluate(model, tokenizer, load_scenes(options.probing, split))
+        print(split, results[split], flush=True)
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "pointing.json").write_text(json.dumps(found, indent=1) + "\n")
-    print(table(found))
+    (options.output / "pointing.json").write_text(json.dumps(results, indent=1) + "\n")
+    print(table(results))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """The classes of the scenes: subgroups of the emoji table that name a kind of thing."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -72,7 +70,7 @@ _CLASS_OF = {
 
 
 def class_of(record: Mapping[str, Any]) -> int | None:
-    """Return the class of a drawing, or None when it belongs to none.
+    """Returns the class of a drawing, or None when it belongs to none.
 
     >>> CLASS_NAMES[class_of({"subgroup": "food-fruit", "label": "lemon"})]
     'fruit'

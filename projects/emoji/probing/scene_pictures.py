@@ -1,7 +1,5 @@
 """Compose one scene: two to four drawings on a background, none of them hidden."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,7 +59,7 @@ class Picker:
         self.shares = weights / weights.sum()
 
     def pick(self, count: int, rng: np.random.Generator) -> list[Drawing]:
-        """Return drawings of different concept families; classes may repeat."""
+        """Returns drawings of different concept families; classes may repeat."""
         picked: list[Drawing] = []
         families: set[str] = set()
         for _ in range(100 * count):
@@ -82,7 +80,7 @@ def compose_scene(
     textures: Sequence[Image.Image],
     rng: np.random.Generator,
 ) -> MaskedPicture:
-    """Return one scene with its masks."""
+    """Returns one scene with its masks."""
     picks = picker.pick(int(rng.choice(OBJECTS)), rng)
     # What was picked stays picked, so that pale drawings are not rarer than others:
     # another background and another arrangement are tried.
@@ -98,7 +96,7 @@ def compose_scene(
 def _place(
     canvas: Canvas, drawing: Drawing, size: int, rng: np.random.Generator
 ) -> bool:
-    """Draw at a random place where it is seen and hides little; say if there is one."""
+    """Draws at a random place where it is seen and hides little; says if there is."""
     for _ in range(TRIES_PLACE):
         longer = rng.uniform(*LONGER_SIDE) * size
         layer = resized(
@@ -111,14 +109,14 @@ def _place(
 
 
 def _fits(canvas: Canvas, layer: Layer) -> bool:
-    """Tell whether a drawing is seen and leaves enough of the others."""
+    """Tells whether a drawing is seen and leaves enough of the others."""
     if min(canvas.visible_shares(layer), default=1.0) < LEAST_VISIBLE:
         return False
     return canvas.contrast(layer) >= LEAST_CONTRAST
 
 
 def _masked(canvas: Canvas, picks: Sequence[Drawing], kind: str) -> MaskedPicture:
-    """Read masks and objects off a canvas."""
+    """Reads masks and objects off a canvas."""
     class_of_number = np.array([0, *(d.class_id for d in picks)], "uint8")
     mask = class_of_number[canvas.instances]
     mask[canvas.rim] = IGNORE
@@ -132,7 +130,7 @@ def _masked(canvas: Canvas, picks: Sequence[Drawing], kind: str) -> MaskedPictur
 def described(
     record: dict[str, Any], class_id: int, visible: np.ndarray
 ) -> MaskedObject:
-    """Return what is known of an object and where its visible part is."""
+    """Returns what is known of an object and where its visible part is."""
     return MaskedObject(
         label=record["label"],
         caption=CAPTION.format(record["label"].lower()),

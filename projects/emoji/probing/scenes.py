@@ -5,8 +5,6 @@ Run ``python -m projects.emoji.probing.scenes --data data/emoji
 Nothing is downloaded.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
 from collections.abc import Sequence
@@ -67,7 +65,7 @@ SPLITS = {
 
 
 def load_scenes(directory: Path | str, split: str) -> SegmentationSet:
-    """Read the scenes of a split.
+    """Reads the scenes of a split.
 
     Args:
         directory: what was given as ``--output``.
@@ -79,7 +77,7 @@ def load_scenes(directory: Path | str, split: str) -> SegmentationSet:
 def load_sources(
     data: Path, split: str
 ) -> tuple[list[Drawing], list[Image.Image], Counter[str]]:
-    """Return drawings of the classes, textures for backgrounds, and what was dropped.
+    """Returns drawings of the classes, textures for backgrounds, and what was dropped.
 
     Training and validation share no drawing, and no two of one vendor's drawings of a
     family ("woman running", "man running"); nor does training share any with the
@@ -112,13 +110,13 @@ def load_sources(
 
 
 def solid_share(picture: np.ndarray) -> float:  # uint8 (height, width, 4)
-    """Return which share of a drawing's pixels is nearly opaque."""
+    """Returns which share of a drawing's pixels is nearly opaque."""
     alpha = picture[..., 3]
     return float((alpha >= 0.9 * 255).sum() / max((alpha > 0.1 * 255).sum(), 1))
 
 
 def _part(record: dict[str, Any]) -> str:
-    """Return the split of a training drawing."""
+    """Returns the split of a training drawing."""
     name = f"{record['vendor']}:{record['family']}"
     chosen = unit_hash("probing-scenes-v1", name)
     return "validation" if chosen < VALIDATION_SHARE else "train"
@@ -132,7 +130,7 @@ def make_scenes(
     scenes: int | None = None,
     quiet: bool = False,
 ) -> SegmentationSet:
-    """Compose the scenes of a split; scene i depends on seed, split and i alone.
+    """Composes the scenes of a split; scene i depends on seed, split and i alone.
 
     Args:
         data: output of ``projects.emoji.data``.
@@ -170,7 +168,7 @@ def make_scenes(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and write the scenes."""
+    """Parses the command line and writes the scenes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)

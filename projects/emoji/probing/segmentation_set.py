@@ -3,8 +3,6 @@
 A file is a NumPy archive without pickles, equal byte by byte for equal input.
 """
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -87,11 +85,11 @@ class SegmentationSet:
     about: dict[str, Any]
 
     def __len__(self) -> int:
-        """Return how many pictures there are."""
+        """Returns how many pictures there are."""
         return len(self.pictures)
 
     def object_mask(self, picture: int, number: int) -> npt.NDArray[np.bool_]:
-        """Return where an object, counted from 0, is visible: `(size, size)`."""
+        """Returns where an object, counted from 0, is visible: `(size, size)`."""
         if not 0 <= number < len(self.objects[picture]):
             raise ValueError(
                 f"picture {picture} has {len(self.objects[picture])} objects, counted "
@@ -106,7 +104,7 @@ def collect(
     class_names: Sequence[str],
     about: Mapping[str, Any],
 ) -> SegmentationSet:
-    """Put pictures of equal size into one set."""
+    """Puts pictures of equal size into one set."""
     rows = list(pictures)
     return SegmentationSet(
         pictures=np.stack([row.picture for row in rows]),
@@ -122,7 +120,7 @@ def collect(
 def write_archive(
     path: Path, arrays: Mapping[str, npt.NDArray[Any]], text: Mapping[str, Any]
 ) -> None:
-    """Write arrays, and a JSON text as the bytes of one more array."""
+    """Writes arrays, and a JSON text as the bytes of one more array."""
     buffer = io.BytesIO()
     encoded = np.frombuffer(to_json_bytes(dict(text)), np.uint8)
     np.savez_compressed(buffer, allow_pickle=False, **arrays, text=encoded)
@@ -133,7 +131,7 @@ def write_archive(
 def read_archive(
     path: Path, names: Sequence[str]
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-    """Read what `write_archive` wrote; anything else is an error."""
+    """Reads what `write_archive` wrote; anything else is an error."""
     if not path.exists():
         raise FileNotFoundError(
             f"{path} is missing; see projects/emoji/probing/DATA.md."
@@ -148,7 +146,7 @@ def read_archive(
 
 
 def save(path: Path, data: SegmentationSet) -> None:
-    """Write a set to one file."""
+    """Writes a set to one file."""
     text = {
         "class_names": data.class_names,
         "objects": [[asdict(one) for one in row] for row in data.objects],
@@ -164,7 +162,7 @@ def save(path: Path, data: SegmentationSet) -> None:
 
 
 def load(path: Path) -> SegmentationSet:
-    """Read a set from one file."""
+    """Reads a set from one file."""
     arrays, text = read_archive(path, ("pictures", "masks", "instances"))
     return SegmentationSet(
         pictures=arrays["pictures"],
@@ -180,20 +178,20 @@ def load(path: Path) -> SegmentationSet:
 def split_path(
     directory: Path | str, kind: str, split: str, splits: Sequence[str]
 ) -> Path:
-    """Return the file of a split, such as that of the training scenes."""
+    """Returns the file of a split, such as that of the training scenes."""
     if split not in splits:
         raise ValueError(f"no split {split!r} of the {kind}; one of {list(splits)}.")
     return Path(directory) / f"{kind}_{split}.npz"
 
 
 def _object(entry: Mapping[str, Any]) -> MaskedObject:
-    """Read one object of the JSON text."""
+    """Reads one object of the JSON text."""
     left, top, right, bottom = entry["box"]
     return MaskedObject(**{**entry, "box": (left, top, right, bottom)})
 
 
 def bounding_box(mask: npt.NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """Return left, top, right, bottom of a mask that holds at least one pixel."""
+    """Returns left, top, right, bottom of a mask that holds at least one pixel."""
     rows = np.flatnonzero(mask.any(axis=1))
     columns = np.flatnonzero(mask.any(axis=0))
     if not len(rows):

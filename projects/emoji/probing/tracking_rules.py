@@ -27,14 +27,14 @@ RULES = {
 }
 
 
-def table(found: dict[str, dict[str, Any]]) -> str:
+def table(results: dict[str, dict[str, Any]]) -> str:
     """Returns the scores as Markdown, per cent; bold is the layer of validation."""
-    layers = [str(row["layer"]) for row in next(iter(found.values()))["layers"]]
+    layers = [str(row["layer"]) for row in next(iter(results.values()))["layers"]]
     lines = [
         f"| first mask, label maps | {' | '.join(layers)} | against the last |",
         "|---" * (len(layers) + 2) + "|",
     ]
-    for rule, result in found.items():
+    for rule, result in results.items():
         cells = score_cells(result)
         low, high = (100 * value for value in result["gain_over_last"])
         lines.append(f"| {rule} | {' | '.join(cells)} | {low:+.1f} to {high:+.1f} |")
@@ -51,11 +51,11 @@ def main() -> None:
     options = parser.parse_args()
     encoder = PEVisionEncoder.from_preset(options.preset)
     experiments = Experiments(encoder, options.data, options.probing)
-    found = {rule: experiments.tracking(p).to_dict() for rule, p in RULES.items()}
+    results = {rule: experiments.tracking(p).to_dict() for rule, p in RULES.items()}
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "tracking_rules.json"
-    path.write_text(json.dumps(found, indent=1) + "\n")
-    print(table(found))
+    path.write_text(json.dumps(results, indent=1) + "\n")
+    print(table(results))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import pytest
 
+from keras_pe.training.devices.memory import without_allocation
 from keras_pe.training.devices.sharding import (
     data_parallel,
     parameter_groups,
     shard_axes,
     sharded_parameters,
 )
-from keras_pe.training.devices.unallocated import without_allocation
 from tests import small_models
 from tests.training.programs.processes import environment, free_port, json_of
 

@@ -11,7 +11,7 @@ import pytest
 from keras_pe import PECore
 from keras_pe.presets.variants import text_config, vision_config
 from keras_pe.training.devices.flops import loss_flops, text_flops, vision_flops
-from keras_pe.training.devices.unallocated import without_allocation
+from keras_pe.training.devices.memory import without_allocation
 from keras_pe.training.resolution import ResolutionStage
 from keras_pe.training.run.config import RunConfig
 from keras_pe.training.run.plan import plan_training

@@ -9,10 +9,8 @@ import pytest
 from keras_pe.data import TooManySkipped
 from keras_pe.training.resolution import ResolutionStage
 from keras_pe.training.run import start
-from keras_pe.training.run.config import RunConfig
-from keras_pe.training.run.config_checks import check_config, check_towers
+from keras_pe.training.run.config import RunConfig, check_config, check_towers
 from keras_pe.training.run.options import distill_settings, with_overrides
-from keras_pe.training.run.patch_arrays import masked_rows
 from keras_pe.training.run.settings import (
     SettingError,
     parse_value,
@@ -289,14 +287,6 @@ def test_an_output_that_cannot_be_written_is_found_before_the_data(
 @pytest.mark.parametrize("name", [n for n in CONFIGS if n != "finetune"])
 def test_every_configuration_can_run(name):
     check_config(CONFIGS[name])
-
-
-def test_masks_of_any_batch():
-    every = dataclasses.replace(SMOKE, mask_every=16)
-    found = {rows: masked_rows(every, rows) for rows in (2, 15, 16, 48, 50, 51, 97)}
-    assert found == {2: 1, 15: 1, 16: 1, 48: 3, 50: 2, 51: 3, 97: 1}
-    chunks = dataclasses.replace(every, image_chunk_size=10)
-    assert masked_rows(chunks, 50) == 5  # one a chunk, not 2
 
 
 def test_settings_are_printed(monkeypatch, capsys):

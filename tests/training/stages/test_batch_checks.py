@@ -12,7 +12,7 @@ from keras_pe.training.stages.batch_checks import (
     warn_of_unknown_length,
     with_checked_batches,
 )
-from keras_pe.training.stages.contrastive import ContrastiveTrainer
+from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
 from tests.small_models import core, images, token_ids
 
 pytestmark = pytest.mark.quick

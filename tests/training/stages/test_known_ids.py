@@ -6,8 +6,8 @@ import pytest
 from keras import ops
 
 from keras_pe.training.stages.batch_checks import check_ids
-from keras_pe.training.stages.contrastive import ContrastiveTrainer
-from keras_pe.training.stages.distillation import DistillationTrainer
+from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.stages.distillation_trainer import DistillationTrainer
 from tests.small_models import core, images, text_encoder, token_ids, vision_encoder
 
 pytestmark = pytest.mark.quick

@@ -1,0 +1,139 @@
+"""What an evaluation returns: the scores, and all that it takes to get them again."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from keras_pe.evaluation.intervals import Score
+from keras_pe.files import write_atomically
+from keras_pe.preprocessing.bad_pictures import SkippedPicture
+
+FORMAT = 1
+PACKAGES = ("keras-pe", "keras", "numpy", "pillow", "tokenizers", "ftfy", "av")
+BACKEND_PACKAGES = {
+    "jax": ("jax", "jaxlib"),
+    "torch": ("torch",),
+    "tensorflow": ("tensorflow", "tensorflow-cpu"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationResult:
+    """Scores of a model on a data set.
+
+    Attributes:
+        task: what was evaluated.
+        protocol: every setting, as JSON values.
+        scores: for each resize mode, the scores by name.
+        chosen_by: the score by which the better resize mode is chosen.
+        weights_hash: SHA-256 of the model's weights, see `weights_hash`.
+        data_hash: SHA-256 of pictures and targets, see `data_hash`.
+        seed: of the bootstrap.
+        num_samples: pictures or videos that were scored.
+        skipped: those that could not be read, which do not count.
+        versions: versions of the packages involved, by name.
+    """
+
+    task: str
+    protocol: Mapping[str, Any]
+    scores: Mapping[str, Mapping[str, Score]]
+    chosen_by: str
+    weights_hash: str
+    data_hash: str
+    seed: int
+    num_samples: int
+    skipped: tuple[SkippedPicture, ...]
+    versions: Mapping[str, str]
+
+    @property
+    def best_mode(self) -> str:
+        """The resize mode with the higher score; of equal ones the first."""
+        return max(self.scores, key=lambda m: self.scores[m][self.chosen_by].value)
+
+    @property
+    def best(self) -> Mapping[str, Score]:
+        """The scores of the better resize mode.
+
+        This is what the paper reports. Choosing on the data that is scored flatters a
+        model a little, so compare it only with numbers that were chosen alike.
+        """
+        return self.scores[self.best_mode]
+
+    def table(self) -> str:
+        """Returns the scores in per cent with their 95 % intervals, as text."""
+        columns = list(self.best)
+        rows = [["", *columns]]
+        rows += [
+            [mode, *(str(scores[column]) for column in columns)]
+            for mode, scores in self.scores.items()
+        ]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join(
+                cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+            ).rstrip()
+            for row in rows
+        )
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.task}: {self.num_samples} scored, {len(self.skipped)} skipped",
+            self.table(),
+        ]
+        if len(self.scores) > 1:
+            lines.append(
+                f"better of the {len(self.scores)}, by {self.chosen_by} on these same "
+                f"pictures, as in the paper: {self.best_mode}"
+            )
+        versions = ", ".join(f"{k} {v}" for k, v in self.versions.items())
+        lines += [
+            "in per cent; 95 % intervals over pictures: bootstrap, seed "
+            f"{self.seed}, or exact where all score alike",
+            f"weights {self.weights_hash[:16]}, data {self.data_hash[:16]}",
+            versions,
+        ]
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        # The last line of a notebook's cell: all samples' names would follow else.
+        return str(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all of it as JSON values."""
+        content = {"format": FORMAT, **dataclasses.asdict(self)}
+        content["best_mode"] = self.best_mode
+        return content
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Writes all of it to a JSON file, whole or not at all.
+
+        Args:
+            path: the file; replaced if it is there.
+
+        Raises:
+            OSError: if it can't be written.
+        """
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomically(path, text + "\n")
+
+
+def package_versions() -> dict[str, str]:
+    """Returns the versions of Python, keras_pe and what it computes with.
+
+    Example:
+        >>> "keras" in package_versions()
+        True
+    """
+    versions = {"python": platform.python_version(), "backend": keras.backend.backend()}
+    for name in (*PACKAGES, *BACKEND_PACKAGES.get(versions["backend"], ())):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
