@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 
 from keras_pe.exact_interval import class_mean_limits, constant_limits
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 @pytest.mark.parametrize("count", [1, 2, 18, 130, 5000])

@@ -21,7 +21,7 @@ from keras_pe.files import (
     write_directory,
 )
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

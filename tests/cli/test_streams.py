@@ -9,7 +9,7 @@ import pytest
 
 from keras_pe.cli.output import printable
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 # Imports what prints, not Keras: the table of the presets is Python's own.
 COMMAND = [sys.executable, "-m", "keras_pe.cli.main"]
 

@@ -9,7 +9,7 @@ from keras_pe.data.array_record_shards import pack_sample, unpack_sample
 from tests.data.shards import open_shards, same_batch, small_dataset
 
 pytest.importorskip("array_record", reason="array_record is not installed")
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from keras_pe.data.augmentation import jitter, to_unit_range
 from keras_pe.preprocessing.bad_pictures import PictureError
 from tests.preprocessing.picture_corpus import encoded, photo, rotated_jpeg
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 def slow_jitter(pixels, brightness, saturation, brightness_first):

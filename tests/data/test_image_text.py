@@ -30,7 +30,7 @@ from tests.data.shards import (
 )
 from tests.preprocessing.picture_corpus import write_corpus
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 class Samples:

@@ -14,7 +14,7 @@ from keras_pe.data.tar_headers import BLOCK
 from keras_pe.data.tar_index import MAX_EXTENSIONS
 from tests.data.shards import sample_members, tar_bytes
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 GOOD = [member for number in range(3) for member in sample_members(number)]
 

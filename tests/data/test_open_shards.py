@@ -5,7 +5,7 @@ import pytest
 from keras_pe.data.tar_shards import open_shards
 from tests.data.shards import sample_members, tar_bytes, write_shards
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 def test_shards_that_did_not_change_are_opened_once(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from keras_pe.data import Order, SequentialOrder, ShuffledOrder
 from keras_pe.data.order import permute
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 @pytest.mark.parametrize("num_samples", [1, 2, 3, 4, 5, 17, 64, 65, 1000, 4097])

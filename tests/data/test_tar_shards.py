@@ -19,7 +19,7 @@ from keras_pe.data.shard_files import expand_paths
 from keras_pe.data.tar_index import split_name
 from tests.data.shards import open_shards, sample_members, tar_bytes, write_shards
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 def expected_sample(number):

@@ -20,7 +20,7 @@ from keras_pe.data.validation import (
     validated_shards,
 )
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 RESULTS = Path(__file__).parent / "validation_results"
 CLEAN, DAMAGED = RESULTS / "clean", RESULTS / "damaged"

@@ -11,7 +11,7 @@ from PIL import Image
 from keras_pe.evaluation import datasets
 from keras_pe.preprocessing.bad_pictures import PictureError
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 def picture(path, level=0):

@@ -6,7 +6,7 @@ import pytest
 from keras_pe.arrays import NonFiniteError
 from keras_pe.evaluation.intervals import class_mean_score, mean_score
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 def interval(statistic, count, num_resamples=4000, seed=1):

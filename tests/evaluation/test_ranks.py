@@ -7,7 +7,7 @@ from keras_pe.evaluation.accuracy import label_ranks
 from keras_pe.evaluation.ranks import Gallery, Matches, match_ranks
 from keras_pe.evaluation.retrieval import both_ranks
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 NUM_PICTURES, NUM_TEXTS = 23, 60
 
 

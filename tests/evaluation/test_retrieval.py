@@ -5,7 +5,7 @@ import pytest
 
 from keras_pe.evaluation.retrieval import retrieval_recall
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 def embeddings(pairs, channels, seed):

@@ -21,6 +21,8 @@ from picture_corpus import (
     write_corpus,
 )
 
+pytestmark = pytest.mark.once
+
 # Pillow warns about some of these files before it or we refuse them.
 quietly = pytest.mark.filterwarnings("ignore")
 

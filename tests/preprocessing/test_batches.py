@@ -12,6 +12,8 @@ from keras_pe.preprocessing import PEImageConverter, PictureError, load_batches
 sys.path.insert(0, str(Path(__file__).parent))
 from picture_corpus import photo
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def pictures():

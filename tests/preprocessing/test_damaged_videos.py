@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from odd_videos import encode, greys
 
 av = pytest.importorskip("av")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 
 def read(content, count=4):

@@ -4,7 +4,7 @@ import pytest
 
 from keras_pe.preprocessing.prompts import TEMPLATES, known_classes
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 def known(names, templates=("{}",)):

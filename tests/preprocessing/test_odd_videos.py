@@ -30,7 +30,7 @@ from odd_videos import (
 )
 
 av = pytest.importorskip("av")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 
 def frame_of(content, number=0):

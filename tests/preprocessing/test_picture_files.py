@@ -19,7 +19,7 @@ from keras_pe.preprocessing.picture_files import (
     visible,
 )
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 def write(folder, *names):

@@ -11,7 +11,7 @@ from keras_pe.preprocessing.prompts import (
     read_templates,
 )
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 def test_the_28_of_kinetics():

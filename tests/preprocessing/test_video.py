@@ -16,7 +16,7 @@ from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.video import PEVideoConverter, frame_indices
 from keras_pe.preprocessing.video_file import VideoError, VideoFileFrames
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 LEVELS = [10 * i for i in range(20)]  # grey level of frame i
 
 

@@ -8,7 +8,7 @@ import pytest
 from keras_pe.presets import variants
 from keras_pe.presets.manifest import core_manifest, vision_manifest
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 REFERENCE = Path(__file__).parents[1] / "reference"
 UPSTREAM = json.loads((REFERENCE / "upstream_manifest.json").read_text())
 

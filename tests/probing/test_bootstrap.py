@@ -5,7 +5,7 @@ import pytest
 
 from keras_pe.probing.bootstrap import bootstrap_scores, interval, sure_interval
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 def first(means):

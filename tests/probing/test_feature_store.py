@@ -6,7 +6,7 @@ import pytest
 
 from keras_pe.probing.feature_store import TARGETS, FeatureStore, Samples
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 def test_what_is_written_comes_back():

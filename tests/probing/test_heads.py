@@ -13,7 +13,7 @@ from keras_pe.probing import Logistic, NearestNeighbours, Ridge, RidgeRegression
 from keras_pe.probing.nearest_neighbours import best_places
 from tests.probing.stored import blobs, stored
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 TRAIN, VALIDATION, TEST = 120, 60, 60
 
 

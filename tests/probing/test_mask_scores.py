@@ -23,7 +23,7 @@ from keras_pe.probing.tracking import (
 )
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "dino_tracking.npz"
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 def random_masks(seed, size=(23, 31)):

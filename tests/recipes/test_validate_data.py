@@ -30,7 +30,7 @@ from recipes.data_validation.rows import Sample, describe, read_samples
 from tests.recipes import validation_shards
 from tests.recipes.validation_shards import clean_sample, picture, tar_bytes
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "tests" / "data" / "validation_results"

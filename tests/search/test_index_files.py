@@ -19,7 +19,7 @@ from keras_pe.search.index_files import (
     write_index,
 )
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 PATHS = ["/a.png", "/caf\udce9.png", "/\n.png"]  # the second is no UTF-8
 STAMPS = [(1, 2), (3, 4), (5, 6)]
 

@@ -13,7 +13,7 @@ from keras_pe.training.resolution import (
     rescaled,
 )
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 def stages(*pairs):

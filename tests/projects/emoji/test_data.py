@@ -33,6 +33,8 @@ from projects.emoji.data.shards import (
     write_shards,
 )
 
+pytestmark = pytest.mark.once
+
 SIZE = 24
 
 

@@ -24,6 +24,8 @@ pytest.importorskip("resvg_py", reason="resvg_py draws the SVGs")
 from projects.emoji.data.tuxpaint import LIST, fit_square
 from projects.emoji.data.tuxpaint_match import head_noun, is_photo_like, match
 
+pytestmark = pytest.mark.once
+
 # Packages ------------------------------------------------------------------
 
 

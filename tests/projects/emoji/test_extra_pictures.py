@@ -42,6 +42,8 @@ from projects.emoji.data.rendition import prepare_rendition
 from projects.emoji.data.shards import load_arrays, to_json_bytes, write_shards
 from tests.projects.emoji.test_emoji_sources import make_tarball
 
+pytestmark = pytest.mark.once
+
 SIZE = 24
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from keras_pe.training.run.identity import completed
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 DATA = {"shards": ["a.tar", "b.tar", 2], "pairs": 20, "digest": "12ab"}
 OURS = {
     "batch_size": 8,

@@ -25,7 +25,7 @@ from keras_pe.training.run.training_run import RunMismatch
 from recipes import distill, pretrain
 from recipes.configs import CONFIGS
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 SMOKE = CONFIGS["smoke"]
 # Another value for each field of a configuration, as text and as it must arrive.
 OTHERS = {

@@ -4,7 +4,7 @@ import pytest
 
 from keras_pe.training.run.shard_data import ShardData
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 @pytest.mark.parametrize("workers", [-1, 1.5, True, float("nan")])

@@ -9,7 +9,7 @@ from keras_pe.training.stages.patch_masking import (
     masked_rows,
 )
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 def test_masks_of_any_batch():

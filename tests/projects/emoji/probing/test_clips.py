@@ -17,7 +17,7 @@ from tests.projects.emoji.probing.small_artwork import (
     random_layers,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 
 def test_clips_show_two_animals_that_pass_each_other(film):

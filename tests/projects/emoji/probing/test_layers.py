@@ -22,7 +22,7 @@ from tests.projects.emoji.probing.small_artwork import (
     random_layers,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 
 def test_canvas_equals_painting_pixel_by_pixel():

@@ -15,7 +15,7 @@ from tests.projects.emoji.probing.small_artwork import (
     openmoji_members,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from tests.projects.emoji.probing.small_artwork import (
     record_of,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 
 def test_each_subgroup_has_one_class():
