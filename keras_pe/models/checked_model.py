@@ -41,7 +41,12 @@ class CheckedModel(keras.Model):
                 f"a {type(x).__name__} of {len(x)}. Give the array itself; np.stack "
                 f"makes one of arrays of one size."
             )
-        return checked_batches(x, self.input_check(training))
+        return checked_batches(x, self.input_check(training), self.copies_batches)
+
+    @property
+    def copies_batches(self) -> bool:
+        """Whether a batch must be a copy of its data: see `checked_batches`."""
+        return getattr(self, "distribute_strategy", None) is not None
 
     def check_arguments(self, given: Mapping[str, Any]) -> None:
         """Refuses arguments of a method, by name, that would be misunderstood."""
@@ -168,7 +173,7 @@ def named_arguments(method: str, *given: Any, **options: Any) -> dict[str, Any]:
 
 
 # === The look at batches ===
-def checked_batches(x: Any, check: Check) -> Any:
+def checked_batches(x: Any, check: Check, copies: bool = False) -> Any:
     """Returns what `fit` or `predict` reads, with each batch looked at before its use.
 
     Args:
@@ -178,6 +183,9 @@ def checked_batches(x: Any, check: Check) -> Any:
             may give dictionaries alone, which Keras refuses.
         check: is called with the inputs alone, without labels. It must be a function
             that other processes can be sent, as a `PyDataset` may run in them.
+        copies: whether batches are copies of their data. A step of TensorFlow on
+            several CPU replicas writes into the arrays that a generator, a `PyDataset`
+            or `from_generator` gave (2.21): the next epoch would read other pictures.
 
     Raises:
         ValueError: as `check`, naming the batch; by `tf.data` an
@@ -191,20 +199,21 @@ def checked_batches(x: Any, check: Check) -> Any:
         Traceback (most recent call last):
         ValueError: Batch 0: negative
     """
+    look = functools.partial(_checked_batch, check=check, copies=copies)
     if isinstance(x, GeneratorType):
-        return _checked_generator(x, check)
+        return _checked_generator(x, look)
     if isinstance(x, keras.utils.PyDataset):
-        return _CheckedDataset(x, check)
+        return _CheckedDataset(x, look)
     # Who has made such a dataset has imported its library.
     tensorflow, torch, grain = map(sys.modules.get, ("tensorflow", "torch", "grain"))
     if tensorflow is not None and isinstance(x, tensorflow.data.Dataset):
-        return _checked_tf_data(x, check, tensorflow)
+        return _checked_tf_data(x, check, copies, tensorflow)
     if torch is not None and isinstance(x, torch.utils.data.DataLoader):
-        return _checked_data_loader(x, check, torch)
+        return _checked_data_loader(x, check, copies, torch)
     if grain is not None and isinstance(x, grain.MapDataset | grain.IterDataset):
-        return x.map(functools.partial(_checked_batch, check=check))
+        return x.map(look)
     if grain is not None and isinstance(x, grain.DataLoader):
-        return _checked_grain_loader(x, check, grain)
+        return _checked_grain_loader(x, look, grain)
     if hasattr(x, "shape") or isinstance(x, Mapping):
         check(x)
     return x
@@ -215,13 +224,21 @@ def inputs_of(batch: Any) -> Any:
     return batch[0] if isinstance(batch, list | tuple) and batch else batch
 
 
-def _checked_batch(batch: Any, check: Check, number: int | None = None) -> Any:
+def _checked_batch(
+    batch: Any, number: int | None = None, *, check: Check, copies: bool = False
+) -> Any:
     try:
         check(inputs_of(batch))
     except (ValueError, TypeError) as error:
         place = "A batch" if number is None else f"Batch {number}"
         raise type(error)(f"{place}: {error}") from error
-    return batch
+    return keras.tree.map_structure(_copy, batch) if copies else batch
+
+
+def _copy(part: Any) -> Any:
+    if hasattr(part, "detach"):  # of PyTorch, whose memory TensorFlow would share
+        return part.clone()
+    return part.copy() if isinstance(part, np.ndarray) else part
 
 
 def _as_tuple(batch: Any) -> tuple[Any, ...]:
@@ -230,21 +247,23 @@ def _as_tuple(batch: Any) -> tuple[Any, ...]:
 
 
 def _checked_generator(
-    batches: Generator[Any, None, None], check: Check
+    batches: Generator[Any, None, None], look: Callable[..., Any]
 ) -> Generator[Any, None, None]:
     with contextlib.closing(batches):
         for number, batch in enumerate(batches):
-            yield _as_tuple(_checked_batch(batch, check, number))
+            yield _as_tuple(look(batch, number))
 
 
 class _CheckedDataset(keras.utils.PyDataset):
     """A `PyDataset` around another one."""
 
-    def __init__(self, dataset: keras.utils.PyDataset, check: Check) -> None:
+    def __init__(
+        self, dataset: keras.utils.PyDataset, look: Callable[..., Any]
+    ) -> None:
         super().__init__(
             dataset.workers, dataset.use_multiprocessing, dataset.max_queue_size
         )
-        self.dataset, self.check = dataset, check
+        self.dataset, self.look = dataset, look
 
     @property
     def num_batches(self) -> int | None:
@@ -252,7 +271,7 @@ class _CheckedDataset(keras.utils.PyDataset):
         return count
 
     def __getitem__(self, index: int) -> Any:
-        return _checked_batch(self.dataset[index], self.check, index)
+        return self.look(self.dataset[index], index)
 
     def on_epoch_begin(self) -> None:
         self.dataset.on_epoch_begin()
@@ -261,23 +280,26 @@ class _CheckedDataset(keras.utils.PyDataset):
         self.dataset.on_epoch_end()
 
 
-def _checked_tf_data(dataset: Any, check: Check, tf: Any) -> Any:
+def _checked_tf_data(dataset: Any, check: Check, copies: bool, tf: Any) -> Any:
     def look(number: Any, parts: Any) -> Any:
         inputs = inputs_of(parts)
 
         def on_host(number: np.ndarray, *arrays: np.ndarray) -> Any:
             batch = tf.nest.pack_sequence_as(inputs, arrays)
-            _checked_batch((batch,), check, int(number))
+            _checked_batch((batch,), int(number), check=check)
             return np.int32(0)
+
+        def after(part: Any) -> Any:
+            return tf.raw_ops.DeepCopy(x=part) if copies else tf.identity(part)
 
         looked = tf.numpy_function(on_host, [number, *tf.nest.flatten(inputs)], "int32")
         with tf.control_dependencies([looked]):
-            return tf.nest.map_structure(tf.identity, parts)
+            return tf.nest.map_structure(after, parts)
 
     return dataset.enumerate().map(look)
 
 
-def _checked_data_loader(loader: Any, check: Check, torch: Any) -> Any:
+def _checked_data_loader(loader: Any, check: Check, copies: bool, torch: Any) -> Any:
     class CheckedLoader(torch.utils.data.DataLoader):
         """A `DataLoader` around another one: Keras asks for its class."""
 
@@ -288,8 +310,9 @@ def _checked_data_loader(loader: Any, check: Check, torch: Any) -> Any:
             for number, batch in enumerate(loader):
                 # PyTorch's tensors tell the arrays of another backend nothing.
                 seen = keras.tree.map_structure(_on_host, inputs_of(batch))
-                _checked_batch((seen,), check, number)
-                yield _as_tuple(batch)
+                _checked_batch((seen,), number, check=check)
+                whole = keras.tree.map_structure(_copy, batch) if copies else batch
+                yield _as_tuple(whole)
 
         def __len__(self) -> int:
             return len(loader)
@@ -301,10 +324,10 @@ def _on_host(tensor: Any) -> Any:
     return torch_array(tensor) if hasattr(tensor, "detach") else tensor
 
 
-def _checked_grain_loader(loader: Any, check: Check, grain: Any) -> Any:
+def _checked_grain_loader(loader: Any, look: Callable[..., Any], grain: Any) -> Any:
     class Look(grain.transforms.Map):
         def map(self, batch: Any) -> Any:
-            return _checked_batch(batch, check)
+            return look(batch)
 
     processes = loader.multiprocessing_options
     return grain.DataLoader(  # one can't be changed; Keras' adapter makes a new one too

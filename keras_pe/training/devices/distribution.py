@@ -290,8 +290,9 @@ def static_batches(batches: Iterable[Any], strategy: Any = None) -> Any:
         raise ValueError("batches is empty: there is nothing to train on.")
     replicas = (strategy or tf.distribute.get_strategy()).num_replicas_in_sync
 
-    def numbers(x: Any) -> Any:  # TensorFlow has no mean of bool
-        x = np.asarray(x)
+    def numbers(x: Any) -> Any:
+        x = np.array(x)  # a copy: a step on several replicas writes into it (2.21)
+        # TensorFlow has no mean of bool.
         return x.astype("int32") if x.dtype == bool and replicas > 1 else x
 
     def spec(x: Any) -> Any:

@@ -148,7 +148,9 @@ class StageTrainer(CheckedModel):
 
     def _checked(self, x: Any, training: bool = False) -> Any:
         needs_negatives = training and self.one_row_is_nothing
-        return with_checked_batches(x, self.vocabularies(), needs_negatives)
+        return with_checked_batches(
+            x, self.vocabularies(), needs_negatives, self.copies_batches
+        )
 
     def check_inputs(self, inputs: Mapping[str, Any]) -> None:
         """Refuses a batch with an array that nothing reads, or without one it needs."""

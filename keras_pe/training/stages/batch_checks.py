@@ -272,7 +272,10 @@ class BatchCheck:
 
 
 def with_checked_batches(
-    x: Any, vocabularies: Mapping[str, int], needs_negatives: bool = False
+    x: Any,
+    vocabularies: Mapping[str, int],
+    needs_negatives: bool = False,
+    copies: bool = False,
 ) -> Any:
     """Returns what a model's methods take, each batch looked at before it is used.
 
@@ -280,6 +283,7 @@ def with_checked_batches(
         x: what `fit`, `evaluate` or `predict` is given, as for `checked_batches`.
         vocabularies: as for `BatchCheck`.
         needs_negatives: as for `BatchCheck`.
+        copies: as for `checked_batches`.
 
     Raises:
         ValueError: as `BatchCheck`; by `tf.data` an `InvalidArgumentError` that says
@@ -290,7 +294,7 @@ def with_checked_batches(
         return x
     if hasattr(x, "element_spec"):  # of `tf.data`, known before it is read
         as_arrays(inputs_of(x.element_spec))
-    return checked_batches(x, BatchCheck(vocabularies, needs_negatives))
+    return checked_batches(x, BatchCheck(vocabularies, needs_negatives), copies)
 
 
 def warn_of_unknown_length(x: Any) -> None:

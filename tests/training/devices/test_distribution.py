@@ -269,6 +269,14 @@ def test_outside_the_step_nothing_is_replicated(results):
 
 @on_tensorflow
 @pytest.mark.slow
+def test_training_leaves_the_arrays_it_was_given(results):
+    kept = {name: bool(x) for name, x in results.items() if name.startswith("kept/")}
+    assert len(kept) == 6
+    assert all(kept.values()), kept
+
+
+@on_tensorflow
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source", ["arrays", "tf_data", "py_dataset", "grain", "static_batches"]
 )

@@ -163,6 +163,52 @@ def rows_seen(strategy: Any) -> RowsSeen:
     return model
 
 
+def aligned(array: np.ndarray) -> np.ndarray:
+    """Returns a copy where TensorFlow shares an array's memory: at 64 bytes."""
+    memory = np.empty(array.nbytes + 64, "uint8")
+    begin = -memory.ctypes.data % 64
+    copy = memory[begin : begin + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[:] = array
+    return copy
+
+
+def arrays_are_kept(strategy: Any) -> None:
+    """Whether the arrays of each kind of data are what they were before."""
+    import grain
+    import torch
+
+    given = [{k: aligned(x) for k, x in batch.items()} for batch in list(Pairs(2))]
+    before = [{k: x.copy() for k, x in batch.items()} for batch in given]
+    with strategy.scope():
+        trainer = clamped_trainer()
+
+    def tensors() -> Any:
+        spec = {k: tf.TensorSpec(x.shape, x.dtype) for k, x in given[0].items()}
+        return tf.data.Dataset.from_generator(lambda: given, output_signature=spec)
+
+    def in_torch(batch: Any) -> Any:
+        return {k: torch.from_numpy(x) for k, x in batch.items()}
+
+    sources: dict[str, Any] = {
+        "generator": lambda: (batch for batch in given),
+        "py_dataset": lambda: Listed(given),
+        "tf_data": lambda: tensors().repeat(2).take(2),
+        "static_batches": lambda: static_batches(given, strategy),
+        "grain": lambda: grain.MapDataset.source(given),
+        "data_loader": lambda: torch.utils.data.DataLoader(
+            [in_torch(batch) for batch in given], batch_size=None
+        ),
+    }
+    for name, source in sources.items():
+        trainer.fit(source(), shuffle=False, verbose=0)
+        trainer.evaluate(source(), verbose=0)
+        results[f"kept/{name}"] = all(
+            np.array_equal(x, before[k][part])
+            for k, batch in enumerate(given)
+            for part, x in batch.items()
+        )
+
+
 def errors(strategy: Any) -> None:
     ids = np.arange(7, dtype="int32")
     try:
@@ -195,6 +241,7 @@ def main(output: str) -> None:
     clamped("one", tf.distribute.get_strategy())
     clamped("two", strategy)
     rows_of_sources(strategy)
+    arrays_are_kept(strategy)
     errors(strategy)
     np.savez(output, **results)
 
