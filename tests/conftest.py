@@ -3,6 +3,7 @@
 import gc
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 # Tests compile far more than they compute: half the time without the costly passes.
 os.environ.setdefault(
@@ -10,12 +11,15 @@ os.environ.setdefault(
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
     "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
 )
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import keras
 import pytest
+
+MOST_MEMORY_MAPS = 30_000
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -33,6 +37,7 @@ def _keep_what_there_is() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)  # tracing makes far more than it drops
 
 
 @pytest.fixture(autouse=True)
@@ -42,15 +47,20 @@ def _seed() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget_the_module() -> Iterator[None]:
-    """Frees what a module of tests has made.
-
-    Each program that JAX has compiled holds pieces of the process's memory map. Linux
-    allows a process 65,530 of them (`vm.max_map_count`); the whole suite would need
-    more, and XLA then aborts the process.
-    """
+    """Frees what a module of tests has made."""
     yield
-    if keras.backend.backend() == "jax":
+    if keras.backend.backend() == "jax" and num_memory_maps() > MOST_MEMORY_MAPS:
         import jax
 
         jax.clear_caches()
     _keep_what_there_is()
+
+
+def num_memory_maps() -> int:
+    """Returns how many pieces the memory of this process has; 0 where none can tell.
+
+    Each program that JAX has compiled holds some. Linux allows a process 65,530 of
+    them (`vm.max_map_count`); the suite would need more, and XLA then aborts.
+    """
+    maps = Path("/proc/self/maps")
+    return maps.read_bytes().count(b"\n") if maps.exists() else 0
