@@ -16,7 +16,9 @@ BATCH = 16
 
 def trainer(drop_path=0.0, **options):
     keras.utils.set_random_seed(0)
-    return ContrastiveTrainer(perturb(core(drop_path=drop_path)), **options)
+    return ContrastiveTrainer(
+        perturb(core(num_layers=2, drop_path=drop_path)), **options
+    )
 
 
 def batch(masks=0):
@@ -100,7 +102,7 @@ class OnlyMasks(ContrastiveTrainer):
 @pytest.mark.slow
 def test_mask_loss_and_contrastive_loss_are_disjoint():
     keras.utils.set_random_seed(0)
-    model = OnlyMasks(perturb(core()), mask_weight=1.0)
+    model = OnlyMasks(perturb(core(num_layers=2)), mask_weight=1.0)
     loss, gradients = loss_and_gradients(model, batch(masks=4))
     assert loss > 0.1
     text = [p for p in gradients if "text_encoder" in p]
