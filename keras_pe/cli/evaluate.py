@@ -21,7 +21,7 @@ from keras_pe.cli.output import print_json, printable
 if TYPE_CHECKING:
     from keras_pe.evaluation.datasets import Captioned, Labelled
     from keras_pe.evaluation.evaluation_result import EvaluationResult
-    from keras_pe.evaluation.samples import VideoProtocol
+    from keras_pe.evaluation.sample_embedder import VideoProtocol
 
 HELP = "score a model on a data set"
 EPILOG = """examples:
@@ -235,7 +235,7 @@ def _settings(options: argparse.Namespace, loaded: Loaded) -> dict[str, Any]:
 
 
 def _video(options: argparse.Namespace) -> "VideoProtocol | None":
-    from keras_pe.evaluation.samples import VideoProtocol
+    from keras_pe.evaluation.sample_embedder import VideoProtocol
 
     if not options.video and not getattr(options, "csv", None):
         return None

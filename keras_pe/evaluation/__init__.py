@@ -5,7 +5,7 @@ from keras_pe.evaluation.evaluation_result import EvaluationResult
 from keras_pe.evaluation.hashes import data_hash, weights_hash
 from keras_pe.evaluation.intervals import Score
 from keras_pe.evaluation.retrieval import evaluate_retrieval, retrieval_recall
-from keras_pe.evaluation.samples import VideoProtocol
+from keras_pe.evaluation.sample_embedder import VideoProtocol
 from keras_pe.evaluation.zero_shot import Prediction, ZeroShotClassifier
 from keras_pe.preprocessing.prompts import TEMPLATES, read_templates
 

@@ -24,7 +24,7 @@ from keras_pe.evaluation.intervals import (
     mean_score,
 )
 from keras_pe.evaluation.ranks import UNIT_LENGTH, Gallery
-from keras_pe.evaluation.samples import (
+from keras_pe.evaluation.sample_embedder import (
     SampleEmbedder,
     VideoProtocol,
     check_modes,

@@ -20,7 +20,7 @@ from keras_pe.evaluation.evaluation_result import EvaluationResult, package_vers
 from keras_pe.evaluation.hashes import data_hash, weights_hash
 from keras_pe.evaluation.intervals import NUM_RESAMPLES, Score, mean_score
 from keras_pe.evaluation.ranks import CHUNK_SIZE, Matches, match_ranks
-from keras_pe.evaluation.samples import (
+from keras_pe.evaluation.sample_embedder import (
     SampleEmbedder,
     VideoProtocol,
     check_modes,

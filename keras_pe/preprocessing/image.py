@@ -15,7 +15,7 @@ from keras_pe.preprocessing.bad_pictures import (
     PictureError,
     SkipReport,
 )
-from keras_pe.preprocessing.configs import narrowed, shown_call
+from keras_pe.preprocessing.converter_configs import narrowed, shown_call
 from keras_pe.preprocessing.image_file import (
     DEFAULT_FORMATS,
     DEFAULT_MAX_PIXELS,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import keras
 import numpy as np
 
-from keras_pe.preprocessing.configs import narrowed_tokenizer, shown_call
+from keras_pe.preprocessing.converter_configs import narrowed_tokenizer, shown_call
 from keras_pe.preprocessing.text_inputs import as_texts
 from keras_pe.presets.from_preset import load_tokenizer
 

@@ -17,7 +17,7 @@ from keras_pe.preprocessing.bad_pictures import (
     SkipReport,
     VideoError,
 )
-from keras_pe.preprocessing.configs import narrowed, shown_call
+from keras_pe.preprocessing.converter_configs import narrowed, shown_call
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.picture_inputs import (
     is_file,

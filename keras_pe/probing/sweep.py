@@ -16,7 +16,6 @@ from keras_pe.probing.feature_store import TARGETS, FeatureStore, Samples
 from keras_pe.probing.layer_outputs import LayerName, LayerOutputs, Reading
 from keras_pe.probing.probe import FittedProbe, Probe, TrainingFreeProbe
 from keras_pe.probing.probes import find_probe
-from keras_pe.probing.summary import LayerOutcome, best_place, summarize
 from keras_pe.probing.sweep_data import (
     SweepData,
     count_samples,
@@ -24,6 +23,7 @@ from keras_pe.probing.sweep_data import (
 )
 from keras_pe.probing.sweep_items import list_of_items, sweep_items
 from keras_pe.probing.sweep_result import SweepResult
+from keras_pe.probing.sweep_summary import LayerOutcome, best_place, summarize
 
 NUM_SHUFFLES = 5  # of the test targets, to tell what chance gives
 

@@ -9,8 +9,8 @@ import numpy as np
 from keras_pe.arrays import check_finite
 from keras_pe.probing.layer_outputs import LayerOutputs
 from keras_pe.probing.probe import TrainingFreeProbe
-from keras_pe.probing.summary import LayerOutcome, summarize
 from keras_pe.probing.sweep_result import SweepResult
+from keras_pe.probing.sweep_summary import LayerOutcome, summarize
 
 
 def sweep_items(

@@ -18,7 +18,7 @@ from keras_pe.training.run.training_run import Evaluate, MakeBatches
 from projects.emoji.configs import EmojiConfig
 from projects.emoji.data.shards import shard_paths
 from projects.emoji.pairs import AUGMENTATIONS, Drawings, EmojiBatches, Tokenize
-from projects.emoji.scores import ValidationScores
+from projects.emoji.validation_scores import ValidationScores
 
 
 class Batches:

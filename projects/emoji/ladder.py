@@ -88,7 +88,7 @@ def score_sets(run: Path, data: Path) -> dict[str, Any]:
     from keras_pe.training.run.config import build_model, build_tokenizer, read_config
     from projects.emoji.evaluation import evaluate, photograph_classes, plain_classes
     from projects.emoji.preset import TEST_VENDOR, WHITE
-    from projects.emoji.scores import ValidationScores
+    from projects.emoji.validation_scores import ValidationScores
 
     config = read_config(json.loads((run / "config.json").read_text()))
     model, tokenizer = build_model(config), build_tokenizer(config)

@@ -9,7 +9,7 @@ import pytest
 from keras_pe import PEImageConverter
 from keras_pe.evaluation import VideoProtocol, evaluate_zero_shot, weights_hash
 from keras_pe.evaluation.accuracy import label_ranks
-from keras_pe.evaluation.samples import SampleEmbedder
+from keras_pe.evaluation.sample_embedder import SampleEmbedder
 from keras_pe.preprocessing.bad_pictures import PictureError
 from keras_pe.preprocessing.video import PEVideoConverter
 

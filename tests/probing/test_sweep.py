@@ -23,7 +23,7 @@ from keras_pe.probing import (
     plot_sweeps,
     sweep,
 )
-from keras_pe.probing.summary import LayerOutcome, best_place
+from keras_pe.probing.sweep_summary import LayerOutcome, best_place
 from tests.probing.planted import SIDE, classified, noise, planted_model, segmented
 from tests.small_models import core, images, perturb, vision_encoder
 

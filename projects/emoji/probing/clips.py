@@ -31,7 +31,7 @@ from projects.emoji.data.shards import load_arrays
 from projects.emoji.data.table import Concept
 from projects.emoji.pairs import crop
 from projects.emoji.probing.backgrounds import draw_background
-from projects.emoji.probing.layers import Canvas, Layer, premultiplied, resized
+from projects.emoji.probing.canvas import Canvas, Layer, premultiplied, resized
 from projects.emoji.probing.scene_classes import LEFT_OUT
 from projects.emoji.probing.segmentation_set import Bytes, read_archive, write_archive
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from keras_pe import PEImageConverter, PEVisionEncoder
 from keras_pe.probing import Clip, Segmentation, SweepResult, Tracking, sweep
-from keras_pe.probing.curves import plot_sweeps
+from keras_pe.probing.sweep_plot import plot_sweeps
 from projects.emoji.data.shards import load_arrays
 from projects.emoji.evaluation import plain_classes
 from projects.emoji.preset import TEST_VENDOR, WHITE

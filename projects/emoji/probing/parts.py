@@ -36,13 +36,13 @@ from projects.emoji.data.splits import unit_hash
 from projects.emoji.data.table import Concept
 from projects.emoji.pairs import crop, jitter
 from projects.emoji.probing.backgrounds import draw_background
+from projects.emoji.probing.canvas import Canvas, premultiplied, resized
 from projects.emoji.probing.layered_svg import (
     LayeredDrawing,
     coverage,
     read_layers,
     shape_numbers,
 )
-from projects.emoji.probing.layers import Canvas, premultiplied, resized
 from projects.emoji.probing.scene_pictures import described
 from projects.emoji.probing.segmentation_set import (
     IGNORE,

@@ -10,7 +10,7 @@ from PIL import Image
 
 from projects.emoji.data.captions import TEMPLATES
 from projects.emoji.probing.backgrounds import draw_background
-from projects.emoji.probing.layers import Canvas, Layer, random_place, resized
+from projects.emoji.probing.canvas import Canvas, Layer, random_place, resized
 from projects.emoji.probing.segmentation_set import (
     IGNORE,
     MaskedObject,

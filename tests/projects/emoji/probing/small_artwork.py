@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from projects.emoji.data.table import Concept
-from projects.emoji.probing.layers import premultiplied, random_place, resized
+from projects.emoji.probing.canvas import premultiplied, random_place, resized
 
 SIZE = 48
 KEPT_BACK = ("lemon", "pear", "owl", "duck", "axe")

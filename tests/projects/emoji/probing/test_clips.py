@@ -8,7 +8,7 @@ pytest.importorskip("resvg_py", reason="resvg_py draws the SVGs")
 
 from projects.emoji.data.packages import load_packages
 from projects.emoji.probing import clips, colour_floor, contact_sheet, parts
-from projects.emoji.probing.layers import (
+from projects.emoji.probing.canvas import (
     Canvas,
 )
 from projects.emoji.probing.segmentation_set import IGNORE, save

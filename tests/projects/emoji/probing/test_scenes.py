@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("resvg_py", reason="resvg_py draws the SVGs")
 
 from projects.emoji.probing import scenes
-from projects.emoji.probing.layers import (
+from projects.emoji.probing.canvas import (
     premultiplied,
 )
 from projects.emoji.probing.scene_classes import CLASS_NAMES, CLASSES, class_of

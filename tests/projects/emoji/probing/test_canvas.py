@@ -8,13 +8,13 @@ pytest.importorskip("resvg_py", reason="resvg_py draws the SVGs")
 
 from projects.emoji.probing import parts
 from projects.emoji.probing.backgrounds import KINDS, draw_background
-from projects.emoji.probing.layered_svg import coverage, read_layers, shape_numbers
-from projects.emoji.probing.layers import (
+from projects.emoji.probing.canvas import (
     Canvas,
     Layer,
     premultiplied,
     resized,
 )
+from projects.emoji.probing.layered_svg import coverage, read_layers, shape_numbers
 from tests.projects.emoji.probing.small_artwork import (
     SHIRT,
     drawn,

@@ -9,7 +9,7 @@ import pytest
 
 from keras_pe import PETokenizer
 from keras_pe.preprocessing import PEImageConverter, PEVideoConverter, PictureError
-from keras_pe.preprocessing.configs import narrowed
+from keras_pe.preprocessing.converter_configs import narrowed
 from keras_pe.preprocessing.image_file import (
     DEFAULT_FORMATS,
     DEFAULT_MAX_PIXELS,
