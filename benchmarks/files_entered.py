@@ -73,6 +73,7 @@ def _is_class(frame: FrameType) -> bool:
 # === The paths ===
 def trace_run(folder: Path) -> Trace:
     """A run of the recipe."""
+    from recipes import pretrain
     from tests.data.shards import write_shards
 
     pattern = write_shards(folder, (20, 12))
@@ -80,15 +81,9 @@ def trace_run(folder: Path) -> Trace:
     command += ["--validation-data", pattern, "--output", str(folder / "run")]
     command += ["--samples", "64", "--batch-size", "16", "--quiet"]
     command += ["--save-every", "2", "--evaluate-every", "2"]
-    try:
-        from recipes import pretrain as recipe
-    except ImportError:  # before it had that name
-        from recipes import contrastive as recipe  # type: ignore[no-redef]
-
-        command[2] = "smoke-shards"
     sys.argv = command
     with Trace() as trace:
-        recipe.main()
+        pretrain.main()
     return trace
 
 

@@ -59,7 +59,8 @@ def compare(
 ) -> dict[str, Any]:
     """Returns how far a reference model's outputs are from the published code's."""
     from keras_pe.presets import load_weights
-    from tests.presets.test_reference_numbers import build, to_numpy
+    from tests.arrays import to_numpy
+    from tests.presets.test_reference_numbers import build
     from tests.reference_models import checkpoint, numbers, relative_error
 
     model = build(folder, dtype=dtype)
