@@ -150,7 +150,7 @@ def restore_adaptations(layer: keras.Layer, found: Mapping[str, Any]) -> None:
         ValueError: if the layer has no such sublayer.
     """
     left = dict(found)
-    with _quick_collections():
+    with little_to_collect():
         for path, part in walk(layer):
             if path in left:
                 _adapt(part, left.pop(path))
@@ -170,12 +170,13 @@ def _adapt(part: Any, entry: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _quick_collections() -> Iterator[None]:
-    """Spares Keras' garbage collection at every quantised layer: half a second each.
+def little_to_collect() -> Iterator[None]:
+    """Keeps the garbage collector to what is made inside.
 
-    It looks at all objects of the process; frozen ones it leaves out.
+    Keras collects all of it for each layer that it quantises, a hundred times for a
+    large encoder, to free weights that their last reference has freed already.
     """
-    if gc.get_freeze_count():
+    if gc.get_freeze_count():  # somebody else's, whom `unfreeze` would undo
         yield
         return
     gc.freeze()

@@ -6,7 +6,6 @@ There an id that does not exist makes its text NaN, and one bad pixel its pictur
 
 import contextlib
 import functools
-import gc
 import inspect
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -17,7 +16,7 @@ import keras
 import numpy as np
 
 from keras_pe.arrays import torch_array
-from keras_pe.layers.adaptable import FLOAT8_AND_LORA
+from keras_pe.layers.adaptable import FLOAT8_AND_LORA, little_to_collect
 
 Check = Callable[[Any], Any]  # of what a model is called with; raises ValueError
 
@@ -117,7 +116,7 @@ class CheckedModel(keras.Model):
         for layer in self._flatten_layers():
             if "float8" in kinds and getattr(layer, "lora_enabled", False):
                 raise ValueError(FLOAT8_AND_LORA.format(name=layer.path))
-        with _little_to_collect():
+        with little_to_collect():
             super().quantize(mode, *arguments, **options)
 
     def _looked_at(self, method: str, *given: Any, **options: Any) -> dict[str, Any]:
@@ -139,23 +138,6 @@ class CheckedModel(keras.Model):
                     f"{type(self).__name__} got an array of no rows, {tuple(shape)}. "
                     f"Expected at least one."
                 )
-
-
-@contextlib.contextmanager
-def _little_to_collect() -> Iterator[None]:
-    """Keeps the garbage collector to what is made inside.
-
-    Keras collects all of it for each layer that it quantises, a hundred times for a
-    large encoder, to free weights that their last reference has freed already.
-    """
-    if gc.get_freeze_count():  # somebody else's, whom `unfreeze` would undo
-        yield
-        return
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def named_arguments(method: str, *given: Any, **options: Any) -> dict[str, Any]:
@@ -294,7 +276,7 @@ def _checked_tf_data(dataset: Any, check: Check, copies: bool, tf: Any) -> Any:
 
         looked = tf.numpy_function(on_host, [number, *tf.nest.flatten(inputs)], "int32")
         with tf.control_dependencies([looked]):
-            return tf.nest.map_structure(after, parts)
+            return tf.nest.map_structure(after, parts, expand_composites=True)
 
     return dataset.enumerate().map(look)
 
