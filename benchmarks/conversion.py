@@ -3,9 +3,9 @@
 Run:      KERAS_BACKEND=torch python -m benchmarks.conversion
 Expect:   the two tables of docs/detection.md and results/conversion.json; a minute.
 
-The bundled preset is compared with itself, converted, on 16 pictures of 512 px that
+The bundled preset is compared with itself, converted, on 16 images of 512 px that
 `recipes.detection.scenes` draws: mean cosine of tokens and of the embedding, by
-`conversion_receipt`, which resizes pictures to what each side reads.
+`conversion_receipt`, which resizes images to what each side reads.
 """
 
 import datetime
@@ -41,10 +41,10 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 }
 
 
-def cosines(original: Any, pictures: Any, size: int | None, **options: Any) -> Any:
+def cosines(original: Any, images: Any, size: int | None, **options: Any) -> Any:
     """Returns the rounded cosines of a conversion: layer 0, the last, the embedding."""
     receipt = conversion_receipt(
-        original, original.convert(**options), pictures, image_size=size
+        original, original.convert(**options), images, image_size=size
     )
     found = [*receipt.layers.values(), receipt.pooled]
     return [round(float(value or 0.0), 4) for value in found]
@@ -59,7 +59,7 @@ def main() -> None:
     kinds = {"with detail": detailed, "enlarged": ops.convert_to_numpy(small)}
     result: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
-        "pictures": f"{COUNT} of recipes.detection.scenes, {SIDE} px, seed 0",
+        "images": f"{COUNT} of recipes.detection.scenes, {SIDE} px, seed 0",
         f"at {LARGE} px: layer 0, last layer, embedding": {},
         "patches: layer 0, last layer, embedding": {},
     }
@@ -67,12 +67,12 @@ def main() -> None:
     for name, options in LAYOUTS.items():
         layouts[name] = cosines(original, detailed, LARGE, **options)
         print(f"{name}: {layouts[name]}", flush=True)
-    for kind, pictures in kinds.items():
+    for kind, images in kinds.items():
         for patch in (9, 16):
             for method in ("bilinear", "pseudo_inverse"):
                 name = f"{kind}, {patch}, {method}"
                 patches[name] = cosines(
-                    original, pictures, None, patch_size=patch, kernel_resize=method
+                    original, images, None, patch_size=patch, kernel_resize=method
                 )
                 print(f"{name}: {patches[name]}", flush=True)
     output = Path(__file__).parent / "results" / "conversion.json"

@@ -10,7 +10,7 @@ path runs in a process of its own, on a model of a few thousand weights.
 run        a small pretraining run from the command line: 4 steps, 2 evaluations, 2
            checkpoints, on shards that it writes first (not traced)
 preset     PECore.from_preset of a bundled preset, without embedding anything
-label      one picture file to its label, with a classifier that is there
+label      one image file to its label, with a classifier that is there
 step       the second step of `fit` of the contrastive stage, on arrays
 """
 
@@ -98,15 +98,15 @@ def trace_preset(folder: Path) -> Trace:
 
 
 def trace_label(folder: Path) -> Trace:
-    """A label of a picture."""
+    """A label of an image."""
     import keras_pe
 
     model = keras_pe.PECore.from_preset(PRESET)
     tokenizer = keras_pe.PETokenizer.from_preset(PRESET)
     classifier = keras_pe.ZeroShotClassifier(model, tokenizer, ["owl", "guitar"])
-    picture = ROOT / "keras_pe" / "cli" / "demo_pictures" / "owl.png"
+    image = ROOT / "keras_pe" / "cli" / "demo_images" / "owl.png"
     with Trace() as trace:
-        labels = classifier.predict([picture])
+        labels = classifier.predict([image])
     assert labels[0][0].name == "owl"
     return trace
 

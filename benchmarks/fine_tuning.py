@@ -9,7 +9,7 @@ seed chooses 320 of the first half to train on (8 epochs of 10 steps, AdamW at 1
 starts the head; the second half is the test. The encoder is frozen, so its embeddings
 are computed once, and the heads of the page's model learn from these. As a control the
 training labels are shuffled, twenty times: if the mean were above a guess, the test
-would leak. One shuffle shows little, for all pictures of a digit get the same answer.
+would leak. One shuffle shows little, for all images of a digit get the same answer.
 
 Figures are means over the seeds and half of a 95 % interval (Student's t).
 """
@@ -29,25 +29,25 @@ from keras import layers
 from scipy.stats import t as student
 from sklearn.datasets import load_digits
 
-from keras_pe.cli.demo import PICTURES
+from keras_pe.cli.demo import IMAGES
 
 PRESET = "pe_core_emoji_patch8_64"
 SEEDS, CONTROL_SEEDS = range(3), range(20)
 NUM_TRAINED, EPOCHS, BATCH = 320, 8, 32
-AT_ONCE = 128  # pictures in a pass of the encoder
+AT_ONCE = 128  # images in a pass of the encoder
 GUESS, DEVIATIONS = 0.10, 3.0  # a control above by more standard errors is a leak
 RESULTS = Path(__file__).parent / "results" / "fine_tuning.json"
 
 
-def enlarged(pictures: np.ndarray, side: int) -> np.ndarray:  # (count, 8, 8), 0 to 16
-    """Returns pictures `(count, side, side, 3)` in [-1, 1]."""
-    grey = np.kron(pictures / 8.0 - 1.0, np.ones((side // 8, side // 8)))
+def enlarged(images: np.ndarray, side: int) -> np.ndarray:  # (count, 8, 8), 0 to 16
+    """Returns images `(count, side, side, 3)` in [-1, 1]."""
+    grey = np.kron(images / 8.0 - 1.0, np.ones((side // 8, side // 8)))
     return np.repeat(grey[..., None], 3, axis=-1).astype("float32")
 
 
-def embedded(encoder: Any, pictures: np.ndarray) -> np.ndarray:
-    """Returns the embeddings of prepared pictures, as the encoder gives them."""
-    parts = np.array_split(pictures, max(1, len(pictures) // AT_ONCE))
+def embedded(encoder: Any, images: np.ndarray) -> np.ndarray:
+    """Returns the embeddings of prepared images, as the encoder gives them."""
+    parts = np.array_split(images, max(1, len(images) // AT_ONCE))
     return np.concatenate([np.asarray(encoder.encode(part)) for part in parts])
 
 
@@ -104,7 +104,7 @@ def main() -> None:
     """
     digits = load_digits()
     encoder = keras_pe.PEVisionEncoder.from_preset(PRESET)
-    demo = keras_pe.PEImageConverter.from_preset(PRESET)(sorted(PICTURES.glob("*.png")))
+    demo = keras_pe.PEImageConverter.from_preset(PRESET)(sorted(IMAGES.glob("*.png")))
     embeddings = embedded(encoder, enlarged(digits.images, 64))
     result: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),

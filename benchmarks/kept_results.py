@@ -2,7 +2,7 @@
 
 Run:      KERAS_BACKEND=torch python benchmarks/kept_results.py
           (and jax, tensorflow; adds to benchmarks/results/kept_results.json)
-Expect:   under a minute; growth of the process per kept batch of 8 pictures, for
+Expect:   under a minute; growth of the process per kept batch of 8 images, for
           `encode_image`, for `features`, and as a control for
           `encode_image(gradient=True)`, which on PyTorch keeps a graph a result.
 """

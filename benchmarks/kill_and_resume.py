@@ -96,9 +96,9 @@ def write_drawings(source: Path, target: Path) -> None:
         ("val_seen", VALIDATION_DRAWINGS),
     ):
         samples = []
-        for record, picture in read_shards(shard_paths(source, split)):
+        for record, image in read_shards(shard_paths(source, split)):
             stream = io.BytesIO()
-            picture.save(stream, "WEBP", lossless=True)
+            image.save(stream, "WEBP", lossless=True)
             samples.append((record, stream.getvalue()))
             if len(samples) == count:
                 break

@@ -4,11 +4,11 @@ Run:      python -m benchmarks.layer_sweep
 Expect:   a table of ratios and peak memories, and results/layer_sweep.json; some
           minutes.
 
-A fresh process a backend reads pictures of noise through a base-sized encoder (12
+A fresh process a backend reads images of noise through a base-sized encoder (12
 blocks of 768 channels, 224 px), by turns: the plain pass gives the embedding of each
-picture, the sweep's pass writes what its probe reads of all 13 layers to disk. Heads
+image, the sweep's pass writes what its probe reads of all 13 layers to disk. Heads
 are not part of it. Memory is the largest resident memory of a process that sweeps so
-many pictures with the bundled model, heads included.
+many images with the bundled model, heads included.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Pictures a second and core: our loader against open_clip's webdataset pipeline.
+"""Images a second and core: our loader against open_clip's webdataset pipeline.
 
 Run:      python benchmarks/loader.py --peer-python PYTHON --photographs FOLDER \\
               --emoji 'data/emoji/train-*.tar' --cpus 1
 Expect:   a table and results/loader.json; about ten minutes.
 
-Both sides read the same shards, cut, resize, jitter, mirror and normalise pictures in
+Both sides read the same shards, cut, resize, jitter, mirror and normalise images in
 one worker process, tokenize captions and hand over batches of float32 arrays. Each side
 is a program that stays alive; they take turns. What counts is the CPU time of a side's
 processes together, from full queues to full queues, so that neither what else runs on
@@ -29,7 +29,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from keras_pe.preprocessing.picture_files import list_files
+from keras_pe.preprocessing.media_folders import list_files
 
 HERE = Path(__file__).parent
 SIZE, BATCH = 224, 64
@@ -43,18 +43,18 @@ REST_SECONDS, REST_CPU = 1.0, 0.02
 def write_photo_shards(photographs: list[Path], folder: Path) -> None:
     """Writes JPEGs of random parts of photographs, with captions."""
     rng = np.random.default_rng(0)
-    pictures = [Image.open(path).convert("RGB") for path in photographs]
+    images = [Image.open(path).convert("RGB") for path in photographs]
     samples = []
     for number in range(NUM_PHOTOS):
-        picture = pictures[number % len(pictures)]
+        image = images[number % len(images)]
         scale = min(
-            picture.width / PHOTO_SIZE[0], picture.height / PHOTO_SIZE[1]
+            image.width / PHOTO_SIZE[0], image.height / PHOTO_SIZE[1]
         ) * rng.uniform(0.6, 1.0)
         width, height = (side * scale for side in PHOTO_SIZE)
-        left = rng.uniform(0, picture.width - width)
-        top = rng.uniform(0, picture.height - height)
+        left = rng.uniform(0, image.width - width)
+        top = rng.uniform(0, image.height - height)
         stream = io.BytesIO()
-        picture.resize(
+        image.resize(
             PHOTO_SIZE,
             Image.Resampling.BICUBIC,
             box=(left, top, left + width, top + height),
@@ -199,8 +199,8 @@ def compare(folder: Path, options: argparse.Namespace) -> dict:
     ]
     sizes = [path.stat().st_size for path in folder.glob("*.tar")]
     return {
-        "kilobytes_a_picture": round(sum(sizes) / NUM_PHOTOS / 1000, 1),
-        "pictures_a_cpu_second": {
+        "kilobytes_an_image": round(sum(sizes) / NUM_PHOTOS / 1000, 1),
+        "images_a_cpu_second": {
             name: [round(rate, 1) for rate in found] for name, found in rates.items()
         },
         "ratio": dict(

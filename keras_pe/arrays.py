@@ -189,7 +189,7 @@ def check_finite(
     Args:
         array: `(rows, ...)` numbers of any floating or integer dtype, bfloat16 too.
         what: what the array is, for the error: "image embeddings of pe_core".
-        row: what its first axis counts: "picture", "class", "sample".
+        row: what its first axis counts: "image", "class", "sample".
         names: one name a row, such as a path, for the error.
         hint: what the reader can do about it, a sentence.
 
@@ -200,9 +200,9 @@ def check_finite(
         NonFiniteError: naming the first row that holds NaN or infinity.
 
     Example:
-        >>> check_finite([[1.0, 2.0], [float("nan"), 0.0]], "embeddings", "picture")
+        >>> check_finite([[1.0, 2.0], [float("nan"), 0.0]], "embeddings", "image")
         Traceback (most recent call last):
-        keras_pe.arrays.NonFiniteError: embeddings: picture 1 of 2 holds NaN or \
+        keras_pe.arrays.NonFiniteError: embeddings: image 1 of 2 holds NaN or \
 infinity (1 of 2 values), and 0 more do. No score can be computed from them.
     """
     values = np.asarray(array)
@@ -269,7 +269,7 @@ def release_freed_memory(results: Any) -> None:
 
     glibc serves tensors of up to 32 MB from its heap. What a chunk leaves behind, a few
     small results, lies above all that it freed, and the next chunk's tensors seldom fit
-    into the holes: sixteen chunks of 256 pictures grew to 14 GB, where one takes 1.5
+    into the holes: sixteen chunks of 256 images grew to 14 GB, where one takes 1.5
     (2026-11). Trimming the heap takes about a hundredth of a chunk's time.
 
     Args:

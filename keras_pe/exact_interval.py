@@ -1,7 +1,7 @@
 """Exact intervals for outcomes that are all alike, where resampling shows no width.
 
 Drawing again from ten hits always gives ten hits: the bootstrap says "100 % to 100 %"
-of ten pictures as of ten thousand. What n equal outcomes do exclude is known exactly:
+of ten images as of ten thousand. What n equal outcomes do exclude is known exactly:
 others with a share of more than 1 - (0.05 / 2)^(1 / n), the limit of Clopper and
 Pearson.
 """

@@ -50,7 +50,7 @@ SMOKE = RunConfig(
     gradient_clip=1.0,
 )
 
-# Own pictures, and the architecture of --initial-weights. A small rate and no masks:
+# Own images, and the architecture of --initial-weights. A small rate and no masks:
 # what the weights know is to be kept.
 FINETUNE = RunConfig(
     vision={},

@@ -5,7 +5,7 @@ Run:      python -m recipes.distill --config paper-b16 \\
 Go on:    the same with --resume.
 Expect:   what `recipes.pretrain` leaves, of the student.
 
-The student learns how the teacher ranks the pictures and texts of each batch: the KL
+The student learns how the teacher ranks the images and texts of each batch: the KL
 divergence of two softmaxes, the teacher's with a fixed scale of 200. Any preset can
 teach: --teacher takes a name, a directory or a handle. The paper starts from a student
 that has been pretrained (--initial-weights) and so needs a learning rate of 1e-6 only;

@@ -114,7 +114,7 @@ def small_step(config: RunConfig, devices: int) -> RunConfig:
     """Returns a configuration with the fewest rows that all devices take part in.
 
     Weights, optimizer and layout are the run's own; activations are those of a batch
-    of one masked picture a device.
+    of one masked image a device.
     """
     each = config.mask_every if config.mask_weight else 1
     return dataclasses.replace(
@@ -135,7 +135,7 @@ def unallocated_trainer(config: RunConfig) -> ContrastiveTrainer:
 
 
 def compile_here(config: RunConfig, devices: int) -> None:
-    """Compiles the step of the largest pictures and prints what it takes."""
+    """Compiles the step of the largest images and prints what it takes."""
     from keras_pe.training.devices.sharded_step import (
         compile_step,
         step_inputs,

@@ -7,7 +7,7 @@ Look:     python -m recipes.plan prints what such a run needs, without starting 
 Expect:   checkpoints, steps.csv, scores.csv, TensorBoard events, curves.png and, at
           the end, model.weights.h5 and a preset.
 
-The data are tar shards of pictures and captions, or a folder of them. To fine-tune a
+The data are tar shards of images and captions, or a folder of them. To fine-tune a
 published model on yours:
 
           python -m recipes.pretrain --config finetune --data shards \\

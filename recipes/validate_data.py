@@ -130,7 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--decode-pixels",
         action="store_true",
-        help="decode every picture: surer than its header, and many times slower",
+        help="decode every image: surer than its header, and many times slower",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""Small models and pictures for unit tests."""
+"""Small models and images for unit tests."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def core(**changes: Any) -> keras_pe.PECore:
 
 
 def images(count: int = 2, height: int = 32, width: int = 32) -> np.ndarray:
-    """Returns noise in [-1, 1] as pictures."""
+    """Returns noise in [-1, 1] as images."""
     rng = np.random.default_rng(0)
     return rng.uniform(-1, 1, (count, height, width, 3)).astype("float32")
 

@@ -23,8 +23,8 @@ def test_finite_arrays_pass_unchanged(dtype: str) -> None:
 def test_the_first_bad_row_is_named(bad: float, dtype: str) -> None:
     array = np.ones((4, 3), dtype)
     array[2, 1] = array[3, :] = bad
-    with pytest.raises(NonFiniteError, match=r"picture 2 \(c\.png\) of 4.*1 of 3.*1 m"):
-        check_finite(array, "embeddings", "picture", ["a.png", "b.png", "c.png", "d"])
+    with pytest.raises(NonFiniteError, match=r"image 2 \(c\.png\) of 4.*1 of 3.*1 m"):
+        check_finite(array, "embeddings", "image", ["a.png", "b.png", "c.png", "d"])
 
 
 def test_a_single_number() -> None:

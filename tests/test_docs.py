@@ -162,20 +162,20 @@ PUBLISHED = re.compile(r"pe_core_(?:large_patch14_336|base_patch16_224)")
 
 
 def drawings():
-    """Returns pictures whose label can be seen: every other one is white above."""
-    pictures = np.random.default_rng(0).integers(0, 256, (30, 64, 64, 3), "uint8")
-    pictures[1::2, :32] = 255
-    return list(pictures), np.arange(30) % 2
+    """Returns images whose label can be seen: every other one is white above."""
+    images = np.random.default_rng(0).integers(0, 256, (30, 64, 64, 3), "uint8")
+    images[1::2, :32] = 255
+    return list(images), np.arange(30) % 2
 
 
-def write_files(pictures, labels):
+def write_files(images, labels):
     """Writes the files that the pages read, into the working directory."""
-    Image.fromarray(pictures[0]).save("photo.jpg")
-    for number, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+    Image.fromarray(images[0]).save("photo.jpg")
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
         for root in ("imagenet/val", "flowers"):
             folder = Path(root, ("n01", "n02")[label])
             folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).save(folder / f"{number}.png")
+            Image.fromarray(image).save(folder / f"{number}.png")
     names = {"0": ["n01", "an owl"], "1": ["n02", "a guitar"]}
     Path("class_index.json").write_text(json.dumps(names))
     Path("en_zeroshot_classification_templates.json").write_text(
@@ -215,11 +215,12 @@ def batches(tokenizer, count=2):
 )
 def test_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    pictures, labels = drawings()
-    write_files(pictures, labels)
+    images, labels = drawings()
+    write_files(images, labels)
     tokenizer = keras_pe.PETokenizer.from_preset(STAND_IN)
     namespace = {
-        "pictures": pictures,
+        "images": images,
+        "photos": images,
         "labels": labels,
         "model": keras_pe.PECore.from_preset(STAND_IN),
         "tokenizer": tokenizer,

@@ -1,4 +1,4 @@
-"""Name pictures with classes of your choice, without training."""
+"""Name images with classes of your choice, without training."""
 
 import argparse
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from keras_pe.cli.common import (
     Loaded,
     add_batch_size,
+    add_images,
     add_json,
-    add_pictures,
     add_preset,
     chosen_preset,
     find_all,
@@ -20,7 +20,7 @@ from keras_pe.cli.common import (
 )
 from keras_pe.cli.output import print_json, printable
 
-HELP = "name pictures with classes of your choice"
+HELP = "name images with classes of your choice"
 EPILOG = """examples:
   keras-pe classify cat.jpg --classes "a cat" "a dog"
   keras-pe classify photos --classes-file classes.txt --top-k 1 --json
@@ -30,7 +30,7 @@ EPILOG = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
-    add_pictures(parser)
+    add_images(parser)
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--classes",
@@ -53,9 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=5,
         metavar="N",
-        help="how many classes are shown of each picture (default: 5)",
+        help="how many classes are shown of each image (default: 5)",
     )
-    add_json(parser, "one object a picture")
+    add_json(parser, "one object an image")
     add_preset(parser)
     add_batch_size(parser)
 
@@ -82,7 +82,7 @@ def named_classes(options: argparse.Namespace) -> list[str] | None:
         return None
     if len(names) == 1:
         raise ValueError(
-            f"One class alone is always 100 %, whatever the picture shows: give "
+            f"One class alone is always 100 %, whatever the image shows: give "
             f'others to compare with, such as "{names[0]}" "something else".'
         )
     return names
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> int:
     from keras_pe.preprocessing.batches import load_batches
 
     names = named_classes(options)
-    paths = find_all(options.pictures)
+    paths = find_all(options.images)
     preset = chosen_preset(options.preset)
     loaded = load(preset)
     size = min(options.batch_size, len(paths))
@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
     for place, best in classifier.predict_batches(batches, options.top_k):
         if options.json:
             found = [{"class": p.name, "probability": p.probability} for p in best]
-            print_json({"picture": str(paths[place]), "classes": found})
+            print_json({"image": str(paths[place]), "classes": found})
             continue
         print(printable(paths[place]))
         for prediction in best:

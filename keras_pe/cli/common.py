@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from keras_pe.models.core import PECore
-    from keras_pe.preprocessing.bad_pictures import SkipReport
+    from keras_pe.preprocessing.bad_images import SkipReport
     from keras_pe.preprocessing.image import PEImageConverter
     from keras_pe.preprocessing.tokenizer import PETokenizer
 
@@ -57,13 +57,13 @@ def add_preset(
     )
 
 
-def add_pictures(parser: argparse.ArgumentParser, nargs: str = "+") -> None:
-    """Adds the pictures."""
+def add_images(parser: argparse.ArgumentParser, nargs: str = "+") -> None:
+    """Adds the images."""
     parser.add_argument(
-        "pictures",
+        "images",
         nargs=nargs,
         type=path,
-        metavar="PICTURE",
+        metavar="IMAGE",
         help="file, or folder with all below it",
     )
 
@@ -75,7 +75,7 @@ def add_batch_size(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=32,
         metavar="N",
-        help="pictures a forward pass (default: 32)",
+        help="images a forward pass (default: 32)",
     )
 
 
@@ -124,10 +124,10 @@ def chosen_preset(given: str | None) -> str:
 
 
 def find_all(given: Sequence[Path]) -> list[Path]:
-    """Returns the pictures of files and folders."""
-    from keras_pe.search.picture_index import find_pictures
+    """Returns the images of files and folders."""
+    from keras_pe.search.image_index import find_images
 
-    return [found for one in given for found in find_pictures(one)]
+    return [found for one in given for found in find_images(one)]
 
 
 def load(preset: str) -> Loaded:
@@ -173,11 +173,11 @@ def tell(line: str) -> None:
 
 def say_skipped(report: "SkipReport") -> int:
     """Names what was skipped on standard error; returns the exit code."""
-    for picture in report.skipped:
-        tell(f"skipped {printable(picture.name)}: {picture.reason}")
+    for image in report.skipped:
+        tell(f"skipped {printable(image.name)}: {image.reason}")
     if not report.skipped:
         return 0
-    if report.num_skipped == report.num_pictures:
-        tell("keras-pe: none of the pictures could be read")
+    if report.num_skipped == report.num_images:
+        tell("keras-pe: none of the images could be read")
         return FAILED
     return SOME_SKIPPED

@@ -1,7 +1,7 @@
 """Show what the bundled model makes of drawings that it has never seen.
 
 The model was trained by this project on the drawings of several emoji vendors. The
-pictures come from another one. They are named among eight words and among all 1,364
+images come from another one. They are named among eight words and among all 1,364
 emoji names that the preset knows, searched by words, and searched for where a word is.
 """
 
@@ -17,16 +17,16 @@ from keras_pe.cli.common import BUNDLED_PRESET, Loaded, add_json, load, path, te
 from keras_pe.cli.output import print_json, printable
 
 if TYPE_CHECKING:
-    from keras_pe.cli.demo_picture import Findings
+    from keras_pe.cli.demo_figure import Findings
     from keras_pe.evaluation.zero_shot import Prediction
 
 HELP = "show what the bundled model sees"
 EPILOG = """example:
   keras-pe demo --output demo.png
 """
-PICTURES = Path(__file__).parent / "demo_pictures"
+IMAGES = Path(__file__).parent / "demo_images"
 TOP_K = 3
-QUERIES = ("a plant", "food", "music", "snow")  # none is the name of a picture
+QUERIES = ("a plant", "food", "music", "snow")  # none is the name of an image
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,13 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=path,
         default=Path("keras_pe_demo.png"),
         metavar="FILE",
-        help="picture file to write (default: keras_pe_demo.png)",
+        help="image file to write (default: keras_pe_demo.png)",
     )
     add_json(parser, "the answers")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Looks at the demo pictures, prints what was found, writes a picture."""
+    """Looks at the demo images, prints what was found, writes an image."""
     from keras_pe.files import check_file_target, file_aside
 
     check_file_target(options.output)
@@ -55,11 +55,11 @@ def run(options: argparse.Namespace) -> int:
 
     tell(f"2/4  loading {BUNDLED_PRESET} on {keras.backend.backend()}")
     loaded = load(BUNDLED_PRESET)
-    paths = sorted(PICTURES.glob("*.png"))
+    paths = sorted(IMAGES.glob("*.png"))
     tell(f"3/4  looking at {len(paths)} drawings; the first look compiles the model")
     findings = look(loaded, paths)
     tell("4/4  drawing")
-    from keras_pe.cli.demo_picture import draw
+    from keras_pe.cli.demo_figure import draw
 
     with file_aside(options.output) as aside:
         draw(findings).save(aside)
@@ -68,16 +68,16 @@ def run(options: argparse.Namespace) -> int:
         print_json(as_json(findings))
     else:
         print_findings(findings)
-        print(f"{seconds:.1f} s. Picture: {printable(options.output)}")
+        print(f"{seconds:.1f} s. Image: {printable(options.output)}")
     return 0
 
 
 def look(loaded: Loaded, paths: Sequence[Path]) -> "Findings":
-    """Names, searches and locates the pictures."""
+    """Names, searches and locates the images."""
     import numpy as np
     from PIL import Image
 
-    from keras_pe.cli.demo_picture import Findings
+    from keras_pe.cli.demo_figure import Findings
     from keras_pe.evaluation.zero_shot import ZeroShotClassifier
     from keras_pe.models.compiled import called_once
     from keras_pe.models.embedding import class_vectors, embed_texts
@@ -106,7 +106,7 @@ def look(loaded: Loaded, paths: Sequence[Path]) -> "Findings":
             class_matrix=vectors,
         )
 
-    pictures = [Image.open(path).convert("RGBA") for path in paths]
+    images = [Image.open(path).convert("RGBA") for path in paths]
     with called_once():
         # One pass gives the embeddings and what each patch adds to them.
         encoder = loaded.model.vision_encoder
@@ -116,7 +116,7 @@ def look(loaded: Loaded, paths: Sequence[Path]) -> "Findings":
     own = few - few.mean(axis=0)  # what speaks for this word, not for all of them
     return Findings(
         labels=labels,
-        pictures=pictures,
+        images=images,
         among_few=classifier(labels, few).predict_embeddings(embeddings, 1),
         among_all=classifier(names, matrix).predict_embeddings(embeddings, TOP_K),
         num_names=len(names),
@@ -180,8 +180,8 @@ def as_json(findings: "Findings") -> dict[str, object]:
 
     rows = zip(findings.labels, findings.among_few, findings.among_all, strict=True)
     return {
-        "pictures": [
-            {"picture": label, "among_few": answers(few), "among_all": answers(many)}
+        "images": [
+            {"image": label, "among_few": answers(few), "among_all": answers(many)}
             for label, few, many in rows
         ],
         "search": {

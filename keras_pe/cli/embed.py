@@ -1,4 +1,4 @@
-"""Embed pictures or texts and write the vectors to a file."""
+"""Embed images or texts and write the vectors to a file."""
 
 import argparse
 import csv
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from keras_pe.cli.common import (
     FAILED,
     add_batch_size,
+    add_images,
     add_json,
-    add_pictures,
     add_preset,
     chosen_preset,
     find_all,
@@ -25,7 +25,7 @@ from keras_pe.cli.output import print_json, printable
 if TYPE_CHECKING:
     import numpy as np
 
-HELP = "write embeddings of pictures or texts"
+HELP = "write embeddings of images or texts"
 EPILOG = """examples:
   keras-pe embed photos --output photos.npz
   keras-pe embed photos --output photos.csv
@@ -34,7 +34,7 @@ EPILOG = """examples:
 The suffix of the file says how it is written; vectors are float32 of unit length:
   .npz    `embeddings` (count, channels) and `names`
   .npy    the embeddings alone
-  .csv    a line a picture: its name, then its numbers; a header above
+  .csv    a line an image: its name, then its numbers; a header above
   .json   a list of {"name": ..., "embedding": [...]}
   .jsonl  the same, one object a line
 """
@@ -42,7 +42,7 @@ The suffix of the file says how it is written; vectors are float32 of unit lengt
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
-    add_pictures(parser, nargs="*")
+    add_images(parser, nargs="*")
     parser.add_argument("--texts", nargs="+", metavar="TEXT", help="texts to embed")
     parser.add_argument(
         "--output",
@@ -60,8 +60,8 @@ def run(options: argparse.Namespace) -> int:
     """Embeds and writes; returns the exit code."""
     from keras_pe.files import check_file_target, file_aside
 
-    if bool(options.pictures) == bool(options.texts):
-        raise ValueError("Give pictures or --texts, one of the two.")
+    if bool(options.images) == bool(options.texts):
+        raise ValueError("Give images or --texts, one of the two.")
     write = WRITERS.get(options.output.suffix.lower())
     if write is None:
         raise ValueError(
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
             f"{', '.join(WRITERS)}, which says how it is written."
         )
     check_file_target(options.output)  # before hours of embedding
-    embed = _embed_texts if options.texts else _embed_pictures
+    embed = _embed_texts if options.texts else _embed_images
     names, embeddings, code = embed(options)
     if code == FAILED:
         return code
@@ -97,14 +97,14 @@ def _embed_texts(options: argparse.Namespace) -> tuple[list[str], "np.ndarray", 
     return names, check_finite(vectors, "text embeddings", "text", names), 0
 
 
-def _embed_pictures(options: argparse.Namespace) -> tuple[list[str], "np.ndarray", int]:
+def _embed_images(options: argparse.Namespace) -> tuple[list[str], "np.ndarray", int]:
     import numpy as np
 
     from keras_pe.arrays import check_finite
     from keras_pe.models.embedding import embed_images
     from keras_pe.preprocessing.batches import load_batches
 
-    paths = find_all(options.pictures)
+    paths = find_all(options.images)
     loaded = load(chosen_preset(options.preset))
     size = min(options.batch_size, len(paths))
     batches = load_batches(
@@ -119,7 +119,7 @@ def _embed_pictures(options: argparse.Namespace) -> tuple[list[str], "np.ndarray
     for places, images in batches:
         new = [str(paths[place]) for place in places]
         vectors = embed_images(loaded.model, images, size)
-        parts.append(check_finite(vectors, "image embeddings", "picture", new))
+        parts.append(check_finite(vectors, "image embeddings", "image", new))
         names += new
     return names, np.concatenate(parts), say_skipped(batches.report)
 

@@ -32,7 +32,7 @@ EPILOG = """examples:
   keras-pe evaluate retrieval --karpathy dataset_flickr30k.json --images flickr \\
       --output flickr.json
 
-A folder holds one folder of pictures or videos for each class. The scores come with
+A folder holds one folder of images or videos for each class. The scores come with
 bootstrap 95 % intervals; the JSON file of --output holds every setting, the hashes of
 weights and data, and what was skipped.
 """
@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     source.add_argument("--shards", metavar="PATTERN", help="tar shards with captions")
     retrieval.add_argument(
-        "--images", type=path, metavar="DIR", help="folder of the pictures or videos"
+        "--images", type=path, metavar="DIR", help="folder of the images or videos"
     )
     retrieval.add_argument(
         "--split", default="test", help="split of --karpathy (default: test)"
@@ -90,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=5,
         metavar="N",
-        help="of each picture of --coco and --karpathy (default: 5)",
+        help="of each image of --coco and --karpathy (default: 5)",
     )
     retrieval.add_argument(
         "--dsl-scale",
@@ -150,7 +150,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.01,
         metavar="SHARE",
-        help="share of unreadable pictures that stops the run (default: 0.01)",
+        help="share of unreadable images that stops the run (default: 0.01)",
     )
     parser.add_argument(
         "--hash",
@@ -170,7 +170,7 @@ def run(options: argparse.Namespace) -> int:
     """Evaluates, prints and writes; returns the exit code."""
     from keras_pe.cli.common import say_skipped
     from keras_pe.files import check_file_target
-    from keras_pe.preprocessing.bad_pictures import SkipReport
+    from keras_pe.preprocessing.bad_images import SkipReport
 
     if options.output:
         check_file_target(options.output)  # before hours of evaluation
@@ -270,7 +270,7 @@ def _captioned(options: argparse.Namespace) -> "Captioned":
     if options.shards:
         return datasets.read_captioned_shards(options.shards)
     if not options.images:
-        raise ValueError("Give the folder of the pictures or videos with --images.")
+        raise ValueError("Give the folder of the images or videos with --images.")
     if options.csv:
         return datasets.read_video_captions(options.csv, options.images)
     if options.coco:

@@ -1,4 +1,4 @@
-"""Embed a folder of pictures into an index on disk that `keras-pe search` reads.
+"""Embed a folder of images into an index on disk that `keras-pe search` reads.
 
 A run that is stopped goes on where it was when the same command is given again.
 """
@@ -19,7 +19,7 @@ from keras_pe.cli.common import (
 )
 from keras_pe.cli.output import print_json, printable
 
-HELP = "index a folder of pictures for searching"
+HELP = "index a folder of images for searching"
 EPILOG = """examples:
   keras-pe index photos --output photos.index
   keras-pe index photos --output photos.index --update   (new, changed, removed ones)
@@ -29,7 +29,7 @@ EPILOG = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
     parser.add_argument(
-        "folder", type=path, help="folder of pictures, searched with all below it"
+        "folder", type=path, help="folder of images, searched with all below it"
     )
     parser.add_argument(
         "--output",
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--update",
         action="store_true",
-        help="keep the vectors of pictures whose size and time of change are the same; "
+        help="keep the vectors of images whose size and time of change are the same; "
         "with the preset that made the index",
     )
     add_json(parser, "the summary")
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Builds the index; returns the exit code."""
     from keras_pe.files import check_directory_target
-    from keras_pe.search import PictureIndex
+    from keras_pe.search import ImageIndex
     from keras_pe.search.index_files import is_index
 
     if not options.folder.is_dir():
@@ -60,11 +60,11 @@ def run(options: argparse.Namespace) -> int:
     check_directory_target(options.output)
     known = None
     if options.update and options.preset is None and is_index(options.output):
-        known = PictureIndex.open(options.output).preset
+        known = ImageIndex.open(options.output).preset
     preset = lasting_handle(known or chosen_preset(options.preset))
     loaded = load(preset)
     try:
-        index = PictureIndex.build(
+        index = ImageIndex.build(
             loaded.model,
             options.folder,
             options.output,
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         raise
     code = say_skipped(index.report)
     counts = {
-        "pictures": len(index),
+        "images": len(index),
         "unchanged": index.num_unchanged,
         "resumed": index.num_resumed,
         "skipped": index.report.num_skipped,
@@ -96,5 +96,5 @@ def run(options: argparse.Namespace) -> int:
         )
         if count
     )
-    print(f"{len(index)} pictures indexed{kept}: {printable(options.output)}")
+    print(f"{len(index)} images indexed{kept}: {printable(options.output)}")
     return code

@@ -31,7 +31,7 @@ EPILOG = """examples:
 Each command has its own help: keras-pe COMMAND --help
 
 exit codes: 0 all went well, 1 an error or nothing that could be used, 2 a wrong command
-line, 3 some pictures were skipped, 130 stopped by Ctrl-C
+line, 3 some images were skipped, 130 stopped by Ctrl-C
 """
 
 
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 if all went well, 1 for an error (one line on standard error) or if nothing
-        could be used, 3 if some pictures were skipped, 130 after Ctrl-C. A wrong
+        could be used, 3 if some images were skipped, 130 after Ctrl-C. A wrong
         command line exits with 2.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

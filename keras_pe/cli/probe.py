@@ -16,7 +16,7 @@ from keras_pe.cli.common import (
 )
 from keras_pe.cli.output import print_json, printable
 
-HELP = "score every layer of an encoder on your own pictures"
+HELP = "score every layer of an encoder on your own images"
 EPILOG = """examples:
   keras-pe probe flowers                       (one folder a class)
   keras-pe probe flowers/train --test flowers/test --probe logistic
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--test",
         type=path,
         metavar="FOLDER",
-        help="test pictures (default: a part of FOLDER)",
+        help="test images (default: a part of FOLDER)",
     )
     parser.add_argument(
         "--task",
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--image-size",
         type=positive,
         metavar="PIXELS",
-        help="side of the pictures (default: the preset's)",
+        help="side of the images (default: the preset's)",
     )
     parser.add_argument("--limit", type=positive, metavar="N", help="at most N samples")
     parser.add_argument(
@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--csv", type=path, metavar="FILE", help="CSV file, one line a layer"
     )
     parser.add_argument(
-        "--plot", type=path, metavar="FILE", help="picture of the curve over the layers"
+        "--plot", type=path, metavar="FILE", help="image of the curve over the layers"
     )
     add_json(parser, "everything --output would write")
     add_preset(parser)

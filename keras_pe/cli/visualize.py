@@ -1,4 +1,4 @@
-"""Draw what the model sees in pictures.
+"""Draw what the model sees in images.
 
 --kind says what is drawn:
 
@@ -6,7 +6,7 @@
   text        where each --text is
   attention   where each head looks: those of the attention pooling, or with --layer
               those of a block (from its class token, or from the patch at --point)
-  similarity  which patches resemble the one at --point, of the first picture
+  similarity  which patches resemble the one at --point, of the first image
   layers      pca, or with --point similarity, through the layers
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_pe.cli.common import (
-    add_pictures,
+    add_images,
     add_preset,
     chosen_preset,
     find_all,
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
     from keras_pe.models.vision_encoder import PEVisionEncoder
     from keras_pe.preprocessing.image import PEImageConverter
 
-HELP = "draw what the model sees in pictures"
+HELP = "draw what the model sees in images"
 EPILOG = """examples:
   keras-pe visualize photo.png
   keras-pe visualize photo.png --kind text --text "a cat" "a dog" --output cats.png
   keras-pe visualize photo.png --kind similarity --point 3,4 --layer -2
   keras-pe visualize photo.png --kind layers --image-size 448
 
-Pictures keep their shape, to the nearest whole patch. --image-size takes any size in
+Images keep their shape, to the nearest whole patch. --image-size takes any size in
 whole patches, one number or two (336x448, height first): larger ones give finer maps.
 """
-FINE_PATCHES = 16  # along the longer side, where the picture is as large
-SHOWN_SIDE = 448  # pixels of the longer side of the pictures behind the maps
+FINE_PATCHES = 16  # along the longer side, where the image is as large
+SHOWN_SIDE = 448  # pixels of the longer side of the images behind the maps
 MOST_LAYERS = 12  # drawn by --kind layers
 # What `text_score_maps` takes; spelled out here, so that --help needs no Keras.
 METHODS = ("contribution", "value", "projection")
@@ -61,7 +61,7 @@ KINDS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
-    add_pictures(parser)
+    add_images(parser)
     parser.add_argument(
         "--kind",
         choices=tuple(KINDS),
@@ -110,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=path,
         metavar="FILE",
-        help="picture file to write (default: PICTURE_KIND.png, here)",
+        help="image file to write (default: IMAGE_KIND.png, here)",
     )
     add_preset(parser)
 
@@ -137,7 +137,7 @@ def run(options: argparse.Namespace) -> int:
     from keras_pe.visualization.panels import check_figure_path
 
     check(options)
-    paths = find_all(options.pictures)
+    paths = find_all(options.images)
     output = options.output or Path(f"{paths[0].stem}_{options.kind}.png")
     check_figure_path(output)
     check_file_target(output)
@@ -149,7 +149,7 @@ def run(options: argparse.Namespace) -> int:
         "layers": draw_layers,
     }[options.kind]
     draw(options, paths, output)
-    print(f"Picture: {printable(output)}")
+    print(f"Image: {printable(output)}")
     return 0
 
 
@@ -174,9 +174,9 @@ def prepare(
     options: argparse.Namespace,
     paths: list[Path],
 ) -> tuple["np.ndarray", "np.ndarray"]:
-    """Returns the pictures as model input, and finer ones to draw.
+    """Returns the images as model input, and finer ones to draw.
 
-    Without a size asked for, they keep the shape of the first picture: those of other
+    Without a size asked for, they keep the shape of the first image: those of other
     shapes are cropped to it, none is squashed.
     """
     from keras_pe.preprocessing.image import PEImageConverter
@@ -192,13 +192,13 @@ def prepare(
             f"{size[1] // patch} patches; --image-size takes another size"
         )
         others = [
-            picture
-            for picture in paths[1:]
-            if cropped(source_size(converter, picture), size) >= patch
+            image
+            for image in paths[1:]
+            if cropped(source_size(converter, image), size) >= patch
         ]
         if others:
             tell(
-                f"{len(others)} of {len(paths)} pictures have another shape and are "
+                f"{len(others)} of {len(paths)} images have another shape and are "
                 f"cropped to that of {printable(paths[0].name)}, first "
                 f"{printable(others[0].name)}: draw them apart to see all of them"
             )
@@ -209,25 +209,25 @@ def prepare(
     return images, shown
 
 
-def source_size(converter: "PEImageConverter", picture: Path) -> tuple[int, int]:
-    """Returns height and width of a picture as its photographer saw it."""
-    from keras_pe.preprocessing.image_file import open_picture_file
+def source_size(converter: "PEImageConverter", image: Path) -> tuple[int, int]:
+    """Returns height and width of an image as its photographer saw it."""
+    from keras_pe.preprocessing.image_file import open_image_file
 
-    name, formats = str(picture), converter.formats
-    opened = open_picture_file(picture, name, formats, converter.max_pixels)
+    name, formats = str(image), converter.formats
+    opened = open_image_file(image, name, formats, converter.max_pixels)
     return opened.height, opened.width
 
 
 def size_of_shape(
     source: tuple[int, int], patch: int, encoder: "PEVisionEncoder"
 ) -> tuple[int, int]:
-    """Returns the size in whole patches that is nearest to a picture's shape.
+    """Returns the size in whole patches that is nearest to an image's shape.
 
     Its longer side is the model's own; for a model of few patches it is that of the
-    picture, up to `FINE_PATCHES` patches.
+    image, up to `FINE_PATCHES` patches.
 
     Args:
-        source: height and width of the picture.
+        source: height and width of the image.
         patch: side of a patch in pixels.
         encoder: the model.
     """
@@ -238,10 +238,10 @@ def size_of_shape(
 
 
 def cropped(source: tuple[int, int], size: tuple[int, int]) -> float:
-    """Returns how many pixels of a size are lost on both sides of a picture together.
+    """Returns how many pixels of a size are lost on both sides of an image together.
 
     Args:
-        source: height and width of the picture.
+        source: height and width of the image.
         size: height and width that it is scaled to cover.
     """
     scale = max(target / side for side, target in zip(source, size, strict=True))
@@ -251,7 +251,7 @@ def cropped(source: tuple[int, int], size: tuple[int, int]) -> float:
 def load_vision(
     options: argparse.Namespace, paths: list[Path]
 ) -> tuple["PEVisionEncoder", "np.ndarray", "np.ndarray"]:
-    """Returns the vision encoder of any preset, its input, and pictures to draw."""
+    """Returns the vision encoder of any preset, its input, and images to draw."""
     from keras_pe.models.vision_encoder import PEVisionEncoder
     from keras_pe.preprocessing.image import PEImageConverter
 
@@ -286,7 +286,7 @@ def draw_texts(options: argparse.Namespace, paths: list[Path], output: Path) -> 
 
 
 def draw_pca(options: argparse.Namespace, paths: list[Path], output: Path) -> None:
-    """Draws the main components of one layer, the same for all pictures."""
+    """Draws the main components of one layer, the same for all images."""
     from keras_pe.visualization import pca_figure, pca_map
 
     encoder, images, shown = load_vision(options, paths)
@@ -297,13 +297,13 @@ def draw_pca(options: argparse.Namespace, paths: list[Path], output: Path) -> No
 def draw_similarity(
     options: argparse.Namespace, paths: list[Path], output: Path
 ) -> None:
-    """Draws what resembles a patch; with several pictures, one of the first."""
+    """Draws what resembles a patch; with several images, one of the first."""
     from keras_pe.visualization import similarity_figure, similarity_map
 
     encoder, images, shown = load_vision(options, paths)
     features = encoder.features(images, layer_of(options))
     row, column = options.point
-    maps = similarity_map(features, row, column, picture=0)
+    maps = similarity_map(features, row, column, image=0)
     similarity_figure(shown, maps, options.point, 0, output)
 
 

@@ -1,6 +1,6 @@
-"""What training does to a picture: random crop, colour jitter, mirror.
+"""What training does to an image: random crop, colour jitter, mirror.
 
-All of it works on 8-bit pictures in Pillow and, apart from the decoding, on pixels of
+All of it works on 8-bit images in Pillow and, apart from the decoding, on pixels of
 the final size only. A JPEG much larger than needed is decoded at a half, a quarter or
 an eighth of its size, which its format gives for less than the full price.
 """
@@ -13,13 +13,13 @@ from PIL import Image
 
 from keras_pe.preprocessing.image import INTERPOLATIONS, PEImageConverter
 from keras_pe.preprocessing.image_file import DEFAULT_MAX_PIXELS, decode, upright
+from keras_pe.preprocessing.image_inputs import image_name
 from keras_pe.preprocessing.image_modes import from_array, resizable
-from keras_pe.preprocessing.picture_inputs import picture_name
 
 # Red, green and blue parts of luminance: ITU-R BT.601, as in Pillow's mode "L".
 LUMINANCE = (0.299, 0.587, 0.114)
 CROP_TRIES = 10
-# Large pictures are first averaged over whole pixels, down to this many times the
+# Large images are first averaged over whole pixels, down to this many times the
 # final size at least; Pillow's documentation calls 2 close to exact.
 REDUCING_GAP = 2.0
 _ORIENTATION = 0x0112
@@ -28,14 +28,14 @@ Box = tuple[int, int, int, int]
 
 
 class RandomResizedCrop:
-    """A random part of a picture, resized to a fixed size.
+    """A random part of an image, resized to a fixed size.
 
-    Up to ten tries of a random area and aspect ratio; if none fits into the picture,
+    Up to ten tries of a random area and aspect ratio; if none fits into the image,
     the largest centred part with an allowed aspect ratio.
 
     Args:
         image_size: side of the result in pixels, or (height, width).
-        scale: smallest and largest share of the picture's area.
+        scale: smallest and largest share of the image's area.
         ratio: smallest and largest width divided by height.
         interpolation: `"bilinear"`, `"bicubic"`, `"lanczos"` or `"nearest"`.
 
@@ -74,23 +74,23 @@ class RandomResizedCrop:
         self.ratio = ratio
         self.interpolation = interpolation
 
-    def __call__(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         """Cuts and resizes.
 
         Args:
-            picture: a decoded picture.
+            image: a decoded image.
             rng: where the choice comes from.
 
         Returns:
-            A picture of the same mode and of `image_size`.
+            An image of the same mode and of `image_size`.
         """
-        return self.resize(picture, self.box(picture.size, rng))
+        return self.resize(image, self.box(image.size, rng))
 
     def box(self, size: tuple[int, int], rng: np.random.Generator) -> Box:
         """Chooses the part.
 
         Args:
-            size: width and height of the picture.
+            size: width and height of the image.
             rng: where the choice comes from.
 
         Returns:
@@ -116,18 +116,18 @@ class RandomResizedCrop:
         return left, top, left + across, top + down
 
     def resize(
-        self, picture: Image.Image, box: tuple[float, float, float, float]
+        self, image: Image.Image, box: tuple[float, float, float, float]
     ) -> Image.Image:
         """Resizes a part without cutting it out first.
 
         Args:
-            picture: a decoded picture.
+            image: a decoded image.
             box: left, top, right and bottom edge.
 
         Returns:
-            A picture of `image_size`.
+            An image of `image_size`.
         """
-        return picture.resize(
+        return image.resize(
             (self.width, self.height),
             INTERPOLATIONS[self.interpolation],
             box=box,
@@ -158,35 +158,35 @@ class ColorJitter:
         self.brightness = brightness
         self.saturation = saturation
 
-    def __call__(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         """Changes the colours.
 
         Args:
-            picture: mode RGB.
+            image: mode RGB.
             rng: where the factors come from.
 
         Returns:
-            A picture of the same size.
+            An image of the same size.
         """
         brightness = 1 + self.brightness * rng.uniform(-1, 1)
         saturation = 1 + self.saturation * rng.uniform(-1, 1)
-        return jitter(picture, brightness, saturation, bool(rng.random() < 0.5))
+        return jitter(image, brightness, saturation, bool(rng.random() < 0.5))
 
 
 class TrainAugmentation:
     """Random crop, jitter and mirror: the augmentation of contrastive pretraining.
 
-    A function of the picture and the generator alone.
+    A function of the image and the generator alone.
 
     Args:
         image_size: side of the result in pixels, or (height, width).
-        scale: smallest and largest share of the picture's area.
+        scale: smallest and largest share of the image's area.
         ratio: smallest and largest width divided by height.
         brightness: see `ColorJitter`.
         saturation: see `ColorJitter`.
-        flip: probability of a mirrored picture.
+        flip: probability of a mirrored image.
         interpolation: see `RandomResizedCrop`.
-        background: RGB colour (0-255) to lay transparent pictures on; `None` drops
+        background: RGB colour (0-255) to lay transparent images on; `None` drops
             the alpha channel.
         draft: decode large JPEGs at a half, a quarter or an eighth of their size where
             that leaves the crop at least `image_size` pixels. Pixels then differ by
@@ -235,12 +235,12 @@ class TrainAugmentation:
         self.max_pixels = max_pixels
 
     def __call__(
-        self, picture: Image.Image | np.ndarray, rng: np.random.Generator
+        self, image: Image.Image | np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Varies one picture.
+        """Varies one image.
 
         Args:
-            picture: a PIL image, decoded or just opened, or an array (height, width[,
+            image: a PIL image, decoded or just opened, or an array (height, width[,
                 1, 3 or 4]), uint8 or float in [0, 1].
             rng: where everything random comes from.
 
@@ -248,12 +248,12 @@ class TrainAugmentation:
             Array (height, width, 3): float32 in [-1, 1], or uint8.
 
         Raises:
-            PictureError: if the picture cannot be decoded.
+            ImageError: if the image cannot be decoded.
         """
-        name = picture_name(picture)
-        if not isinstance(picture, Image.Image):
-            picture = from_array(np.asarray(picture), name)
-        box, opened = self._decode_for_box(picture, name, rng)
+        name = image_name(image)
+        if not isinstance(image, Image.Image):
+            image = from_array(np.asarray(image), name)
+        box, opened = self._decode_for_box(image, name, rng)
         opened = resizable(opened, name, self.background)
         varied = self.crop.resize(opened, box).convert("RGB")
         varied = self.jitter(varied, rng)
@@ -263,13 +263,13 @@ class TrainAugmentation:
         return pixels if self.dtype == "uint8" else to_unit_range(pixels)
 
     def _decode_for_box(
-        self, picture: Image.Image, name: str, rng: np.random.Generator
+        self, image: Image.Image, name: str, rng: np.random.Generator
     ) -> tuple[tuple[float, float, float, float], Image.Image]:
-        """Decodes a picture as small as a crop allows; returns the crop's edges."""
-        width, height = picture.size
+        """Decodes an image as small as a crop allows; returns the crop's edges."""
+        width, height = image.size
         draft = self.draft and width * height <= self.max_pixels
-        if not draft or not _draftable(picture):
-            opened = upright(decode(picture, name, self.max_pixels), name)
+        if not draft or not _draftable(image):
+            opened = upright(decode(image, name, self.max_pixels), name)
             return self.crop.box(opened.size, rng), opened
         box = self.crop.box((width, height), rng)
         # As many pixels of the crop as the result has, or more.
@@ -277,8 +277,8 @@ class TrainAugmentation:
             math.ceil(width * self.crop.width / (box[2] - box[0])),
             math.ceil(height * self.crop.height / (box[3] - box[1])),
         )
-        drafted = picture.draft(None, wanted)
-        opened = decode(picture, name, self.max_pixels)
+        drafted = image.draft(None, wanted)
+        opened = decode(image, name, self.max_pixels)
         if drafted is None:
             return box, opened
         shrink = drafted[1][2] / width  # 1, 1/2, 1/4 or 1/8; sizes are rounded up
@@ -291,18 +291,18 @@ class TrainAugmentation:
 
 
 def jitter(
-    picture: Image.Image, brightness: float, saturation: float, brightness_first: bool
+    image: Image.Image, brightness: float, saturation: float, brightness_first: bool
 ) -> Image.Image:
     """Multiplies brightness and saturation, clipping to 0-255 after each.
 
     Args:
-        picture: mode RGB.
+        image: mode RGB.
         brightness: factor of all colours.
         saturation: factor of the distance from grey of equal luminance.
         brightness_first: the order.
 
     Returns:
-        A picture of mode RGB, within one level of doing it in real numbers and
+        An image of mode RGB, within one level of doing it in real numbers and
         rounding after each step.
 
     Example:
@@ -313,11 +313,11 @@ def jitter(
     """
     first = brightness if brightness_first else saturation
     if first <= 1:  # nothing can leave 0-255 after the first step: one step does both
-        return picture.convert("RGB", _mixing(saturation, brightness))
+        return image.convert("RGB", _mixing(saturation, brightness))
     steps = [_mixing(1.0, brightness), _mixing(saturation, 1.0)]
     for matrix in steps if brightness_first else reversed(steps):
-        picture = picture.convert("RGB", matrix)
-    return picture
+        image = image.convert("RGB", matrix)
+    return image
 
 
 def to_unit_range(images: np.ndarray) -> np.ndarray:  # uint8 -> float32, same shape
@@ -350,22 +350,22 @@ def _mixing(saturation: float, brightness: float) -> tuple[float, ...]:
     )
 
 
-def _draftable(picture: Image.Image) -> bool:
-    """Says whether a picture is a JPEG that is not decoded and stands upright."""
-    # A picture's tiles are what is left to decode.
-    if picture.format not in ("JPEG", "MPO") or not getattr(picture, "tile", None):
+def _draftable(image: Image.Image) -> bool:
+    """Says whether an image is a JPEG that is not decoded and stands upright."""
+    # An image's tiles are what is left to decode.
+    if image.format not in ("JPEG", "MPO") or not getattr(image, "tile", None):
         return False
     try:
-        return picture.getexif().get(_ORIENTATION, 1) == 1
+        return image.getexif().get(_ORIENTATION, 1) == 1
     except Exception:  # broken metadata around sound pixels
         return True
 
 
-class WholePicture:
-    """The transform of evaluation: the picture squashed to a square, nothing random."""
+class WholeImage:
+    """The transform of evaluation: the image squashed to a square, nothing random."""
 
     def __init__(self, image_size: int) -> None:
         self.converter = PEImageConverter(image_size)
 
-    def __call__(self, picture: Image.Image, rng: np.random.Generator) -> np.ndarray:
-        return self.converter.convert(picture)
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
+        return self.converter.convert(image)

@@ -1,4 +1,4 @@
-"""Batches of pictures with captions, each a pure function of (seed, number).
+"""Batches of images with captions, each a pure function of (seed, number).
 
 Row `row` of batch `i` draws from `default_rng([seed, i, row])` and from nothing else,
 whichever process, thread or host makes it. A bad sample is replaced by one drawn from
@@ -16,15 +16,15 @@ from PIL import Image
 
 from keras_pe.data.order import Order
 from keras_pe.data.samples import (
-    NO_PICTURE,
-    PICTURE_EXTENSIONS,
+    IMAGE_EXTENSIONS,
+    NO_IMAGE,
     SampleError,
     SkippedSample,
     default_caption,
 )
 from keras_pe.data.workers import report
 from keras_pe.preprocessing import image_file
-from keras_pe.preprocessing.bad_pictures import PictureError
+from keras_pe.preprocessing.bad_images import ImageError
 
 MAX_ATTEMPTS = 10
 ENDLESS = 1 << 62  # batches, where `num_batches` is None
@@ -45,15 +45,13 @@ class Source(Protocol):
 
 
 class Transform(Protocol):
-    """What makes an array of a picture; equal arrays for equal generators.
+    """What makes an array of an image; equal arrays for equal generators.
 
-    With an attribute `decodes = True` it is handed pictures of which only the header is
-    read, and raises `PictureError` for damaged ones; otherwise decoded, upright ones.
+    With an attribute `decodes = True` it is handed images of which only the header is
+    read, and raises `ImageError` for damaged ones; otherwise decoded, upright ones.
     """
 
-    def __call__(
-        self, picture: Image.Image, rng: np.random.Generator
-    ) -> np.ndarray: ...
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray: ...
 
 
 def image_text_dataset(
@@ -78,9 +76,9 @@ def image_text_dataset(
     `first_batch=1000`.
 
     Args:
-        source: samples by number: a picture file and a caption, see `TarShards`.
+        source: samples by number: an image file and a caption, see `TarShards`.
         order: which samples each batch holds, see `ShuffledOrder`.
-        transform: makes an array of a picture, see `TrainAugmentation`.
+        transform: makes an array of an image, see `TrainAugmentation`.
         tokenizer: makes int32 (texts, context_length) of captions; or several such
             arrays by name, which then take the place of `token_ids`.
         captions: `captions(sample, rng)` returns the caption of a sample, or raises
@@ -264,8 +262,8 @@ class ImageTextDataset(grain.MapDataset[Batch]):
             report(number, row, sample, "captioning")
             text = self.captions(record, rng)
             report(number, row, sample, "transforming")
-            return self.transform(self._picture(record), rng), text
-        except (SampleError, PictureError) as error:
+            return self.transform(self._image(record), rng), text
+        except (SampleError, ImageError) as error:
             raise _BadSample(
                 SkippedSample(
                     sample,
@@ -276,19 +274,19 @@ class ImageTextDataset(grain.MapDataset[Batch]):
                 )
             ) from error
 
-    def _picture(self, record: Sample) -> Image.Image:
-        name = next((x for x in PICTURE_EXTENSIONS if x in record), None)
+    def _image(self, record: Sample) -> Image.Image:
+        name = next((x for x in IMAGE_EXTENSIONS if x in record), None)
         if name is None:
             raise SampleError(
-                NO_PICTURE,
+                NO_IMAGE,
                 f"Its files are {sorted(x for x in record if x[:2] != '__')}; expected "
-                f"one of {PICTURE_EXTENSIONS}.",
+                f"one of {IMAGE_EXTENSIONS}.",
             )
         if getattr(self.transform, "decodes", False):
             return image_file.read_header(
                 io.BytesIO(record[name]), name, image_file.DEFAULT_FORMATS
             )
-        return image_file.open_picture_file(bytes(record[name]), name)
+        return image_file.open_image_file(bytes(record[name]), name)
 
     def _extras(self, number: int, taken: Batch) -> dict[str, np.ndarray]:
         if self.extras is None:

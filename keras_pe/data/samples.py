@@ -11,15 +11,15 @@ import numpy as np
 
 Sample = dict[str, Any]
 
-# In the order in which a sample's picture is looked for.
-PICTURE_EXTENSIONS = (
+# In the order in which a sample's image is looked for.
+IMAGE_EXTENSIONS = (
     *("jpg", "jpeg", "webp", "png", "gif", "bmp", "tif", "tiff", "ppm"),
     *("jpe", "jfif", "mpo", "apng", "dib", "pgm", "pbm", "pnm", "pfm"),
 )
 
 # === Those that cannot be used ===
-# The values of `SampleError.reason`; a picture's are in `preprocessing.bad_pictures`.
-NO_PICTURE = "no picture"
+# The values of `SampleError.reason`; an image's are in `preprocessing.bad_images`.
+NO_IMAGE = "no image"
 NO_CAPTION = "no caption"
 DAMAGED_CAPTION = "damaged caption"
 

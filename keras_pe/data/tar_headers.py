@@ -362,7 +362,7 @@ def _check_size(
 # === A file called `.tar` that is none, by its first bytes ===
 _COMPRESSED = (
     "It is compressed, so nothing in it can be found directly. Unpack it once (`gunzip "
-    "shard.tar.gz`): pictures hardly compress any further."
+    "shard.tar.gz`): images hardly compress any further."
 )
 _PAGE = (
     "It is {}, as servers send in the place of a file that they do not give: look at "

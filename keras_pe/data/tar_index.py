@@ -16,7 +16,7 @@ MAX_EXTENSIONS = 1024
 _FORMAT = "keras_pe tar index 2"
 _HEAD = b'{"checksum":"%s",'  # of all bytes that follow; with them, JSON
 # Content that the digest looks at: so many files, and so many bytes at the end of each,
-# for the beginnings of pictures from one program are alike.
+# for the beginnings of images from one program are alike.
 _DIGEST_FILES, _DIGEST_BYTES = 16, 1024
 FIRST_DOT = (
     "A sample's key ends at the first dot of the last part of a name, as in "
@@ -176,16 +176,16 @@ def split_name(name: str) -> tuple[str, str]:
     return (folder + slash + stem if stem else ""), extension.lower()
 
 
-def collapsed_pairs(index: TarIndex, pictures: Iterable[str]) -> str | None:
+def collapsed_pairs(index: TarIndex, images: Iterable[str]) -> str | None:
     """Says whether further dots in the names of a shard made samples disappear.
 
     Args:
         index: of the shard.
-        pictures: extensions of pictures, such as `"png"`.
+        images: extensions of images, such as `"png"`.
 
     Returns:
         A warning, or None. Frames (`1.000.jpg`, `1.001.jpg`, `1.json`) and masks
-        (`1.jpg`, `1.seg.png`) are as they should be: a picture with a text of its own
+        (`1.jpg`, `1.seg.png`) are as they should be: an image with a text of its own
         (`1.v2.png`, `1.v2.txt`) is not, nor are samples of which no name is plain.
     """
     ends: dict[str, set[str]] = {}
@@ -193,7 +193,7 @@ def collapsed_pairs(index: TarIndex, pictures: Iterable[str]) -> str | None:
         middle, _, end = extension.rpartition(".")
         ends.setdefault(middle, set()).add(end)
     plain = ends.pop("", set())
-    known = set(pictures)
+    known = set(images)
     pairs = [m for m, found in ends.items() if found & known and found - known]
     if not pairs and (plain or not ends):
         return None

@@ -14,7 +14,7 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from keras_pe.data.array_record_shards import ArrayRecordShards
-from keras_pe.data.samples import PICTURE_EXTENSIONS, Sample
+from keras_pe.data.samples import IMAGE_EXTENSIONS, Sample
 from keras_pe.data.shard_files import (
     Paths,
     ShardFile,
@@ -208,7 +208,7 @@ class TarShards:
     def _warn_of_dots(self, indexes: list[TarIndex]) -> None:
         """Warns once, of the first shard, however many are alike."""
         for path, index in zip(self.paths, indexes, strict=True):
-            said = collapsed_pairs(index, PICTURE_EXTENSIONS)
+            said = collapsed_pairs(index, IMAGE_EXTENSIONS)
             if said is not None:
                 warnings.warn(f"{path}: {said}", stacklevel=3)
                 return

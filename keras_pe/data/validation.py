@@ -117,7 +117,7 @@ def read_anomalies(directory: Directory) -> tuple[Anomaly, ...]:
     Example:
         >>> for anomaly in read_anomalies("runs/validation"):     # doctest: +SKIP
         ...     print(anomaly.feature, anomaly.short_description)
-        picture_repeated Too many pictures that repeat an earlier one
+        image_repeated Too many images that repeat an earlier one
     """
     anomalies_pb2, _ = _protos()
     message = _parse(directory, ANOMALIES_FILE, anomalies_pb2.Anomalies())

@@ -44,7 +44,7 @@ _CHUNK = 1 << 22  # similarities held at once
 def evaluate_zero_shot(
     model: PECore,
     tokenizer: PETokenizer,
-    pictures: Sequence[Any],
+    images: Sequence[Any],
     labels: Sequence[int] | np.ndarray,
     class_names: Sequence[str],
     templates: str | Sequence[str] = "general",
@@ -59,30 +59,30 @@ def evaluate_zero_shot(
     progress: bool = False,
     equal_names: Equals = "separate",
 ) -> EvaluationResult:
-    """Evaluates zero-shot classification of pictures or videos.
+    """Evaluates zero-shot classification of images or videos.
 
     A class is the mean of its prompts' unit embeddings, of unit length. Each resize
     mode is scored; the paper reports the better of the two for each data set, which is
-    `result.best`. Scores are `top1` and `top5`, shares of all pictures (the latter of
+    `result.best`. Scores are `top1` and `top5`, shares of all images (the latter of
     five classes or more), and `mean_class_recall`, the mean over classes of top-1.
     Classes that tie with the right one come first.
 
     Args:
         model: a `PECore`.
         tokenizer: the model's `PETokenizer`.
-        pictures: paths or whatever `PEImageConverter` takes; videos with `video`.
-        labels: `(pictures,)`, places in `class_names`.
+        images: paths or whatever `PEImageConverter` takes; videos with `video`.
+        labels: `(images,)`, places in `class_names`.
         class_names: names of the classes.
         templates: prompts with one `{}` or `{c}` each, or the name of a list in
             `keras_pe.evaluation.TEMPLATES`.
         resize_modes: "squash", "center_crop" or both.
-        image_converter: how pictures are prepared, but for the resize mode; None makes
+        image_converter: how images are prepared, but for the resize mode; None makes
             one of the model's size.
-        video: how videos are embedded; None: these are pictures.
-        batch_size: pictures, frames or texts a forward pass.
-        seed: of the bootstrap over pictures.
+        video: how videos are embedded; None: these are images.
+        batch_size: images, frames or texts a forward pass.
+        seed: of the bootstrap over images.
         num_resamples: number of draws.
-        max_skipped_share: share of unreadable pictures that stops the run; fewer are
+        max_skipped_share: share of unreadable images that stops the run; fewer are
             left out, counted and named.
         hash_contents: whether `data_hash` reads all files, or names and sizes.
         progress: whether a progress bar is shown.
@@ -96,8 +96,8 @@ def evaluate_zero_shot(
 
     Raises:
         ValueError: if arguments do not fit together.
-        PictureError: if too many pictures can't be read.
-        NonFiniteError: if the model gives NaN or infinity, naming for which picture,
+        ImageError: if too many images can't be read.
+        NonFiniteError: if the model gives NaN or infinity, naming for which image,
             prompt or class.
 
     Source: Perception Encoder, appendix B.1.2; upstream `zeroshot_classification.py`.
@@ -107,17 +107,17 @@ def evaluate_zero_shot(
         >>> preset = "pe_core_emoji_small_patch8_64"
         >>> model = PECore.from_preset(preset)
         >>> tokenizer = PETokenizer.from_preset(preset)
-        >>> folder = files("keras_pe") / "cli" / "demo_pictures"
+        >>> folder = files("keras_pe") / "cli" / "demo_images"
         >>> names = ["owl", "guitar", "pizza"]
-        >>> pictures = [folder / f"{name}.png" for name in names]
-        >>> result = evaluate_zero_shot(model, tokenizer, pictures, [0, 1, 2], names)
+        >>> images = [folder / f"{name}.png" for name in names]
+        >>> result = evaluate_zero_shot(model, tokenizer, images, [0, 1, 2], names)
         >>> print(result.best["top1"])
         100.0 [29.2, 100.0]
     """
     modes = check_modes(resize_modes)
     names = checked_class_names(class_names)
     check_equals(equal_names, "equal_names")
-    truth = _check_labels(labels, len(pictures), len(names))
+    truth = _check_labels(labels, len(images), len(names))
     prompts = prompt_templates(templates)
     video = video and video.for_task(average="raw", unit_length=True)
     embedder = SampleEmbedder(
@@ -132,7 +132,7 @@ def evaluate_zero_shot(
     if equal_names == "credit":
         alone, places = np.unique(first, return_inverse=True)
         vectors = vectors[alone]
-    kept, embeddings, report = embedder.embed_modes(pictures, modes)
+    kept, embeddings, report = embedder.embed_modes(images, modes)
     scores: dict[str, dict[str, Score]] = {}
     for mode in modes:
         ranks = label_ranks(embeddings[mode], vectors, places[truth[kept]])
@@ -157,7 +157,7 @@ def evaluate_zero_shot(
             **shared_protocol(
                 model,
                 tokenizer,
-                len(pictures),
+                len(images),
                 batch_size,
                 num_resamples,
                 max_skipped_share,
@@ -167,7 +167,7 @@ def evaluate_zero_shot(
         scores=scores,
         chosen_by="top1",
         weights_hash=weights_hash(model),
-        data_hash=data_hash(pictures, [truth, names], hash_contents),
+        data_hash=data_hash(images, [truth, names], hash_contents),
         seed=int(seed),
         num_samples=len(kept),
         skipped=tuple(report.skipped),
@@ -207,15 +207,15 @@ def label_ranks(  # (count, channels), (classes, channels), (count,)
     return ranks
 
 
-def _check_labels(labels: Any, num_pictures: int, num_classes: int) -> np.ndarray:
+def _check_labels(labels: Any, num_images: int, num_classes: int) -> np.ndarray:
     array = np.asarray(labels)
-    if array.shape != (num_pictures,) or array.dtype.kind not in "iu":
+    if array.shape != (num_images,) or array.dtype.kind not in "iu":
         raise ValueError(
             f"labels has shape {array.shape} and dtype {array.dtype}; expected one "
-            f"whole number for each of {num_pictures} pictures."
+            f"whole number for each of {num_images} images."
         )
-    if not num_pictures:
-        raise ValueError("There are no pictures to evaluate.")
+    if not num_images:
+        raise ValueError("There are no images to evaluate.")
     if array.min() < 0 or array.max() >= num_classes:
         raise ValueError(
             f"labels range from {array.min()} to {array.max()}; expected places in the "

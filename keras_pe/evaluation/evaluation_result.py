@@ -12,7 +12,7 @@ import keras
 
 from keras_pe.evaluation.intervals import Score
 from keras_pe.files import write_atomically
-from keras_pe.preprocessing.bad_pictures import SkippedPicture
+from keras_pe.preprocessing.bad_images import SkippedImage
 
 FORMAT = 1
 PACKAGES = ("keras-pe", "keras", "numpy", "pillow", "tokenizers", "ftfy", "av")
@@ -33,9 +33,9 @@ class EvaluationResult:
         scores: for each resize mode, the scores by name.
         chosen_by: the score by which the better resize mode is chosen.
         weights_hash: SHA-256 of the model's weights, see `weights_hash`.
-        data_hash: SHA-256 of pictures and targets, see `data_hash`.
+        data_hash: SHA-256 of images and targets, see `data_hash`.
         seed: of the bootstrap.
-        num_samples: pictures or videos that were scored.
+        num_samples: images or videos that were scored.
         skipped: those that could not be read, which do not count.
         versions: versions of the packages involved, by name.
     """
@@ -48,7 +48,7 @@ class EvaluationResult:
     data_hash: str
     seed: int
     num_samples: int
-    skipped: tuple[SkippedPicture, ...]
+    skipped: tuple[SkippedImage, ...]
     versions: Mapping[str, str]
 
     @property
@@ -89,11 +89,11 @@ class EvaluationResult:
         if len(self.scores) > 1:
             lines.append(
                 f"better of the {len(self.scores)}, by {self.chosen_by} on these same "
-                f"pictures, as in the paper: {self.best_mode}"
+                f"images, as in the paper: {self.best_mode}"
             )
         versions = ", ".join(f"{k} {v}" for k, v in self.versions.items())
         lines += [
-            "in per cent; 95 % intervals over pictures: bootstrap, seed "
+            "in per cent; 95 % intervals over images: bootstrap, seed "
             f"{self.seed}, or exact where all score alike",
             f"weights {self.weights_hash[:16]}, data {self.data_hash[:16]}",
             versions,

@@ -14,9 +14,9 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
-from keras_pe.preprocessing.bad_pictures import PictureError
-from keras_pe.preprocessing.picture_files import list_files
-from keras_pe.preprocessing.picture_inputs import file_content, is_file, to_array
+from keras_pe.preprocessing.bad_images import ImageError
+from keras_pe.preprocessing.image_inputs import file_content, is_file, to_array
+from keras_pe.preprocessing.media_folders import list_files
 from keras_pe.presets.manifest import model_variables
 
 UNREADABLE = b"unreadable"  # stands for what will be, or was, skipped and named
@@ -68,7 +68,7 @@ def data_hash(samples: Iterable[Any], targets: Any, contents: bool = True) -> st
         64 hexadecimal digits.
 
     Example:
-        >>> data_hash([b"a picture"], [3]) == data_hash([b"a picture"], [4])
+        >>> data_hash([b"an image"], [3]) == data_hash([b"an image"], [4])
         False
     """
     digest = hashlib.sha256(b"contents" if contents else b"names and sizes")
@@ -98,7 +98,7 @@ def _sample_digest(sample: Any, contents: bool) -> bytes:
     elif isinstance(sample, bytes | bytearray | memoryview):
         return hashlib.sha256(sample).digest()
     elif is_file(sample):  # whose content is gone, or was never bytes, is skipped
-        with contextlib.suppress(PictureError):
+        with contextlib.suppress(ImageError):
             return hashlib.sha256(file_content(sample, "sample")).digest()
         return UNREADABLE
     else:  # a PIL image or an array
@@ -125,7 +125,7 @@ def _file_digest(path: Path, contents: bool) -> bytes:
 
 
 def _pixels(sample: Any) -> np.ndarray | None:
-    """Returns the array of a picture or tensor; None if it holds no numbers."""
+    """Returns the array of an image or tensor; None if it holds no numbers."""
     try:
         if isinstance(sample, Image.Image):
             sample.load()  # NumPy would hide what is wrong

@@ -1,8 +1,8 @@
-"""Scores with bootstrap intervals: how much would other pictures have changed them?
+"""Scores with bootstrap intervals: how much would other images have changed them?
 
-Drawing n pictures with replacement is drawing from a multinomial distribution over
-*kinds* of pictures, where pictures are of one kind if they count alike. There are few
-kinds, so thousands of draws cost milliseconds and no memory. Where all pictures score
+Drawing n images with replacement is drawing from a multinomial distribution over
+*kinds* of images, where images are of one kind if they count alike. There are few
+kinds, so thousands of draws cost milliseconds and no memory. Where all images score
 alike, draws show no width and the interval is the exact one.
 """
 
@@ -24,10 +24,10 @@ class Score:
 
     Attributes:
         value: the share, 0 to 1.
-        low: lower end of the 95 % interval over pictures: by bootstrap, or exact where
+        low: lower end of the 95 % interval over images: by bootstrap, or exact where
             all of them score alike.
         high: upper end.
-        count: how many pictures or texts it is a share of.
+        count: how many images or texts it is a share of.
     """
 
     value: float
@@ -42,7 +42,7 @@ class Score:
 
 def mean_score(
     hits: np.ndarray,
-    pictures: np.ndarray | None = None,
+    images: np.ndarray | None = None,
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
 ) -> Score:
@@ -50,7 +50,7 @@ def mean_score(
 
     Args:
         hits: bool `(count,)`.
-        pictures: int `(count,)`, the picture that each one belongs to: pictures are
+        images: int `(count,)`, the image that each one belongs to: images are
             drawn with all that is theirs. None: each is its own.
         seed: of the draws.
         num_resamples: number of draws.
@@ -60,7 +60,7 @@ def mean_score(
 
     Raises:
         ValueError: if there is nothing to score, hits are neither bool nor 0 and 1, or
-            pictures are not one whole number a hit.
+            images are not one whole number a hit.
 
     Example:
         >>> print(mean_score(np.array([True] * 60 + [False] * 40)))
@@ -71,15 +71,15 @@ def mean_score(
     hits = _checked_hits(hits)
     _check(len(hits), num_resamples)
     places = np.arange(len(hits))
-    if pictures is not None:
-        places = _checked_numbers(pictures, "pictures", len(hits))
+    if images is not None:
+        places = _checked_numbers(images, "images", len(hits))
     _, owner = np.unique(places, return_inverse=True)
-    of_picture = np.stack([np.bincount(owner, hits), np.bincount(owner)], axis=1)
-    share_of_picture = of_picture[:, 0] / of_picture[:, 1]
+    of_image = np.stack([np.bincount(owner, hits), np.bincount(owner)], axis=1)
+    share_of_image = of_image[:, 0] / of_image[:, 1]
     value = float(hits.mean())
-    if (share_of_picture == share_of_picture[0]).all():
-        return Score(value, *constant_limits(value, len(of_picture)), len(hits))
-    kinds, counts = np.unique(of_picture, axis=0, return_counts=True)
+    if (share_of_image == share_of_image[0]).all():
+        return Score(value, *constant_limits(value, len(of_image)), len(hits))
+    kinds, counts = np.unique(of_image, axis=0, return_counts=True)
     shares = [
         (drawn @ kinds[:, 0]) / (drawn @ kinds[:, 1])
         for drawn in _draws(counts, seed, num_resamples)
@@ -119,7 +119,7 @@ def class_mean_score(
     classes, place = np.unique(labels, return_inverse=True)
     sizes = np.bincount(place)
     recalls = np.bincount(place, hits) / sizes
-    if np.isin(recalls, (0.0, 1.0)).all():  # all pictures of a class score alike
+    if np.isin(recalls, (0.0, 1.0)).all():  # all images of a class score alike
         limits = class_mean_limits(recalls, sizes)
         return Score(float(recalls.mean()), *limits, len(hits))
     # Kinds: the misses of all classes, then the hits of all classes.
@@ -183,6 +183,6 @@ def _checked_numbers(numbers: np.ndarray, what: str, count: int) -> np.ndarray:
 
 def _check(count: int, num_resamples: int) -> None:
     if not count:
-        raise ValueError("There is nothing to score: no picture could be used.")
+        raise ValueError("There is nothing to score: no image could be used.")
     if num_resamples < 1:
         raise ValueError(f"num_resamples={num_resamples}: expected at least 1.")

@@ -12,12 +12,12 @@ UNIT_LENGTH = "Give embeddings of unit length: products of these overflow."
 
 
 class Matches:
-    """Which texts belong to which pictures. Equal texts share their pictures.
+    """Which texts belong to which images. Equal texts share their images.
 
     Args:
-        num_pictures: how many pictures there are.
-        pictures_of_text: for each text the place of its picture, or of several.
-        texts: one hashable a text; equal ones match the pictures of both, as in
+        num_images: how many images there are.
+        images_of_text: for each text the place of its image, or of several.
+        texts: one hashable a text; equal ones match the images of both, as in
             upstream `zeroshot_retrieval.py`. None: all texts differ.
 
     Raises:
@@ -33,39 +33,39 @@ class Matches:
 
     def __init__(
         self,
-        num_pictures: int,
-        pictures_of_text: Sequence[int | Sequence[int]] | np.ndarray,
+        num_images: int,
+        images_of_text: Sequence[int | Sequence[int]] | np.ndarray,
         texts: Sequence[object] | None = None,
     ) -> None:
-        num_texts = len(pictures_of_text)
+        num_texts = len(images_of_text)
         keys = range(num_texts) if texts is None else texts
         if len(keys) != num_texts:
             raise ValueError(
-                f"Expected {num_texts} texts, one for each entry of pictures_of_text, "
+                f"Expected {num_texts} texts, one for each entry of images_of_text, "
                 f"got {len(keys)}."
             )
         numbers: dict[object, int] = {}
         self.group_of_text = np.array(
             [numbers.setdefault(key, len(numbers)) for key in keys], "int64"
         )
-        self.pictures_of_group: list[set[int]] = [set() for _ in numbers]
-        self.groups_of_picture: list[set[int]] = [set() for _ in range(num_pictures)]
-        for text, pictures in enumerate(pictures_of_text):
-            several = np.atleast_1d(np.asarray(pictures))
+        self.images_of_group: list[set[int]] = [set() for _ in numbers]
+        self.groups_of_image: list[set[int]] = [set() for _ in range(num_images)]
+        for text, images in enumerate(images_of_text):
+            several = np.atleast_1d(np.asarray(images))
             if several.size and several.dtype.kind not in "iu":
-                raise ValueError(f"Text {text} has pictures {pictures!r}: no places.")
+                raise ValueError(f"Text {text} has images {images!r}: no places.")
             group = int(self.group_of_text[text])
-            for picture in several.tolist():
-                if not 0 <= picture < num_pictures:
+            for image in several.tolist():
+                if not 0 <= image < num_images:
                     raise ValueError(
-                        f"Text {text} belongs to picture {picture}: expected 0 to "
-                        f"{num_pictures - 1}."
+                        f"Text {text} belongs to image {image}: expected 0 to "
+                        f"{num_images - 1}."
                     )
-                self.pictures_of_group[group].add(picture)
-                self.groups_of_picture[picture].add(group)
+                self.images_of_group[group].add(image)
+                self.groups_of_image[image].add(group)
         for kind, found in (
-            ("Text", [self.pictures_of_group[g] for g in self.group_of_text]),
-            ("Picture", self.groups_of_picture),
+            ("Text", [self.images_of_group[g] for g in self.group_of_text]),
+            ("Image", self.groups_of_image),
         ):
             lonely = [place for place, other in enumerate(found) if not other]
             if lonely:
@@ -75,17 +75,17 @@ class Matches:
                 )
 
     def of_texts(self, rows: slice) -> np.ndarray:
-        """Returns which pictures match some texts, bool `(rows, pictures)`."""
+        """Returns which images match some texts, bool `(rows, images)`."""
         groups = self.group_of_text[rows]
-        match = np.zeros((len(groups), len(self.groups_of_picture)), bool)
+        match = np.zeros((len(groups), len(self.groups_of_image)), bool)
         for row, group in enumerate(groups):
-            match[row, list(self.pictures_of_group[group])] = True
+            match[row, list(self.images_of_group[group])] = True
         return match
 
-    def of_pictures(self, rows: slice) -> np.ndarray:
-        """Returns which texts match some pictures, bool `(rows, texts)`."""
-        found = self.groups_of_picture[rows]
-        match = np.zeros((len(found), len(self.pictures_of_group)), bool)
+    def of_images(self, rows: slice) -> np.ndarray:
+        """Returns which texts match some images, bool `(rows, texts)`."""
+        found = self.groups_of_image[rows]
+        match = np.zeros((len(found), len(self.images_of_group)), bool)
         for row, groups in enumerate(found):
             match[row, list(groups)] = True
         return match[:, self.group_of_text]

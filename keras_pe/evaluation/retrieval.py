@@ -61,7 +61,7 @@ def retrieval_recall(  # both (pairs, channels), unit length
         ValueError: if there are no pairs, the shapes do not fit together, `ks` are no
             whole numbers from 1 on, or embeddings are no floating-point numbers, such
             as quantised ones.
-        NonFiniteError: naming the first picture or text that is NaN or infinite.
+        NonFiniteError: naming the first image or text that is NaN or infinite.
 
     Source: Perception Encoder, table 5 (COCO and Flickr retrieval).
 
@@ -91,36 +91,34 @@ def retrieval_recall(  # both (pairs, channels), unit length
     }
 
 
-def both_ranks(  # (pictures, channels), (texts, channels)
+def both_ranks(  # (images, channels), (texts, channels)
     image_embeddings: np.ndarray,
     text_embeddings: np.ndarray,
     matches: Matches,
     chunk_size: int = CHUNK_SIZE,
     dsl_scale: float | None = None,
 ) -> dict[str, np.ndarray]:
-    """Ranks the best match of each picture and each text; see `match_ranks`.
+    """Ranks the best match of each image and each text; see `match_ranks`.
 
     Args:
-        image_embeddings: `(pictures, channels)`.
+        image_embeddings: `(images, channels)`.
         text_embeddings: `(texts, channels)`.
         matches: which belong together.
         chunk_size: rows of the similarity matrix held at once.
         dsl_scale: of the re-weighting, over the queries of each direction. None: none.
 
     Returns:
-        "image_to_text": int64 `(pictures,)`; "text_to_image": int64 `(texts,)`.
+        "image_to_text": int64 `(images,)`; "text_to_image": int64 `(texts,)`.
 
     Raises:
-        NonFiniteError: naming the first picture or text that is NaN or infinite.
+        NonFiniteError: naming the first image or text that is NaN or infinite.
     """
-    image_embeddings = checked_embeddings(
-        image_embeddings, "image embeddings", "picture"
-    )
+    image_embeddings = checked_embeddings(image_embeddings, "image embeddings", "image")
     text_embeddings = checked_embeddings(text_embeddings, "text embeddings", "text")
     options = chunk_size, dsl_scale
     return {
         "image_to_text": match_ranks(
-            image_embeddings, text_embeddings, matches.of_pictures, *options
+            image_embeddings, text_embeddings, matches.of_images, *options
         ),
         "text_to_image": match_ranks(
             text_embeddings, image_embeddings, matches.of_texts, *options
@@ -131,9 +129,9 @@ def both_ranks(  # (pictures, channels), (texts, channels)
 def evaluate_retrieval(
     model: PECore,
     tokenizer: PETokenizer,
-    pictures: Sequence[Any],
+    images: Sequence[Any],
     texts: Sequence[str | Sequence[str]],
-    pictures_of_text: Sequence[int | Sequence[int]] | None = None,
+    images_of_text: Sequence[int | Sequence[int]] | None = None,
     dsl_scale: float | None = None,
     ks: Sequence[int] = KS,
     resize_modes: Sequence[str] = ("squash", "center_crop"),
@@ -148,36 +146,36 @@ def evaluate_retrieval(
     progress: bool = False,
     equal_tokens: Equals = "separate",
 ) -> EvaluationResult:
-    """Evaluates retrieval of texts by pictures and of pictures by texts.
+    """Evaluates retrieval of texts by images and of images by texts.
 
     A query counts as found if any of its matches is among the first k. Equal texts
-    share their pictures. Texts are used as they are, without prompts.
+    share their images. Texts are used as they are, without prompts.
 
     Args:
         model: a `PECore`.
         tokenizer: the model's `PETokenizer`.
-        pictures: paths or whatever `PEImageConverter` takes; videos with `video`.
-        texts: without `pictures_of_text`: for each picture its caption, or a list of
+        images: paths or whatever `PEImageConverter` takes; videos with `video`.
+        texts: without `images_of_text`: for each image its caption, or a list of
             them. With it: all texts.
-        pictures_of_text: for each text the place of its picture, or of several.
+        images_of_text: for each text the place of its image, or of several.
         dsl_scale: scale of the re-weighting `scores * softmax(scale * scores)` over
             the queries. Upstream does it by default, with 1.0. None: plain cosines.
         ks: the numbers of neighbours.
         resize_modes: "squash", "center_crop" or both.
-        image_converter: how pictures are prepared, but for the resize mode; None makes
+        image_converter: how images are prepared, but for the resize mode; None makes
             one of the model's size.
-        video: how videos are embedded; None: these are pictures.
-        batch_size: pictures, frames or texts a forward pass.
+        video: how videos are embedded; None: these are images.
+        batch_size: images, frames or texts a forward pass.
         chunk_size: rows of the similarity matrix held at once.
-        seed: of the bootstrap. Pictures are drawn with all of their texts.
+        seed: of the bootstrap. Images are drawn with all of their texts.
         num_resamples: number of draws.
-        max_skipped_share: share of unreadable pictures that stops the run. Texts that
-            belong to skipped pictures alone are left out with them.
+        max_skipped_share: share of unreadable images that stops the run. Texts that
+            belong to skipped images alone are left out with them.
         hash_contents: whether `data_hash` reads all files, or names and sizes.
         progress: whether a progress bar is shown.
         equal_tokens: what texts are that differ, but not to the tokenizer, such as "An
             owl" and "an owl": "separate" as in upstream, which compares strings, or one
-            text that gets the "credit" for the pictures of both. They are named in a
+            text that gets the "credit" for the images of both. They are named in a
             warning and in the protocol.
 
     Returns:
@@ -185,8 +183,8 @@ def evaluate_retrieval(
 
     Raises:
         ValueError: if arguments do not fit together.
-        PictureError: if too many pictures can't be read.
-        NonFiniteError: if the model gives NaN or infinity, naming for which picture or
+        ImageError: if too many images can't be read.
+        NonFiniteError: if the model gives NaN or infinity, naming for which image or
             text.
 
     Source: Perception Encoder, section 2.2 and appendix B.1.2; upstream
@@ -197,23 +195,23 @@ def evaluate_retrieval(
         >>> preset = "pe_core_emoji_small_patch8_64"
         >>> model = PECore.from_preset(preset)
         >>> tokenizer = PETokenizer.from_preset(preset)
-        >>> folder = files("keras_pe") / "cli" / "demo_pictures"
-        >>> pictures = [folder / "owl.png", folder / "guitar.png"]
+        >>> folder = files("keras_pe") / "cli" / "demo_images"
+        >>> images = [folder / "owl.png", folder / "guitar.png"]
         >>> texts = [["an owl", "a drawing of an owl"], ["a guitar"]]
-        >>> result = evaluate_retrieval(model, tokenizer, pictures, texts, ks=(1,))
+        >>> result = evaluate_retrieval(model, tokenizer, images, texts, ks=(1,))
         >>> result.best["text_to_image_recall_at_1"].value
         1.0
     """
     modes = check_modes(resize_modes)
-    flat, places = _flat_texts(texts, pictures_of_text, len(pictures))
-    Matches(len(pictures), places, flat)  # complains before hours of work
+    flat, places = _flat_texts(texts, images_of_text, len(images))
+    Matches(len(images), places, flat)  # complains before hours of work
     _check_options(ks, chunk_size, dsl_scale)
     check_equals(equal_tokens, "equal_tokens")
     video = video and video.for_task(average="normalized", unit_length=False)
     embedder = SampleEmbedder(
         model, image_converter, video, batch_size, max_skipped_share, progress
     )
-    kept, embeddings, report = embedder.embed_modes(pictures, modes)
+    kept, embeddings, report = embedder.embed_modes(images, modes)
     kept_texts, kept_places = _without_skipped(places, kept)
     kept_flat = [flat[i] for i in kept_texts]
     text_embeddings = embed_texts(
@@ -259,7 +257,7 @@ def evaluate_retrieval(
             **shared_protocol(
                 model,
                 tokenizer,
-                len(pictures),
+                len(images),
                 batch_size,
                 num_resamples,
                 max_skipped_share,
@@ -269,7 +267,7 @@ def evaluate_retrieval(
         scores=scores,
         chosen_by=f"text_to_image_recall_at_{min(ks)}",
         weights_hash=weights_hash(model),
-        data_hash=data_hash(pictures, [flat, places], hash_contents),
+        data_hash=data_hash(images, [flat, places], hash_contents),
         seed=int(seed),
         num_samples=len(kept),
         skipped=tuple(report.skipped),
@@ -279,25 +277,25 @@ def evaluate_retrieval(
 
 def _flat_texts(
     texts: Sequence[str | Sequence[str]],
-    pictures_of_text: Sequence[int | Sequence[int]] | None,
-    num_pictures: int,
+    images_of_text: Sequence[int | Sequence[int]] | None,
+    num_images: int,
 ) -> tuple[list[str], list[list[int]]]:
-    """Returns all texts, and for each the places of its pictures."""
+    """Returns all texts, and for each the places of its images."""
     flat: list[str] = []
     places: list[list[int]] = []
-    if pictures_of_text is None:
-        if len(texts) != num_pictures:
+    if images_of_text is None:
+        if len(texts) != num_images:
             raise ValueError(
-                f"Expected the captions of each of {num_pictures} pictures, got "
-                f"{len(texts)}. For a flat list of texts give pictures_of_text."
+                f"Expected the captions of each of {num_images} images, got "
+                f"{len(texts)}. For a flat list of texts give images_of_text."
             )
-        for picture, captions in enumerate(texts):
+        for image, captions in enumerate(texts):
             several = [captions] if isinstance(captions, str) else list(captions)
             flat += several
-            places += [[picture]] * len(several)
+            places += [[image]] * len(several)
     else:
         flat = list(texts)  # type: ignore[arg-type]
-        places = [np.atleast_1d(several).tolist() for several in pictures_of_text]
+        places = [np.atleast_1d(several).tolist() for several in images_of_text]
     wrong = [text for text in flat if not isinstance(text, str)]
     if wrong or not flat:
         raise ValueError(
@@ -309,11 +307,11 @@ def _flat_texts(
 def _without_skipped(
     places: list[list[int]], kept: np.ndarray
 ) -> tuple[list[int], list[list[int]]]:
-    """Returns the texts that are left, and their pictures, counted anew."""
+    """Returns the texts that are left, and their images, counted anew."""
     new_place = {int(old): new for new, old in enumerate(kept)}
     texts, renumbered = [], []
     for text, several in enumerate(places):
-        left = [new_place[picture] for picture in several if picture in new_place]
+        left = [new_place[image] for image in several if image in new_place]
         if left:
             texts.append(text)
             renumbered.append(left)

@@ -1,4 +1,4 @@
-"""Pictures and videos of a data set to embeddings, once for each resize mode."""
+"""Images and videos of a data set to embeddings, once for each resize mode."""
 
 import dataclasses
 import functools
@@ -11,7 +11,7 @@ import numpy as np
 from keras_pe.arrays import check_finite
 from keras_pe.models.core import FrameAverage, PECore
 from keras_pe.models.embedding import embed_in_batches
-from keras_pe.preprocessing.bad_pictures import SkipReport
+from keras_pe.preprocessing.bad_images import SkipReport
 from keras_pe.preprocessing.batches import load_batches
 from keras_pe.preprocessing.image import RESIZE_MODES, PEImageConverter
 from keras_pe.preprocessing.tokenizer import PETokenizer
@@ -60,14 +60,14 @@ class VideoProtocol:
 
 
 class SampleEmbedder:
-    """Embeds pictures, or videos if there is a `VideoProtocol`.
+    """Embeds images, or videos if there is a `VideoProtocol`.
 
     Args:
         model: makes the embeddings.
-        image_converter: how pictures and frames are prepared, but for the resize
+        image_converter: how images and frames are prepared, but for the resize
             mode; None makes one of the model's size.
-        video: how videos are embedded, complete; None for pictures.
-        batch_size: pictures or frames a forward pass.
+        video: how videos are embedded, complete; None for images.
+        batch_size: images or frames a forward pass.
         max_skipped_share: share of unreadable samples that stops the run.
         progress: whether a progress bar is shown.
     """
@@ -182,7 +182,7 @@ def check_modes(resize_modes: Sequence[str]) -> tuple[str, ...]:
 def shared_protocol(
     model: PECore,
     tokenizer: PETokenizer,
-    num_pictures: int,
+    num_images: int,
     batch_size: int,
     num_resamples: int,
     max_skipped_share: float,
@@ -191,7 +191,7 @@ def shared_protocol(
     """Returns what the protocols of all evaluations say, as JSON values."""
     return {
         "context_length": tokenizer.context_length,
-        "num_pictures": num_pictures,
+        "num_images": num_images,
         "dtype": model.vision_encoder.dtype_policy.name,
         "batch_size": int(batch_size),
         "num_resamples": int(num_resamples),

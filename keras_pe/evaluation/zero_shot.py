@@ -1,4 +1,4 @@
-"""Naming pictures with classes that the model was never trained on as such."""
+"""Naming images with classes that the model was never trained on as such."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from keras_pe.evaluation.equal_texts import (
 from keras_pe.evaluation.ranks import UNIT_LENGTH
 from keras_pe.models.core import PECore
 from keras_pe.models.embedding import class_vectors, embed_images
-from keras_pe.preprocessing.batches import PictureBatches, load_batches
+from keras_pe.preprocessing.batches import ImageBatches, load_batches
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.prompts import TEMPLATES, prompt_templates
 from keras_pe.preprocessing.tokenizer import PETokenizer
@@ -31,13 +31,13 @@ EQUAL_CLASSES = (
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """One class for one picture.
+    """One class for one image.
 
     Attributes:
         name: the class.
         index: its place in `class_names`.
         probability: softmax over all classes of the scaled cosines.
-        similarity: cosine between the picture and the class.
+        similarity: cosine between the image and the class.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Prediction:
 
 
 class ZeroShotClassifier:
-    """Classifies pictures by comparing them with the texts of the classes.
+    """Classifies images by comparing them with the texts of the classes.
 
     Each class is the average of its prompts' embeddings, all of unit length. The
     class matrix is computed once, here. Classes that are one to the model, such as
@@ -62,8 +62,8 @@ class ZeroShotClassifier:
             `keras_pe.evaluation.TEMPLATES`. None takes a short general set.
         image_converter: how files and arrays become model input; None makes one for
             the model's own image size.
-        batch_size: pictures and texts a forward pass. A last partial batch is
-            padded, so there is one compilation for each size of picture.
+        batch_size: images and texts a forward pass. A last partial batch is
+            padded, so there is one compilation for each size of image.
         class_matrix: `(classes, output_dim)`, vectors of the classes of unit length
             that were computed before with these names and templates; None computes
             them.
@@ -80,7 +80,7 @@ class ZeroShotClassifier:
         >>> model = PECore.from_preset("pe_core_emoji_patch8_64")
         >>> tokenizer = PETokenizer.from_preset("pe_core_emoji_patch8_64")
         >>> classifier = ZeroShotClassifier(model, tokenizer, ["owl", "guitar"])
-        >>> folder = files("keras_pe") / "cli" / "demo_pictures"
+        >>> folder = files("keras_pe") / "cli" / "demo_images"
         >>> classifier.predict([folder / "owl.png"])[0][0].name
         'owl'
     """
@@ -135,7 +135,7 @@ class ZeroShotClassifier:
         )
 
     def similarities(self, images: Any) -> np.ndarray:
-        """Returns the cosines of prepared pictures with all classes.
+        """Returns the cosines of prepared images with all classes.
 
         Args:
             images: `(count, height, width, 3)` in [-1, 1].
@@ -146,26 +146,26 @@ class ZeroShotClassifier:
         return embed_images(self.model, images, self.batch_size) @ self.class_matrix.T
 
     def predict(
-        self, pictures: Any, top_k: int = 5, progress: bool = False
+        self, images: Any, top_k: int = 5, progress: bool = False
     ) -> list[list[Prediction]]:
-        """Returns the best classes of each picture, best first.
+        """Returns the best classes of each image, best first.
 
         Args:
-            pictures: one picture or several: paths, PIL images or uint8 arrays.
+            images: one image or several: paths, PIL images or uint8 arrays.
             top_k: classes to return for each; at most the number of classes.
             progress: whether a progress bar is shown.
 
         Returns:
-            One list of `Prediction` a picture, in the order given.
+            One list of `Prediction` an image, in the order given.
 
         Raises:
             ValueError: if `top_k` is below 1.
-            PictureError: if a picture can't be read.
+            ImageError: if an image can't be read.
         """
         if top_k < 1:
             raise ValueError(f"top_k must be at least 1, got {top_k}.")
         batches = load_batches(
-            pictures,
+            images,
             self.image_converter,
             self.batch_size,
             on_error="raise",
@@ -174,16 +174,16 @@ class ZeroShotClassifier:
         return [best for _, best in self.predict_batches(batches, top_k)]
 
     def predict_batches(
-        self, batches: PictureBatches, top_k: int = 5
+        self, batches: ImageBatches, top_k: int = 5
     ) -> Iterator[tuple[int, list[Prediction]]]:
-        """Yields (place in the list of pictures, its best classes) as they come.
+        """Yields (place in the list of images, its best classes) as they come.
 
         Args:
             batches: from `load_batches`; its `report` names what it skipped.
-            top_k: classes to return for each picture.
+            top_k: classes to return for each image.
 
         Raises:
-            NonFiniteError: if the model gives NaN or infinity for a picture.
+            NonFiniteError: if the model gives NaN or infinity for an image.
         """
         for indices, images in batches:
             names = [f"number {place} of those given" for place in indices]
@@ -194,7 +194,7 @@ class ZeroShotClassifier:
     def predict_embeddings(
         self, embeddings: np.ndarray, top_k: int = 5
     ) -> list[list[Prediction]]:
-        """Returns the best classes of pictures that are embedded already.
+        """Returns the best classes of images that are embedded already.
 
         Args:
             embeddings: `(count, output_dim)`, of unit length.
@@ -202,17 +202,17 @@ class ZeroShotClassifier:
 
         Raises:
             ValueError: if embeddings are no floating-point numbers or of another shape.
-            NonFiniteError: naming the first picture that is NaN or infinite.
+            NonFiniteError: naming the first image that is NaN or infinite.
         """
-        embeddings = checked_embeddings(embeddings, "embeddings", "picture")
+        embeddings = checked_embeddings(embeddings, "embeddings", "image")
         if embeddings.shape[1] != self.class_matrix.shape[1]:
             raise ValueError(
-                f"Expected embeddings (pictures, {self.class_matrix.shape[1]}), got "
-                f"{embeddings.shape}. Embed the pictures with the classifier's model."
+                f"Expected embeddings (images, {self.class_matrix.shape[1]}), got "
+                f"{embeddings.shape}. Embed the images with the classifier's model."
             )
         with np.errstate(over="ignore", invalid="ignore"):
             similarities = embeddings @ self.class_matrix.T
-        check_finite(similarities, "similarities", "picture", hint=UNIT_LENGTH)
+        check_finite(similarities, "similarities", "image", hint=UNIT_LENGTH)
         return self._best(similarities, top_k)
 
     def _best(self, similarities: np.ndarray, top_k: int) -> list[list[Prediction]]:

@@ -25,7 +25,7 @@ def rotary_table(
 
     The first half of the channel pairs turns with the column (x), the second half
     with the row (y). Positions are integers, whatever the resolution: a larger
-    picture simply has larger positions. With a class token the patches count from 1
+    image simply has larger positions. With a class token the patches count from 1
     and the class token keeps angle 0, so it is not rotated; without one they count
     from 0.
 
@@ -86,7 +86,7 @@ def rotate(x: Any, table: RotaryTable) -> Any:  # x: (batch, tokens, heads, head
     Args:
         x: queries or keys, `(batch, tokens, heads, head_dim)`.
         table: `(cos, sin)` from `rotary_table`; a leading batch axis is allowed,
-            for pictures that keep different patches.
+            for images that keep different patches.
 
     Returns:
         The rotated tensor, of the shape and dtype of `x`.

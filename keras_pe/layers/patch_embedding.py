@@ -87,11 +87,11 @@ def tile_positions(  # positions: (native_rows * native_columns, hidden_dim)
 def _shape_hint(shape: tuple[int | None, ...]) -> str:
     """Returns what to do with images of a shape that is not the expected one."""
     if len(shape) == 3 and shape[-1] == 3:
-        return "One picture is a batch of one: images[None]. "
+        return "One image is a batch of one: images[None]. "
     if len(shape) == 4 and shape[1] == 3:
         return "keras_pe is channels-last: keras.ops.moveaxis(images, 1, -1). "
     if len(shape) == 4 and shape[-1] == 1:
-        return "Grey pictures repeat their channel: keras.ops.repeat(images, 3, -1). "
+        return "Grey images repeat their channel: keras.ops.repeat(images, 3, -1). "
     if len(shape) == 4 and shape[-1] == 4:
         return "Without their alpha channel, images[..., :3], they have three. "
     return "keras_pe is channels-last. "
@@ -99,7 +99,7 @@ def _shape_hint(shape: tuple[int | None, ...]) -> str:
 
 @keras.saving.register_keras_serializable("keras_pe")
 class PatchEmbedding(LayerOfLayers):
-    """Cuts pictures into patches, projects them, adds class token and positions.
+    """Cuts images into patches, projects them, adds class token and positions.
 
     The projection is a `Dense` on flattened patches: the same arithmetic as the
     published strided convolution, but quantisable and faster on CPU.
@@ -162,7 +162,7 @@ class PatchEmbedding(LayerOfLayers):
         self.restore_when_built()
 
     def grid(self, images_shape: Any) -> tuple[int, int]:
-        """Returns (rows, columns) of patches of pictures of this shape, or raises."""
+        """Returns (rows, columns) of patches of images of this shape, or raises."""
         if len(images_shape) != 4 or images_shape[-1] != 3:
             raise ValueError(
                 f"Expected images of shape (batch, height, width, 3), got "
@@ -207,7 +207,7 @@ class PatchEmbedding(LayerOfLayers):
     def call(  # images: (batch, height, width, 3)
         self, images: Any, masked_patches: Any = None, mask_embedding: Any = None
     ) -> Any:
-        """Embeds pictures.
+        """Embeds images.
 
         Args:
             images: `(batch, height, width, 3)`.

@@ -13,19 +13,19 @@ from keras_pe.layers.attention import RotaryTable
 class Windows:
     """One grid of tokens, cut into windows.
 
-    A window is treated as a picture of its own: its tokens see each other alone, and
+    A window is treated as an image of its own: its tokens see each other alone, and
     each has a copy of the class token in front. While windowed blocks follow each
     other, the copies go their own ways; where the windows are joined, their mean,
     weighted by the patches of each window, becomes the class token again. So an
     encoder of windowed blocks alone computes exactly what it would compute for each
-    window cut out of the picture.
+    window cut out of the image.
 
     Windows start at the top left. Where they do not divide the grid, those at the
     bottom and at the right are filled up with zeros, which `padding_mask` keeps out of
     the attention (ViTDet lets tokens attend to its padding).
 
     Attributes:
-        grid: (rows, columns) of patches of the picture.
+        grid: (rows, columns) of patches of the image.
         window: (rows, columns) of patches of a window.
         class_token: whether the first token is the class token.
 
@@ -129,7 +129,7 @@ class Windows:
         return cut.reshape(self.count, height * width)
 
     def repeat(self, factors: Any) -> Any:  # (2, batch, 1, 1)
-        """Returns the stochastic-depth factors of each picture for all its windows."""
+        """Returns the stochastic-depth factors of each image for all its windows."""
         return None if factors is None else ops.repeat(factors, self.count, axis=1)
 
 
@@ -138,7 +138,7 @@ class WindowedBlocks:
     """Which blocks of a tower attend within windows, and how.
 
     Attributes:
-        windows: how the picture at hand is cut.
+        windows: how the image at hand is cut.
         numbers: the blocks, counted from 1.
         rotary: RoPE table of one window, the same for all; None without RoPE.
     """

@@ -27,7 +27,7 @@ def chunked_softmax_contrastive_loss(
 ) -> Any:
     """Returns `softmax_contrastive_loss` without holding the (batch, batch) logits.
 
-    Both directions come from one walk over chunks of pictures; the backward pass
+    Both directions come from one walk over chunks of images; the backward pass
     computes each chunk's logits again. Value and gradients are those of the plain loss
     up to float32 rounding, for four matrix products in place of three. With `gather`
     only the texts are gathered, and each device computes its rows of the one matrix.
@@ -36,7 +36,7 @@ def chunked_softmax_contrastive_loss(
         image_embeddings: `(batch, channels)`, unit length.
         text_embeddings: `(batch, channels)`, unit length.
         logit_scale: factor of the cosines.
-        chunk_size: pictures at a time: a few float32 matrices of (chunk_size, batch)
+        chunk_size: images at a time: a few float32 matrices of (chunk_size, batch)
             are held. It need not divide the batch. Where a batch is sharded over
             devices as one array (JAX), these are rows of all devices together: take
             a multiple of the number of devices, and few chunks, because each one
@@ -72,7 +72,7 @@ def chunked_softmax_contrastive_loss(
         images, all_texts, scale, chunk_size, ids, gathered(ids, gather)
     )
     if gather is not None:
-        # So far over this device's pictures only.
+        # So far over this device's images only.
         each_device = ops.reshape(gather(to_image), (-1, *all_matching.shape))
         to_image = ops.logsumexp(each_device, axis=0)
     left_out = ids is not None

@@ -1,4 +1,4 @@
-"""The contrastive loss between pictures and texts, and what all such losses share."""
+"""The contrastive loss between images and texts, and what all such losses share."""
 
 from collections.abc import Callable
 from typing import Any, Literal

@@ -25,8 +25,8 @@ def kl_distillation_loss(
 ) -> Any:
     """Returns how far the student's softmax over a batch is from the teacher's.
 
-    Both embed the same pictures and texts and turn their cosines into probabilities,
-    of the texts given a picture and of the pictures given a text:
+    Both embed the same images and texts and turn their cosines into probabilities,
+    of the texts given an image and of the images given a text:
     `1/2 [KL(P_t || P_s) image->text + KL(P_t || P_s) text->image]`, mean over rows.
     Computed in float32; nothing of the teacher has a gradient.
 
@@ -97,7 +97,7 @@ def chunked_kl_distillation_loss(
         teacher_image_embeddings: `(batch, teacher_channels)`, unit length.
         teacher_text_embeddings: `(batch, teacher_channels)`, unit length.
         teacher_logit_scale: factor of the teacher's cosines.
-        chunk_size: pictures at a time, as in `chunked_softmax_contrastive_loss`.
+        chunk_size: images at a time, as in `chunked_softmax_contrastive_loss`.
         gather: as in `keras_pe.losses.softmax_contrastive_loss`; also called with
             float32 matrices whose rows are the global batch.
 
@@ -126,7 +126,7 @@ def chunked_kl_distillation_loss(
     )
     to_text, to_image = _streaming_divergence(student, teacher, chunk_size)
     if gather is not None:
-        # So far over this device's pictures only.
+        # So far over this device's images only.
         shape = (-1, ops.shape(to_image)[0], 5)
         to_image = _combined(ops.reshape(gather(to_image), shape))
     return 0.5 * (ops.mean(_divergence(to_text)) + ops.mean(_divergence(to_image)))
@@ -141,7 +141,7 @@ def _prepared(student: Any, teacher: Any) -> tuple[Any, Any]:
     batches = [images.shape[0] for images, _, _ in prepared]
     if None not in batches and batches[0] != batches[1]:
         raise ValueError(
-            f"Student and teacher must embed the same pictures and texts, got batches "
+            f"Student and teacher must embed the same images and texts, got batches "
             f"of {batches[0]} and {batches[1]}."
         )
     return prepared[0], tuple(ops.stop_gradient(x) for x in prepared[1])

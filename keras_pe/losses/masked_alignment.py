@@ -1,4 +1,4 @@
-"""Mask regularisation: tokens of a masked picture match those of the whole one."""
+"""Mask regularisation: tokens of a masked image match those of the whole one."""
 
 from typing import Any, Literal
 
@@ -14,13 +14,13 @@ def masked_alignment_loss(
 ) -> Any:
     """Returns the mean of 1 - cosine between tokens with and without masked patches.
 
-    The tokens of the whole picture are constants: no gradient reaches them. Computed
+    The tokens of the whole image are constants: no gradient reaches them. Computed
     in float32. A token of length zero has cosine 0 with any other, and no gradient.
 
     Args:
-        masked_tokens: `(batch, tokens, channels)`: last layer's tokens of pictures of
+        masked_tokens: `(batch, tokens, channels)`: last layer's tokens of images of
             which some patches were masked.
-        full_tokens: `(batch, tokens, channels)`: those of the same pictures, whole.
+        full_tokens: `(batch, tokens, channels)`: those of the same images, whole.
         mask: `(batch, tokens)`, bool or 0 and 1: true where the patch was masked.
         positions: "masked": the mean is over masked tokens; "all": over all tokens.
 

@@ -91,7 +91,7 @@ def chunked_sigmoid_contrastive_loss(
         text_embeddings: `(batch, channels)`, unit length.
         logit_scale: factor of the cosines.
         logit_bias: added to the logits.
-        chunk_size: pictures at a time, as in `chunked_softmax_contrastive_loss`.
+        chunk_size: images at a time, as in `chunked_softmax_contrastive_loss`.
         caption_ids: as in `sigmoid_contrastive_loss`.
         duplicates: as in `sigmoid_contrastive_loss`.
         gather: as in `keras_pe.losses.softmax_contrastive_loss`.
@@ -131,7 +131,7 @@ def _prepared(
     duplicates: str,
     gather: Gather | None,
 ) -> tuple[Any, Any, Any, Any, Any]:
-    """Returns pictures, texts, all texts, and the ids of both whose pairs are left out.
+    """Returns images, texts, all texts, and the ids of both whose pairs are left out.
 
     Where it is known which pair is a row's own, that pair is left out of the negatives.
     """

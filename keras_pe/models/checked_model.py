@@ -1,7 +1,7 @@
 """Models that look at their inputs in `predict` and `evaluate`, and at ids in `fit`.
 
 Each batch is looked at before its step: inside a compiled one no value can be refused.
-There an id that does not exist makes its text NaN, and one bad pixel its picture.
+There an id that does not exist makes its text NaN, and one bad pixel its image.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ class CheckedModel(keras.Model):
         """Returns what looks at inputs.
 
         Args:
-            training: whether they are trained on. There a picture that is not finite
+            training: whether they are trained on. There an image that is not finite
                 is left to the loss: what watches a run names the step.
         """
         raise NotImplementedError
@@ -62,7 +62,7 @@ class CheckedModel(keras.Model):
         """Predicts as `keras.Model.predict` does, after a look at the inputs.
 
         Raises:
-            ValueError: if a picture or a token id can't be right, naming the first.
+            ValueError: if an image or a token id can't be right, naming the first.
         """
         given = self._looked_at("predict", x, *arguments, **options)
         with values_kept(self):
@@ -167,7 +167,7 @@ def checked_batches(x: Any, check: Check, copies: bool = False) -> Any:
             that other processes can be sent, as a `PyDataset` may run in them.
         copies: whether batches are copies of their data. A step of TensorFlow on
             several CPU replicas writes into the arrays that a generator, a `PyDataset`
-            or `from_generator` gave (2.21): the next epoch would read other pictures.
+            or `from_generator` gave (2.21): the next epoch would read other images.
 
     Raises:
         ValueError: as `check`, naming the batch; by `tf.data` an

@@ -20,12 +20,12 @@ from keras_pe.models.vision_forward import VisionForward
 
 @dataclasses.dataclass(frozen=True)
 class ConversionReceipt:
-    """How near a converted encoder comes to the original, on given pictures.
+    """How near a converted encoder comes to the original, on given images.
 
     Attributes:
         layers: mean cosine of patch tokens, original to converted, by layer.
         pooled: mean cosine of the embeddings; None where the encoder does not pool.
-        images: number of pictures.
+        images: number of images.
         image_sizes: side in pixels that each encoder read, original first.
         patch_sizes: side of a patch of each.
         grids: (rows, columns) of each.
@@ -47,7 +47,7 @@ class ConversionReceipt:
         (old, new), (before, after) = self.image_sizes, self.patch_sizes
         lines = [
             f"{old} px in patches of {before} -> {new} px in patches of {after} "
-            f"({self.images} pictures, kernel: {self.kernel_resize}, compared on "
+            f"({self.images} images, kernel: {self.kernel_resize}, compared on "
             f"{self.compared_grid[0]}x{self.compared_grid[1]} patches)",
             *(f"  layer {k:2d}: cosine {v:.4f}" for k, v in self.layers.items()),
         ]
@@ -63,9 +63,9 @@ def conversion_receipt(
     layers: Sequence[int] = (0, -1),
     image_size: int | None = None,
 ) -> ConversionReceipt:
-    """Compares a converted encoder with its original on the same pictures.
+    """Compares a converted encoder with its original on the same images.
 
-    Both read each picture resized (bilinear, antialiased) to their own size. Where
+    Both read each image resized (bilinear, antialiased) to their own size. Where
     the grids differ, the finer map is resized to the coarser grid before tokens are
     compared.
 
@@ -82,7 +82,7 @@ def conversion_receipt(
         A `ConversionReceipt`.
 
     Raises:
-        ValueError: if the two encoders differ in more than sizes, or pictures are
+        ValueError: if the two encoders differ in more than sizes, or images are
             not square.
 
     Example:
@@ -105,7 +105,7 @@ def conversion_receipt(
     images = original.checked_images(images)
     if len(images.shape) != 4 or images.shape[1] != images.shape[2]:
         raise ValueError(
-            f"Expected square pictures (batch, side, side, 3), got "
+            f"Expected square images (batch, side, side, 3), got "
             f"{tuple(images.shape)}. PEImageConverter makes them."
         )
     encoders = (original, converted)
@@ -154,7 +154,7 @@ def _method_used(original: VisionForward, converted: VisionForward) -> str:
 
 
 def _resized(x: Any, side: int) -> Any:  # (batch, height, width, channels)
-    """Returns float32 maps or pictures of another side; the same where it is theirs."""
+    """Returns float32 maps or images of another side; the same where it is theirs."""
     x = ops.cast(x, "float32")
     if x.shape[1] == side:
         return x

@@ -1,18 +1,18 @@
-"""Copies of a vision encoder: cut after a block, or for another patch or picture size.
+"""Copies of a vision encoder: cut after a block, or for another patch or image size.
 
 Detectors want patches of 16 pixels, so that strides are powers of two; the large
-published models have 14. A converted encoder reads a picture of 512 pixels in patches
-of 16 almost as the original reads the same picture at 448 in patches of 14: on the same
+published models have 14. A converted encoder reads an image of 512 pixels in patches
+of 16 almost as the original reads the same image at 448 in patches of 14: on the same
 grid, with the same positions. Only the patch projection has to change.
 
-It can be resized in two ways, each exact for one kind of picture, but for what a resize
-of the whole picture lets cross the edges of patches:
+It can be resized in two ways, each exact for one kind of image, but for what a resize
+of the whole image lets cross the edges of patches:
 
 * "bilinear" reads a new patch as the original would read it resized back (bilinear,
-  antialiased). For pictures whose detail is finer than the original could see: what a
+  antialiased). For images whose detail is finer than the original could see: what a
   detector reads. The default.
 * "pseudo_inverse" reads an original patch enlarged (bilinear) as the original would
-  read it as it was: FlexiViT's PI-resize. For pictures that are enlarged to fit. It
+  read it as it was: FlexiViT's PI-resize. For images that are enlarged to fit. It
   undoes the blur of enlarging, and so exaggerates detail that is really there: by up to
   4 from patches of 14 to 16.
 """
@@ -93,7 +93,7 @@ def truncated(
 def resize_matrix(size: int, native: int) -> np.ndarray:
     """Returns the bilinear resize of a line of pixels as a matrix.
 
-    Half-pixel centres; antialiased where the line shrinks, as pictures are resized.
+    Half-pixel centres; antialiased where the line shrinks, as images are resized.
 
     Args:
         size: pixels wanted.
@@ -172,7 +172,7 @@ def converted(
     kernel_resize: KernelResize = "bilinear",
     **changes: Any,
 ) -> Encoder:
-    """Returns a copy for another patch or picture size; see its `convert`."""
+    """Returns a copy for another patch or image size; see its `convert`."""
     unknown = sorted(set(changes) - set(Changes.__annotations__))
     if unknown:
         raise TypeError(

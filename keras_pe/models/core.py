@@ -1,4 +1,4 @@
-"""PE core: the dual encoder of pictures, videos and texts."""
+"""PE core: the dual encoder of images, videos and texts."""
 
 import functools
 import math
@@ -59,8 +59,8 @@ class PECore(PairModel):
         >>> model = PECore(vision, text)    # or PECore.from_preset(name)
         >>> images = np.zeros((2, 32, 32, 3), "float32")
         >>> ids = np.array([[598, 5, 599], [598, 6, 599], [598, 7, 599]], "int32")
-        >>> pictures, texts = model.encode_image(images), model.encode_text(ids)
-        >>> (np.asarray(pictures) @ np.asarray(texts).T).shape
+        >>> images, texts = model.encode_image(images), model.encode_text(ids)
+        >>> (np.asarray(images) @ np.asarray(texts).T).shape
         (2, 3)
     """
 
@@ -140,7 +140,7 @@ class PECore(PairModel):
         return ops.exp(log_scale - excess)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """Embeds pictures and texts.
+        """Embeds images and texts.
 
         Args:
             inputs: `images` `(batch, height, width, 3)` in [-1, 1]; `token_ids`
@@ -153,7 +153,7 @@ class PECore(PairModel):
             clamped.
 
         Raises:
-            TypeError: if `inputs` is no mapping: pictures alone go to `encode_image`.
+            TypeError: if `inputs` is no mapping: images alone go to `encode_image`.
             ValueError: if one of the two is missing.
         """
         check_pair(inputs)
@@ -180,7 +180,7 @@ class PECore(PairModel):
     def encode_image(
         self, images: Any, normalize: bool = True, *, gradient: bool = False
     ) -> Any:
-        """Embeds pictures; compiled.
+        """Embeds images; compiled.
 
         Args:
             images: `(batch, height, width, 3)`, floating point in [-1, 1].

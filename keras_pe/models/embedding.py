@@ -110,19 +110,17 @@ def embed_images(
     batch_size: int = 32,
     names: Sequence[Any] | None = None,
 ) -> np.ndarray:
-    """Returns unit-length embeddings of prepared pictures, float32.
+    """Returns unit-length embeddings of prepared images, float32.
 
     Raises:
-        NonFiniteError: if the model gives NaN or infinity for a picture, which is then
+        NonFiniteError: if the model gives NaN or infinity for an image, which is then
             called by its name, if there are `names`.
     """
     images = ops.convert_to_numpy(model.vision_encoder.checked_images(images))
     embeddings = embed_in_batches(
         model.encode_image, images, batch_size, model.output_dim
     )
-    return check_finite(
-        embeddings, f"image embeddings of {model.name}", "picture", names
-    )
+    return check_finite(embeddings, f"image embeddings of {model.name}", "image", names)
 
 
 def embed_in_batches(

@@ -49,12 +49,12 @@ class PairModel(CheckedModel):
         return (outputs, *state) if isinstance(found, tuple) else outputs
 
     def predict(self, x: Any, *arguments: Any, **options: Any) -> dict[str, np.ndarray]:
-        """Embeds pictures and texts in batches: what `call` returns, as NumPy arrays.
+        """Embeds images and texts in batches: what `call` returns, as NumPy arrays.
 
         Args: those of `keras.Model.predict`.
 
         Raises:
-            ValueError: if a picture or a token id can't be right, naming the first.
+            ValueError: if an image or a token id can't be right, naming the first.
         """
         return _with_one_scale(super().predict(x, *arguments, **options))
 
@@ -72,11 +72,11 @@ class PairModel(CheckedModel):
 
 
 def check_pair(inputs: Any) -> None:
-    """Refuses what is no pair of pictures and texts."""
+    """Refuses what is no pair of images and texts."""
     if not isinstance(inputs, Mapping):
         raise TypeError(
             f'PECore reads a dictionary {{"images": ..., "token_ids": ...}}, got '
-            f"{type(inputs).__name__}. For pictures alone there is "
+            f"{type(inputs).__name__}. For images alone there is "
             f"model.encode_image(images), for texts model.encode_text(token_ids); with "
             f"gradients model.vision_encoder(images)."
         )

@@ -13,9 +13,9 @@ from keras_pe.layers.adaptable import check_sizes
 from keras_pe.models.tower import resolve_layers
 
 Pooling = Literal["attention", "token", "average"] | None
-# No slip in a mean and deviation comes so far, pictures of 0 to 255 do unless black.
+# No slip in a mean and deviation comes so far, images of 0 to 255 do unless black.
 LARGEST_PIXEL = 10.0
-PIECE = 2**26  # bytes of pictures that are looked at together
+PIECE = 2**26  # bytes of images that are looked at together
 
 
 def check_vision_arguments(
@@ -124,43 +124,43 @@ def check_parts(encoder: Any, norm: bool, class_token: bool) -> None:
 
 
 def float_images(images: Any) -> Any:
-    """Returns pictures as a float tensor, or says what is wrong with them."""
+    """Returns images as a float tensor, or says what is wrong with them."""
     if not hasattr(images, "dtype"):
-        images = _listed_pictures(images)
+        images = _listed_images(images)
     if isinstance(images, keras.KerasTensor):
         check_pixels(images)
         return images
-    check_pictures(images)
+    check_images(images)
     dtype = keras.backend.standardize_dtype(images.dtype)
     return ops.convert_to_tensor(
         images, dtype="float32" if dtype == "float64" else dtype
     )
 
 
-def check_pictures(images: Any) -> None:
-    """Refuses pictures that can't be right, for inference: `check_pixels`, and NaN.
+def check_images(images: Any) -> None:
+    """Refuses images that can't be right, for inference: `check_pixels`, and NaN.
 
     Called on arrays, a layer passes NaN on: what watches a training run looks for it
     in the loss.
 
     Raises:
-        NonFiniteError: naming the first picture that holds NaN or infinity.
+        NonFiniteError: naming the first image that holds NaN or infinity.
         ValueError: as `check_pixels`.
     """
     check_floating(images)
     values = host_array(images)
     if values is not None and values.ndim:
-        # By pieces: what is found out takes a quarter of the memory of the pictures.
+        # By pieces: what is found out takes a quarter of the memory of the images.
         rows = max(1, PIECE // max(1, values[:1].nbytes))
         pieces = range(0, len(values), rows)
         if not all(np.isfinite(values[i : i + rows]).all() for i in pieces):
             hint = "Look at how they are made."
-            check_finite(values, "images", "picture", hint=hint)
+            check_finite(values, "images", "image", hint=hint)
     check_pixels(images)
 
 
 def check_pixels(images: Any) -> None:
-    """Refuses pictures that are not scaled to [-1, 1], as far as that can be seen.
+    """Refuses images that are not scaled to [-1, 1], as far as that can be seen.
 
     The dtype is known wherever a model runs. Values are looked at where that is free:
     not in a trace, not on an accelerator.
@@ -176,19 +176,19 @@ def check_pixels(images: Any) -> None:
     if max(-low, high) > LARGEST_PIXEL:
         raise ValueError(
             f"Images must be floating point in [-1, 1], got values from {low:g} to "
-            f"{high:g}. PEImageConverter scales pictures of 0 to 255, as does "
+            f"{high:g}. PEImageConverter scales images of 0 to 255, as does "
             f"keras.layers.Rescaling(1 / 127.5, offset=-1)."
         )
 
 
-def without_wrong_pictures(tokens: Any, images: Any) -> Any:
-    """Returns tokens in which pictures that `check_pixels` would refuse are NaN.
+def without_wrong_images(tokens: Any, images: Any) -> Any:
+    """Returns tokens in which images that `check_pixels` would refuse are NaN.
 
     Inside a compiled step nothing can be refused: one trained on 0 to 255 would only
     seem to learn little. It is the loss that says so there.
 
     Args:
-        tokens: `(batch, tokens, hidden_dim)` of the pictures.
+        tokens: `(batch, tokens, hidden_dim)` of the images.
         images: `(batch, height, width, 3)`.
 
     Returns:
@@ -202,7 +202,7 @@ def without_wrong_pictures(tokens: Any, images: Any) -> Any:
 
 
 def check_floating(images: Any) -> None:
-    """Refuses pictures that are no floating point numbers: no model reads 0 to 255.
+    """Refuses images that are no floating point numbers: no model reads 0 to 255.
 
     Raises:
         ValueError: naming the dtype.
@@ -217,14 +217,14 @@ def check_floating(images: Any) -> None:
         )
 
 
-def _listed_pictures(images: Any) -> np.ndarray:
+def _listed_images(images: Any) -> np.ndarray:
     """Returns lists of arrays as one array; says what to use for files."""
     first = images[0] if isinstance(images, list | tuple) and images else images
     if isinstance(first, str | bytes | os.PathLike) or hasattr(first, "read"):
         raise TypeError(
             f"Models read arrays (batch, height, width, 3) in [-1, 1], got "
             f"{_shown(first)}. Make them with PEImageConverter.from_preset(...)"
-            f"(pictures); `keras-pe embed` embeds a folder."
+            f"(images); `keras-pe embed` embeds a folder."
         )
     if not isinstance(first, list | tuple) and not hasattr(
         first, "__array_interface__"
@@ -239,7 +239,7 @@ def _listed_pictures(images: Any) -> np.ndarray:
         return np.asarray(images)
     except ValueError as error:
         raise ValueError(
-            f"Pictures of one batch must have one size ({error}). PEImageConverter "
+            f"Images of one batch must have one size ({error}). PEImageConverter "
             f"resizes them."
         ) from error
 

@@ -26,9 +26,9 @@ from keras_pe.presets.table import PresetsProperty
 class PEVisionEncoder(VisionForward):
     """Perception Encoder's vision transformer: 2D RoPE, pre-norm, attention pooling.
 
-    Called on pictures it returns what the published tower returns: the pooled and
+    Called on images it returns what the published tower returns: the pooled and
     projected embedding, not normalised, or all tokens where `pooling` is None.
-    Pictures may have any height and width in whole patches.
+    Images may have any height and width in whole patches.
 
     Args:
         image_size: side in pixels that the position embedding is made for.
@@ -55,13 +55,13 @@ class PEVisionEncoder(VisionForward):
             instead scales positions to the model's native grid, a side in patches:
             the same at the native size, not at others.
         remat: whether blocks are recomputed in the backward pass to save memory.
-        window_size: side in patches of the windows that blocks attend in, for pictures
-            larger than a window; None, as in pretraining: the whole picture. See
+        window_size: side in patches of the windows that blocks attend in, for images
+            larger than a window; None, as in pretraining: the whole image. See
             `keras_pe.layers.windows`.
-        global_blocks: blocks that see the whole picture in spite of windows, counted
+        global_blocks: blocks that see the whole image in spite of windows, counted
             from 1 (negatives from the end).
         tiled_positions: whether windows, of the native size, each get the position
-            embedding as it is, instead of the picture one resampled to its size.
+            embedding as it is, instead of the image one resampled to its size.
         name: name of the model.
         dtype: dtype or dtype policy of all layers.
 
@@ -224,13 +224,13 @@ class PEVisionEncoder(VisionForward):
         kernel_resize: KernelResize = "bilinear",
         **changes: Unpack[Changes],
     ) -> Self:
-        """Returns a new encoder for another patch or picture size, weights copied.
+        """Returns a new encoder for another patch or image size, weights copied.
 
         Args:
             patch_size: side of a patch, pixels; None keeps it.
             image_size: side that the position embedding is resampled for; None keeps
                 its grid, so that 448 pixels in patches of 14 become 512 in 16.
-            kernel_resize: "bilinear" for pictures with detail for the new size,
+            kernel_resize: "bilinear" for images with detail for the new size,
                 "pseudo_inverse" for enlarged ones; see `keras_pe.models.convert`.
             changes: constructor arguments to set along: `window_size`,
                 `global_blocks`, `tiled_positions`, `rope_reference_grid`, `drop_path`

@@ -15,11 +15,11 @@ from keras_pe.models.tower import Tower, resolve_layers
 from keras_pe.models.vision_arguments import (
     Pooling,
     check_floating,
+    check_images,
     check_parts,
-    check_pictures,
     check_pixels,
     float_images,
-    without_wrong_pictures,
+    without_wrong_images,
 )
 
 
@@ -86,7 +86,7 @@ class VisionForward(Tower):
         Args:
             images: `(batch, height, width, 3)` in [-1, 1].
             layers: numbers as in `features`.
-            kept_patches: int32 `(batch, kept)`, the patches that each picture keeps
+            kept_patches: int32 `(batch, kept)`, the patches that each image keeps
                 (counted row by row from 0); None keeps all. Dropping patches makes
                 training cheaper.
             masked_patches: bool `(batch, patches)`, patches that `mask_embedding`
@@ -104,7 +104,7 @@ class VisionForward(Tower):
         x = self.patch_embedding(  # (batch, tokens, hidden_dim)
             images, masked_patches=masked_patches, mask_embedding=mask_embedding
         )
-        x = without_wrong_pictures(x, images)
+        x = without_wrong_images(x, images)
         rotary = self.rotary(grid)
         if kept_patches is not None:
             x, rotary = self._keep(x, rotary, kept_patches)
@@ -133,10 +133,10 @@ class VisionForward(Tower):
         if self.window_size is None:
             return None
         windows = Windows.over(grid, self.window_size, self.class_token)
-        if windows is None:  # one covers the picture
+        if windows is None:  # one covers the image
             return None
         numbers = set(range(1, self.num_layers + 1)) - set(self.global_blocks)
-        # Positions start anew in each window: it looks like a picture of its size.
+        # Positions start anew in each window: it looks like an image of its size.
         rotary = self.rotary(windows.window)
         return WindowedBlocks(windows, frozenset(numbers), rotary)
 
@@ -287,8 +287,8 @@ class VisionForward(Tower):
         return self(images, training=False)
 
     def checked_images(self, images: Any) -> Any:
-        """Returns pictures as a float tensor, or says what is wrong with them."""
+        """Returns images as a float tensor, or says what is wrong with them."""
         return float_images(images)
 
     def input_check(self, training: bool) -> Check:
-        return check_floating if training else check_pictures
+        return check_floating if training else check_images

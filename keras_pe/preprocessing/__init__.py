@@ -1,24 +1,24 @@
-"""What happens before the models: text to ids, pictures to arrays."""
+"""What happens before the models: text to ids, images to arrays."""
 
-from keras_pe.preprocessing.bad_pictures import (
-    PictureError,
-    SkippedPicture,
+from keras_pe.preprocessing.bad_images import (
+    ImageError,
+    SkippedImage,
     SkipReport,
     VideoError,
 )
-from keras_pe.preprocessing.batches import PictureBatches, load_batches
+from keras_pe.preprocessing.batches import ImageBatches, load_batches
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.tokenizer import PETokenizer, TruncationReport
 from keras_pe.preprocessing.video import PEVideoConverter, frame_indices
 
 __all__ = [
+    "ImageBatches",
+    "ImageError",
     "PEImageConverter",
     "PETokenizer",
     "PEVideoConverter",
-    "PictureBatches",
-    "PictureError",
     "SkipReport",
-    "SkippedPicture",
+    "SkippedImage",
     "TruncationReport",
     "VideoError",
     "frame_indices",

@@ -1,4 +1,4 @@
-"""Pictures in batches, decoded by a few threads, with the bad ones counted."""
+"""Images in batches, decoded by a few threads, with the bad ones counted."""
 
 import os
 from collections import deque
@@ -9,14 +9,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pe.preprocessing.bad_pictures import PictureError, SkipReport
+from keras_pe.preprocessing.bad_images import ImageError, SkipReport
 from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.preprocessing.picture_inputs import as_sequence, picture_name
+from keras_pe.preprocessing.image_inputs import as_sequence, image_name
 
-TOO_MANY_SKIPPED = "too many pictures skipped"
+TOO_MANY_SKIPPED = "too many images skipped"
 
 
-class PictureBatches:
+class ImageBatches:
     """The batches of `load_batches`; iterate it, then read `report`.
 
     Each iteration starts afresh, with a new `report`.
@@ -24,7 +24,7 @@ class PictureBatches:
 
     def __init__(
         self,
-        pictures: Any,
+        images: Any,
         converter: PEImageConverter,
         batch_size: int,
         on_error: str,
@@ -43,7 +43,7 @@ class PictureBatches:
             )
         if num_threads is not None and num_threads < 1:
             raise ValueError(f"num_threads={num_threads!r}: expected at least 1.")
-        self.pictures = as_sequence(pictures)
+        self.images = as_sequence(images)
         self.converter = converter
         self.batch_size = int(batch_size)
         self.on_error = on_error
@@ -56,7 +56,7 @@ class PictureBatches:
         self.report = SkipReport()
         indices: list[int] = []
         images: list[np.ndarray] = []
-        for index, image in self._good_pictures():
+        for index, image in self._good_images():
             indices.append(index)
             images.append(image)
             if len(images) == self.batch_size:
@@ -65,17 +65,17 @@ class PictureBatches:
         if images:
             yield np.array(indices), np.stack(images)
 
-    def _good_pictures(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields converted pictures in order and books the others as skipped."""
-        total = len(self.pictures)
-        bar = keras.utils.Progbar(total, unit_name="picture") if self.progress else None
+    def _good_images(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields converted images in order and books the others as skipped."""
+        total = len(self.images)
+        bar = keras.utils.Progbar(total, unit_name="image") if self.progress else None
         for index, future in self._futures():
-            self.report.num_pictures += 1
+            self.report.num_images += 1
             if bar is not None:
-                bar.update(self.report.num_pictures)
+                bar.update(self.report.num_images)
             try:
                 image = future.result()
-            except PictureError as error:
+            except ImageError as error:
                 if self.on_error == "raise":
                     raise
                 self.report.add(index, error)
@@ -85,15 +85,15 @@ class PictureBatches:
 
     def _futures(self) -> Iterator[tuple[int, Future[np.ndarray]]]:
         """Keeps the threads busy one batch ahead, and never further."""
-        # At most `num_threads` pictures are decoded at any time; what waits is
+        # At most `num_threads` images are decoded at any time; what waits is
         # already small. That bounds memory whatever the length of the list.
         ahead = self.batch_size + self.num_threads
         waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
-        pool = ThreadPoolExecutor(self.num_threads, "keras_pe_pictures")
+        pool = ThreadPoolExecutor(self.num_threads, "keras_pe_images")
         try:
-            for index, picture in enumerate(self.pictures):
-                name = picture_name(picture, index)
-                future = pool.submit(self.converter.convert, picture, name)
+            for index, image in enumerate(self.images):
+                name = image_name(image, index)
+                future = pool.submit(self.converter.convert, image, name)
                 waiting.append((index, future))
                 if len(waiting) >= ahead:
                     yield waiting.popleft()
@@ -103,11 +103,11 @@ class PictureBatches:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _stop_if_too_many(self, total: int) -> None:
-        # Judged against the whole list, so one bad picture at the beginning of a
+        # Judged against the whole list, so one bad image at the beginning of a
         # long run is no reason to stop, and a hopeless run stops early.
         if self.report.num_skipped > self.max_skipped_share * total:
-            raise PictureError(
-                f"{self.report.num_skipped} of {total} pictures",
+            raise ImageError(
+                f"{self.report.num_skipped} of {total} images",
                 TOO_MANY_SKIPPED,
                 f"max_skipped_share={self.max_skipped_share:g} allows "
                 f"{int(self.max_skipped_share * total)}. {self.report}. Remove or "
@@ -116,51 +116,51 @@ class PictureBatches:
 
 
 def load_batches(
-    pictures: Any,
+    images: Any,
     converter: PEImageConverter,
     batch_size: int,
     on_error: str = "skip",
     max_skipped_share: float = 0.1,
     num_threads: int | None = None,
     progress: bool = False,
-) -> PictureBatches:
-    """Loads pictures in batches; skips the bad ones, but counts and names them.
+) -> ImageBatches:
+    """Loads images in batches; skips the bad ones, but counts and names them.
 
     Batches are full (except the last), whatever was skipped, so that a compiled
-    model sees one shape. Memory does not grow with the number of pictures.
+    model sees one shape. Memory does not grow with the number of images.
 
     Args:
-        pictures: anything a `PEImageConverter` takes; usually a list of paths.
+        images: anything a `PEImageConverter` takes; usually a list of paths.
         converter: does the conversion, in threads.
-        batch_size: pictures per batch.
-        on_error: `"skip"`, or `"raise"` at the first bad picture.
+        batch_size: images per batch.
+        on_error: `"skip"`, or `"raise"` at the first bad image.
         max_skipped_share: the run stops as soon as more than this share of all
-            pictures had to be skipped: that is a broken data set, not bad luck.
+            images had to be skipped: that is a broken data set, not bad luck.
         num_threads: decoding threads; by default one a core, at most 4.
         progress: show a progress bar.
 
     Returns:
-        An iterable of `(indices, images)`: positions in `pictures`, int64
+        An iterable of `(indices, images)`: positions in `images`, int64
         (batch,), and float32 (batch, height, width, 3). Its `report` is a
         `SkipReport`, complete once the loop is over.
 
     Raises:
-        PictureError: while iterating; for a bad picture with
+        ImageError: while iterating; for a bad image with
             `on_error="raise"`, or if too many were skipped.
 
     Example:
         >>> from PIL import Image
-        >>> pictures = [Image.new("RGB", (9, 9)), "missing.jpg"]
+        >>> images = [Image.new("RGB", (9, 9)), "missing.jpg"]
         >>> batches = load_batches(
-        ...     pictures, PEImageConverter(8), batch_size=4, max_skipped_share=0.5
+        ...     images, PEImageConverter(8), batch_size=4, max_skipped_share=0.5
         ... )
         >>> [(indices.tolist(), images.shape) for indices, images in batches]
         [([0], (1, 8, 8, 3))]
         >>> print(batches.report)
-        1 of 2 pictures skipped: 1 missing file (missing.jpg)
+        1 of 2 images skipped: 1 missing file (missing.jpg)
     """
-    return PictureBatches(
-        pictures,
+    return ImageBatches(
+        images,
         converter,
         batch_size,
         on_error,

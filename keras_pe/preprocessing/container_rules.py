@@ -60,7 +60,7 @@ def _check_flv(stream: BinaryIO) -> None:
     while size - place > 0:
         stream.seek(place)
         head = stream.read(11)
-        if head[0] & 31 not in (8, 9, 18):  # sound, picture, words: else no tag
+        if head[0] & 31 not in (8, 9, 18):  # sound, image, words: else no tag
             return
         place += 11 + int.from_bytes(head[1:4], "big") + 4
         if len(head) < 11 or place - 4 > size:
@@ -214,7 +214,7 @@ def _check_asf(stream: BinaryIO) -> None:
 
 
 def _streams(header: bytes) -> dict[int, bool]:
-    """Returns the numbers of the streams, and whether each holds pictures."""
+    """Returns the numbers of the streams, and whether each holds images."""
     found, place = {}, header.find(_STREAM)
     while 0 <= place < len(header) - 73:
         kind = header[place + 24 : place + 40]

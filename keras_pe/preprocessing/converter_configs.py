@@ -1,6 +1,6 @@
 """Configurations of converters and tokenizers: what a file may decide, how they look.
 
-Which decoders run and how much memory a picture may take is the user's decision. A
+Which decoders run and how much memory an image may take is the user's decision. A
 preset comes from somebody else: it may ask for less than the defaults, never for more.
 """
 
@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from keras_pe.preprocessing.bad_pictures import DEFAULT_MAX_FRAMES
+from keras_pe.preprocessing.bad_images import DEFAULT_MAX_FRAMES
 from keras_pe.preprocessing.image_file import (
     DEFAULT_FORMATS,
     DEFAULT_MAX_PIXELS,
@@ -22,10 +22,10 @@ _LIMITS = {
     "max_side": DEFAULT_MAX_SIDE,
     "max_frames": DEFAULT_MAX_FRAMES,
 }
-# A picture of this side takes 0.2 GB; published models have 224 to 512.
+# An image of this side takes 0.2 GB; published models have 224 to 512.
 _LARGEST_IMAGE_SIZE = 4096
 # Published protocols take 8 to 32 frames. All frames of a video together may take as
-# much as eight pictures of the largest size.
+# much as eight images of the largest size.
 _MOST_FRAMES = 256
 _MOST_PIXELS = 8 * _LARGEST_IMAGE_SIZE**2
 _MOST_TOKENS = 65_536  # of a text; Perception Encoder has 72
@@ -36,7 +36,7 @@ def narrowed(config: Mapping[str, Any], where: str = "the preset") -> dict[str, 
     """Returns a converter's configuration with nothing in it that widens the defaults.
 
     Formats and limits are kept as far as they are stricter than the defaults, with a
-    warning that names what was not kept. What to do with bad pictures is left to the
+    warning that names what was not kept. What to do with bad images is left to the
     user. Everything else (size, mean, ...) is the file's.
 
     Args:

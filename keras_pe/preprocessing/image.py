@@ -1,4 +1,4 @@
-"""Pictures to the arrays that the vision tower reads."""
+"""Images to the arrays that the vision tower reads."""
 
 import os
 import warnings
@@ -9,10 +9,10 @@ import keras
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing.bad_pictures import (
+from keras_pe.preprocessing.bad_images import (
     BAD_TYPE,
     DAMAGED,
-    PictureError,
+    ImageError,
     SkipReport,
 )
 from keras_pe.preprocessing.converter_configs import narrowed, shown_call
@@ -21,17 +21,17 @@ from keras_pe.preprocessing.image_file import (
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_SIDE,
     decode,
-    open_picture_file,
+    open_image_file,
     upright,
 )
-from keras_pe.preprocessing.image_modes import from_array, resizable
-from keras_pe.preprocessing.picture_inputs import (
+from keras_pe.preprocessing.image_inputs import (
     as_sequence,
     file_content,
+    image_name,
     is_file,
-    picture_name,
     to_array,
 )
+from keras_pe.preprocessing.image_modes import from_array, resizable
 from keras_pe.presets.from_preset import load_image_converter
 
 RESIZE_MODES = ("squash", "center_crop")
@@ -45,16 +45,16 @@ INTERPOLATIONS = {
 
 @keras.saving.register_keras_serializable("keras_pe")
 class PEImageConverter:
-    """Turns pictures of any kind into float32 arrays in [-1, 1].
+    """Turns images of any kind into float32 arrays in [-1, 1].
 
-    Takes one picture or a sequence of them, mixed as you like: paths, the bytes
+    Takes one image or a sequence of them, mixed as you like: paths, the bytes
     of a file, files open for reading bytes, PIL images of any mode, arrays or
-    tensors (height, width[, 1, 3 or 4 channels]) or a batch array (pictures, height,
+    tensors (height, width[, 1, 3 or 4 channels]) or a batch array (images, height,
     width, 1, 3 or 4). Arrays are uint8, or floats in [0, 1]. EXIF orientation is
     applied, the first frame of an animation is taken, files are checked before they
     are decoded. Files of any depth are scaled by the largest value of their depth:
     65535 in a PNG of 16 bits, the header's in a PGM, 4095 in a TIFF of 12 bits.
-    Pictures of mode `I` or `F` in memory, and TIFFs of 32 bits, do not say what they
+    Images of mode `I` or `F` in memory, and TIFFs of 32 bits, do not say what they
     span: the first of 0..255 and 0..65535, or 0..1 and 0..255, that holds all values.
 
     Source: `core/vision_encoder/transforms.py` of
@@ -69,15 +69,15 @@ class PEImageConverter:
             `"bicubic"`, `"lanczos"` or `"nearest"`.
         mean: subtracted per RGB channel, after scaling pixels to [0, 1].
         std: divided by, per RGB channel. The defaults give [-1, 1].
-        max_pixels: width times height above which a picture is refused before
+        max_pixels: width times height above which an image is refused before
             it is decoded.
-        max_side: width or height above which it is refused: resizing a picture of
+        max_side: width or height above which it is refused: resizing an image of
             1 x 89,000,000 pixels takes 2 GB. The default is a JPEG's longest.
         formats: Pillow's names of the file formats to accept.
-        background: RGB colour (0-255) to lay transparent pictures on. `None`
+        background: RGB colour (0-255) to lay transparent images on. `None`
             drops the alpha channel, as the reference does.
-        on_error: `"raise"` stops at the first bad picture. `"skip"` leaves bad
-            pictures out of the result, with a warning; `last_report` says which
+        on_error: `"raise"` stops at the first bad image. `"skip"` leaves bad
+            images out of the result, with a warning; `last_report` says which
             (rows then no longer line up with what you passed).
 
     Example:
@@ -131,17 +131,17 @@ class PEImageConverter:
         """Height and width of the output, in pixels."""
         return self.height, self.width
 
-    def __call__(self, pictures: Any) -> np.ndarray:
-        """Converts one picture or many.
+    def __call__(self, images: Any) -> np.ndarray:
+        """Converts one image or many.
 
         Args:
-            pictures: one picture, a sequence of pictures, or a batch array.
+            images: one image, a sequence of images, or a batch array.
 
         Returns:
-            float32 array (pictures, height, width, 3).
+            float32 array (images, height, width, 3).
 
         Raises:
-            PictureError: naming the first picture that cannot be used, if
+            ImageError: naming the first image that cannot be used, if
                 `on_error="raise"`.
 
         Example:
@@ -151,11 +151,11 @@ class PEImageConverter:
         """
         report = SkipReport()
         rows = []
-        for index, picture in enumerate(as_sequence(pictures)):
-            report.num_pictures += 1
+        for index, image in enumerate(as_sequence(images)):
+            report.num_images += 1
             try:
-                rows.append(self.convert(picture, picture_name(picture, index)))
-            except PictureError as error:
+                rows.append(self.convert(image, image_name(image, index)))
+            except ImageError as error:
                 if self.on_error == "raise":
                     raise
                 report.add(index, error)
@@ -166,28 +166,28 @@ class PEImageConverter:
             return np.zeros((0, self.height, self.width, 3), "float32")
         return np.stack(rows)
 
-    def convert(self, picture: Any, name: str | None = None) -> np.ndarray:
-        """Converts exactly one picture.
+    def convert(self, image: Any, name: str | None = None) -> np.ndarray:
+        """Converts exactly one image.
 
         Args:
-            picture: a path, bytes, PIL image or array (height, width[, channels]).
+            image: a path, bytes, PIL image or array (height, width[, channels]).
             name: what to call it in an error; by default its path or kind.
 
         Returns:
             float32 array (height, width, 3).
 
         Raises:
-            PictureError: if it cannot be used, whatever `on_error` says.
+            ImageError: if it cannot be used, whatever `on_error` says.
 
         Example:
             >>> PEImageConverter(8).convert(np.ones((4, 4, 3))).shape
             (8, 8, 3)
         """
-        name = picture_name(picture) if name is None else name
+        name = image_name(image) if name is None else name
         try:
-            rgb = self._resize(self._open(picture, name)).convert("RGB")
+            rgb = self._resize(self._open(image, name)).convert("RGB")
         except MemoryError as error:
-            raise PictureError(
+            raise ImageError(
                 name, DAMAGED, "Not enough memory to decode it: lower `max_pixels`."
             ) from error
         unit = np.asarray(rgb, dtype="float32") / np.float32(255)
@@ -243,57 +243,55 @@ class PEImageConverter:
         converter: Self = load_image_converter(cls, preset)
         return cls(**{**converter.get_config(), **changes}) if changes else converter
 
-    def _open(self, picture: Any, name: str) -> Image.Image:
-        """Gives any kind of picture as an upright PIL image of a resizable mode."""
+    def _open(self, image: Any, name: str) -> Image.Image:
+        """Gives any kind of image as an upright PIL image of a resizable mode."""
         limits = self.max_pixels, self.max_side
-        if isinstance(picture, Image.Image):
-            opened = upright(decode(picture, name, *limits), name)
-        elif isinstance(picture, str | os.PathLike):
-            opened = open_picture_file(picture, name, self.formats, *limits)
-        elif isinstance(picture, bytes | bytearray | memoryview):
-            content = bytes(picture)
-            opened = open_picture_file(content, name, self.formats, *limits)
-        elif is_file(picture):
-            content = file_content(picture, name)
-            opened = open_picture_file(content, name, self.formats, *limits)
-        elif hasattr(picture, "__array__"):
-            opened = from_array(to_array(picture, name), name)
+        if isinstance(image, Image.Image):
+            opened = upright(decode(image, name, *limits), name)
+        elif isinstance(image, str | os.PathLike):
+            opened = open_image_file(image, name, self.formats, *limits)
+        elif isinstance(image, bytes | bytearray | memoryview):
+            content = bytes(image)
+            opened = open_image_file(content, name, self.formats, *limits)
+        elif is_file(image):
+            content = file_content(image, name)
+            opened = open_image_file(content, name, self.formats, *limits)
+        elif hasattr(image, "__array__"):
+            opened = from_array(to_array(image, name), name)
         else:
             hint = ""
-            if isinstance(picture, list | tuple) and _is_batch(picture):
-                hint = (
-                    " It looks like a batch with its labels: pass the pictures alone."
-                )
-            elif isinstance(picture, list | tuple):
-                hint = " Numbers go into an array: np.array(picture, 'uint8')."
-            raise PictureError(
+            if isinstance(image, list | tuple) and _is_batch(image):
+                hint = " It looks like a batch with its labels: pass the images alone."
+            elif isinstance(image, list | tuple):
+                hint = " Numbers go into an array: np.array(image, 'uint8')."
+            raise ImageError(
                 name,
                 BAD_TYPE,
-                f"A {type(picture).__name__}; expected a path, bytes, an open file, a "
+                f"A {type(image).__name__}; expected a path, bytes, an open file, a "
                 f"PIL image or an array.{hint}",
             )
         return resizable(opened, name, self.background)
 
-    def _resize(self, picture: Image.Image) -> Image.Image:
+    def _resize(self, image: Image.Image) -> Image.Image:
         size = (self.width, self.height)
         resample = INTERPOLATIONS[self.interpolation]
         if self.resize_mode == "squash":
-            return picture.resize(size, resample)
-        box = center_crop_box(picture.size, size)
-        return picture.resize(size, resample, box=box)
+            return image.resize(size, resample)
+        box = center_crop_box(image.size, size)
+        return image.resize(size, resample, box=box)
 
 
 def center_crop_box(
     source: tuple[int, int], target: tuple[int, int]
 ) -> tuple[float, float, float, float]:
-    """Finds the part of a picture that a resize and centre crop would keep.
+    """Finds the part of an image that a resize and centre crop would keep.
 
-    The reference resizes the whole picture until it covers the target, then
-    crops. Resizing just the part that stays gives the same pixels, and a picture
+    The reference resizes the whole image until it covers the target, then
+    crops. Resizing just the part that stays gives the same pixels, and an image
     of 1 x 30,000 does not become an intermediate of 1.5 billion pixels.
 
     Args:
-        source: width and height of the picture.
+        source: width and height of the image.
         target: width and height to fill.
 
     Returns:

@@ -1,8 +1,8 @@
-"""Opening one picture file without trusting it.
+"""Opening one image file without trusting it.
 
-A picture from the web is untrusted input. The header is read first, by an
+An image from the web is untrusted input. The header is read first, by an
 allow-list of decoders, and its declared size is checked before a single pixel
-is decoded. Whatever goes wrong comes out as one `PictureError`.
+is decoded. Whatever goes wrong comes out as one `ImageError`.
 """
 
 import io
@@ -17,15 +17,15 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from keras_pe.preprocessing.bad_pictures import (
+from keras_pe.preprocessing.bad_images import (
     BAD_VALUES,
     DAMAGED,
     EMPTY,
     MISSING,
-    NOT_A_PICTURE,
+    NOT_A_IMAGE,
     TOO_LARGE,
     UNREADABLE,
-    PictureError,
+    ImageError,
     described,
 )
 from keras_pe.preprocessing.image_modes import (
@@ -40,7 +40,7 @@ from keras_pe.preprocessing.image_modes import (
 # library in memory. Left out on purpose: EPS (runs Ghostscript, a program of its
 # own), containers that few people send and few people test (PSD, ICNS, FLI, PCX,
 # FITS, DDS, ...) and JPEG 2000, whose decoder has the longest record of memory
-# bugs. "JPEG" includes the phone's MPO: a JPEG with more pictures behind the first.
+# bugs. "JPEG" includes the phone's MPO: a JPEG with more images behind the first.
 DEFAULT_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 # Pillow's own limit for a warning: 0.25 GiB of 8-bit RGB.
@@ -64,21 +64,21 @@ _TRANSPOSE_OF_ORIENTATION = {
 }
 
 
-def open_picture_file(
+def open_image_file(
     source: str | os.PathLike[str] | bytes,
     name: str,
     formats: Collection[str] = DEFAULT_FORMATS,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     max_side: int = DEFAULT_MAX_SIDE,
 ) -> Image.Image:
-    """Opens a picture file, decodes its first frame and turns it upright.
+    """Opens an image file, decodes its first frame and turns it upright.
 
-    The first frame of an animated PNG is what viewers show first: a default picture
+    The first frame of an animated PNG is what viewers show first: a default image
     that is no part of the animation is left out.
 
     Args:
         source: a path, or the content of a file.
-        name: what to call the picture in an error.
+        name: what to call the image in an error.
         formats: Pillow names of the allowed formats; the content decides, not
             the file name.
         max_pixels: width times height above which the file is not decoded.
@@ -88,76 +88,76 @@ def open_picture_file(
         A decoded `PIL.Image.Image` in the file's own mode; see `decode`.
 
     Raises:
-        PictureError: for anything that is not a sound picture within limits.
+        ImageError: for anything that is not a sound image within limits.
 
     Example:
         >>> header = b"P5 2 1 255 "
-        >>> open_picture_file(header + bytes([0, 255]), "two pixels").size
+        >>> open_image_file(header + bytes([0, 255]), "two pixels").size
         (2, 1)
     """
     # The file stays open until the pixels are in memory, and no longer.
     with open_stream(source, name) as stream:
-        picture = read_header(stream, name, formats)
-        check_size(*picture.size, name, max_pixels, max_side)
-        if hides_first_frame(picture):
+        image = read_header(stream, name, formats)
+        check_size(*image.size, name, max_pixels, max_side)
+        if hides_first_frame(image):
             try:
-                picture.seek(1)
+                image.seek(1)
             except Exception as error:  # decoders raise nearly anything
                 raise _damaged(name, error) from error
-        return upright(decode(picture, name, max_pixels, max_side), name)
+        return upright(decode(image, name, max_pixels, max_side), name)
 
 
 def decode(
-    picture: Image.Image,
+    image: Image.Image,
     name: str,
     max_pixels: int,
     max_side: int = DEFAULT_MAX_SIDE,
 ) -> Image.Image:
-    """Checks a picture's declared size, then decodes it.
+    """Checks an image's declared size, then decodes it.
 
     Args:
-        picture: an open picture, decoded or not.
-        name: what to call the picture in an error.
+        image: an open image, decoded or not.
+        name: what to call the image in an error.
         max_pixels: width times height above which it is refused.
         max_side: width or height above which it is refused.
 
     Returns:
-        The same picture, with its pixels in memory; grey ones of more than eight bits
+        The same image, with its pixels in memory; grey ones of more than eight bits
         as mode L, their file's largest value as 255, see `image_modes`.
 
     Raises:
-        PictureError: if it is too large, empty or damaged, or has values outside its
+        ImageError: if it is too large, empty or damaged, or has values outside its
             range.
 
     Example:
         >>> decode(Image.new("L", (2, 2)), "grey", max_pixels=4).size
         (2, 2)
     """
-    check_size(*picture.size, name, max_pixels, max_side)
+    check_size(*image.size, name, max_pixels, max_side)
     try:
-        key = colour_key(picture)
-        picture.load()
+        key = colour_key(image)
+        image.load()
     except Exception as error:  # decoders raise nearly anything on hostile bytes
         raise _damaged(name, error) from error
-    if key != picture.info.get("transparency"):
-        picture = picture.copy()
-        picture.info["transparency"] = key
+    if key != image.info.get("transparency"):
+        image = image.copy()
+        image.info["transparency"] = key
     try:
-        if is_wide(picture):
-            return eight_bits(picture)
-        if signed_bytes(picture):
-            return _from_signed(picture)
+        if is_wide(image):
+            return eight_bits(image)
+        if signed_bytes(image):
+            return _from_signed(image)
     except ValueError as error:
-        raise PictureError(name, BAD_VALUES, str(error)) from error
-    return picture
+        raise ImageError(name, BAD_VALUES, str(error)) from error
+    return image
 
 
 def check_size(
     width: int, height: int, name: str, max_pixels: int, max_side: int
 ) -> None:
-    """Raises PictureError if a picture declares too many pixels, or none."""
+    """Raises ImageError if an image declares too many pixels, or none."""
     if width * height > max_pixels:
-        raise PictureError(
+        raise ImageError(
             name,
             TOO_LARGE,
             f"It declares {width} x {height} = {width * height:,} pixels; expected "
@@ -165,7 +165,7 @@ def check_size(
             "trust the file.",
         )
     if max(width, height) > max_side:
-        raise PictureError(
+        raise ImageError(
             name,
             TOO_LARGE,
             f"It declares {width} x {height} pixels; expected sides of at most "
@@ -173,30 +173,30 @@ def check_size(
             "the file.",
         )
     if width < 1 or height < 1:
-        raise PictureError(
+        raise ImageError(
             name, DAMAGED, f"It is {width} x {height}: expected at least one pixel."
         )
 
 
-def hides_first_frame(picture: Image.Image) -> bool:
-    """Returns whether the first picture of a PNG is no part of its animation."""
-    hidden = getattr(picture, "default_image", False)
-    return bool(hidden) and getattr(picture, "n_frames", 1) > 1
+def hides_first_frame(image: Image.Image) -> bool:
+    """Returns whether the first image of a PNG is no part of its animation."""
+    hidden = getattr(image, "default_image", False)
+    return bool(hidden) and getattr(image, "n_frames", 1) > 1
 
 
-def upright(picture: Image.Image, name: str) -> Image.Image:
+def upright(image: Image.Image, name: str) -> Image.Image:
     """Applies the EXIF orientation, if there is one.
 
     Args:
-        picture: a decoded picture. (Only then is the tag to be believed: a TIFF
+        image: a decoded image. (Only then is the tag to be believed: a TIFF
             is turned by its decoder, which then removes the tag.)
-        name: what to call the picture in an error.
+        name: what to call the image in an error.
 
     Returns:
-        The picture as its photographer saw it; the same object if nothing turns.
+        The image as its photographer saw it; the same object if nothing turns.
 
     Raises:
-        PictureError: if turning fails.
+        ImageError: if turning fails.
 
     Example:
         >>> photo = Image.new("L", (2, 1))
@@ -205,17 +205,17 @@ def upright(picture: Image.Image, name: str) -> Image.Image:
         (1, 2)
     """
     try:
-        orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     except Exception:
         # Broken metadata around sound pixels: show it as stored, as viewers do.
-        return picture
+        return image
     if not isinstance(orientation, int):
-        return picture
+        return image
     method = _TRANSPOSE_OF_ORIENTATION.get(orientation)
     if method is None:
-        return picture
+        return image
     try:
-        return picture.transpose(method)
+        return image.transpose(method)
     except Exception as error:
         raise _damaged(name, error) from error
 
@@ -227,20 +227,20 @@ def open_stream(source: str | os.PathLike[str] | bytes, name: str) -> BinaryIO:
     try:
         # Opening a pipe would wait for a writer, perhaps for ever.
         if not stat.S_ISREG(os.stat(source).st_mode):
-            raise PictureError(
+            raise ImageError(
                 name, UNREADABLE, "A folder or device; expected a regular file."
             )
         return open(source, "rb")
     except FileNotFoundError:
-        raise PictureError(name, MISSING, _missing(os.fsdecode(source))) from None
+        raise ImageError(name, MISSING, _missing(os.fsdecode(source))) from None
     except OSError as error:
-        raise PictureError(
+        raise ImageError(
             name, UNREADABLE, f"{described(error)}. Expected a file you may read."
         ) from error
-    except PictureError:
+    except ImageError:
         raise
     except Exception as error:  # a null byte in the path, a __fspath__ that fails
-        raise PictureError(
+        raise ImageError(
             name, UNREADABLE, f"{described(error)}. Expected the path of a file."
         ) from error
 
@@ -249,25 +249,25 @@ def read_header(stream: BinaryIO, name: str, formats: Collection[str]) -> Image.
     """Lets the allowed decoders look at the header; no pixel is decoded."""
     beginning = stream.read(16)
     if not beginning:
-        raise PictureError(name, EMPTY, "It has no bytes: copy or download it again.")
+        raise ImageError(name, EMPTY, "It has no bytes: copy or download it again.")
     stream.seek(0)
     try:
-        picture = Image.open(stream, formats=tuple(formats))
-        if picture.format == "PNG":
+        image = Image.open(stream, formats=tuple(formats))
+        if image.format == "PNG":
             _check_png(stream)
-        return picture
+        return image
     except UnidentifiedImageError:
-        raise PictureError(
+        raise ImageError(
             name,
-            NOT_A_PICTURE,
+            NOT_A_IMAGE,
             f"It starts with {beginning!r}; expected a header that one of "
             f"{sorted(formats)} accepts. Convert it to PNG or JPEG, copy it again, "
             "or extend `formats`.",
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         # Pillow refuses above twice its own process-wide limit. A program that
-        # really wants such pictures has to raise that limit itself.
-        raise PictureError(
+        # really wants such images has to raise that limit itself.
+        raise ImageError(
             name,
             TOO_LARGE,
             f"Pillow says: {error} Scale it down, or raise both `max_pixels` and "
@@ -313,8 +313,8 @@ def _check_png(stream: BinaryIO) -> None:
         stream.seek(place)
 
 
-def _from_signed(picture: Image.Image) -> Image.Image:
-    values = np.asarray(picture).view("int8")
+def _from_signed(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).view("int8")
     if values.min() < 0:
         raise ValueError(
             f"Signed bytes from {values.min()} to {values.max()}; expected 0 to 127. "
@@ -323,8 +323,8 @@ def _from_signed(picture: Image.Image) -> Image.Image:
     return Image.fromarray(round_to_bytes(values, 127))
 
 
-def _damaged(name: str, error: Exception) -> PictureError:
-    return PictureError(
+def _damaged(name: str, error: Exception) -> ImageError:
+    return ImageError(
         name,
         DAMAGED,
         f"The decoder says: {described(error)}. Expected a complete, valid file: "

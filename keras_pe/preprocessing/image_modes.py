@@ -1,42 +1,42 @@
-"""Pictures of every kind, as 8-bit PIL images that can be resized."""
+"""Images of every kind, as 8-bit PIL images that can be resized."""
 
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing.bad_pictures import BAD_TYPE, BAD_VALUES, PictureError
+from keras_pe.preprocessing.bad_images import BAD_TYPE, BAD_VALUES, ImageError
 
 # === Grey of other than eight bits: white is the largest value of its depth ===
 # Pillow hands it out in the modes `I` and `I;16`, which do not say how many bits were
 # meant, so the file's own header is asked. Guessing from the pixels would make every
-# dark picture too bright.
+# dark image too bright.
 
 # Tags of TIFF, https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _WHITE_IS_ZERO = 0
 _SIGNED = 2
 # Of modes that do not say their range, and of 32-bit files, which are measurements
-# more often than pictures: the first that holds all values.
+# more often than images: the first that holds all values.
 _USUAL_RANGES = {"I": (255, 65535), "F": (1, 255)}
 # How Pillow reads grey PNGs of few bits, and what one step of theirs is in 0-255.
 _STEP_OF_RAW_MODE = {"L;2": 85, "L;4": 17}
 
 
-def is_wide(picture: Image.Image) -> bool:
-    """Returns whether a picture's values have more than eight bits."""
-    return picture.mode == "F" or picture.mode.startswith("I")
+def is_wide(image: Image.Image) -> bool:
+    """Returns whether an image's values have more than eight bits."""
+    return image.mode == "F" or image.mode.startswith("I")
 
 
-def eight_bits(picture: Image.Image) -> Image.Image:
-    """Scales a one-channel picture of any depth to mode L, or LA with a colour key.
+def eight_bits(image: Image.Image) -> Image.Image:
+    """Scales a one-channel image of any depth to mode L, or LA with a colour key.
 
     Args:
-        picture: decoded, of mode I, I;16 (any byte order) or F, best as the file
+        image: decoded, of mode I, I;16 (any byte order) or F, best as the file
             gave it, since copies forget where they come from.
 
     Returns:
-        A picture of mode L or LA with the same `info` (EXIF among it).
+        An image of mode L or LA with the same `info` (EXIF among it).
 
     Raises:
         ValueError: if there are values outside its range.
@@ -46,19 +46,19 @@ def eight_bits(picture: Image.Image) -> Image.Image:
         >>> list(eight_bits(wide).tobytes())
         [0, 255]
     """
-    values = np.asarray(picture)
-    ceilings = _ceilings(picture)
+    values = np.asarray(image)
+    ceilings = _ceilings(image)
     low, high = float(values.min()), float(values.max())
     ceiling = next((c for c in ceilings if low >= 0 and high <= c), None)
     if ceiling is None:  # not-a-number fails every comparison and ends here too
         raise ValueError(
-            f"Mode {picture.mode!r} with values from {low:g} to {high:g}; expected "
+            f"Mode {image.mode!r} with values from {low:g} to {high:g}; expected "
             f"0 to {ceilings[-1]}. Scale it to 8 bits and pass the result."
         )
     grey = round_to_bytes(values, ceiling)
-    if _tag(picture, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO:
+    if _tag(image, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO:
         grey = 255 - grey  # which Pillow does for up to eight bits only
-    info = {**picture.info}
+    info = {**image.info}
     key = info.pop("transparency", None)
     if isinstance(key, int):
         alpha = np.where(values == key, 0, 255).astype("uint8")
@@ -69,30 +69,30 @@ def eight_bits(picture: Image.Image) -> Image.Image:
     return scaled
 
 
-def signed_bytes(picture: Image.Image) -> bool:
+def signed_bytes(image: Image.Image) -> bool:
     """Returns whether a decoded mode L holds signed bytes, 127 at most."""
     return (
-        picture.mode == "L"
-        and _tag(picture, _SAMPLE_FORMAT) == _SIGNED
-        and _tag(picture, _BITS_PER_SAMPLE) == 8
+        image.mode == "L"
+        and _tag(image, _SAMPLE_FORMAT) == _SIGNED
+        and _tag(image, _BITS_PER_SAMPLE) == 8
     )
 
 
-def colour_key(picture: Image.Image) -> Any:
+def colour_key(image: Image.Image) -> Any:
     """Returns a PNG's transparent colour on the scale of its decoded pixels.
 
     Pillow scales pixels to eight bits but leaves the key as the file has it.
 
     Args:
-        picture: opened, but not decoded: afterwards the file's depth is forgotten.
+        image: opened, but not decoded: afterwards the file's depth is forgotten.
 
     Returns:
         What belongs in `info["transparency"]`; None if there is none.
     """
-    key = picture.info.get("transparency")
-    if getattr(picture, "format", None) != "PNG" or key is None:
+    key = image.info.get("transparency")
+    if getattr(image, "format", None) != "PNG" or key is None:
         return key
-    raw_modes = {tile[3] for tile in getattr(picture, "tile", ()) or ()}
+    raw_modes = {tile[3] for tile in getattr(image, "tile", ()) or ()}
     if isinstance(key, int):
         steps = {_STEP_OF_RAW_MODE.get(str(mode), 1) for mode in raw_modes} or {1}
         return key * steps.pop()
@@ -104,30 +104,30 @@ def colour_key(picture: Image.Image) -> Any:
 def round_to_bytes(values: Any, ceiling: float) -> np.ndarray:
     """Scales values of 0 to `ceiling` to uint8, rounded to the nearest."""
     scaled = values.astype("float32")
-    scaled *= 255.0 / ceiling  # in place: a picture may have 89 million pixels
+    scaled *= 255.0 / ceiling  # in place: an image may have 89 million pixels
     return np.rint(scaled, out=scaled).astype("uint8")
 
 
-def _ceilings(picture: Image.Image) -> tuple[float, ...]:
+def _ceilings(image: Image.Image) -> tuple[float, ...]:
     """Returns the largest value that there can be, or the usual ones."""
-    usual = _USUAL_RANGES.get(picture.mode, (65535,))
-    if picture.mode == "F":
+    usual = _USUAL_RANGES.get(image.mode, (65535,))
+    if image.mode == "F":
         return usual
-    kind = getattr(picture, "format", None)
+    kind = getattr(image, "format", None)
     if kind in ("PPM", "PNG"):  # Pillow scales a PGM of any largest value to 16 bits
         return (65535,)
-    bits = _tag(picture, _BITS_PER_SAMPLE)
+    bits = _tag(image, _BITS_PER_SAMPLE)
     if kind == "TIFF" and isinstance(bits, int) and 8 < bits <= 16:
-        signed = _tag(picture, _SAMPLE_FORMAT) == _SIGNED
+        signed = _tag(image, _SAMPLE_FORMAT) == _SIGNED
         return (2 ** (bits - signed) - 1,)
     return usual
 
 
-def _tag(picture: Image.Image, tag: int, default: Any = None) -> Any:
+def _tag(image: Image.Image, tag: int, default: Any = None) -> Any:
     """Returns the first value of a TIFF's tag, as far as it is a TIFF."""
-    if getattr(picture, "format", None) != "TIFF":
+    if getattr(image, "format", None) != "TIFF":
         return default
-    value = getattr(picture, "tag_v2", {}).get(tag, default)
+    value = getattr(image, "tag_v2", {}).get(tag, default)
     return value[0] if isinstance(value, tuple) and value else value
 
 
@@ -140,58 +140,58 @@ _WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 
 
 def resizable(
-    picture: Image.Image, name: str, background: tuple[int, int, int] | None = None
+    image: Image.Image, name: str, background: tuple[int, int, int] | None = None
 ) -> Image.Image:
-    """Brings a decoded picture of any mode to an 8-bit mode that resizes well.
+    """Brings a decoded image of any mode to an 8-bit mode that resizes well.
 
-    Pictures of more than eight bits are scaled down to eight, never clipped: the
-    largest value of the file's depth is white. Modes `I` and `F` of a picture in
+    Images of more than eight bits are scaled down to eight, never clipped: the
+    largest value of the file's depth is white. Modes `I` and `F` of an image in
     memory, and 32-bit TIFFs, do not say what their values span, so the first of these
     ranges that holds all of them is taken: 0..255 then 0..65535 for `I`; 0..1 then
     0..255 for `F`.
 
     Args:
-        picture: a decoded picture.
-        name: what to call the picture in an error.
-        background: RGB colour (0-255) to lay transparent pictures on. `None`
+        image: a decoded image.
+        name: what to call the image in an error.
+        background: RGB colour (0-255) to lay transparent images on. `None`
             leaves the alpha channel to be dropped, as the reference does.
 
     Returns:
-        A picture of mode L, LA, RGB, RGBA, RGBX, CMYK or YCbCr.
+        An image of mode L, LA, RGB, RGBA, RGBX, CMYK or YCbCr.
 
     Raises:
-        PictureError: if the mode or the values have no 8-bit meaning.
+        ImageError: if the mode or the values have no 8-bit meaning.
 
     Example:
         >>> resizable(Image.new("P", (2, 2)), "palette").mode
         'RGB'
     """
-    mode = picture.mode
+    mode = image.mode
     try:
-        if is_wide(picture):
-            picture = _eight_bits(picture, name)
-            mode = picture.mode
+        if is_wide(image):
+            image = _eight_bits(image, name)
+            mode = image.mode
         if mode in (
             "La",
             "RGBa",
         ):  # premultiplied colours, which Pillow hardly converts
-            picture = picture.convert({"La": "LA", "RGBa": "RGBA"}[mode])
-            mode = picture.mode
-        if background is not None and has_alpha(picture):
-            canvas = Image.new("RGBA", picture.size, (*background, 255))
-            return Image.alpha_composite(canvas, picture.convert("RGBA")).convert("RGB")
+            image = image.convert({"La": "LA", "RGBa": "RGBA"}[mode])
+            mode = image.mode
+        if background is not None and has_alpha(image):
+            canvas = Image.new("RGBA", image.size, (*background, 255))
+            return Image.alpha_composite(canvas, image.convert("RGBA")).convert("RGB")
         if mode in _RESIZED_AS_THEY_ARE:
-            return picture
+            return image
         if mode == "1":
-            return picture.convert("L")
-        if mode == "P" and "transparency" in picture.info:
+            return image.convert("L")
+        if mode == "P" and "transparency" in image.info:
             # In two steps, because Pillow warns about the direct one.
-            return picture.convert("RGBA").convert("RGB")
-        return picture.convert("RGB")
+            return image.convert("RGBA").convert("RGB")
+        return image.convert("RGB")
     except (ValueError, OSError) as error:
-        if isinstance(error, PictureError):
+        if isinstance(error, ImageError):
             raise
-        raise PictureError(
+        raise ImageError(
             name,
             BAD_TYPE,
             f"Mode {mode!r} does not convert to RGB ({error}). Convert it yourself "
@@ -199,11 +199,11 @@ def resizable(
         ) from error
 
 
-def has_alpha(picture: Image.Image) -> bool:
-    """Returns whether a picture can be transparent somewhere.
+def has_alpha(image: Image.Image) -> bool:
+    """Returns whether an image can be transparent somewhere.
 
     Args:
-        picture: a picture of any mode.
+        image: an image of any mode.
 
     Returns:
         True with an alpha channel, a transparent palette entry or colour key.
@@ -212,26 +212,26 @@ def has_alpha(picture: Image.Image) -> bool:
         >>> has_alpha(Image.new("RGB", (1, 1)))
         False
     """
-    keyed = picture.mode in ("1", "L", "P", "RGB") and "transparency" in picture.info
-    palette = picture.palette if picture.mode == "P" else None
+    keyed = image.mode in ("1", "L", "P", "RGB") and "transparency" in image.info
+    palette = image.palette if image.mode == "P" else None
     in_palette = palette is not None and palette.mode == "RGBA"  # as `quantize` makes
-    return picture.mode in _WITH_ALPHA or keyed or in_palette
+    return image.mode in _WITH_ALPHA or keyed or in_palette
 
 
 def from_array(array: np.ndarray, name: str) -> Image.Image:
-    """Makes a PIL image of one picture in an array.
+    """Makes a PIL image of one image in an array.
 
     Args:
         array: (height, width), or (height, width, channels) with 1 (grey), 3
             (RGB) or 4 (RGBA) channels; uint8, or floats in [0, 1], which are
             rounded to eight bits.
-        name: what to call the picture in an error.
+        name: what to call the image in an error.
 
     Returns:
-        A picture of mode L, RGB or RGBA.
+        An image of mode L, RGB or RGBA.
 
     Raises:
-        PictureError: for another shape, type or range.
+        ImageError: for another shape, type or range.
 
     Example:
         >>> from_array(np.zeros((2, 3), "uint8"), "black").size
@@ -246,22 +246,22 @@ def from_array(array: np.ndarray, name: str) -> Image.Image:
         elif array.ndim == 4:
             hint = " It looks like a batch: pass each batch in a call of its own."
         elif array.ndim == 3:
-            hint = " Of a batch of grey pictures pass array[..., None]."
-        raise PictureError(
+            hint = " Of a batch of grey images pass array[..., None]."
+        raise ImageError(
             name,
             BAD_TYPE,
             f"An array of shape {array.shape}; expected (height, width), or "
             f"(height, width, channels) with 1, 3 or 4 channels.{hint}",
         )
     if not array.size:
-        raise PictureError(
+        raise ImageError(
             name, BAD_VALUES, f"Shape {array.shape} holds no pixel; expected one."
         )
     if array.dtype.kind == "f":
         check_unit(array, name)
         array = round_to_bytes(array, 1)
     if array.dtype != np.uint8:
-        raise PictureError(
+        raise ImageError(
             name,
             BAD_TYPE,
             f"An array of dtype {array.dtype}; expected uint8 (0-255) or floats in "
@@ -271,15 +271,15 @@ def from_array(array: np.ndarray, name: str) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _eight_bits(picture: Image.Image, name: str) -> Image.Image:
+def _eight_bits(image: Image.Image, name: str) -> Image.Image:
     try:
-        return eight_bits(picture)
+        return eight_bits(image)
     except ValueError as error:
-        raise PictureError(name, BAD_VALUES, str(error)) from error
+        raise ImageError(name, BAD_VALUES, str(error)) from error
 
 
 def check_unit(array: np.ndarray, name: str) -> None:
-    """Raises PictureError unless all values are from 0 to 1.
+    """Raises ImageError unless all values are from 0 to 1.
 
     Args:
         array: floats, at least one.
@@ -287,7 +287,7 @@ def check_unit(array: np.ndarray, name: str) -> None:
     """
     low, high = float(array.min()), float(array.max())
     if not (low >= 0.0 and high <= 1.0):  # not-a-number ends here too
-        raise PictureError(
+        raise ImageError(
             name,
             BAD_VALUES,
             f"A float array with values from {low:g} to {high:g}; expected [0, 1]. "

@@ -10,16 +10,16 @@ import numpy as np
 from PIL import Image
 
 from keras_pe.preprocessing import image_file
-from keras_pe.preprocessing.bad_pictures import (
+from keras_pe.preprocessing.bad_images import (
     DAMAGED_VIDEO,
     DEFAULT_MAX_FRAMES,
-    PictureError,
+    ImageError,
     SkipReport,
     VideoError,
 )
 from keras_pe.preprocessing.converter_configs import narrowed, shown_call
 from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.preprocessing.picture_inputs import (
+from keras_pe.preprocessing.image_inputs import (
     is_file,
     listed,
     name_of,
@@ -79,7 +79,7 @@ class PEVideoConverter:
 
     A video is the path or bytes of a video file (read with PyAV: `pip install
     "keras-pe[video]"`) or of an animated GIF, WebP or PNG; a folder of frame
-    pictures, taken in the order of the numbers in their names; an array (frames,
+    images, taken in the order of the numbers in their names; an array (frames,
     height, width, 3) of uint8, or floats in [0, 1]; or a list of frames, each
     anything a `PEImageConverter` takes. Only the frames that are needed are kept,
     and sizes are checked before anything is decoded.
@@ -101,7 +101,7 @@ class PEVideoConverter:
         std: divided by, per RGB channel. The defaults give [-1, 1].
         max_pixels: width times height of a frame above which a video is refused.
         max_side: width or height of a frame above which it is refused.
-        formats: Pillow's names of the formats of frame pictures and animations.
+        formats: Pillow's names of the formats of frame images and animations.
         background: RGB colour (0-255) to lay transparent frames on. `None` drops the
             alpha channel.
         max_frames: frames above which a video is refused before it is decoded.
@@ -173,7 +173,7 @@ class PEVideoConverter:
             float32 array (videos, num_frames, height, width, 3).
 
         Raises:
-            PictureError: naming the first video that cannot be used (a
+            ImageError: naming the first video that cannot be used (a
                 `VideoError`) or its bad frame, if `on_error="raise"`.
             ImportError: if a video file needs PyAV, which is not installed.
 
@@ -185,10 +185,10 @@ class PEVideoConverter:
         report = SkipReport()
         rows = []
         for index, video in enumerate(_as_videos(videos)):
-            report.num_pictures += 1
+            report.num_images += 1
             try:
                 rows.append(self.convert(video, name_of(video, "video", index)))
-            except PictureError as error:
+            except ImageError as error:
                 if self.on_error == "raise":
                     raise
                 report.add(index, error)
@@ -210,25 +210,25 @@ class PEVideoConverter:
             float32 array (num_frames, height, width, 3).
 
         Raises:
-            PictureError: if it cannot be used, whatever `on_error` says.
+            ImageError: if it cannot be used, whatever `on_error` says.
             ImportError: if a video file needs PyAV, which is not installed.
         """
         name = name_of(video, "video", None) if name is None else name
-        pictures = self.image_converter
+        images = self.image_converter
         frames = open_frames(
             video,
             name,
-            pictures.max_pixels,
+            images.max_pixels,
             self.max_frames,
-            pictures.formats,
-            pictures.max_side,
+            images.formats,
+            images.max_side,
         )
         for _ in range(2):  # again if the file holds fewer frames than it declares
             if frames.count < 1:
                 break
             numbers = frame_indices(frames.count, self.num_frames, self.frame_rule)
             found = {
-                number: pictures.convert(frame, f"{name}, frame {number}")
+                number: images.convert(frame, f"{name}, frame {number}")
                 for number, frame in frames.read(sorted(set(numbers)))
             }
             if all(number in found for number in numbers):
@@ -258,7 +258,7 @@ class PEVideoConverter:
 
     @classmethod
     def from_preset(cls, preset: str, **changes: Any) -> Self:
-        """Builds a converter that prepares frames as a preset prepares pictures.
+        """Builds a converter that prepares frames as a preset prepares images.
 
         Args:
             preset: name, alias, directory, `hf://owner/repo[@revision]` or

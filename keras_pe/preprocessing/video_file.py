@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image
 
 from keras_pe.preprocessing import image_file
-from keras_pe.preprocessing.bad_pictures import (
+from keras_pe.preprocessing.bad_images import (
     CONTAINERS,
     NO_FRAMES,
     UNKNOWN_CODEC,
-    PictureError,
+    ImageError,
     VideoError,
     check_count,
     check_pixels,
@@ -34,8 +34,8 @@ _ALPHA_CODECS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 # Checksums are compared, what a codec's rules forbid and what ends too early is an
 # error. FFmpeg has more such flags; they refuse what DivX and Xvid wrote.
 _STRICT = "crccheck+bitstream+buffer+explode"
-# MPEG-1 and 2 say where a group of pictures begins: with one that needs no other. At a
-# constant rate they fill pictures up with zeros, which "bitstream" takes for damage.
+# MPEG-1 and 2 say where a group of images begins: with one that needs no other. At a
+# constant rate they fill images up with zeros, which "bitstream" takes for damage.
 _GROUPED, _GROUP = ("mpeg1video", "mpeg2video"), b"\0\0\1\xb8"
 _SEQUENCE = b"\0\0\1\xb3"  # sizes and rates: they may come again, with any group
 _GROUPED_STRICT = "crccheck+buffer+explode"
@@ -142,7 +142,7 @@ class VideoFileFrames:
                 if frame is None:
                     return
                 reached = time
-                yield number, self._picture(frame)
+                yield number, self._image(frame)
 
     def _expected(self, frames: Iterator[Any], key: int) -> Iterator[Any]:
         """Yields the frames from a key frame on, as long as each is the next in time.
@@ -171,14 +171,14 @@ class VideoFileFrames:
             for number, frame in enumerate(self._decoded(container, stream)):
                 decoded = number + 1
                 if number in wanted:
-                    yield number, self._picture(frame)
+                    yield number, self._image(frame)
                     if number == numbers[-1]:
                         return
         self.count = decoded
 
-    def _picture(self, frame: Any) -> Image.Image:
+    def _image(self, frame: Any) -> Image.Image:
         check_pixels(frame.width, frame.height, self.name, *self.limits)
-        return frame_picture(frame, self._twin)
+        return frame_image(frame, self._twin)
 
     def _packets(self, container: Any, stream: Any) -> Iterator[Any]:
         """Yields packets from where the container stands."""
@@ -194,7 +194,7 @@ class VideoFileFrames:
             if begun or container.format.name != _TS:
                 yield packet
             elif stream.codec_context.name in _GROUPED and _GROUP in bytes(packet):
-                raise DamageReported("a group's first picture is damaged")
+                raise DamageReported("a group's first image is damaged")
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
         """Yields frames in the order of showing, from where the container stands.
@@ -242,7 +242,7 @@ class VideoFileFrames:
                     if tags.get("alpha_mode") == "1":  # a copied tag is in capitals
                         self.alpha_codec = _ALPHA_CODECS.get(codec.name)
                     yield container, stream
-            except PictureError:
+            except ImageError:
                 raise
             except Exception as error:  # PyAV raises nearly anything on hostile bytes
                 raise damaged(self.name, error) from error
@@ -254,7 +254,7 @@ class VideoFileFrames:
             raise VideoError(self.name, NO_FRAMES, "It holds no video.")
         if stream.disposition & _pyav().stream.Disposition.attached_pic:
             raise VideoError(
-                self.name, NO_FRAMES, "It holds a cover picture, but no video."
+                self.name, NO_FRAMES, "It holds a cover image, but no video."
             )
         if stream.codec_context is None:
             raise VideoError(
@@ -311,8 +311,8 @@ _TRANSPOSE_OF_MATRIX = {
 }
 
 
-def frame_picture(frame: Any, twin: Any = None) -> Image.Image:
-    """Turns a frame into a picture: colours by the frame's own matrix and range.
+def frame_image(frame: Any, twin: Any = None) -> Image.Image:
+    """Turns a frame into an image: colours by the frame's own matrix and range.
 
     Args:
         frame: an `av.VideoFrame`.
@@ -326,11 +326,11 @@ def frame_picture(frame: Any, twin: Any = None) -> Image.Image:
     if twin is not None:
         frame.colorspace, frame.color_range = twin.colorspace, twin.color_range
     if any(component.is_alpha for component in frame.format.components):
-        picture = Image.fromarray(frame.to_ndarray(format="rgba"))
+        image = Image.fromarray(frame.to_ndarray(format="rgba"))
     else:
-        picture = frame.to_image()
+        image = frame.to_image()
     turn = transposition(_display_matrix(frame if twin is None else twin))
-    return picture if turn is None else picture.transpose(turn)
+    return image if turn is None else image.transpose(turn)
 
 
 def transposition(matrix: np.ndarray | None) -> Image.Transpose | None:

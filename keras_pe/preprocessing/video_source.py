@@ -1,4 +1,4 @@
-"""The frames of one video, wherever they are: in memory, pictures, files."""
+"""The frames of one video, wherever they are: in memory, images, files."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from keras_pe.preprocessing import image_file
-from keras_pe.preprocessing.bad_pictures import (
+from keras_pe.preprocessing.bad_images import (
     BAD_TYPE,
     EMPTY,
     NO_FRAMES,
@@ -20,23 +20,23 @@ from keras_pe.preprocessing.bad_pictures import (
     damaged,
     described,
 )
+from keras_pe.preprocessing.image_inputs import (
+    check_distinct,
+    file_content,
+    is_file,
+    to_array,
+)
 from keras_pe.preprocessing.image_modes import (
     check_unit,
     eight_bits,
     has_alpha,
     is_wide,
 )
-from keras_pe.preprocessing.picture_files import list_files
-from keras_pe.preprocessing.picture_inputs import (
-    check_distinct,
-    file_content,
-    is_file,
-    to_array,
-)
+from keras_pe.preprocessing.media_folders import list_files
 from keras_pe.preprocessing.video_file import VideoFileFrames
 
 # How the files begin that Pillow reads, animated or not.
-_PICTURE = re.compile(rb"GIF8|\x89PNG|\xff\xd8|RIFF....WEBP", re.DOTALL)
+_IMAGE = re.compile(rb"GIF8|\x89PNG|\xff\xd8|RIFF....WEBP", re.DOTALL)
 
 
 class Frames(Protocol):
@@ -76,7 +76,7 @@ def open_frames(
         Its `Frames`.
 
     Raises:
-        PictureError: if it is missing, too large or no video.
+        ImageError: if it is missing, too large or no video.
         ImportError: if it needs PyAV, which is not installed.
 
     Example:
@@ -117,13 +117,13 @@ def open_frames(
             f"width, 3) or a list of frames.{hint}",
         )
     if frames.count < 1:
-        raise VideoError(name, NO_FRAMES, "Expected at least one frame or picture.")
+        raise VideoError(name, NO_FRAMES, "Expected at least one frame or image.")
     check_count(frames.count, name, max_frames)
     return frames
 
 
 class ListedFrames:
-    """Frames in memory, or pictures in files: each opened by whoever uses it."""
+    """Frames in memory, or images in files: each opened by whoever uses it."""
 
     def __init__(self, frames: Any) -> None:
         self.frames = frames
@@ -135,7 +135,7 @@ class ListedFrames:
 
 
 class AnimationFrames:
-    """Frames of a GIF, WebP or PNG. A still picture has one."""
+    """Frames of a GIF, WebP or PNG. A still image has one."""
 
     def __init__(
         self,
@@ -148,28 +148,28 @@ class AnimationFrames:
         self.source, self.name, self.formats = source, name, formats
         self.limits = max_pixels, max_side
         with image_file.open_stream(source, name) as stream:
-            picture = self._header(stream)
+            image = self._header(stream)
             try:
-                # More pictures behind a photo (MPO) are other views, no frames.
-                still = picture.format == "MPO"
-                self.count = 1 if still else int(getattr(picture, "n_frames", 1))
-                self.first = int(image_file.hides_first_frame(picture))
+                # More images behind a photo (MPO) are other views, no frames.
+                still = image.format == "MPO"
+                self.count = 1 if still else int(getattr(image, "n_frames", 1))
+                self.first = int(image_file.hides_first_frame(image))
             except Exception as error:  # decoders raise nearly anything
                 raise damaged(name, error) from error
         self.count -= self.first
 
     def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
         with image_file.open_stream(self.source, self.name) as stream:
-            picture = self._header(stream)
+            image = self._header(stream)
             for number in numbers:
                 try:
                     if self.count + self.first > 1:
-                        picture.seek(number + self.first)
+                        image.seek(number + self.first)
                     # A copy: the next frame may be drawn upon this one.
-                    picture.load()
-                    frame = picture.copy()
-                    if is_wide(picture):
-                        frame = eight_bits(picture)
+                    image.load()
+                    frame = image.copy()
+                    if is_wide(image):
+                        frame = eight_bits(image)
                     elif frame.mode == "P":
                         frame = frame.convert("RGBA" if has_alpha(frame) else "RGB")
                 except Exception as error:
@@ -177,9 +177,9 @@ class AnimationFrames:
                 yield number, frame
 
     def _header(self, stream: Any) -> Image.Image:
-        picture = image_file.read_header(stream, self.name, self.formats)
-        check_pixels(*picture.size, self.name, *self.limits)
-        return picture
+        image = image_file.read_header(stream, self.name, self.formats)
+        check_pixels(*image.size, self.name, *self.limits)
+        return image
 
 
 def _open_file(
@@ -195,7 +195,7 @@ def _open_file(
         beginning = stream.read(16)
     if not beginning:
         raise VideoError(name, EMPTY, "It has no bytes: copy it again.")
-    if _PICTURE.match(beginning):
+    if _IMAGE.match(beginning):
         return AnimationFrames(source, name, max_pixels, formats, max_side)
     return VideoFileFrames(source, name, max_pixels, max_frames, max_side)
 
@@ -208,7 +208,7 @@ def _path_of(video: str | os.PathLike, name: str) -> str | bytes:
 
 
 def _frame_files(folder: Path, name: str) -> list[Path]:
-    """Lists the pictures of a folder, `frame2` before `frame10`."""
+    """Lists the images of a folder, `frame2` before `frame10`."""
 
     def order(path: Path) -> list[tuple[int, str]]:
         pieces = re.split(r"(\d+)", path.name)

@@ -145,7 +145,7 @@ def _load_own(
     if "image_size" in overrides:
         raise CheckpointError(
             f"image_size can't be changed for {handle}, a preset of keras_pe. It is "
-            f"not needed: the loaded model takes pictures of any size in whole patches."
+            f"not needed: the loaded model takes images of any size in whole patches."
         )
     metadata = read_metadata(directory)
     config = read_verified(directory, CONFIG, metadata)

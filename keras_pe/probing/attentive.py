@@ -17,12 +17,12 @@ from keras_pe.probing.probe import ClassificationProbe, FittedProbe, count_label
 class Attentive(ClassificationProbe):
     """A learned probe asks all tokens of a layer; a linear head names the class.
 
-    Learning rate and number of epochs are chosen on the validation pictures.
+    Learning rate and number of epochs are chosen on the validation images.
 
     Args:
         learning_rates: peaks to choose from.
-        epochs: most passes over the training pictures.
-        batch_size: pictures in a step.
+        epochs: most passes over the training images.
+        batch_size: images in a step.
         weight_decay: of AdamW.
         head_dim: channels of an attention head, about.
 

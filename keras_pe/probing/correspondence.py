@@ -1,4 +1,4 @@
-"""Correspondence probe: where does a patch of one picture lie in another?"""
+"""Correspondence probe: where does a patch of one image lie in another?"""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -12,11 +12,11 @@ from keras_pe.probing.probe import Maps, TrainingFreeProbe
 
 @dataclasses.dataclass(frozen=True)
 class PointPairs:
-    """Two pictures and the points that match in them.
+    """Two images and the points that match in them.
 
     Attributes:
         images: `(2, height, width, 3)`, prepared: float in [-1, 1].
-        points: `(points, 2, 2)`, pixels: in the first and the second picture, each
+        points: `(points, 2, 2)`, pixels: in the first and the second image, each
             (row, column).
         name: of the pair.
     """
@@ -29,12 +29,12 @@ class PointPairs:
 class Correspondence(TrainingFreeProbe):
     """Finds each point by the most similar patch; scored by the share found.
 
-    A point of the first picture is given by the patch that holds it; the answer is the
-    centre of the second picture's patch of highest cosine. It is right within
+    A point of the first image is given by the patch that holds it; the answer is the
+    centre of the second image's patch of highest cosine. It is right within
     `tolerance` of the larger side: PCK.
 
     Args:
-        tolerance: of the larger side of the picture.
+        tolerance: of the larger side of the image.
     """
 
     name: ClassVar[str] = "correspondence"
@@ -81,7 +81,7 @@ def checked_pair(item: Any) -> PointPairs:
     """Returns a pair with points as float64, or says what it lacks.
 
     Raises:
-        ValueError: if it is none, shapes do not fit, or a point is not in its picture.
+        ValueError: if it is none, shapes do not fit, or a point is not in its image.
         NonFiniteError: if a point holds NaN or infinity.
     """
     if not isinstance(item, PointPairs):
@@ -105,7 +105,7 @@ def checked_pair(item: Any) -> PointPairs:
         place = int(np.argwhere(outside)[0, 0])
         raise ValueError(
             f"{what}: number {place} of {len(points)} is {points[place].tolist()}, not "
-            f"in pictures of {images.shape[1]} x {images.shape[2]} pixels; expected "
-            "(row, column) in the first and in the second picture."
+            f"in images of {images.shape[1]} x {images.shape[2]} pixels; expected "
+            "(row, column) in the first and in the second image."
         )
     return dataclasses.replace(item, images=images, points=points)

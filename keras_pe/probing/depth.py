@@ -20,14 +20,14 @@ class Depth(Probe):
 
     Targets are float32 `(samples, height, width)` in metres, or any unit; values that
     are not above 0 are unknown and left out. The head chooses among 256 depths between
-    the smallest and the largest of the training pictures; the expectation is its
+    the smallest and the largest of the training images; the expectation is its
     answer, resized to the targets, bilinearly.
 
     Args:
-        learning_rates: peaks to choose from, on the validation pictures.
-        epochs: most passes over the training pictures; their number is chosen too, by
+        learning_rates: peaks to choose from, on the validation images.
+        epochs: most passes over the training images; their number is chosen too, by
             the lowest validation error, as in the paper.
-        batch_size: pictures in a step.
+        batch_size: images in a step.
         weight_decay: of AdamW.
 
     Source: DINOv2, section 7.4 (linear head); Perception Encoder, section 3 (DPT).
@@ -108,8 +108,8 @@ class DPTDepth(Depth):
     Args:
         channels: width of the head; None takes a quarter of the encoder's, at least 32.
         learning_rates: as of `Depth`, and so are the others.
-        epochs: passes over the training pictures.
-        batch_size: pictures in a step.
+        epochs: passes over the training images.
+        batch_size: images in a step.
         weight_decay: of AdamW.
 
     Source: Perception Encoder, appendix B (DPT on a single layer, width scaled with the

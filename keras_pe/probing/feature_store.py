@@ -79,7 +79,7 @@ class FeatureStore:
             dtype, shape = self._rows[column]
             raise ValueError(
                 f"Rows of {column!r} are {dtype} {shape}, got {kind[0]} {kind[1]}. All "
-                f"pictures and targets of a sweep must have one size."
+                f"images and targets of a sweep must have one size."
             )
         file = self._files[column]
         file.seek(0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""Published data sets and folders of pictures, as a sweep reads them."""
+"""Published data sets and folders of images, as a sweep reads them."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,9 +27,9 @@ def folder_samples(
     Args:
         root: one folder a class, or ADE20K for "segmentation".
         task: "classification" or "segmentation".
-        converter: prepares the pictures; masks get their size.
+        converter: prepares the images; masks get their size.
         split: of ADE20K, "training" or "validation".
-        limit: at most so many pictures, evenly spread; None for all.
+        limit: at most so many images, evenly spread; None for all.
 
     Raises:
         FileNotFoundError: naming what is missing.
@@ -39,11 +39,11 @@ def folder_samples(
     if task == "classification":
         found = read_image_folder(root)
         chosen = spread(len(found), limit)
-        pictures = [found.samples[place] for place in chosen]
-        return pictures, np.array(found.labels)[chosen]
+        images = [found.samples[place] for place in chosen]
+        return images, np.array(found.labels)[chosen]
     segmented = read_ade20k(root, split)
     return segmented_batches(
-        segmented.pictures,
+        segmented.images,
         segmented.masks,
         spread(len(segmented), limit),
         converter,
@@ -51,15 +51,15 @@ def folder_samples(
 
 
 def segmented_batches(
-    pictures: Any, masks: Any, chosen: np.ndarray, converter: PEImageConverter
+    images: Any, masks: Any, chosen: np.ndarray, converter: PEImageConverter
 ) -> Callable[[], Iterator[Batch]]:
-    """Returns what yields batches of pictures and masks of one size."""
+    """Returns what yields batches of images and masks of one size."""
     from keras_pe.evaluation.datasets import read_ade20k_mask
 
     def batches() -> Iterator[Batch]:
         for start in range(0, len(chosen), BATCH_SIZE):
             rows = chosen[start : start + BATCH_SIZE]
-            images = converter([pictures[row] for row in rows])
+            converted = converter([images[row] for row in rows])
             opened = [
                 resized_mask(
                     read_ade20k_mask(masks[row], ignore_index=IGNORE),
@@ -67,7 +67,7 @@ def segmented_batches(
                 )
                 for row in rows
             ]
-            yield images, np.stack(opened)
+            yield converted, np.stack(opened)
 
     return batches
 
@@ -106,9 +106,9 @@ def folder_items(
 
 def resized_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Returns a mask at (height, width), uint8; no class is mixed with another."""
-    picture = Image.fromarray(mask.astype("uint8"))
+    image = Image.fromarray(mask.astype("uint8"))
     height, width = size
-    return np.asarray(picture.resize((width, height), Image.Resampling.NEAREST))
+    return np.asarray(image.resize((width, height), Image.Resampling.NEAREST))
 
 
 def spread(count: int, limit: int | None) -> np.ndarray:

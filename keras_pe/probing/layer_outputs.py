@@ -23,7 +23,7 @@ LayerName = int | str
 
 
 class LayerOutputs:
-    """Gives what a probe reads of each layer, for a batch of pictures.
+    """Gives what a probe reads of each layer, for a batch of images.
 
     Args:
         encoder: a `PEVisionEncoder` or `PECore`, or any Keras model whose output is a

@@ -17,7 +17,7 @@ class Logistic(ClassificationProbe):
     """Multinomial logistic regression with an L2 penalty on the weights.
 
     Args:
-        penalties: regularisers to choose from, on the validation pictures: the factor
+        penalties: regularisers to choose from, on the validation images: the factor
             of half the squared weights beside the MEAN cross-entropy, which is
             1 / (C x samples) of scikit-learn.
         max_iterations: of L-BFGS, for each penalty. The path starts at the strongest

@@ -19,7 +19,7 @@ def boundary_score(
     Args:
         ours: bool `(height, width)`.
         theirs: bool `(height, width)`.
-        tolerance: in diagonals of the picture; rounded up to whole pixels.
+        tolerance: in diagonals of the image; rounded up to whole pixels.
 
     Returns:
         The harmonic mean of precision and recall of contour pixels.

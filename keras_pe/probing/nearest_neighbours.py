@@ -14,14 +14,14 @@ TEMPERATURE = 0.07  # DINO's
 
 
 class NearestNeighbours(ClassificationProbe):
-    """Classifies by the votes of the k training pictures of highest cosine.
+    """Classifies by the votes of the k training images of highest cosine.
 
     Args:
-        ks: numbers of neighbours to choose from, on the validation pictures. Numbers
-            above the count of training pictures are left out.
+        ks: numbers of neighbours to choose from, on the validation images. Numbers
+            above the count of training images are left out.
         temperature: a neighbour's vote weighs exp(cosine / temperature); None for
             equal votes.
-        chunk_size: training pictures compared at once.
+        chunk_size: training images compared at once.
 
     Raises:
         ValueError: if a number is below 1, or the temperature not above 0.
@@ -66,7 +66,7 @@ class NearestNeighbours(ClassificationProbe):
 
 
 class FittedNeighbours(FittedClassifier):
-    """The training pictures, to be asked."""
+    """The training images, to be asked."""
 
     setting: dict[str, Any]
 
@@ -85,7 +85,7 @@ class FittedNeighbours(FittedClassifier):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns cosines and labels of the nearest, `(samples, most)` each.
 
-        Nearest first; of equal cosines the earlier training picture.
+        Nearest first; of equal cosines the earlier training image.
         """
         queries = unit(features)
         cosines = np.zeros((len(queries), 0), "float32")

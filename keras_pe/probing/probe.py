@@ -48,7 +48,7 @@ class Probe(abc.ABC):
 
     @abc.abstractmethod
     def baseline(self, train: Samples, test: Samples) -> np.ndarray:
-        """Returns the statistics of a guess that never looks at a picture."""
+        """Returns the statistics of a guess that never looks at an image."""
 
     @abc.abstractmethod
     def score(self, means: np.ndarray) -> np.ndarray:  # (..., statistics) -> (...)
@@ -72,7 +72,7 @@ class Labels:
     """The classes of a classification task.
 
     Attributes:
-        counts: pictures of each class, int64 `(classes,)`.
+        counts: images of each class, int64 `(classes,)`.
     """
 
     counts: np.ndarray
@@ -93,7 +93,7 @@ def count_labels(samples: Samples) -> Labels:
     for targets in samples.targets():
         if targets.ndim != 1 or targets.dtype.kind not in "iu":
             raise ValueError(
-                f"Classification needs one whole number a picture as its target, got "
+                f"Classification needs one whole number an image as its target, got "
                 f"{targets.dtype} {targets.shape[1:]} each."
             )
         if targets.min() < 0:
@@ -111,7 +111,7 @@ def count_labels(samples: Samples) -> Labels:
 
 
 class ClassificationProbe(Probe):
-    """A probe whose score is the share of pictures it names rightly."""
+    """A probe whose score is the share of images it names rightly."""
 
     metric = "accuracy"
     bounds = (0.0, 1.0)
@@ -147,14 +147,14 @@ class FittedClassifier(FittedProbe):
         )
 
 
-# === Probes that train nothing: they compare pictures with each other ===
-# From prepared pictures (batch, height, width, 3) to the maps of all layers,
+# === Probes that train nothing: they compare images with each other ===
+# From prepared images (batch, height, width, 3) to the maps of all layers,
 # (batch, rows, columns, channels) each.
 Maps = Callable[[np.ndarray], list[np.ndarray]]
 
 
 class TrainingFreeProbe(abc.ABC):
-    """Measures each layer on items of several pictures, such as clips or pairs.
+    """Measures each layer on items of several images, such as clips or pairs.
 
     Attributes:
         name: of the probe.
@@ -174,7 +174,7 @@ class TrainingFreeProbe(abc.ABC):
 
     @abc.abstractmethod
     def baseline(self, item: Any) -> np.ndarray:
-        """Returns the statistics of a guess that never looks at a picture."""
+        """Returns the statistics of a guess that never looks at an image."""
 
     @abc.abstractmethod
     def score(self, means: np.ndarray) -> np.ndarray:  # (..., statistics) -> (...)

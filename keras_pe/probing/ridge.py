@@ -79,8 +79,8 @@ class Ridge(ClassificationProbe):
     """Least squares on one-hot labels; the largest output names the class.
 
     Args:
-        alphas: regularisers to choose from, on the validation pictures, in units of
-            the number of training pictures: scikit-learn's `alpha` divided by it.
+        alphas: regularisers to choose from, on the validation images, in units of
+            the number of training images: scikit-learn's `alpha` divided by it.
 
     Source: big_vision's few-shot evaluator uses the same head.
     """

@@ -24,11 +24,11 @@ class Segmentation(Probe):
     patches are resized to the masks, bilinearly.
 
     Args:
-        learning_rates: peaks to choose from, on the validation pictures. With little
+        learning_rates: peaks to choose from, on the validation images. With little
             data the paper's 1e-3 leaves the head undertrained, which favours early
             layers.
-        epochs: most passes over the training pictures; their number is chosen too.
-        batch_size: pictures in a step.
+        epochs: most passes over the training images; their number is chosen too.
+        batch_size: images in a step.
         weight_decay: of AdamW.
 
     Source: Perception Encoder, section 5 and NeurIPS appendix ("batch norm + linear" on

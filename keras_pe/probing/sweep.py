@@ -57,7 +57,7 @@ def sweep(
     Args:
         encoder: a `PEVisionEncoder` or `PECore`, or any Keras model that returns a list
             or a dictionary of layers (`intermediate_model` makes one).
-        data: training data, as `(pictures, targets)` or batches; `sweep_batches` says
+        data: training data, as `(images, targets)` or batches; `sweep_batches` says
             which kinds there are. For "tracking" and "correspondence" an iterable of
             `Clip` or `PointPairs`.
         test: test data in the same form; None keeps back a share of `data`.
@@ -71,8 +71,8 @@ def sweep(
         test_share: share of `data` that is kept back if `test` is None.
         seeds: of the validation split and of heads that start at random; scores are
             averages over them. Trained heads set Keras' global random seed to each.
-        batch_size: pictures a forward pass.
-        image_converter: prepares pictures that are files or uint8; None makes one for
+        batch_size: images a forward pass.
+        image_converter: prepares images that are files or uint8; None makes one for
             a PE encoder's own size.
         prefix_tokens: tokens before the patches, where the model is none of PE's.
         bootstrap_repeats: resampled test sets for the intervals.
@@ -185,17 +185,17 @@ def run_encoder(
 ) -> int:
     """Writes features of all layers and the targets; returns how many samples."""
     count = 0
-    bar = progress_bar("features", count_samples(data), "picture", progress)
+    bar = progress_bar("features", count_samples(data), "image", progress)
     for images, targets in sweep_batches(data, batch_size, converter):
         if len(images) != len(targets):
             raise ValueError(
-                f"A batch has {len(images)} pictures and {len(targets)} targets."
+                f"A batch has {len(images)} images and {len(targets)} targets."
             )
         values = outputs(padded_batch(images, batch_size), reading)
         for name, value in zip(outputs.names, values, strict=True):
             samples = [f"sample {count + number}" for number in range(len(images))]
             what = f"features of layer {name}"
-            rows = check_finite(value[: len(images)], what, "picture", samples)
+            rows = check_finite(value[: len(images)], what, "image", samples)
             # Maps and tokens are large: half precision keeps what a probe can use.
             if reading in ("tokens", "map"):
                 with np.errstate(over="ignore"):
@@ -203,7 +203,7 @@ def run_encoder(
                 check_finite(
                     rows,
                     f"{what} in half precision",
-                    "picture",
+                    "image",
                     samples,
                     "They are stored so, and are beyond its 65504: norm=True brings "
                     "a PE encoder's layers to one scale.",
@@ -214,7 +214,7 @@ def run_encoder(
         bar.update(len(images))
     bar.close()
     if not count:
-        raise ValueError("There are no pictures in the data.")
+        raise ValueError("There are no images in the data.")
     return count
 
 
@@ -244,7 +244,7 @@ def split_rows(
         raise ValueError(
             f"Too few samples: {len(parts[0])} to train on, {len(parts[1])} for "
             f"validation, {len(parts[2])} to test on. Each needs at least one; give "
-            f"more pictures or other shares."
+            f"more images or other shares."
         )
     return parts
 
@@ -295,9 +295,9 @@ def blind_guess(
     name: LayerName,
     parts: Parts,
 ) -> np.ndarray:
-    """Returns the test statistics of the better of two guesses that see no picture.
+    """Returns the test statistics of the better of two guesses that see no image.
 
-    One is constant. The other gives each picture the answer to another one, so that it
+    One is constant. The other gives each image the answer to another one, so that it
     answers as often as the probe with each class, and no better than by chance.
     """
     train, _, test = (Samples(store, column(name), rows) for rows in parts)

@@ -1,4 +1,4 @@
-"""The pictures and targets of a sweep, in batches of one shape."""
+"""The images and targets of a sweep, in batches of one shape."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -9,8 +9,8 @@ from keras_pe.preprocessing.batches import load_batches
 from keras_pe.preprocessing.image import PEImageConverter
 
 Batch = tuple[np.ndarray, np.ndarray]
-# (pictures, targets); or something that can be iterated over again and yields batches
-# of prepared pictures with their targets; or a function that returns such batches.
+# (images, targets); or something that can be iterated over again and yields batches
+# of prepared images with their targets; or a function that returns such batches.
 # Training-free probes take clips or pairs in place of batches.
 SweepData = tuple[Any, Any] | Iterable[Any] | Callable[[], Iterable[Any]]
 
@@ -18,20 +18,20 @@ SweepData = tuple[Any, Any] | Iterable[Any] | Callable[[], Iterable[Any]]
 def sweep_batches(
     data: SweepData, batch_size: int, converter: PEImageConverter | None
 ) -> Iterator[Batch]:
-    """Yields (images, targets) batches.
+    """Yields (converted, targets) batches.
 
     Args:
-        data: `(pictures, targets)`, where pictures are paths, PIL images or uint8
+        data: `(images, targets)`, where images are paths, PIL converted or uint8
             arrays, which the converter prepares, or one float array
             `(samples, height, width, 3)` that is prepared already; targets are an
-            array, one row a picture. Or batches of prepared pictures and targets, for
+            array, one row an image. Or batches of prepared images and targets, for
             data that never is in memory.
-        batch_size: pictures in a batch, where batches are made here.
-        converter: prepares pictures.
+        batch_size: images in a batch, where batches are made here.
+        converter: prepares images.
 
     Raises:
-        ValueError: if pictures and targets do not match in number.
-        PictureError: if a picture can't be read: a probe leaves out none in silence.
+        ValueError: if images and targets do not match in number.
+        ImageError: if an image can't be read: a probe leaves out none in silence.
     """
     if callable(data):
         yield from data()
@@ -39,27 +39,27 @@ def sweep_batches(
     if not isinstance(data, tuple) or len(data) != 2:
         yield from data
         return
-    pictures, targets = data
+    images, targets = data
     targets = np.asarray(targets)
-    if len(pictures) != len(targets):
+    if len(images) != len(targets):
         raise ValueError(
-            f"Got {len(pictures)} pictures and {len(targets)} targets. Each picture "
+            f"Got {len(images)} images and {len(targets)} targets. Each image "
             f"needs one target, in the same order."
         )
-    if isinstance(pictures, np.ndarray) and pictures.dtype.kind == "f":
-        for start in range(0, len(pictures), batch_size):
+    if isinstance(images, np.ndarray) and images.dtype.kind == "f":
+        for start in range(0, len(images), batch_size):
             rows = slice(start, start + batch_size)
-            yield np.asarray(pictures[rows], "float32"), targets[rows]
+            yield np.asarray(images[rows], "float32"), targets[rows]
         return
     if converter is None:
         raise ValueError(
-            "Pictures that are paths, PIL images or uint8 arrays need an "
+            "Images that are paths, PIL converted or uint8 arrays need an "
             "image_converter, such as keras_pe.PEImageConverter(224)."
         )
-    for indices, images in load_batches(
-        pictures, converter, batch_size, on_error="raise"
+    for indices, converted in load_batches(
+        images, converter, batch_size, on_error="raise"
     ):
-        yield images, targets[indices]
+        yield converted, targets[indices]
 
 
 def count_samples(data: SweepData) -> int | None:

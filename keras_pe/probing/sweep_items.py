@@ -21,7 +21,7 @@ def sweep_items(
     repeats: int,
     progress: bool,
 ) -> SweepResult:
-    """Scores every layer on items of several pictures, such as clips.
+    """Scores every layer on items of several images, such as clips.
 
     Every item goes through the encoder once and is then forgotten.
 
@@ -85,7 +85,7 @@ def _finite_maps(
     """Returns the maps of all layers, or says which one of which item holds NaN."""
     values = outputs(images, "map")
     return [
-        check_finite(value, f"features of layer {layer} of {item}", "picture")
+        check_finite(value, f"features of layer {layer} of {item}", "image")
         for layer, value in zip(outputs.names, values, strict=True)
     ]
 

@@ -1,4 +1,4 @@
-"""Pictures of layer sweeps."""
+"""Images of layer sweeps."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +16,11 @@ def plot_sweeps(
 
     A ring is on the layer that validation chose, which need not have the best score:
     scores are of test samples. The dotted line is the score of a guess that never looks
-    at the picture. The legend says both.
+    at the image. The legend says both.
 
     Args:
         results: sweeps by the name of their curve.
-        path: where the picture is saved; None saves none.
+        path: where the image is saved; None saves none.
         panels: names of the curves in each panel; None makes one for each metric.
 
     Returns:
@@ -84,7 +84,7 @@ def marks(rings: bool) -> list[Any]:
     ring = Line2D([], [], color="grey", linestyle="", marker="o", markersize=8,
                   fillstyle="none", label="chosen in validation")  # fmt: skip
     guess = Line2D([], [], color="grey", linestyle=":", linewidth=1,
-                   label="a guess without the picture")  # fmt: skip
+                   label="a guess without the image")  # fmt: skip
     return [ring, guess] if rings else [guess]
 
 

@@ -48,8 +48,8 @@ class SweepResult:
         higher_is_better: whether larger is better.
         layers: one `LayerScore` a layer, in order.
         candidate: layer of the best validation score, whatever its worth.
-        baseline: score of a guess that never looks at a picture: a constant one, or
-            the probe's own answers to other pictures, whichever is better.
+        baseline: score of a guess that never looks at an image: a constant one, or
+            the probe's own answers to other images, whichever is better.
         gain_over_baseline: 95 % interval of the candidate's gain over that guess, on
             test samples, paired.
         gain_over_last: the same over the last layer.
@@ -116,7 +116,7 @@ class SweepResult:
             return (
                 f"No layer is called best: layer {self.candidate}, chosen on "
                 f"validation samples, may be no better than a guess that never looks "
-                f"at the picture."
+                f"at the image."
             )
         best, last = self[self.best_layer], self[self.last_layer]
         sentence = (

@@ -204,7 +204,7 @@ def cover(labels: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
     """Returns the mean of `(height, width, labels)` over each patch, flattened.
 
     Raises:
-        ValueError: if patches do not divide the picture.
+        ValueError: if patches do not divide the image.
     """
     (height, width, count), (rows, columns) = labels.shape, grid
     if height % rows or width % columns:

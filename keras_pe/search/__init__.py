@@ -1,5 +1,5 @@
-"""Searching folders of pictures by text or by picture."""
+"""Searching folders of images by text or by image."""
 
-from keras_pe.search.picture_index import Match, PictureIndex
+from keras_pe.search.image_index import ImageIndex, Match
 
-__all__ = ["Match", "PictureIndex"]
+__all__ = ["ImageIndex", "Match"]

@@ -1,4 +1,4 @@
-"""Builds and updates picture indexes, in parts, so that a build can go on."""
+"""Builds and updates image indexes, in parts, so that a build can go on."""
 
 import hashlib
 import json
@@ -20,22 +20,22 @@ from keras_pe.files import (
 )
 from keras_pe.models.core import PECore
 from keras_pe.models.embedding import embed_images
-from keras_pe.preprocessing.bad_pictures import PictureError, SkipReport
+from keras_pe.preprocessing.bad_images import ImageError, SkipReport
 from keras_pe.preprocessing.batches import load_batches
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.search.fingerprint import fingerprint
 from keras_pe.search.index_files import is_index, read_index, write_index
 from keras_pe.search.parts import Part, Parts
 
-# A part is written after so many pictures or seconds: what a kill costs at most.
-PART_PICTURES, PART_SECONDS = 1024, 30.0
+# A part is written after so many images or seconds: what a kill costs at most.
+PART_IMAGES, PART_SECONDS = 1024, 30.0
 
 
 class BuildReport(NamedTuple):
     """What a build did.
 
     Attributes:
-        skipped: the pictures that could not be read.
+        skipped: the images that could not be read.
         unchanged: how many vectors came from the index that was updated.
         resumed: how many came from a build that was interrupted.
     """
@@ -56,30 +56,30 @@ def build_index(
     preset: str | None = None,
     update: bool = False,
 ) -> BuildReport:
-    """Embeds pictures and writes an index, whole or not at all.
+    """Embeds images and writes an index, whole or not at all.
 
     Args:
         model: makes the vectors.
-        paths: the pictures.
+        paths: the images.
         directory: where the index is written; an index there is replaced.
-        image_converter: prepares pictures; None makes one of the model's size.
-        batch_size: pictures a forward pass.
-        max_skipped_share: share of unreadable pictures that stops the run.
+        image_converter: prepares images; None makes one of the model's size.
+        batch_size: images a forward pass.
+        max_skipped_share: share of unreadable images that stops the run.
         progress: whether a progress bar is shown.
         preset: handle of the model, for whoever searches.
-        update: whether pictures that the index has, with the same size and time of
+        update: whether images that the index has, with the same size and time of
             change, keep their vectors.
 
     Returns:
         `BuildReport`.
 
     Raises:
-        ValueError: if the directory holds other things, no picture can be read, or the
+        ValueError: if the directory holds other things, no image can be read, or the
             index to be updated is damaged or of another model.
         NonFiniteError: if the model gives NaN or infinity.
-        PictureError: if too many pictures can't be read.
+        ImageError: if too many images can't be read.
         TargetBusyError: if another process builds this index.
-        OSError: if it can't be written there; found before any picture is embedded.
+        OSError: if it can't be written there; found before any image is embedded.
     """
     check_directory_target(directory)
     directory = Path(directory)
@@ -107,7 +107,7 @@ def build_index(
             {
                 "weights_sha256": made_by["weights_sha256"],
                 "image_converter": made_by["image_converter"],
-                "pictures_sha256": _pictures_hash(paths, stamps, wanted),
+                "pictures_sha256": _images_hash(paths, stamps, wanted),
             },
             len(wanted),
             model.output_dim,
@@ -133,8 +133,8 @@ def build_index(
             if done != len(wanted):
                 raise OSError(f"{parts.directory} lost what was written to it.")
             if not good:
-                raise ValueError(f"None of the pictures could be read. {report}.")
-        except (PictureError, ValueError):
+                raise ValueError(f"None of the images could be read. {report}.")
+        except (ImageError, ValueError):
             parts.clear()  # to begin again would end the same way
             raise
         except BaseException:
@@ -186,7 +186,7 @@ def _embed(
         vectors = check_finite(
             embed_images(model, images, batch_size),
             "image embeddings",
-            "picture",
+            "image",
             names,
             "An index of them would find nothing: look at the model's weights.",
         )
@@ -217,7 +217,7 @@ class _Pending:
         self.vectors.append(vectors)
 
     def is_due(self) -> bool:
-        enough = sum(map(len, self.places)) >= PART_PICTURES
+        enough = sum(map(len, self.places)) >= PART_IMAGES
         return enough or time.monotonic() - self.since >= PART_SECONDS
 
     def close(self, stop: int, offset: int, report: SkipReport) -> Part:
@@ -257,11 +257,11 @@ class _Old:
 def _rows(
     kept: Sequence[int], known: Sequence[int | None], old: _Old | None, parts: Parts
 ) -> Iterator[np.ndarray]:
-    """Yields the vectors in the order of the pictures, about a part at a time."""
+    """Yields the vectors in the order of the images, about a part at a time."""
     new = (row for part in parts for row in part.vectors)
-    for start in range(0, len(kept), PART_PICTURES):
+    for start in range(0, len(kept), PART_IMAGES):
         block = []
-        for place in kept[start : start + PART_PICTURES]:
+        for place in kept[start : start + PART_IMAGES]:
             row = known[place]
             block.append(next(new) if row is None or old is None else old.vectors[row])
         yield np.stack(block)
@@ -279,7 +279,7 @@ def _stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _pictures_hash(
+def _images_hash(
     paths: Sequence[Path], stamps: Sequence[tuple[int, int]], places: Sequence[int]
 ) -> str:
     digest = hashlib.sha256()
@@ -293,6 +293,6 @@ def _check_replaceable(directory: Path) -> None:
         return
     if any(directory.iterdir()):
         raise ValueError(
-            f"{directory} exists and is no picture index, so it is not replaced. "
+            f"{directory} exists and is no image index, so it is not replaced. "
             f"Choose another directory."
         )

@@ -1,4 +1,4 @@
-"""Recognises a model by what it makes of a fixed picture."""
+"""Recognises a model by what it makes of a fixed image."""
 
 import numpy as np
 from keras import ops
@@ -17,12 +17,12 @@ def fingerprint(model: PECore) -> np.ndarray:
     side = model.vision_encoder.image_size
     ramp = np.linspace(-1.0, 1.0, side, dtype="float32")
     rows, columns = np.meshgrid(ramp, ramp, indexing="ij")
-    picture = np.stack([rows, columns, rows * columns], axis=-1)[None]
+    image = np.stack([rows, columns, rows * columns], axis=-1)[None]
     with no_gradient():
-        embeddings = np.asarray(ops.convert_to_numpy(model.encode_image(picture)))
+        embeddings = np.asarray(ops.convert_to_numpy(model.encode_image(image)))
     return check_finite(
         embeddings.astype("float32"),
-        "this model's embedding of a test picture",
-        "picture",
+        "this model's embedding of a test image",
+        "image",
         hint="Look at its weights: training may have diverged.",
     )[0]

@@ -1,8 +1,8 @@
-"""The three files of a picture index, with checksums; nothing in them is executed.
+"""The three files of an image index, with checksums; nothing in them is executed.
 
     index.json      what the index is, which model made it, checksums of all three
-    pictures.json   paths, sizes and times of change of the pictures
-    vectors.npy     float32 (pictures, output_dim), rows of unit length
+    pictures.json   paths, sizes and times of change of the images
+    vectors.npy     float32 (images, output_dim), rows of unit length
 
 A vector file is mapped into memory only after its SHA-256 was compared, through the
 same open file.
@@ -21,12 +21,12 @@ import numpy as np
 from keras_pe.files import read_directory
 
 FORMAT = 2
-INDEX, PICTURES, VECTORS = "index.json", "pictures.json", "vectors.npy"
+INDEX, IMAGES, VECTORS = "index.json", "pictures.json", "vectors.npy"
 MAX_INDEX_BYTES = 16 * 2**20
 
 
 class DamagedIndexError(ValueError):
-    """A file of a picture index is missing, changed or of another format."""
+    """A file of an image index is missing, changed or of another format."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +34,9 @@ class IndexContent:
     """What an index holds.
 
     Attributes:
-        paths: the pictures, in the order of the vectors.
+        paths: the images, in the order of the vectors.
         stamps: (size in bytes, time of change in nanoseconds) of each.
-        vectors: float32 `(pictures, output_dim)`, mapped from the disk.
+        vectors: float32 `(images, output_dim)`, mapped from the disk.
         made_by: what is known about the model: `fingerprint`, `weights_sha256`,
             `image_converter` and `preset`.
     """
@@ -59,19 +59,19 @@ def write_index(
 
     Args:
         directory: an empty folder.
-        paths: the pictures.
+        paths: the images.
         stamps: their sizes and times of change.
         rows: their vectors in this order, arrays `(any, output_dim)`.
         output_dim: length of a vector.
         made_by: see `IndexContent`; JSON values.
 
     Raises:
-        ValueError: if there are not as many vectors as pictures.
+        ValueError: if there are not as many vectors as images.
         OSError: if a file can't be written.
     """
     sums = {
         VECTORS: _write_vectors(directory / VECTORS, rows, len(paths), output_dim),
-        PICTURES: _write_pictures(directory / PICTURES, paths, stamps),
+        IMAGES: _write_images(directory / IMAGES, paths, stamps),
     }
     content = {
         "format": FORMAT,
@@ -99,11 +99,11 @@ def _write_vectors(
             digest.update(data)
             written += len(block)
     if written != count:
-        raise ValueError(f"Got {written} vectors for {count} pictures.")
+        raise ValueError(f"Got {written} vectors for {count} images.")
     return digest.hexdigest()
 
 
-def _write_pictures(
+def _write_images(
     path: Path, paths: Sequence[str], stamps: Sequence[tuple[int, int]]
 ) -> str:
     # ASCII: a path that is no UTF-8 holds lone surrogates, which have no bytes.
@@ -113,7 +113,7 @@ def _write_pictures(
 
 
 def is_index(directory: Path) -> bool:
-    """Whether a folder looks like a picture index, of this or an older format."""
+    """Whether a folder looks like an image index, of this or an older format."""
     return (directory / INDEX).is_file()
 
 
@@ -133,12 +133,12 @@ def read_index(directory: str | os.PathLike[str]) -> IndexContent:
 def _read(directory: Path) -> IndexContent:
     advice = f"Make it again: keras-pe index FOLDER --output {directory}"
     if not is_index(directory):
-        raise DamagedIndexError(f"{directory} is no picture index. {advice}")
+        raise DamagedIndexError(f"{directory} is no image index. {advice}")
     try:
         content = _read_json(directory / INDEX, MAX_INDEX_BYTES)
         if "format" in content and content["format"] != FORMAT:
             raise DamagedIndexError(
-                f"{directory} is a picture index of format {content['format']}, and "
+                f"{directory} is an image index of format {content['format']}, and "
                 f"this keras_pe reads {FORMAT}, whose checksums tell damaged files. "
                 f"{advice}"
             )
@@ -146,17 +146,17 @@ def _read(directory: Path) -> IndexContent:
         if checksum != _sha256_of(content):
             raise ValueError(f"the checksum of {INDEX} does not fit")
         sums = content["sha256_of_files"]
-        pictures = _read_json(directory / PICTURES, None, sums[PICTURES])
-        paths, stamps = pictures["paths"], [(a, b) for a, b in pictures["stamps"]]
+        images = _read_json(directory / IMAGES, None, sums[IMAGES])
+        paths, stamps = images["paths"], [(a, b) for a, b in images["stamps"]]
         vectors = _map_vectors(directory / VECTORS, sums[VECTORS])
         count, output_dim = content["count"], content["output_dim"]
         if not all(isinstance(path, str) for path in paths):
-            raise ValueError(f"{PICTURES} holds paths that are no text")
+            raise ValueError(f"{IMAGES} holds paths that are no text")
         if vectors.shape != (count, output_dim) or not (
             len(paths) == len(stamps) == count
         ):
             raise ValueError(
-                f"{len(paths)} pictures, vectors of shape {vectors.shape}, and "
+                f"{len(paths)} images, vectors of shape {vectors.shape}, and "
                 f"{INDEX} says ({count}, {output_dim})"
             )
         return IndexContent(paths, stamps, vectors, dict(content["made_by"]))
@@ -165,7 +165,7 @@ def _read(directory: Path) -> IndexContent:
     except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise DamagedIndexError(
-            f"The picture index {directory} is damaged ({what}). {advice}"
+            f"The image index {directory} is damaged ({what}). {advice}"
         ) from error
 
 

@@ -1,8 +1,8 @@
 """What a build of an index has done so far, beside the index, so that it can go on.
 
-A part holds the vectors of a run of pictures, `part_000001024.npz` those from picture
+A part holds the vectors of a run of images, `part_000001024.npz` those from image
 1,024 on. It is written whole or not at all, and its members carry the CRC-32 of the zip
-format. `identity.json` says what the parts belong to: parts of other pictures, another
+format. `identity.json` says what the parts belong to: parts of other images, another
 model or another converter are deleted, never used.
 """
 
@@ -18,17 +18,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_pe.files import write_atomically
-from keras_pe.preprocessing.bad_pictures import SkippedPicture
+from keras_pe.preprocessing.bad_images import SkippedImage
 
 IDENTITY = "identity.json"
 DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class Part(NamedTuple):
-    """Vectors of the pictures from `start` to `stop` that could be read.
+    """Vectors of the images from `start` to `stop` that could be read.
 
     Attributes:
-        start: place of the first picture, counted over all that are embedded.
+        start: place of the first image, counted over all that are embedded.
         stop: place after the last one.
         places: int64 `(count,)`, those that could be read, ascending.
         vectors: float32 `(count, output_dim)`.
@@ -39,7 +39,7 @@ class Part(NamedTuple):
     stop: int
     places: np.ndarray
     vectors: np.ndarray
-    skipped: list[SkippedPicture]
+    skipped: list[SkippedImage]
 
 
 class Parts:
@@ -50,7 +50,7 @@ class Parts:
             be used inside a block of `keras_pe.files.only_writer`.
         identity: what they depend on; JSON values. Parts of another identity are
             deleted.
-        count: how many pictures there are to embed.
+        count: how many images there are to embed.
         output_dim: length of a vector.
     """
 
@@ -115,4 +115,4 @@ class Parts:
         shape = (len(places), self.output_dim)
         if not start < stop <= self.count or vectors.shape != shape:
             return None
-        return Part(start, stop, places, vectors, [SkippedPicture(*r) for r in rows])
+        return Part(start, stop, places, vectors, [SkippedImage(*r) for r in rows])

@@ -1,4 +1,4 @@
-"""Stages of resolution: how many samples at which picture size, and so which steps."""
+"""Stages of resolution: how many samples at which image size, and so which steps."""
 
 import dataclasses
 import itertools
@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 @dataclasses.dataclass(frozen=True)
 class ResolutionStage:
-    """Samples that are seen at one picture size.
+    """Samples that are seen at one image size.
 
     Args:
         image_size: height and width in pixels.
-        samples: pictures seen at this size, counting repeats.
+        samples: images seen at this size, counting repeats.
 
     Raises:
         ValueError: unless both are whole numbers above 0.
@@ -32,7 +32,7 @@ class ResolutionStage:
 
 
 class PlannedStage(NamedTuple):
-    """Steps that are made at one picture size."""
+    """Steps that are made at one image size."""
 
     image_size: int
     first_step: int
@@ -60,7 +60,7 @@ def plan_stages(
     Args:
         stages: the stages in their order.
         batch_size: samples of a step, over all devices.
-        patch_size: side of a patch in pixels; picture sizes must be multiples of it.
+        patch_size: side of a patch in pixels; image sizes must be multiples of it.
             None leaves that unchecked.
 
     Returns:

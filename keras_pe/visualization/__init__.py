@@ -1,4 +1,4 @@
-"""Pictures of what the model sees."""
+"""Images of what the model sees."""
 
 from keras_pe.visualization.attention_weights import (
     PoolingAttention,

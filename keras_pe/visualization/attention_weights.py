@@ -45,11 +45,11 @@ def attention_maps(
     Returns:
         float32 `(batch, heads, tokens, tokens)`: row i holds the weights, which sum to
         1, with which token i reads the others. The class token, if any, is token 0;
-        patches follow row by row. It is large: 64 MiB a picture for 16 heads and
+        patches follow row by row. It is large: 64 MiB an image for 16 heads and
         1,024 tokens.
 
     Raises:
-        ValueError: if there is no such block, it attends in windows, or the pictures
+        ValueError: if there is no such block, it attends in windows, or the images
             do not fit.
 
     Source: upstream `core/vision_encoder/pe.py`, `SelfAttention`.
@@ -83,8 +83,8 @@ def _refuse_windows(
     if side is not None and max(grid) > side and layer not in encoder.global_blocks:
         raise ValueError(
             f"Block {layer} attends in windows of {side} patches, so there is no map "
-            f"over the whole picture of {grid[0]} x {grid[1]}. Ask for one of the "
-            f"global blocks {tuple(encoder.global_blocks)}, or for a picture of one "
+            f"over the whole image of {grid[0]} x {grid[1]}. Ask for one of the "
+            f"global blocks {tuple(encoder.global_blocks)}, or for an image of one "
             f"window."
         )
 
@@ -113,7 +113,7 @@ def pooling_attention(encoder: PEVisionEncoder, images: Any) -> PoolingAttention
         `PoolingAttention`.
 
     Raises:
-        ValueError: if the encoder pools in another way, or the pictures do not fit.
+        ValueError: if the encoder pools in another way, or the images do not fit.
 
     Source: upstream `core/vision_encoder/pe.py`, `AttentionPooling`.
 
@@ -179,5 +179,5 @@ def pooling_parts(pool: AttentionPooling, tokens: Any) -> tuple[Any, Any]:
     shape = (-1, tokens.shape[1], 2, heads, head_dim)
     key, value = ops.unstack(ops.reshape(pool.key_value(tokens), shape), 2, axis=2)
     query, key = ops.cast(query, "float32"), ops.cast(key, "float32")
-    weights = attention_weights(query, key)  # the probe is one for all pictures
+    weights = attention_weights(query, key)  # the probe is one for all images
     return weights[:, :, 0], ops.cast(value, "float32")

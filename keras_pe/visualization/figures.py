@@ -1,7 +1,7 @@
-"""Ready-made figures: pictures beside maps of them.
+"""Ready-made figures: images beside maps of them.
 
 Each function takes arrays, returns a Matplotlib `Figure` and, given a `path`, writes it
-there, in the format of its suffix. Pictures are `(batch, height, width, 3)`, the
+there, in the format of its suffix. Images are `(batch, height, width, 3)`, the
 model's input in [-1, 1] or uint8.
 """
 
@@ -35,12 +35,12 @@ def overlay_figure(
     interpolation: Interpolation = "bilinear",
     opacity: float = 0.65,
 ) -> "Figure":
-    """Draws pictures and, beside each, its map laid over it.
+    """Draws shown and, beside each, its map laid over it.
 
     Args:
         images: `(batch, height, width, 3)`.
         maps: `(batch, rows, columns)`.
-        titles: one a picture.
+        titles: one an image.
         limits: the scores at both ends of the colours; None takes those of each map.
         path: file to write.
         interpolation: how maps are enlarged, "bilinear" or "nearest".
@@ -57,12 +57,12 @@ def overlay_figure(
         >>> len(figure.axes)
         2
     """
-    pictures = displayable(images)
-    maps = _maps(maps, "maps", (len(pictures), None, None))
-    names = _titles(titles, len(pictures))
+    shown = displayable(images)
+    maps = _maps(maps, "maps", (len(shown), None, None))
+    names = _titles(titles, len(shown))
     pairs = [
-        [Panel(picture, title=name), Panel(picture, heat, limits)]
-        for picture, heat, name in zip(pictures, maps, names, strict=True)
+        [Panel(image, title=name), Panel(image, heat, limits)]
+        for image, heat, name in zip(shown, maps, names, strict=True)
     ]
     return _draw_pairs(pairs, path, interpolation, opacity)
 
@@ -74,12 +74,12 @@ def pca_figure(
     path: FilePath | None = None,
     interpolation: Interpolation = "nearest",
 ) -> "Figure":
-    """Draws pictures and, beside each, its patches in the colours of `pca_map`.
+    """Draws shown and, beside each, its patches in the colours of `pca_map`.
 
     Args:
         images: `(batch, height, width, 3)`.
         colours: `(batch, rows, columns, 3)` from 0 to 1.
-        titles: one a picture.
+        titles: one an image.
         path: file to write.
         interpolation: "nearest" shows the patches as they are; or "bilinear".
 
@@ -93,12 +93,12 @@ def pca_figure(
         >>> features = encoder.features(images, layers=-1)       # doctest: +SKIP
         >>> pca_figure(images, pca_map(features), path="pca.png")  # doctest: +SKIP
     """
-    pictures = displayable(images)
-    colours = _maps(colours, "colours", (len(pictures), None, None, 3))
-    names = _titles(titles, len(pictures))
+    shown = displayable(images)
+    colours = _maps(colours, "colours", (len(shown), None, None, 3))
+    names = _titles(titles, len(shown))
     pairs = [
-        [Panel(picture, title=name), Panel(heat=patches)]
-        for picture, patches, name in zip(pictures, colours, names, strict=True)
+        [Panel(image, title=name), Panel(heat=patches)]
+        for image, patches, name in zip(shown, colours, names, strict=True)
     ]
     return _draw_pairs(pairs, path, interpolation)
 
@@ -112,7 +112,7 @@ def attention_figure(
     opacity: float = 0.75,
     titles: Sequence[str] | None = None,
 ) -> "Figure":
-    """Draws where each head looks: a picture, the mean of its heads, each head.
+    """Draws where each head looks: an image, the mean of its heads, each head.
 
     Args:
         images: `(batch, height, width, 3)`.
@@ -122,7 +122,7 @@ def attention_figure(
         path: file to write.
         interpolation: how maps are enlarged, "bilinear" or "nearest".
         opacity: of the maps, from 0 to 1.
-        titles: one a picture, such as the layer.
+        titles: one an image, such as the layer.
 
     Returns:
         The figure. The brightest patch of each panel has its largest weight, which
@@ -135,20 +135,20 @@ def attention_figure(
         >>> found = pooling_attention(encoder, images)            # doctest: +SKIP
         >>> attention_figure(images, found.patches, path="a.png")  # doctest: +SKIP
     """
-    pictures = displayable(images)
-    weights = _maps(weights, "weights", (len(pictures), None, None, None))
+    shown = displayable(images)
+    weights = _maps(weights, "weights", (len(shown), None, None, None))
     grid = weights.shape[2:]
-    names = _titles(titles, len(pictures))
+    names = _titles(titles, len(shown))
     groups = []
-    for picture, heads, title in zip(pictures, weights, names, strict=True):
-        group = [Panel(picture, point=point, grid=grid, title=title)]
+    for image, heads, title in zip(shown, weights, names, strict=True):
+        group = [Panel(image, point=point, grid=grid, title=title)]
         for name, heat in [
             ("all heads", heads.mean(axis=0)),
             *((f"head {number}", heat) for number, heat in enumerate(heads, 1)),
         ]:
             title = f"{name}, max {heat.max():.0%}"
             limits = (0.0, float(heat.max()) or 1.0)
-            group.append(Panel(picture, heat, limits, point, grid, title))
+            group.append(Panel(image, heat, limits, point, grid, title))
         groups.append(group)
     return _draw_rows(groups, path, interpolation, opacity, colours="magma")
 
@@ -162,14 +162,14 @@ def text_score_figure(
     interpolation: Interpolation = "bilinear",
     opacity: float = 0.65,
 ) -> "Figure":
-    """Draws each picture and, beside it, one map a text.
+    """Draws each image and, beside it, one map a text.
 
     Args:
         images: `(batch, height, width, 3)`.
         maps: `(batch, texts, rows, columns)` from `text_score_maps`.
         texts: their titles.
-        shared_scale: whether a colour means the same score for all texts of a
-            picture. Else each map has the whole range of colours.
+        shared_scale: whether a colour means the same score for all texts of an
+            image. Else each map has the whole range of colours.
         path: file to write.
         interpolation: how maps are enlarged, "bilinear" or "nearest".
         opacity: of the maps, from 0 to 1.
@@ -186,17 +186,17 @@ def text_score_figure(
         >>> maps = text_score_maps(model, images, text_embeddings)  # doctest: +SKIP
         >>> text_score_figure(images, maps, texts, path="t.png")    # doctest: +SKIP
     """
-    pictures = displayable(images)
+    shown = displayable(images)
     texts = list(texts) if not isinstance(texts, str) else [texts]
-    maps = _maps(maps, "maps", (len(pictures), len(texts), None, None))
+    maps = _maps(maps, "maps", (len(shown), len(texts), None, None))
     groups = []
-    for picture, heats in zip(pictures, maps, strict=True):
+    for image, heats in zip(shown, maps, strict=True):
         tops = [heats.max()] * len(texts) if shared_scale else heats.max(axis=(1, 2))
-        group = [Panel(picture)]
+        group = [Panel(image)]
         for heat, top, text in zip(heats, tops, texts, strict=True):
             limits = (0.0, float(top) if top > 0 else 1.0)
             title = f"{text}\nhighest {heat.max():+.3f}"
-            group.append(Panel(picture, heat, limits, title=title))
+            group.append(Panel(image, heat, limits, title=title))
         groups.append(group)
     return _draw_rows(groups, path, interpolation, opacity)
 
@@ -205,18 +205,18 @@ def similarity_figure(
     images: Any,
     maps: Any,
     point: tuple[int, int],
-    picture: int | None = None,
+    image: int | None = None,
     path: FilePath | None = None,
     interpolation: Interpolation = "bilinear",
     opacity: float = 0.65,
 ) -> "Figure":
-    """Draws pictures with the chosen patch and, beside each, what resembles it.
+    """Draws shown with the chosen patch and, beside each, what resembles it.
 
     Args:
         images: `(batch, height, width, 3)`.
         maps: `(batch, rows, columns)` from `similarity_map`.
         point: (row, column) that was chosen, from 0.
-        picture: the picture that it lies in; None for every picture.
+        image: the image that it lies in; None for every image.
         path: file to write.
         interpolation: how maps are enlarged, "bilinear" or "nearest".
         opacity: of the maps, from 0 to 1.
@@ -232,22 +232,22 @@ def similarity_figure(
         >>> maps = similarity_map(features, row=3, column=4)       # doctest: +SKIP
         >>> similarity_figure(images, maps, (3, 4), path="s.png")  # doctest: +SKIP
     """
-    pictures = displayable(images)
-    maps = _maps(maps, "maps", (len(pictures), None, None))
+    shown = displayable(images)
+    maps = _maps(maps, "maps", (len(shown), None, None))
     grid = maps.shape[1:]
     limits = (min(float(maps.min()), 0.999), 1.0)
-    marked = range(len(pictures)) if picture is None else [picture % len(pictures)]
+    marked = range(len(shown)) if image is None else [image % len(shown)]
     where = f"patch {point[0]},{point[1]} of {grid[0]} x {grid[1]}"
     pairs = []
-    for place, (image, heat) in enumerate(zip(pictures, maps, strict=True)):
+    for place, (base, heat) in enumerate(zip(shown, maps, strict=True)):
         here = point if place in marked else None
         title = (
             f"cosine, {limits[0]:.2f} to 1\nhere {heat.min():.2f} to {heat.max():.2f}"
         )
         pairs.append(
             [
-                Panel(image, None, None, here, grid, where if here else ""),
-                Panel(image, heat, limits, here, grid, title),
+                Panel(base, None, None, here, grid, where if here else ""),
+                Panel(base, heat, limits, here, grid, title),
             ]
         )
     return _draw_pairs(pairs, path, interpolation, opacity)
@@ -262,7 +262,7 @@ def layer_figure(
     interpolation: Interpolation = "nearest",
     opacity: float = 0.65,
 ) -> "Figure":
-    """Draws each picture and, beside it, its map at each of several layers.
+    """Draws each image and, beside it, its map at each of several layers.
 
     Args:
         images: `(batch, height, width, 3)`.
@@ -285,17 +285,17 @@ def layer_figure(
         >>> layer_figure(images, [pca_map(f) for f in found], [0, 3, 6])
         ... # doctest: +SKIP
     """
-    pictures = displayable(images)
+    shown = displayable(images)
     if len(maps) != len(layers) or not len(layers):
         raise ValueError(
             f"Expected one map a layer, got {len(maps)} maps for {len(layers)} layers."
         )
     ends: tuple[int | None, ...] = (3,) if np.ndim(maps[0]) == 4 else ()
-    arrays = [_maps(m, "maps", (len(pictures), None, None, *ends)) for m in maps]
+    arrays = [_maps(m, "maps", (len(shown), None, None, *ends)) for m in maps]
     groups = []
-    for place, picture in enumerate(pictures):
+    for place, image in enumerate(shown):
         grid = arrays[0].shape[1:3]
-        group = [Panel(picture, None, None, point, grid)]
+        group = [Panel(image, None, None, point, grid)]
         for layer, array in zip(layers, arrays, strict=True):
             title = f"layer {layer}"
             if ends:
@@ -304,7 +304,7 @@ def layer_figure(
                 heat = array[place]
                 limits = (min(float(heat.min()), 0.999), 1.0)
                 title = f"{title}\ncosine, {limits[0]:.2f} to 1"
-                group.append(Panel(picture, heat, limits, point, grid, title))
+                group.append(Panel(image, heat, limits, point, grid, title))
         groups.append(group)
     return _draw_rows(groups, path, interpolation, opacity)
 
@@ -327,7 +327,7 @@ def _draw_rows(
     opacity: float,
     colours: str = "viridis",
 ) -> "Figure":
-    """Draws each picture's panels from a new row on."""
+    """Draws each image's panels from a new row on."""
     rows = -(-len(groups[0]) // MAX_COLUMNS)
     columns = -(-len(groups[0]) // rows)
     panels: list[Panel | None] = []
@@ -350,5 +350,5 @@ def _maps(values: Any, name: str, shape: tuple[int | None, ...]) -> np.ndarray:
 def _titles(titles: Sequence[str] | None, count: int) -> list[str]:
     labels = [""] * count if titles is None else list(titles)
     if isinstance(titles, str) or len(labels) != count:
-        raise ValueError(f"Expected {count} titles, one a picture, got {titles!r}.")
+        raise ValueError(f"Expected {count} titles, one an image, got {titles!r}.")
     return labels

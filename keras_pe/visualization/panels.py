@@ -1,4 +1,4 @@
-"""A grid of pictures with titles: what all figures are made of."""
+"""A grid of images with titles: what all figures are made of."""
 
 import dataclasses
 import os
@@ -26,10 +26,10 @@ GAP_INCHES, LINE_INCHES, FONT_POINTS = 0.06, 0.14, 8.0
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """One picture of a figure.
+    """One image of a figure.
 
     Attributes:
-        picture: `(height, width, 3)` from 0 to 1, what lies below; None for nothing.
+        image: `(height, width, 3)` from 0 to 1, what lies below; None for nothing.
         heat: `(rows, columns)`, drawn over it in colours; or `(rows, columns, 3)`, the
             colours themselves; None for nothing.
         limits: the scores at both ends of the colours; None takes those of `heat`.
@@ -38,7 +38,7 @@ class Panel:
         title: a line or two above.
     """
 
-    picture: np.ndarray | None = None
+    image: np.ndarray | None = None
     heat: np.ndarray | None = None
     limits: tuple[float, float] | None = None
     point: tuple[int, int] | None = None
@@ -47,14 +47,14 @@ class Panel:
 
     def shape(self) -> tuple[int, int]:
         """Returns (height, width) in units of whichever array there is."""
-        array = self.heat if self.picture is None else self.picture
+        array = self.heat if self.image is None else self.image
         if array is None:
-            raise ValueError("A panel needs a picture or a map.")
+            raise ValueError("A panel needs an image or a map.")
         return array.shape[0], array.shape[1]
 
 
 def displayable(images: Any) -> np.ndarray:
-    """Returns model input or uint8 pictures as float32 from 0 to 1.
+    """Returns model input or uint8 images as float32 from 0 to 1.
 
     Args:
         images: `(batch, height, width, 3)`, floats in [-1, 1] or uint8.
@@ -69,7 +69,7 @@ def displayable(images: Any) -> np.ndarray:
     if images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(
             f"Expected images (batch, height, width, 3), got {images.shape}. For one "
-            f"picture add an axis: images[None]."
+            f"image add an axis: images[None]."
         )
     if images.dtype == np.uint8:
         return images.astype("float32") / np.float32(255)
@@ -85,7 +85,7 @@ def check_figure_path(path: str | os.PathLike[str]) -> None:
         path: file to write.
 
     Raises:
-        ValueError: if the suffix is none of a picture format.
+        ValueError: if the suffix is none of an image format.
         ImportError: if Matplotlib is missing.
     """
     try:
@@ -96,7 +96,7 @@ def check_figure_path(path: str | os.PathLike[str]) -> None:
     suffix = os.path.splitext(os.fspath(path))[1].removeprefix(".").lower()
     if suffix not in known:
         raise ValueError(
-            f"{path}: expected the suffix of a picture format, one of "
+            f"{path}: expected the suffix of an image format, one of "
             f"{', '.join(known)}."
         )
 
@@ -118,7 +118,7 @@ def draw_panels(
         path: file to write, its format from the suffix; None writes none.
         interpolation: how maps are enlarged: "bilinear" or "nearest", which shows the
             patches as they are.
-        opacity: of a map over its picture, from 0 to 1.
+        opacity: of a map over its image, from 0 to 1.
         colours: name of a Matplotlib colour map.
         panel_inches: longer side of a panel.
 
@@ -182,11 +182,11 @@ def _draw(
 ) -> None:
     axes.set_axis_off()
     height, width = panel.shape()
-    extent = (0.0, float(width), float(height), 0.0)  # maps cover the whole picture
-    if panel.picture is not None and panel.heat is None:
-        axes.imshow(panel.picture, extent=extent)
-    elif panel.picture is not None:  # grey, so that the colours are the map's alone
-        grey = panel.picture @ np.array([0.2126, 0.7152, 0.0722], "float32")
+    extent = (0.0, float(width), float(height), 0.0)  # maps cover the whole image
+    if panel.image is not None and panel.heat is None:
+        axes.imshow(panel.image, extent=extent)
+    elif panel.image is not None:  # grey, so that the colours are the map's alone
+        grey = panel.image @ np.array([0.2126, 0.7152, 0.0722], "float32")
         axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=extent)
     if panel.heat is not None:
         low, high = panel.limits or (float(panel.heat.min()), float(panel.heat.max()))
@@ -195,7 +195,7 @@ def _draw(
             cmap=colours,
             vmin=low,
             vmax=high,
-            alpha=1.0 if panel.picture is None else opacity,
+            alpha=1.0 if panel.image is None else opacity,
             extent=extent,
             interpolation=interpolation,
         )

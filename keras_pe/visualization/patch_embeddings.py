@@ -34,7 +34,7 @@ PatchMethod = Literal["contribution", "value", "projection"]
 
 @dataclasses.dataclass(frozen=True)
 class Contributions:
-    """A picture's embedding as a sum over its tokens.
+    """An image's embedding as a sum over its tokens.
 
     `patches` summed over the grid, plus `class_token`, plus `constant`, is the unit
     embedding that `PECore.encode_image` returns.
@@ -50,16 +50,16 @@ class Contributions:
     constant: np.ndarray
 
     def total(self) -> np.ndarray:
-        """Returns the picture's embedding, `(batch, output_dim)`."""
+        """Returns the image's embedding, `(batch, output_dim)`."""
         return self.patches.sum(axis=(1, 2)) + self.class_token + self.constant
 
 
 def contributions(encoder: PEVisionEncoder, images: Any) -> Contributions:
-    """Divides the embedding of each picture over its tokens, exactly.
+    """Divides the embedding of each image over its tokens, exactly.
 
     The pooling's attention is a weighted sum of tokens; what follows is not linear.
     It becomes linear, without changing its result, once three things are held at the
-    values that they have for this picture: the variance in the pooling's norm, the
+    values that they have for this image: the variance in the pooling's norm, the
     gates of its GELU (which multiplies each channel h by the gate Phi(h)), and the
     length of the embedding. Each token is sent through that linear map, and the parts
     add up to the embedding.
@@ -73,7 +73,7 @@ def contributions(encoder: PEVisionEncoder, images: Any) -> Contributions:
 
     Raises:
         ValueError: if the encoder pools in another way or is quantised, or the
-            pictures do not fit.
+            images do not fit.
 
     Source: the norm's rule is that of Ali et al. 2022, "XAI for Transformers: Better
         Explanations through Conservative Propagation", the gates' that of layer-wise
@@ -108,7 +108,7 @@ def _contributions(encoder: PEVisionEncoder, images: Any) -> tuple[Any, Any]:
     bias = _bias(pool.output_projection)  # (hidden_dim,)
     pooled = ops.sum(tokens, axis=1, keepdims=True) + bias  # (batch, 1, hidden_dim)
 
-    # What the norm and the GELU do to this picture's pooled vector.
+    # What the norm and the GELU do to this image's pooled vector.
     scale = ops.rsqrt(ops.var(pooled, axis=-1, keepdims=True) + pool.norm.epsilon)
     scale = scale * ops.cast(pool.norm.gamma, "float32")  # (batch, 1, hidden_dim)
     shift = ops.cast(pool.norm.beta, "float32")
@@ -165,7 +165,7 @@ def patch_embeddings(
     Args:
         encoder: a vision encoder with `pooling="attention"`.
         images: `(batch, height, width, 3)` in [-1, 1].
-        method: "contribution" gives the patch's part of the picture's unit embedding,
+        method: "contribution" gives the patch's part of the image's unit embedding,
             see `contributions`: short where the pooling looks away. "value" sends each
             token through the pooling as if it were the only one, so that it gets all
             of the attention; unit length. "projection" applies the final norm and the
@@ -176,7 +176,7 @@ def patch_embeddings(
         float32 `(batch, rows, columns, output_dim)`.
 
     Raises:
-        ValueError: if there is no such method, or the encoder or the pictures do not
+        ValueError: if there is no such method, or the encoder or the images do not
             fit.
 
     Source: for "projection", Zhou et al. 2022, "Extract Free Dense Labels from CLIP".

@@ -1,4 +1,4 @@
-"""Pictures of features: their three main directions as colours."""
+"""Images of features: their three main directions as colours."""
 
 from typing import Any
 
@@ -34,8 +34,8 @@ def pca_map(
 
     Args:
         features: `Features` of one layer, or `(batch, rows, columns, channels)`.
-        joint: whether all pictures share the components and their scale, so that a
-            colour means the same in each; else each picture has its own.
+        joint: whether all images share the components and their scale, so that a
+            colour means the same in each; else each image has its own.
         blur: whether the features are mixed with their blur. It suppresses the few
             global tokens of late layers, which otherwise dominate the components.
         percentiles: the share of each component, in percent, at both ends of its

@@ -13,7 +13,7 @@ def pointing_accuracy(maps: Any, masks: Any, min_cover: float = 0.5) -> float:
     the first in reading order counts.
 
     Args:
-        maps: `(count, rows, columns)`, such as one text's map for each picture.
+        maps: `(count, rows, columns)`, such as one text's map for each image.
         masks: bool `(count, height, width)`, true on the object, in pixels (a whole
             number for each cell of the map) or in cells.
         min_cover: share of a cell.

@@ -9,7 +9,7 @@ from keras_pe.models.features import Features
 
 
 def similarity_map(
-    features: Features | Any, row: int, column: int, picture: int | None = None
+    features: Features | Any, row: int, column: int, image: int | None = None
 ) -> np.ndarray:
     """Returns the cosine between a chosen patch and all patches.
 
@@ -17,14 +17,14 @@ def similarity_map(
         features: `Features` of one layer, or `(batch, rows, columns, channels)`.
         row: row of the chosen patch, from 0 at the top; negatives count from the end.
         column: its column, from 0 at the left; negatives count from the end.
-        picture: the picture whose patch all pictures are compared with, which shows
-            correspondences. None compares each picture with its own patch.
+        image: the image whose patch all images are compared with, which shows
+            correspondences. None compares each image with its own patch.
 
     Returns:
         float32 `(batch, rows, columns)`, from -1 to 1.
 
     Raises:
-        ValueError: if there is no such patch or picture.
+        ValueError: if there is no such patch or image.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -33,20 +33,20 @@ def similarity_map(
         1.0
     """
     values = as_feature_map(features)
-    pictures, rows, columns, _ = values.shape
+    images, rows, columns, _ = values.shape
     for name, place, size in (
         ("row", row, rows),
         ("column", column, columns),
-        ("picture", 0 if picture is None else picture, pictures),
+        ("image", 0 if image is None else image, images),
     ):
         if not -size <= place < size:
             raise ValueError(
-                f"{name}={place} is outside the features: {pictures} pictures of "
+                f"{name}={place} is outside the features: {images} images of "
                 f"{rows} rows and {columns} columns of patches, counted from 0."
             )
     lengths = np.linalg.norm(values, axis=-1, keepdims=True)
     unit = values / np.maximum(lengths, 1e-12)
-    chosen = unit[:, row, column] if picture is None else unit[[picture], row, column]
+    chosen = unit[:, row, column] if image is None else unit[[image], row, column]
     return (unit * chosen[:, None, None]).sum(axis=-1).astype("float32")
 
 

@@ -1,4 +1,4 @@
-"""Where in the picture is what the text says?"""
+"""Where in the image is what the text says?"""
 
 from typing import Any, Literal, get_args
 
@@ -26,7 +26,7 @@ def text_score_maps(
         text_embeddings: `(texts, output_dim)`, from `model.encode_text`; scaled to
             unit length here.
         method: how a patch gets its embedding, see `patch_embeddings`. With
-            "contribution" a map adds up to the cosine of picture and text, but for
+            "contribution" a map adds up to the cosine of image and text, but for
             the parts of class token and biases. With "value" and "projection" each
             score is a cosine of its own.
         contrast: "none" leaves the scores. "mean" subtracts the mean over all texts:
@@ -39,7 +39,7 @@ def text_score_maps(
         float32 `(batch, texts, rows, columns)`.
 
     Raises:
-        ValueError: if an argument makes no sense, or the pictures do not fit.
+        ValueError: if an argument makes no sense, or the images do not fit.
 
     Example:
         >>> texts = model.encode_text(tokenizer(["a cat", "a dog"]))  # doctest: +SKIP

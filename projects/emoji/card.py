@@ -17,7 +17,7 @@ def percent(value: tuple[float, float, float]) -> str:
 def rows(scores: dict[str, Score], name: str) -> list[str]:
     """Writes scores as rows of a Markdown table."""
     return [
-        f"| {name}, {part} | {s.pictures} | {s.classes} | {percent(s.top1)} | "
+        f"| {name}, {part} | {s.images} | {s.classes} | {percent(s.top1)} | "
         f"{percent(s.top5)} | {100 / s.classes:.2f} |"
         for part, s in scores.items()
     ]
@@ -55,7 +55,7 @@ icons. It ships inside the package so that `keras_pe` runs offline in one line.
 ## What it can't do
 **Photographs.** It has seen drawings only; the row "photographs" below says how little
 that carries over. It does not read text, count, or know people. Concepts without an
-emoji are unknown to it. For pictures of the world load a released PE core model.
+emoji are unknown to it. For images of the world load a released PE core model.
 
 ## Architecture
 {architecture}
@@ -72,11 +72,11 @@ Fluent flat emoji (MIT), decided nothing: it is read after training.
 {training}
 
 ## Results
-Zero-shot, per cent, with 95 % intervals over the pictures: bootstrap, or exact where
+Zero-shot, per cent, with 95 % intervals over the images: bootstrap, or exact where
 all of them are wrong. "Chance" is one over the number of classes. The floor compares
 pixels with every training drawing; a held-out concept has none, so its floor is 0.
 
-| set | pictures | classes | top-1 | top-5 | chance |
+| set | images | classes | top-1 | top-5 | chance |
 |---|---|---|---|---|---|
 {results}
 
@@ -166,7 +166,7 @@ def training(settings: dict[str, Any]) -> str:
             loss += ", starting from evenly spaced blocks of it"
     optimizer = {"lamb": "LAMB", "adamw": "AdamW"}[run["optimizer"]]
     masks = (
-        f"Mask regularisation of one picture in {run['mask_every']}, ratio "
+        f"Mask regularisation of one image in {run['mask_every']}, ratio "
         f"{run['mask_ratio']}, weight {run['mask_weight']}. "
     )
     return (

@@ -34,7 +34,7 @@ SMALL_LAMB: dict[str, Any] = {
     "unadapted_rate": 0.25,
 }
 
-# The preset's recipe from scratch: 12 MB as float16. 32 px pictures of emoji
+# The preset's recipe from scratch: 12 MB as float16. 32 px images of emoji
 # can't be told apart, so the ladder of resolutions starts at 40. Most of the progress
 # is made at 64 px, where a cosine would have no learning rate left.
 EMOJI = EmojiConfig(

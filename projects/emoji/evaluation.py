@@ -18,16 +18,16 @@ from projects.emoji.data.shards import load_arrays
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Share of pictures whose class is the first, or among the first five.
+    """Share of images whose class is the first, or among the first five.
 
     Attributes:
-        pictures: how many pictures.
+        images: how many images.
         classes: out of how many classes.
-        top1: share, with a bootstrap 95 % interval over the pictures.
+        top1: share, with a bootstrap 95 % interval over the images.
         top5: share, likewise.
     """
 
-    pictures: int
+    images: int
     classes: int
     top1: tuple[float, float, float]
     top5: tuple[float, float, float]
@@ -40,17 +40,17 @@ def share(hits: np.ndarray) -> tuple[float, float, float]:
 
 
 def score(similarities: np.ndarray, labels: np.ndarray) -> Score:
-    """Returns top-1 and top-5 of `(pictures, classes)` similarities.
+    """Returns top-1 and top-5 of `(images, classes)` similarities.
 
     Raises:
-        NonFiniteError: naming the first picture that can't be compared.
+        NonFiniteError: naming the first image that can't be compared.
     """
-    similarities = check_finite(similarities, "similarities", "picture")
+    similarities = check_finite(similarities, "similarities", "image")
     right = similarities[np.arange(len(labels)), labels][:, None]
     # Ties count against the model, and what can't be compared does too.
     place = (~(similarities < right)).sum(axis=1) - 1
     return Score(
-        pictures=len(labels),
+        images=len(labels),
         classes=similarities.shape[1],
         top1=share(place < 1),
         top5=share(place < 5),
@@ -76,22 +76,22 @@ def evaluate(
     split: str,
     classes: list[dict[str, Any]],
 ) -> dict[str, Score]:
-    """Scores a model on a split: all its pictures, seen and held-out concepts.
+    """Scores a model on a split: all its images, seen and held-out concepts.
 
     Args:
         model: the model.
         tokenizer: its tokenizer.
-        converter: what prepares pictures for users too.
+        converter: what prepares images for users too.
         data: output of `projects.emoji.data.prepare`.
         split: "test", "tuxpaint", "val_seen", ...
-        classes: the concepts to choose from; pictures of others are left out.
+        classes: the concepts to choose from; images of others are left out.
     """
     place = {concept["id"]: i for i, concept in enumerate(classes)}
     arrays, records = load_arrays(data, split)
     kept = [i for i, record in enumerate(records) if record["concept"] in place]
     labels = np.array([place[records[i]["concept"]] for i in kept])
     heldout = np.array([classes[label]["heldout"] for label in labels])
-    pictures = [Image.fromarray(arrays[i]) for i in kept]
+    images = [Image.fromarray(arrays[i]) for i in kept]
     classifier = ZeroShotClassifier(
         model,
         tokenizer,
@@ -99,7 +99,7 @@ def evaluate(
         class_prompts(),
         batch_size=128,
     )
-    similarities = classifier.similarities(converter(pictures))
+    similarities = classifier.similarities(converter(images))
     scores = {"all": score(similarities, labels)}
     for name, rows in (("seen", ~heldout), ("held out", heldout)):
         if rows.any():

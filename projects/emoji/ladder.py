@@ -217,7 +217,7 @@ def draw(scores: dict[str, dict[str, list[float]]], path: Path) -> None:
 
 
 def main() -> None:
-    """Trains, scores, and writes the table and the picture."""
+    """Trains, scores, and writes the table and the image."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""Picture-caption batches of emoji artwork, each a pure function of (seed, index)."""
+"""Image-caption batches of emoji artwork, each a pure function of (seed, index)."""
 
 import dataclasses
 from collections import defaultdict
@@ -19,7 +19,7 @@ SYMBOL_SHARE = 0.6
 # Clip art and icons that are no emoji have numbers from here on, one a title.
 FIRST_EXTRA_CONCEPT = 100_000
 EXTRA_SHARE = 0.1
-# A mirrored picture keeps its caption unless the caption tells left from right.
+# A mirrored image keeps its caption unless the caption tells left from right.
 DIRECTED_WORDS = ("left", "right", "clockwise", "arrow", "hand", "back", "forward")
 # From captions to `token_ids`, or to several such arrays by name.
 Tokenize = Callable[[list[str]], np.ndarray | Mapping[str, np.ndarray]]
@@ -27,14 +27,14 @@ Tokenize = Callable[[list[str]], np.ndarray | Mapping[str, np.ndarray]]
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """How a picture is varied.
+    """How an image is varied.
 
     Attributes:
         min_side: least share of the canvas that a drawing's longer side fills.
         max_side: most; above 1 the edges are cut.
         aspect: largest stretch, as a ratio.
         jitter: largest relative change of brightness, contrast and saturation.
-        white_share: share of pictures on white.
+        white_share: share of images on white.
         plain_share: share on one colour; the rest is on two-colour gradients.
     """
 
@@ -55,19 +55,19 @@ AUGMENTATIONS = {
 
 
 class EmojiBatches:
-    """Batches of distinct concepts: one picture, one caption each.
+    """Batches of distinct concepts: one image, one caption each.
 
     Every concept comes equally often, however many vendors drew it; a round is one
     pass over all concepts. Batch i depends on the seed and on i alone.
 
     Args:
-        drawings: the pictures.
+        drawings: the images.
         tokenizer: the model's tokenizer; one that returns a dictionary, as for a
             student and its teacher, gives the batch several arrays of token ids.
         batch_size: pairs in a batch; all of different concepts.
-        image_size: side of the pictures, pixels.
+        image_size: side of the images, pixels.
         seed: seed of everything random.
-        augmentation: None for pictures as drawn, on white.
+        augmentation: None for images as drawn, on white.
         masks: draws what else a batch holds: from (rows, generator) to arrays by name.
         fixed_length: whether all batches have as many tokens as the context. Else
             columns that are padding in every row are left out: faster where nothing
@@ -111,7 +111,7 @@ class EmojiBatches:
         captions = []
         for row, pick in enumerate(picks):
             record = self.drawings.records[pick]
-            images[row] = self._picture(pick, record, rng)
+            images[row] = self._image(pick, record, rng)
             captions.append(sample_caption(record, rng))
         token_ids = self.tokenizer(captions)
         if isinstance(token_ids, np.ndarray):
@@ -137,7 +137,7 @@ class EmojiBatches:
         picks = rng.random(len(order))
         return [groups[c][int(picks[c] * len(groups[c]))] for c in chosen]
 
-    def _picture(
+    def _image(
         self, pick: int, record: dict[str, Any], rng: np.random.Generator
     ) -> np.ndarray:
         drawing = self.drawings.cropped[pick]
@@ -240,8 +240,8 @@ def augment(
     if flip:
         drawing = drawing.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     canvas = background(size, how, rng)
-    picture = paste(drawing, size, (left, top, width, height), canvas)
-    return jitter(picture, how.jitter, rng)
+    image = paste(drawing, size, (left, top, width, height), canvas)
+    return jitter(image, how.jitter, rng)
 
 
 def paste(
@@ -280,11 +280,11 @@ def background(size: int, how: Augmentation, rng: np.random.Generator) -> np.nda
     return np.asarray(first * (1 - ramp) + second * ramp)
 
 
-def jitter(picture: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+def jitter(image: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
     """Changes brightness, contrast and saturation by up to `amount` each."""
     brightness, contrast, saturation = rng.uniform(1 - amount, 1 + amount, size=3)
-    grey = picture.mean(axis=-1, keepdims=True)
-    picture = grey + (picture - grey) * saturation
+    grey = image.mean(axis=-1, keepdims=True)
+    image = grey + (image - grey) * saturation
     middle = grey.mean()
-    picture = (middle + (picture - middle) * contrast) * brightness
-    return np.clip(picture, 0.0, 255.0)
+    image = (middle + (image - middle) * contrast) * brightness
+    return np.clip(image, 0.0, 255.0)

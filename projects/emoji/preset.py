@@ -3,7 +3,7 @@
 Run:      python -m projects.emoji.preset --data data/emoji --run runs/emoji
               --output keras_pe/presets/pe_core_emoji_patch8_64
 Expect:   the preset (float16, at most 16 MB), its model card beside it, and the
-          pictures of `keras-pe demo`.
+          images of `keras-pe demo`.
 
 The test vendor decides nothing: it is read here, after training, and nowhere else.
 """
@@ -39,8 +39,8 @@ DEMO_LABELS = (
 )
 
 
-def demo_pictures(data: Path, directory: Path) -> None:
-    """Writes the demo's pictures, as the test vendor drew them."""
+def demo_images(data: Path, directory: Path) -> None:
+    """Writes the demo's images, as the test vendor drew them."""
     directory.mkdir(parents=True, exist_ok=True)
     for old in directory.glob("*.png"):
         old.unlink()
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--demo-pictures", type=Path)
+    parser.add_argument("--demo-images", type=Path)
     parser.add_argument("--note", default="", help="what else the card says")
     options = parser.parse_args()
     settings = json.loads((options.run / "config.json").read_text())
@@ -122,8 +122,8 @@ def main() -> None:
     options.output.with_suffix(".md").write_text(
         card(options.output.name, model, settings, options.data, table, options.note)
     )
-    if options.demo_pictures:
-        demo_pictures(options.data, options.demo_pictures)
+    if options.demo_images:
+        demo_images(options.data, options.demo_images)
     print(f"{size / 2**20:.1f} MB: {options.output}")
 
 

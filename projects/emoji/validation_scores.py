@@ -18,7 +18,7 @@ class ValidationScores:
         data: output of `projects.emoji.data.prepare`.
         model: the model that trains.
         tokenizer: its tokenizer.
-        batch_size: pictures at once.
+        batch_size: images at once.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class ValidationScores:
         )
 
     def __call__(self) -> dict[str, float]:
-        """Returns top-1 and top-5 at the model's own picture size."""
+        """Returns top-1 and top-5 at the model's own image size."""
         classifier = ZeroShotClassifier(
             self.model,
             self.tokenizer,

@@ -9,7 +9,7 @@ FAULT, SOUND = "yes", "no"
 
 @dataclass(frozen=True)
 class Check:
-    """One question asked of every sample, caption, picture or shard.
+    """One question asked of every sample, caption, image or shard.
 
     Args:
         name: the feature that holds the verdict, "yes" for a fault.
@@ -31,18 +31,18 @@ CHECKS = (
     Check("caption_empty", 0.001, "samples with captions", "have a blank one"),
     Check("caption_length", 0.01, "samples with captions", "have one of a bad length"),
     Check("caption_repeated", 0.5, "captions", "repeat an earlier one"),
-    Check("picture_missing", 0.001, "samples", "have no picture"),
-    Check("picture_unreadable", 0.001, "pictures", "are damaged, cut or unknown"),
-    Check("picture_size", 0.01, "pictures", "are too small or too large"),
-    Check("picture_aspect_ratio", 0.01, "pictures", "are too long or too tall"),
-    Check("picture_repeated", 0.01, "pictures", "repeat an earlier one"),
+    Check("image_missing", 0.001, "samples", "have no image"),
+    Check("image_unreadable", 0.001, "images", "are damaged, cut or unknown"),
+    Check("image_size", 0.01, "images", "are too small or too large"),
+    Check("image_aspect_ratio", 0.01, "images", "are too long or too tall"),
+    Check("image_repeated", 0.01, "images", "repeat an earlier one"),
     # Loaders refuse a whole shard for it: the second one's files can't be told apart.
     Check("key_repeated", 0.0, "samples", "have the key of another in their shard"),
     Check("text_unreadable", 0.001, "samples", "have broken JSON or text"),
     Check("shard_unreadable", 0.0, "shards", "are damaged or cut"),
 )
 # Judged over the whole data set, after the pipeline; the others sample by sample.
-GLOBAL_CHECKS = ("caption_repeated", "picture_repeated", "shard_unreadable")
+GLOBAL_CHECKS = ("caption_repeated", "image_repeated", "shard_unreadable")
 # Not a verdict: the tolerance of every JSON field, for values and for presence.
 JSON_TOLERANCE = "json_values"
 DEFAULT_ALLOWED = {check.name: check.allowed for check in CHECKS} | {
@@ -55,7 +55,7 @@ class Thresholds:
     """What decides about one sample.
 
     Args:
-        least_side: least length of a picture's shorter side, pixels.
+        least_side: least length of an image's shorter side, pixels.
         most_pixels: most width times height.
         most_aspect_ratio: most longer side over shorter side.
         least_caption_words: fewest words of a caption that is not blank.

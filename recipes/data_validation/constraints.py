@@ -206,11 +206,11 @@ def note_thresholds(schema: schema_pb2.Schema, thresholds: Thresholds) -> None:
             f"at least {thresholds.least_caption_words} words, at most "
             f"{thresholds.most_caption_characters} characters"
         ),
-        "picture_size": (
+        "image_size": (
             f"shorter side at least {thresholds.least_side}, at most "
             f"{thresholds.most_pixels} pixels"
         ),
-        "picture_aspect_ratio": (
+        "image_aspect_ratio": (
             f"longer side at most {thresholds.most_aspect_ratio:g} times the shorter"
         ),
     }

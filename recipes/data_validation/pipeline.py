@@ -19,7 +19,7 @@ from apache_beam.internal import cloudpickle
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from recipes.data_validation import checks, picture_header, rows
+from recipes.data_validation import checks, image_header, rows
 from recipes.data_validation.checks import FAULT, Thresholds
 from recipes.data_validation.rows import Described, Row
 
@@ -107,8 +107,8 @@ class ReadShard(beam.DoFn):
         for check in checks.CHECKS:
             if described.row.get(check.name) == FAULT:
                 yield beam.pvalue.TaggedOutput(self.FAULTS, (check.name, name))
-        if described.picture_digest is not None:
-            key = ("picture_repeated", described.picture_digest)
+        if described.image_digest is not None:
+            key = ("image_repeated", described.image_digest)
             yield beam.pvalue.TaggedOutput(self.DIGESTS, (key, (1, name)))
         for caption in described.captions:
             key = ("caption_repeated", rows.digest_of_caption(caption))
@@ -202,7 +202,7 @@ def run(
         A `DatasetFeatureStatisticsList` and the counts.
     """
     # Workers have no copy of this repository: send its functions, not their names.
-    for module in (checks, picture_header, rows, sys.modules[__name__]):
+    for module in (checks, image_header, rows, sys.modules[__name__]):
         cloudpickle.register_pickle_by_value(module)
     statistics_path = FileSystems.join(output, "stats.pb")
     counts_path = FileSystems.join(output, "counts.jsonl")

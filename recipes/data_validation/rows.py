@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 from recipes.data_validation.checks import Thresholds, verdict
-from recipes.data_validation.picture_header import read_header
+from recipes.data_validation.image_header import read_header
 
 # Values of a row: a number, a text, or a list of them (one a caption).
 Row = dict[str, int | float | str | list[int] | list[str]]
@@ -32,7 +32,7 @@ RANGE_OF = "range_of_"
 RANGES_PER_OCTAVE = 4
 LEAST_MAGNITUDE, MOST_MAGNITUDE = 1e-3, 1e9
 
-PICTURE_EXTENSIONS = frozenset(
+IMAGE_EXTENSIONS = frozenset(
     [
         *("jpg", "jpeg", "webp", "png", "gif", "bmp", "tif", "tiff", "ppm"),
         *("jpe", "jfif", "mpo", "apng", "dib", "pgm", "pbm", "pnm", "pfm"),
@@ -66,13 +66,13 @@ class Described:
     Args:
         key: the sample's name inside its shard.
         row: feature name to value.
-        picture_digest: digest of the picture's file, None without one.
+        image_digest: digest of the image's file, None without one.
         captions: the captions that are not blank.
     """
 
     key: str
     row: Row
-    picture_digest: bytes | None
+    image_digest: bytes | None
     captions: tuple[str, ...]
 
 
@@ -134,7 +134,7 @@ def describe(sample: Sample, thresholds: Thresholds) -> Described:
     Example:
         >>> sample = Sample("owl", {"txt": b"an owl", "ppm": b"P5 2 1 255 " + bytes(2)})
         >>> row = describe(sample, Thresholds(least_side=2)).row
-        >>> row["caption_words"], row["image_width"], row["picture_size"]
+        >>> row["caption_words"], row["image_width"], row["image_size"]
         ([2], 2, 'yes')
     """
     row: Row = {}
@@ -143,7 +143,7 @@ def describe(sample: Sample, thresholds: Thresholds) -> Described:
     row["key_repeated"] = verdict(sample.key_repeated)
     row["text_unreadable"] = verdict(broken or broken_text)
     row.update(_describe_captions(found, thresholds))
-    digest = _describe_picture(sample, thresholds, row)
+    digest = _describe_image(sample, thresholds, row)
     row.update(_describe_json(record, thresholds))
     row.update(_ranges(row))
     filled = tuple(caption for caption in found if caption.strip())
@@ -232,41 +232,39 @@ def _describe_captions(captions: list[str], thresholds: Thresholds) -> Row:
     return row
 
 
-def _describe_picture(sample: Sample, thresholds: Thresholds, row: Row) -> bytes | None:
-    """Adds the first picture's features to `row`; returns its digest."""
-    pictures = [
+def _describe_image(sample: Sample, thresholds: Thresholds, row: Row) -> bytes | None:
+    """Adds the first image's features to `row`; returns its digest."""
+    images = [
         data
         for extension, data in sample.members.items()
-        if extension.rpartition(".")[2] in PICTURE_EXTENSIONS
+        if extension.rpartition(".")[2] in IMAGE_EXTENSIONS
     ]
-    row["picture_missing"] = verdict(not pictures)
-    if not pictures:
+    row["image_missing"] = verdict(not images)
+    if not images:
         row["decode_status"] = "missing"
         return None
-    data = pictures[0]
+    data = images[0]
     if data is None:
         row["decode_status"] = "too many bytes"
-        row["picture_size"] = verdict(True)
+        row["image_size"] = verdict(True)
         return None
     row["image_bytes"] = len(data)
     header = read_header(data, thresholds.most_pixels, thresholds.decode_pixels)
     row["decode_status"] = header.status
     if header.status == "too many pixels":
-        row["picture_size"] = verdict(True)
+        row["image_size"] = verdict(True)
         return None
-    row["picture_unreadable"] = verdict(header.status != "ok")
+    row["image_unreadable"] = verdict(header.status != "ok")
     if header.status != "ok":
         return None
     shorter, longer = sorted((header.width, header.height))
     row["image_format"], row["image_mode"] = header.format, header.mode
     row["image_width"], row["image_height"] = header.width, header.height
     row["image_aspect_ratio"] = header.width / header.height
-    row["picture_size"] = verdict(
+    row["image_size"] = verdict(
         shorter < thresholds.least_side or shorter * longer > thresholds.most_pixels
     )
-    row["picture_aspect_ratio"] = verdict(
-        longer > thresholds.most_aspect_ratio * shorter
-    )
+    row["image_aspect_ratio"] = verdict(longer > thresholds.most_aspect_ratio * shorter)
     return hashlib.blake2b(data, digest_size=16).digest()
 
 

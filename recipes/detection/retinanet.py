@@ -3,12 +3,12 @@
 Run:      python -m recipes.detection.retinanet --steps 1
 Needs:    pip install keras-pe keras-hub, and a backend.
 Expect:   the size of every map, the loss of each step, and what is detected in one
-          picture. One step teaches nothing: this shows how the parts fit. With
+          image. One step teaches nothing: this shows how the parts fit. With
           `--steps 100 --batch-size 8 --learning-rate 3e-4` the loss falls from 0.59 to
           0.14; the best three boxes lie on the three objects, one with the right name.
 
 The encoder is the bundled preset (64 pixels in patches of 8), converted to read 128
-pixels in windows of its own size, with two global blocks. Pictures and boxes are made
+pixels in windows of its own size, with two global blocks. Images and boxes are made
 here. For a real detector take a published preset, `convert(patch_size=16, ...)` and
 the settings in `docs/detection.md`.
 """
@@ -39,7 +39,7 @@ class PyramidBackbone(keras_hub.models.FeaturePyramidBackbone):
 
     Args:
         pyramid: maps of contiguous levels.
-        image_shape: (height, width, 3) of the pictures.
+        image_shape: (height, width, 3) of the images.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ def build_detector(
 
     Args:
         preset: a preset whose patch size is a power of two.
-        side: height and width of the pictures, pixels.
+        side: height and width of the images, pixels.
         num_classes: kinds of objects.
         frozen: whether the encoder stays as it is.
     """
@@ -122,7 +122,7 @@ def start_heads(detector: Any) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Trains some steps on made-up pictures, then detects in one more."""
+    """Trains some steps on made-up images, then detects in one more."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=4)
@@ -141,14 +141,14 @@ def main(arguments: list[str] | None = None) -> None:
         keras.optimizers.AdamW(options.learning_rate, weight_decay=0.1, clipnorm=1.0)
     )
     for step in range(options.steps):
-        pictures, objects = scenes(options.batch_size, seed=step)
+        images, objects = scenes(options.batch_size, seed=step)
         history = detector.fit(
-            pictures, objects, batch_size=options.batch_size, verbose=0
+            images, objects, batch_size=options.batch_size, verbose=0
         )
         print(f"step {step + 1}: loss {history.history['loss'][0]:.3f}")
 
-    pictures, objects = scenes(1, seed=-1 % 2**31)
-    found = detector.predict(pictures, verbose=0)
+    images, objects = scenes(1, seed=-1 % 2**31)
+    found = detector.predict(images, verbose=0)
     print("there is:")
     for box, label in zip(objects["boxes"][0], objects["labels"][0], strict=True):
         if label >= 0:

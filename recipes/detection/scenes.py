@@ -1,4 +1,4 @@
-"""Made-up pictures with boxes: the eight demo pictures, strewn over a canvas."""
+"""Made-up images with boxes: the eight demo images, strewn over a canvas."""
 
 from pathlib import Path
 
@@ -7,40 +7,40 @@ from PIL import Image
 
 import keras_pe
 
-PICTURES = Path(keras_pe.__file__).parent / "cli" / "demo_pictures"
+IMAGES = Path(keras_pe.__file__).parent / "cli" / "demo_images"
 NO_OBJECT = -1  # fills up boxes and labels, as KerasHub expects it
 
 
 def class_names() -> list[str]:
     """Returns the names of the objects; a label is a place in this list."""
-    return sorted(path.stem for path in PICTURES.glob("*.png"))
+    return sorted(path.stem for path in IMAGES.glob("*.png"))
 
 
 def scenes(
     count: int, side: int = 128, max_objects: int = 3, seed: int = 0
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Draws pictures of one to `max_objects` objects that may cover each other.
+    """Draws images of one to `max_objects` objects that may cover each other.
 
     Args:
-        count: number of pictures.
+        count: number of images.
         side: height and width, pixels.
-        max_objects: most objects in a picture.
-        seed: the same seed gives the same pictures.
+        max_objects: most objects in an image.
+        seed: the same seed gives the same images.
 
     Returns:
-        Pictures, float32 `(count, side, side, 3)` in [-1, 1], and `boxes`, float32
+        Images, float32 `(count, side, side, 3)` in [-1, 1], and `boxes`, float32
         `(count, max_objects, 4)`, left, top, right and bottom in pixels, with
         `labels`, int32 `(count, max_objects)`; both -1 where there is no object.
 
     Example:
-        >>> pictures, objects = scenes(2)
-        >>> pictures.shape, objects["boxes"].shape
+        >>> images, objects = scenes(2)
+        >>> images.shape, objects["boxes"].shape
         ((2, 128, 128, 3), (2, 3, 4))
     """
     rng = np.random.default_rng(seed)
     names = class_names()
-    drawings = [Image.open(PICTURES / f"{name}.png").convert("RGBA") for name in names]
-    pictures = np.empty((count, side, side, 3), "float32")
+    drawings = [Image.open(IMAGES / f"{name}.png").convert("RGBA") for name in names]
+    images = np.empty((count, side, side, 3), "float32")
     boxes = np.full((count, max_objects, 4), NO_OBJECT, "float32")
     labels = np.full((count, max_objects), NO_OBJECT, "int32")
     for row in range(count):
@@ -53,5 +53,5 @@ def scenes(
             canvas.paste(drawing, (left, top), drawing)
             boxes[row, place] = (left, top, left + size, top + size)
             labels[row, place] = label
-        pictures[row] = np.asarray(canvas, "float32") / 127.5 - 1.0
-    return pictures, {"boxes": boxes, "labels": labels}
+        images[row] = np.asarray(canvas, "float32") / 127.5 - 1.0
+    return images, {"boxes": boxes, "labels": labels}

@@ -29,13 +29,13 @@ def run(capsys, *arguments):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    for path in demo.PICTURES.glob("*.png"):
+def images(tmp_path):
+    for path in demo.IMAGES.glob("*.png"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     return tmp_path
 
 
-def test_demo_writes_a_table_and_a_picture(capsys, tmp_path):
+def test_demo_writes_a_table_and_an_image(capsys, tmp_path):
     output = tmp_path / "demo.png"
     code, out, err = run(capsys, "demo", "--output", output)
     assert code == 0
@@ -55,8 +55,8 @@ def test_demo_writes_a_table_and_a_picture(capsys, tmp_path):
         "3/4",
         "4/4",
     ]
-    with Image.open(output) as picture:
-        assert picture.size[0] == 1240
+    with Image.open(output) as image:
+        assert image.size[0] == 1240
 
 
 def test_saved_class_vectors_are_those_of_the_prompts():
@@ -91,50 +91,50 @@ def test_class_vectors_of_other_weights_or_names_are_ignored(tmp_path):
         assert (found is None) == (change != "nothing"), change
 
 
-def test_classify_with_own_classes(capsys, pictures):
+def test_classify_with_own_classes(capsys, images):
     code, out, _ = run(
         capsys,
-        *("classify", pictures, "--classes", "rocket", "pizza", "guitar"),
+        *("classify", images, "--classes", "rocket", "pizza", "guitar"),
         *("--top-k", "2", "--json"),
     )
     assert code == 0
     rows = [json.loads(line) for line in out.splitlines()]
-    assert len(rows) == len(list(pictures.glob("*.png")))
+    assert len(rows) == len(list(images.glob("*.png")))
     for row in rows:
         assert len(row["classes"]) == 2
         assert {c["class"] for c in row["classes"]} <= {"rocket", "pizza", "guitar"}
 
 
-def test_classify_skips_and_names_bad_pictures(capsys, pictures):
-    (pictures / "bad.png").write_bytes(b"no picture")
-    code, out, err = run(capsys, "classify", pictures, "--classes", "cat", "dog")
+def test_classify_skips_and_names_bad_images(capsys, images):
+    (images / "bad.png").write_bytes(b"no image")
+    code, out, err = run(capsys, "classify", images, "--classes", "cat", "dog")
     assert code == 3
     assert "skipped" in err
     assert "bad.png" in err
     assert "rocket.png" in out
 
 
-def test_classify_from_a_file_of_classes(capsys, pictures, tmp_path):
+def test_classify_from_a_file_of_classes(capsys, images, tmp_path):
     names = tmp_path / "names.txt"
     names.write_text("rocket\n\npizza\n")
     code, out, _ = run(
-        capsys, "classify", pictures / "rocket.png", "--classes-file", names
+        capsys, "classify", images / "rocket.png", "--classes-file", names
     )
     assert code == 0
     assert len(out.splitlines()) == 3
     names.write_text("rocket\npizza\n", encoding="utf-8-sig")  # of Windows
-    marked = run(capsys, "classify", pictures / "rocket.png", "--classes-file", names)
+    marked = run(capsys, "classify", images / "rocket.png", "--classes-file", names)
     assert marked[:2] == (0, out)
     names.write_bytes(b"caf\xe9\nbar\n")
     code, _, err = run(
-        capsys, "classify", pictures / "rocket.png", "--classes-file", names
+        capsys, "classify", images / "rocket.png", "--classes-file", names
     )
     assert code == 1
     assert "names.txt is no UTF-8 text" in err
 
 
 def test_nothing_that_can_be_read_is_an_error(capsys, tmp_path):
-    (tmp_path / "bad.png").write_bytes(b"no picture")
+    (tmp_path / "bad.png").write_bytes(b"no image")
     bad, output = tmp_path / "bad.png", tmp_path / "vectors.npz"
     for command in (
         ("classify", bad, "--classes", "cat", "dog"),
@@ -143,55 +143,55 @@ def test_nothing_that_can_be_read_is_an_error(capsys, tmp_path):
     ):
         code, out, err = run(capsys, *command)
         assert code == 1
-        assert "none of the pictures could be read" in err.lower()
+        assert "none of the images could be read" in err.lower()
         assert out == ""
     assert [path.name for path in tmp_path.iterdir()] == ["bad.png"]
 
 
-def test_embed_index_and_search(capsys, pictures, tmp_path):
+def test_embed_index_and_search(capsys, images, tmp_path):
     npz = tmp_path / "vectors.npz"
-    code, _, _ = run(capsys, "embed", pictures, "--output", npz)
+    code, _, _ = run(capsys, "embed", images, "--output", npz)
     assert code == 0
     with np.load(npz) as found:
         assert found["embeddings"].shape[0] == len(found["names"])
         lengths = np.linalg.norm(found["embeddings"], axis=1)
     np.testing.assert_allclose(lengths, 1.0, atol=1e-5)
 
-    index = tmp_path / "pictures.index"
-    code, out, _ = run(capsys, "index", pictures, "--output", index)
+    index = tmp_path / "images.index"
+    code, out, _ = run(capsys, "index", images, "--output", index)
     assert code == 0
-    assert "pictures indexed" in out
+    assert "images indexed" in out
     code, out, _ = run(
-        capsys, "search", index, "--picture", pictures / "pizza.png", "--top-k", 1
+        capsys, "search", index, "--image", images / "pizza.png", "--top-k", 1
     )
     assert code == 0
     assert "pizza.png" in out
     code, out, _ = run(capsys, "search", index, "--text", "a rocket", "--json")
     assert code == 0
-    assert len(out.splitlines()) == len(list(pictures.glob("*.png")))
+    assert len(out.splitlines()) == len(list(images.glob("*.png")))
 
 
-def test_an_index_knows_its_preset_and_is_updated(capsys, pictures, tmp_path):
+def test_an_index_knows_its_preset_and_is_updated(capsys, images, tmp_path):
     index = tmp_path / "index"
     folder = tmp_path / "few"
     folder.mkdir()
     for name in ("pizza", "owl"):
-        (pictures / f"{name}.png").rename(folder / f"{name}.png")
+        (images / f"{name}.png").rename(folder / f"{name}.png")
     preset = "pe_core_emoji_small_patch8_64"
     code, _, _ = run(capsys, "index", folder, "--output", index, "--preset", preset)
     assert code == 0
-    (pictures / "cactus.png").rename(folder / "cactus.png")
+    (images / "cactus.png").rename(folder / "cactus.png")
     code, out, _ = run(capsys, "index", folder, "--output", index, "--update", "--json")
     assert code == 0
     counts = json.loads(out)
-    assert (counts["pictures"], counts["unchanged"]) == (3, 2)
+    assert (counts["images"], counts["unchanged"]) == (3, 2)
     assert counts["preset"] == preset
     code, out, _ = run(
-        capsys, "search", index, "--picture", folder / "owl.png", "--json", "--top-k", 1
+        capsys, "search", index, "--image", folder / "owl.png", "--json", "--top-k", 1
     )
     assert code == 0
     match = json.loads(out)
-    assert match["picture"] == str(folder / "owl.png")
+    assert match["image"] == str(folder / "owl.png")
     assert match["similarity"] == pytest.approx(1.0, abs=1e-5)
     code, _, err = run(
         *(capsys, "search", index, "--text", "an owl"),
@@ -228,8 +228,8 @@ def test_embeddings_in_every_format(capsys, tmp_path):
         np.testing.assert_array_equal(np.array(numbers, "float32"), expected)
 
 
-def test_a_model_that_nobody_chose_is_named(capsys, pictures):
-    given = ["classify", pictures / "owl.png", "--classes", "owl", "guitar", "--json"]
+def test_a_model_that_nobody_chose_is_named(capsys, images):
+    given = ["classify", images / "owl.png", "--classes", "owl", "guitar", "--json"]
     _, unsaid, err = run(capsys, *given)
     assert "pe_core_emoji_patch8_64" in err
     assert "trained on drawings; for photographs: --preset" in err

@@ -1,4 +1,4 @@
-"""`keras-pe evaluate` on the demo pictures, with the preset inside the package."""
+"""`keras-pe evaluate` on the demo images, with the preset inside the package."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ from PIL import Image
 
 from keras_pe.cli import evaluate
 from keras_pe.cli.common import BUNDLED_PRESET, load
-from keras_pe.cli.demo import PICTURES
+from keras_pe.cli.demo import IMAGES
 from keras_pe.evaluation import data_hash, weights_hash
 from keras_pe.evaluation.datasets import read_image_folder
 
@@ -39,8 +39,8 @@ def run(capsys, *arguments):
 
 @pytest.fixture
 def folders(tmp_path):
-    """One folder for each class, with one picture."""
-    for path in PICTURES.glob("*.png"):
+    """One folder for each class, with one image."""
+    for path in IMAGES.glob("*.png"):
         folder = tmp_path / "classes" / path.stem
         folder.mkdir(parents=True)
         (folder / path.name).write_bytes(path.read_bytes())
@@ -71,7 +71,7 @@ def test_zero_shot(capsys, one_model, folders, tmp_path):
         data.samples, [data.labels, data.class_names]
     )
 
-    (folders / "owl" / "bad.png").write_bytes(b"no picture")
+    (folders / "owl" / "bad.png").write_bytes(b"no image")
     code, out, err = run(
         capsys,
         *("zero-shot", folders, "--max-skipped", 0.2, "--resize-mode", "squash"),
@@ -79,7 +79,7 @@ def test_zero_shot(capsys, one_model, folders, tmp_path):
     )
     assert code == 3
     assert "1 skipped" in out
-    assert "bad.png: not a picture" in err
+    assert "bad.png: not an image" in err
 
 
 @pytest.mark.usefixtures("one_model")
@@ -102,12 +102,12 @@ def test_equal_names_are_rivals_or_credited(capsys, folders):
 
 
 @pytest.mark.usefixtures("one_model")
-def test_videos_of_the_same_pictures(capsys, tmp_path):
-    for path in PICTURES.glob("*.png"):
+def test_videos_of_the_same_images(capsys, tmp_path):
+    for path in IMAGES.glob("*.png"):
         folder = tmp_path / path.stem
         folder.mkdir()
-        with Image.open(path) as picture:
-            frame = picture.convert("RGB").resize((64, 64))
+        with Image.open(path) as image:
+            frame = image.convert("RGB").resize((64, 64))
         frames = [frame, frame.rotate(5), frame.rotate(-5)]
         frames[0].save(folder / "a.webp", save_all=True, append_images=frames[1:])
     code, out, _ = run(
@@ -122,7 +122,7 @@ def test_videos_of_the_same_pictures(capsys, tmp_path):
 
 
 @pytest.mark.usefixtures("one_model")
-def test_shards_of_the_same_pictures(capsys, folders, tmp_path):
+def test_shards_of_the_same_images(capsys, folders, tmp_path):
     names = sorted(path.name for path in folders.iterdir())
     (tmp_path / "names.txt").write_text("\n".join(names))
     with tarfile.open(tmp_path / "0.tar", "w") as tar:
@@ -145,7 +145,7 @@ def test_shards_of_the_same_pictures(capsys, folders, tmp_path):
 
 @pytest.mark.usefixtures("one_model")
 def test_retrieval(capsys, tmp_path):
-    paths = sorted(PICTURES.glob("*.png"))
+    paths = sorted(IMAGES.glob("*.png"))
     content = {
         "images": [{"id": i, "file_name": path.name} for i, path in enumerate(paths)],
         "annotations": [
@@ -158,7 +158,7 @@ def test_retrieval(capsys, tmp_path):
     captions.write_text(json.dumps(content))
     code, out, _ = run(
         capsys,
-        *("retrieval", "--coco", captions, "--images", PICTURES, "--dsl-scale", 1),
+        *("retrieval", "--coco", captions, "--images", IMAGES, "--dsl-scale", 1),
         *("--output", output, "--batch-size", 8),
     )
     assert code == 0
@@ -170,7 +170,7 @@ def test_retrieval(capsys, tmp_path):
         assert scores["text_to_image_recall_at_1"]["value"] > 0.8
     code, again, _ = run(
         capsys,
-        *("retrieval", "--coco", captions, "--images", PICTURES, "--max-captions", 1),
+        *("retrieval", "--coco", captions, "--images", IMAGES, "--max-captions", 1),
         *("--resize-mode", "squash", "--batch-size", 8),
     )
     assert code == 0

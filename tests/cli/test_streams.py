@@ -89,7 +89,7 @@ def test_an_ascii_terminal_gets_everything():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = run("classify", "caf\udce9\u732b.png", env=environment)
     assert done.returncode == 1
-    assert b"keras-pe: No such picture or folder: caf\\xe9\\u732b" in done.stderr
+    assert b"keras-pe: No such image or folder: caf\\xe9\\u732b" in done.stderr
     done = run("presets", env=environment)
     assert done.returncode == 0
     done.stdout.decode("ascii")

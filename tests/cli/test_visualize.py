@@ -9,7 +9,7 @@ from keras_pe.cli import demo, visualize
 from keras_pe.visualization import attention_figure
 from tests.small_models import vision_encoder
 
-ROCKET = str(demo.PICTURES / "rocket.png")
+ROCKET = str(demo.IMAGES / "rocket.png")
 
 
 def parsed(*arguments):
@@ -39,15 +39,15 @@ def test_each_kind_is_drawn(tmp_path, capsys, arguments, panels):
     assert visualize.run(parsed(ROCKET, *arguments, "--output", output)) == 0
     assert str(output) in capsys.readouterr().out
     columns, height = panels  # of a panel, in its width
-    with Image.open(output) as picture:
-        assert picture.size[0] == pytest.approx((1.96 * columns + 0.06) * 150, abs=2)
-        assert picture.size[1] > 1.9 * height * 150
+    with Image.open(output) as image:
+        assert image.size[0] == pytest.approx((1.96 * columns + 0.06) * 150, abs=2)
+        assert image.size[1] > 1.9 * height * 150
 
 
 @pytest.mark.slow
-def test_several_pictures_and_a_name_for_the_figure(tmp_path, monkeypatch):
+def test_several_images_and_a_name_for_the_figure(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    other = str(demo.PICTURES / "pizza.png")
+    other = str(demo.IMAGES / "pizza.png")
     assert visualize.run(parsed(ROCKET, other, "--layer", 1)) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["rocket_pca.png"]
 
@@ -82,7 +82,7 @@ def test_options_that_do_not_go_together(arguments, message):
         ((1, 5000), (8, 128)),
     ],
 )
-def test_pictures_keep_their_shape(source, size):
+def test_images_keep_their_shape(source, size):
     encoder = vision_encoder(image_size=64)
     assert visualize.size_of_shape(source, 8, encoder) == size
 
@@ -96,8 +96,8 @@ def test_a_wide_photograph_is_drawn_wide(tmp_path, capsys):
     options = parsed(tmp_path / "wide.png", "--layer", 1, "--output", output)
     assert visualize.run(options) == 0
     assert "64 x 128 pixels (height x width): 8 x 16 patches" in capsys.readouterr().err
-    with Image.open(output) as picture:
-        assert picture.width > 3 * picture.height
+    with Image.open(output) as image:
+        assert image.width > 3 * image.height
 
 
 def test_what_is_cropped_is_said(tmp_path, capsys):
@@ -107,7 +107,7 @@ def test_what_is_cropped_is_said(tmp_path, capsys):
     options = parsed(paths[0], *paths[1:], "--output", tmp_path / "seen.png")
     assert visualize.run(options) == 0
     said = capsys.readouterr().err
-    assert "1 of 3 pictures have another shape and are cropped to that of wide" in said
+    assert "1 of 3 images have another shape and are cropped to that of wide" in said
     assert "first high.png" in said
     visualize.run(parsed(*paths[:2], "--output", tmp_path / "seen.png"))
     assert "cropped" not in capsys.readouterr().err

@@ -10,8 +10,8 @@ from PIL import Image
 from keras_pe.data import ShuffledOrder, TarShards, image_text_dataset
 
 
-def picture_bytes(number, size=(20, 16), file_format="PNG"):
-    """A picture whose pixels say which one it is."""
+def image_bytes(number, size=(20, 16), file_format="PNG"):
+    """An image whose pixels say which one it is."""
     y, x = np.mgrid[0 : size[1], 0 : size[0]]
     planes = np.stack([x * 7 + number, y * 11 + number * 3, x + y + number * 5], -1)
     stream = io.BytesIO()
@@ -31,14 +31,14 @@ def tar_bytes(members, file_format=tarfile.USTAR_FORMAT):
 
 
 def sample_members(number, bad=None):
-    """The files of one sample; `bad` replaces the picture or the caption."""
+    """The files of one sample; `bad` replaces the image or the caption."""
     key = f"{number:06d}"
-    picture, caption = picture_bytes(number), f"picture number {number}".encode()
-    if bad == "picture":
-        picture = picture[: len(picture) // 2]
+    image, caption = image_bytes(number), f"image number {number}".encode()
+    if bad == "image":
+        image = image[: len(image) // 2]
     if bad == "caption":
         caption = b"  \n"
-    return [(f"{key}.png", picture), (f"{key}.txt", caption)]
+    return [(f"{key}.png", image), (f"{key}.txt", caption)]
 
 
 def write_shards(folder, counts=(7, 5, 8), bad=None):
@@ -55,10 +55,10 @@ def write_shards(folder, counts=(7, 5, 8), bad=None):
 
 
 class Pixels:
-    """A transform that shows both the picture and the generator in its result."""
+    """A transform that shows both the image and the generator in its result."""
 
-    def __call__(self, picture, rng):
-        pixels = np.asarray(picture.convert("RGB").resize((4, 4)))
+    def __call__(self, image, rng):
+        pixels = np.asarray(image.convert("RGB").resize((4, 4)))
         return pixels ^ rng.integers(0, 256, pixels.shape, dtype="uint8")
 
 

@@ -8,8 +8,8 @@ from PIL import Image
 
 from keras_pe.data import ColorJitter, RandomResizedCrop, TrainAugmentation
 from keras_pe.data.augmentation import jitter, to_unit_range
-from keras_pe.preprocessing.bad_pictures import PictureError
-from tests.preprocessing.picture_corpus import encoded, photo, rotated_jpeg
+from keras_pe.preprocessing.bad_images import ImageError
+from tests.preprocessing.image_corpus import encoded, photo, rotated_jpeg
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
 
@@ -43,7 +43,7 @@ def test_jitter_is_the_slow_one(brightness, saturation, brightness_first):
 def test_jitter_factors_are_uniform_and_in_random_order(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "keras_pe.data.augmentation.jitter", lambda picture, *how: seen.append(how)
+        "keras_pe.data.augmentation.jitter", lambda image, *how: seen.append(how)
     )
     draw = ColorJitter(0.32, 0.2)
     for seed in range(2000):
@@ -100,20 +100,20 @@ def test_crop_falls_back_to_the_centre():
 
 
 def test_crop_resizes_its_box_alone():
-    picture = photo(size=(200, 150))
+    image = photo(size=(200, 150))
     crop = RandomResizedCrop((48, 64), interpolation="bicubic")
-    box = crop.box(picture.size, np.random.default_rng(4))
-    slow = picture.crop(box).resize((64, 48), Image.Resampling.BICUBIC)
-    fast = crop(picture, np.random.default_rng(4))
+    box = crop.box(image.size, np.random.default_rng(4))
+    slow = image.crop(box).resize((64, 48), Image.Resampling.BICUBIC)
+    fast = crop(image, np.random.default_rng(4))
     assert fast.size == (64, 48)
     assert np.abs(np.asarray(fast, int) - np.asarray(slow, int)).max() <= 1
 
 
-def test_a_pure_function_of_picture_and_generator():
+def test_a_pure_function_of_image_and_generator():
     augment = TrainAugmentation(32)
-    picture = photo(size=(100, 80))
+    image = photo(size=(100, 80))
     first, again, other = (
-        augment(picture, np.random.default_rng(seed)) for seed in (1, 1, 2)
+        augment(image, np.random.default_rng(seed)) for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.1
@@ -123,21 +123,21 @@ def test_a_pure_function_of_picture_and_generator():
 
 
 def test_bytes_are_the_floats_in_another_form():
-    picture, rng = photo(), np.random.default_rng
-    floats = TrainAugmentation(32)(picture, rng(1))
-    integers = TrainAugmentation(32, dtype="uint8")(picture, rng(1))
+    image, rng = photo(), np.random.default_rng
+    floats = TrainAugmentation(32)(image, rng(1))
+    integers = TrainAugmentation(32, dtype="uint8")(image, rng(1))
     assert integers.dtype == np.uint8
     np.testing.assert_array_equal(to_unit_range(integers), floats)
     ends = to_unit_range(np.array([0, 255], "uint8"))
     assert ends.tolist() == [-1.0, 1.0]
 
 
-def test_mirrors_half_of_the_pictures():
+def test_mirrors_half_of_the_images():
     augment = TrainAugmentation(
         (1, 2), scale=(1, 1), ratio=(2, 2), brightness=0, saturation=0, dtype="uint8"
     )
-    picture = Image.fromarray(np.array([[[0] * 3, [200] * 3]], "uint8"))
-    firsts = [augment(picture, np.random.default_rng(k))[0, 0, 0] for k in range(400)]
+    image = Image.fromarray(np.array([[[0] * 3, [200] * 3]], "uint8"))
+    firsts = [augment(image, np.random.default_rng(k))[0, 0, 0] for k in range(400)]
     assert set(firsts) == {0, 200}
     assert 160 < firsts.count(200) < 240
 
@@ -145,10 +145,10 @@ def test_mirrors_half_of_the_pictures():
 def test_arrays_files_and_modes():
     rng = np.random.default_rng
     augment = TrainAugmentation(24, dtype="uint8")
-    picture = photo(size=(60, 50))
-    expected = augment(picture, rng(3))
-    np.testing.assert_array_equal(augment(np.asarray(picture), rng(3)), expected)
-    png = Image.open(io.BytesIO(encoded(picture, "PNG")))
+    image = photo(size=(60, 50))
+    expected = augment(image, rng(3))
+    np.testing.assert_array_equal(augment(np.asarray(image), rng(3)), expected)
+    png = Image.open(io.BytesIO(encoded(image, "PNG")))
     np.testing.assert_array_equal(augment(png, rng(3)), expected)
     grey = augment(photo("L"), rng(3))
     assert (grey == grey[..., :1]).all()
@@ -182,27 +182,27 @@ def test_a_large_jpeg_is_decoded_small(size):
     fast = TrainAugmentation(64, dtype="uint8")
     shrunk = 0
     for seed in range(12):
-        pictures = [Image.open(io.BytesIO(content)) for _ in range(2)]
-        slow = exact(pictures[0], np.random.default_rng(seed)).astype(int)
-        found = fast(pictures[1], np.random.default_rng(seed)).astype(int)
+        images = [Image.open(io.BytesIO(content)) for _ in range(2)]
+        slow = exact(images[0], np.random.default_rng(seed)).astype(int)
+        found = fast(images[1], np.random.default_rng(seed)).astype(int)
         assert np.abs(found - slow).mean() < 1.5
-        shrunk += pictures[1].size != size
+        shrunk += images[1].size != size
         # never fewer pixels than the result has
-        assert min(pictures[1].size) >= 64
+        assert min(images[1].size) >= 64
     assert shrunk >= 8
 
 
-def test_bad_pictures_are_refused_with_one_kind_of_error():
+def test_bad_images_are_refused_with_one_kind_of_error():
     augment = TrainAugmentation(16, max_pixels=10_000)
     rng = np.random.default_rng(0)
     content = encoded(photo(size=(90, 90)), "JPEG")
     cut = Image.open(io.BytesIO(content[: len(content) // 2]))
-    with pytest.raises(PictureError, match="damaged picture"):
+    with pytest.raises(ImageError, match="damaged image"):
         augment(cut, rng)
     large = Image.open(io.BytesIO(encoded(photo(size=(200, 100)), "JPEG")))
-    with pytest.raises(PictureError, match="too many pixels"):
+    with pytest.raises(ImageError, match="too many pixels"):
         augment(large, rng)
-    with pytest.raises(PictureError, match="channels-first"):
+    with pytest.raises(ImageError, match="channels-first"):
         augment(np.zeros((3, 8, 9), "uint8"), rng)
 
 

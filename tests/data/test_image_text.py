@@ -19,16 +19,16 @@ from keras_pe.data import (
     default_caption,
     image_text_dataset,
 )
-from keras_pe.preprocessing import bad_pictures
+from keras_pe.preprocessing import bad_images
 from tests.data.shards import (
+    image_bytes,
     json_bytes,
     numbers,
     open_shards,
-    picture_bytes,
     same_batch,
     small_dataset,
 )
-from tests.preprocessing.picture_corpus import write_corpus
+from tests.preprocessing.image_corpus import write_corpus
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
 
@@ -60,7 +60,7 @@ def test_a_batch_is_what_it_says(tmp_path):
     assert batch["images"].shape == (4, 8, 8, 3)
     assert batch["images"].dtype == np.uint8
     assert batch["skipped"] == ()
-    captions = [f"picture number {n}" for n in ShuffledOrder(20, 4, seed=1)[1]]
+    captions = [f"image number {n}" for n in ShuffledOrder(20, 4, seed=1)[1]]
     np.testing.assert_array_equal(
         batch["token_ids"], PETokenizer(context_length=10)(captions)
     )
@@ -73,7 +73,7 @@ def test_each_row_draws_from_its_own_generator(tmp_path):
     source = open_shards(tmp_path)
     drawn = {}
 
-    def transform(picture, rng):
+    def transform(image, rng):
         drawn[len(drawn)] = rng.random(3).tolist()
         return np.zeros((1, 1, 3), "uint8")
 
@@ -114,7 +114,7 @@ def test_resuming_is_slicing(tmp_path, cut):
 
 @pytest.mark.parametrize("host_count", [1, 2, 3, 6])
 def test_the_hosts_together_make_the_batch_of_one(tmp_path, host_count):
-    source = open_shards(tmp_path, bad={3: "picture", 11: "caption"})
+    source = open_shards(tmp_path, bad={3: "image", 11: "caption"})
 
     def extras(batch, rng):
         return {"mask": rng.random((6, 5)), "places": rng.integers(0, 99, 12)}
@@ -161,7 +161,7 @@ def test_an_order_of_ones_own(tmp_path):
 
 
 def test_bad_samples_are_replaced_counted_and_named(tmp_path):
-    source = open_shards(tmp_path, bad={3: "picture", 11: "caption"})
+    source = open_shards(tmp_path, bad={3: "image", 11: "caption"})
     dataset = small_dataset(source, batch_size=5)
     skipped = []
     for i in range(4):  # one epoch
@@ -174,7 +174,7 @@ def test_bad_samples_are_replaced_counted_and_named(tmp_path):
     assert set(named) == {3, 11}
     assert named[3].key == "000003"
     assert named[3].shard.endswith("shard-000.tar")
-    assert named[3].reason == bad_pictures.DAMAGED
+    assert named[3].reason == bad_images.DAMAGED
     assert named[11].key == "000011"
     assert named[11].shard.endswith("shard-001.tar")
     assert named[11].reason == "no caption"
@@ -192,23 +192,23 @@ def test_bad_samples_are_replaced_counted_and_named(tmp_path):
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
 @pytest.mark.parametrize("decodes", [True, False])
-def test_the_corpus_of_bad_pictures(tmp_path, decodes):
+def test_the_corpus_of_bad_images(tmp_path, decodes):
     """Every difficult file is either used or named with its reason."""
     corpus = {
         path: reason
         for path, reason in write_corpus(tmp_path).items()
-        if reason != bad_pictures.MISSING
+        if reason != bad_images.MISSING
     }
-    picture = {"png": picture_bytes(1), "txt": b"number 1"}
+    image = {"png": image_bytes(1), "txt": b"number 1"}
     names = [path.name for path in corpus]
     source = Samples(
         [{"jpg": path.read_bytes(), "txt": b"number 2"} for path in corpus]
-        + [picture] * 200
+        + [image] * 200
     )
     augment = TrainAugmentation(8, dtype="uint8")
     if not decodes:
         with_decoded = augment
-        augment = lambda picture, rng: with_decoded(picture, rng)  # noqa: E731
+        augment = lambda image, rng: with_decoded(image, rng)  # noqa: E731
     dataset = small_dataset(
         source, order=SequentialOrder(len(source), len(corpus)), transform=augment
     )
@@ -221,22 +221,22 @@ def test_the_corpus_of_bad_pictures(tmp_path, decodes):
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
-        ({"txt": b"number 1"}, "no picture"),
-        ({"png": picture_bytes(0)}, "no caption"),
-        ({"png": picture_bytes(0), "txt": b"\xff\xfe"}, "damaged caption"),
-        ({"png": picture_bytes(0), "json": b"{"}, "damaged caption"),
-        ({"png": picture_bytes(0), "json": b"[" * 100_000}, "damaged caption"),
-        ({"png": picture_bytes(0), "json": b"[1]"}, "no caption"),
-        ({"png": picture_bytes(0), "json": b'{"caption": 3}'}, "no caption"),
-        ({"png": picture_bytes(0), "json": b'{"captions": []}'}, "no caption"),
-        ({"png": picture_bytes(0), "json": b'{"captions": [null, " "]}'}, "no caption"),
-        ({"png": picture_bytes(0), "txt": b"\n", "json": b"{}"}, "no caption"),
-        ({"png": picture_bytes(0), "cls": b"3"}, "no caption"),
-        ({"png": b"", "txt": b"number 1"}, bad_pictures.EMPTY),
+        ({"txt": b"number 1"}, "no image"),
+        ({"png": image_bytes(0)}, "no caption"),
+        ({"png": image_bytes(0), "txt": b"\xff\xfe"}, "damaged caption"),
+        ({"png": image_bytes(0), "json": b"{"}, "damaged caption"),
+        ({"png": image_bytes(0), "json": b"[" * 100_000}, "damaged caption"),
+        ({"png": image_bytes(0), "json": b"[1]"}, "no caption"),
+        ({"png": image_bytes(0), "json": b'{"caption": 3}'}, "no caption"),
+        ({"png": image_bytes(0), "json": b'{"captions": []}'}, "no caption"),
+        ({"png": image_bytes(0), "json": b'{"captions": [null, " "]}'}, "no caption"),
+        ({"png": image_bytes(0), "txt": b"\n", "json": b"{}"}, "no caption"),
+        ({"png": image_bytes(0), "cls": b"3"}, "no caption"),
+        ({"png": b"", "txt": b"number 1"}, bad_images.EMPTY),
     ],
 )
 def test_reasons(files, reason):
-    good = {"png": picture_bytes(0), "txt": b"number 1"}
+    good = {"png": image_bytes(0), "txt": b"number 1"}
     source = Samples([files, *[good] * 30])
     batch = small_dataset(source, order=SequentialOrder(31, 2))[0]
     assert [bad.reason for bad in batch["skipped"]] == [reason]
@@ -280,7 +280,7 @@ def test_captions_as_they_are_written(files, expected):
 
 
 def test_one_caption_leaves_the_generator_alone():
-    # Runs of before lists were read would crop their pictures otherwise.
+    # Runs of before lists were read would crop their images otherwise.
     rng = np.random.default_rng(0)
     default_caption({"json": b'{"caption": "a cat"}'}, rng)
     assert rng.random() == np.random.default_rng(0).random()
@@ -303,7 +303,7 @@ def test_a_caption_of_another_key():
 
 
 def test_captions_of_ones_own():
-    source = Samples([{"png": picture_bytes(n), "score": b"%d" % n} for n in range(20)])
+    source = Samples([{"png": image_bytes(n), "score": b"%d" % n} for n in range(20)])
 
     def captions(sample, rng):
         if sample["score"] == b"5":
@@ -331,7 +331,7 @@ def test_a_source_of_bad_samples_alone_is_an_error():
 
 
 def test_extras():
-    source = Samples([{"png": picture_bytes(0), "txt": b"number 1"}] * 8)
+    source = Samples([{"png": image_bytes(0), "txt": b"number 1"}] * 8)
 
     def extras(batch, rng):
         return {"mask": rng.random((6, 2)) < 0.5, "few": rng.random(2)}
@@ -378,8 +378,8 @@ def test_too_many_bad_samples_stop_a_run(caplog):
     report = SkippedSamples(max_bad_share=0.02)
     report.add_batch(48, [bad_sample(1), bad_sample(2)])  # 4 %, but too few to judge
     with pytest.raises(TooManySkipped, match=r"3 of 101 samples skipped.*allows 2"):
-        report.add_batch(50, [bad_sample(3, "damaged picture")])
-    assert report.by_reason == {"no caption": 2, "damaged picture": 1}
+        report.add_batch(50, [bad_sample(3, "damaged image")])
+    assert report.by_reason == {"no caption": 2, "damaged image": 1}
     assert "key1 in a.tar" in str(report)
     assert next(record.getMessage() for record in caplog.records) == (
         "skipped key1 in a.tar: no caption. It is empty."

@@ -39,7 +39,7 @@ def _no_thread_is_left():
 @pytest.mark.parametrize("num_threads", [1, 2, 3, 6])
 @pytest.mark.parametrize("prefetch", [1, 4])
 def test_the_batches_do_not_depend_on_threads(tmp_path, num_threads, prefetch):
-    dataset = small_dataset(open_shards(tmp_path, bad={4: "picture"}), num_batches=9)
+    dataset = small_dataset(open_shards(tmp_path, bad={4: "image"}), num_batches=9)
     report = SkippedSamples(max_bad_share=1)
     with batches(
         dataset, num_threads=num_threads, prefetch=prefetch, skip_report=report
@@ -70,7 +70,7 @@ def test_slices_and_bytes(tmp_path):
 
 
 def test_the_limit_of_the_dataset_is_kept(tmp_path):
-    source = open_shards(tmp_path, bad=dict.fromkeys(range(4), "picture"))
+    source = open_shards(tmp_path, bad=dict.fromkeys(range(4), "image"))
     dataset = small_dataset(source, max_bad_share=0.05)
     with (
         batches(dataset[1:]) as loader,
@@ -82,7 +82,7 @@ def test_the_limit_of_the_dataset_is_kept(tmp_path):
 
 
 def test_an_error_in_a_thread_is_raised_in_its_turn(tmp_path):
-    def transform(picture, rng):
+    def transform(image, rng):
         raise ZeroDivisionError("mine")
 
     dataset = small_dataset(open_shards(tmp_path), transform=transform)
@@ -135,7 +135,7 @@ def test_a_slow_batch_is_no_stall(tmp_path):
     """A batch may take longer than the timeout, as long as samples go on."""
     steps = threading.Semaphore(0)
 
-    def transform(picture, rng):
+    def transform(image, rng):
         steps.acquire(timeout=0.1)  # nobody releases it: a tenth of a second
         return np.zeros((1, 1, 3), "uint8")
 

@@ -47,7 +47,7 @@ def _no_process_is_left():
 
 
 def test_the_batches_do_not_depend_on_workers(tmp_path):
-    source = open_shards(tmp_path, bad={4: "picture", 13: "caption"})
+    source = open_shards(tmp_path, bad={4: "image", 13: "caption"})
 
     def extras(batch, rng):
         return {"mask": rng.random((6, 3))}
@@ -206,9 +206,7 @@ def test_memory_does_not_grow(tmp_path):
         source,
         batch_size=20,
         num_batches=order_epochs * batches_an_epoch,
-        transform=lambda picture, rng: np.asarray(
-            picture.convert("RGB").resize((96, 96))
-        ),
+        transform=lambda image, rng: np.asarray(image.convert("RGB").resize((96, 96))),
     )
     process = psutil.Process()
     sizes = []

@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 def expected_sample(number):
-    (picture, caption) = sample_members(number)
-    return {"png": picture[1], "txt": caption[1]}
+    (image, caption) = sample_members(number)
+    return {"png": image[1], "txt": caption[1]}
 
 
 def files_of(sample):
@@ -80,17 +80,17 @@ def test_all_formats_with_long_and_foreign_names(tmp_path, file_format):
 
 def test_grouping_as_in_webdataset(tmp_path):
     members = [
-        ("a/1.jpg", b"picture"),
+        ("a/1.jpg", b"image"),
         ("a/2.jpg", b"other"),
         ("README", b"no sample"),
         ("a/._1.jpg", b"a Mac's shadow file"),
-        ("a/1.seg.png", b"mask"),  # not beside its picture
+        ("a/1.seg.png", b"mask"),  # not beside its image
         ("a/2.txt", b""),
     ]
     (tmp_path / "a.tar").write_bytes(tar_bytes(members))
     shards = TarShards(tmp_path / "a.tar")
     assert [files_of(shards[i]) for i in range(len(shards))] == [
-        {"jpg": b"picture", "seg.png": b"mask"},
+        {"jpg": b"image", "seg.png": b"mask"},
         {"jpg": b"other", "txt": b""},
     ]
     only = TarShards(tmp_path / "a.tar", extensions=["txt", "seg.png"])

@@ -55,10 +55,10 @@ def test_every_planted_fault_is_read():
         "caption_missing": "7 of 130 samples",
         "caption_empty": "5 of 123 samples",
         "caption_length": "4 of 118 samples",
-        "picture_unreadable": "2 of 130 pictures",
-        "picture_size": "3 of 128 pictures",
-        "picture_aspect_ratio": "2 of 128 pictures",
-        "picture_repeated": "12 of 128 pictures",
+        "image_unreadable": "2 of 130 images",
+        "image_size": "3 of 128 images",
+        "image_aspect_ratio": "2 of 128 images",
+        "image_repeated": "12 of 128 images",
         "key_repeated": "1 of 130 samples",
         "text_unreadable": "1 of 130 samples",
         "shard_unreadable": "1 of 2 shards",
@@ -173,7 +173,7 @@ def test_anomalies_of_the_data_set_as_a_whole(results):
 def test_the_schema_holds_the_limits():
     schema = read_schema(CLEAN)
     features = {feature.name: feature for feature in schema.feature}
-    size = features["picture_size"]
+    size = features["image_size"]
     assert list(size.string_domain.value) == ["no"]
     assert size.distribution_constraints.min_domain_mass == pytest.approx(0.99)
     assert "shorter side at least 32" in size.annotation.comment[0]

@@ -1,4 +1,4 @@
-"""Zero-shot accuracy against its definition, on pictures and videos."""
+"""Zero-shot accuracy against its definition, on images and videos."""
 
 import json
 
@@ -10,7 +10,7 @@ from keras_pe import PEImageConverter
 from keras_pe.evaluation import VideoProtocol, evaluate_zero_shot, weights_hash
 from keras_pe.evaluation.accuracy import label_ranks
 from keras_pe.evaluation.sample_embedder import SampleEmbedder
-from keras_pe.preprocessing.bad_pictures import PictureError
+from keras_pe.preprocessing.bad_images import ImageError
 from keras_pe.preprocessing.video import PEVideoConverter
 
 pytestmark = pytest.mark.slow
@@ -19,7 +19,7 @@ TEMPLATES = ["{}", "a {c}."]
 LABELS = np.array([0, 1, 2, 2, 4, 0, 5, 3, 3])
 
 
-def pictures(count=9):
+def images(count=9):
     rng = np.random.default_rng(0)
     return list(rng.integers(0, 255, (count, 40, 60, 3)).astype("uint8"))
 
@@ -49,15 +49,15 @@ def scores(similarities):
     }
 
 
-def test_pictures_in_both_modes(model, tokenizer, tmp_path):
+def test_images_in_both_modes(model, tokenizer, tmp_path):
     result = evaluate_zero_shot(
-        model, tokenizer, pictures(), LABELS, NAMES, TEMPLATES, batch_size=4
+        model, tokenizer, images(), LABELS, NAMES, TEMPLATES, batch_size=4
     )
     vectors = class_vectors(model, tokenizer)
     assert list(result.scores) == ["squash", "center_crop"]
     for mode, found in result.scores.items():
-        images = PEImageConverter(32, mode)(pictures())
-        embeddings = keras.ops.convert_to_numpy(model.encode_image(images))
+        converted = PEImageConverter(32, mode)(images())
+        embeddings = keras.ops.convert_to_numpy(model.encode_image(converted))
         for name, value in scores(embeddings @ vectors.T).items():
             assert found[name].value == pytest.approx(value), (mode, name)
             assert found[name].low <= found[name].value <= found[name].high
@@ -80,7 +80,7 @@ def test_pictures_in_both_modes(model, tokenizer, tmp_path):
     assert repr(result) == str(result)  # what a notebook shows
     assert "as in the paper" in str(result)
     again = evaluate_zero_shot(
-        model, tokenizer, pictures(), LABELS, NAMES, TEMPLATES, batch_size=4
+        model, tokenizer, images(), LABELS, NAMES, TEMPLATES, batch_size=4
     )
     assert again == result
 
@@ -98,7 +98,7 @@ def test_ranks_of_labels_that_are_no_classes(labels):
 
 def test_few_classes_have_no_top5(model, tokenizer):
     result = evaluate_zero_shot(
-        *(model, tokenizer, pictures(4), [0, 1, 2, 3], NAMES[:4]),
+        *(model, tokenizer, images(4), [0, 1, 2, 3], NAMES[:4]),
         resize_modes="squash",
         batch_size=4,
     )
@@ -132,12 +132,12 @@ def test_videos(model, tokenizer, average):
     assert result.task == "zero-shot video classification"
 
 
-def test_bad_pictures_are_left_out_and_named(model, tokenizer, tmp_path):
+def test_bad_images_are_left_out_and_named(model, tokenizer, tmp_path):
     bad = tmp_path / "bad.png"
-    bad.write_bytes(b"no picture")
-    given = pictures()
+    bad.write_bytes(b"no image")
+    given = images()
     given[3] = bad
-    with pytest.raises(PictureError, match="too many pictures skipped"):
+    with pytest.raises(ImageError, match="too many images skipped"):
         evaluate_zero_shot(
             model, tokenizer, given, LABELS, NAMES, TEMPLATES, batch_size=4
         )
@@ -171,11 +171,11 @@ def test_bad_pictures_are_left_out_and_named(model, tokenizer, tmp_path):
         ({"resize_modes": ["pad"]}, "resize_modes"),
         ({"resize_modes": []}, "resize_modes"),
         ({"batch_size": 0}, "batch_size"),
-        ({"pictures": [], "labels": np.zeros(0, int)}, "no pictures"),
+        ({"images": [], "labels": np.zeros(0, int)}, "no images"),
     ],
 )
 def test_bad_arguments_are_explained(model, tokenizer, changes, message):
-    arguments = {"pictures": pictures(), "labels": LABELS, "class_names": NAMES}
+    arguments = {"images": images(), "labels": LABELS, "class_names": NAMES}
     with pytest.raises(ValueError, match=message):
         evaluate_zero_shot(model, tokenizer, **{**arguments, **changes})
 

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from keras_pe.evaluation import datasets
-from keras_pe.preprocessing.bad_pictures import PictureError
+from keras_pe.preprocessing.bad_images import ImageError
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
-def picture(path, level=0):
+def image(path, level=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (4, 4), level).save(path)
     return path
@@ -22,13 +22,13 @@ def picture(path, level=0):
 
 @pytest.fixture
 def classes(tmp_path):
-    """Two classes with two pictures each, and files that are no pictures."""
+    """Two classes with two images each, and files that are no images."""
     root = tmp_path / "val"
     for folder in ("n01", "n02"):
         for name in ("b.jpg", "a.JPEG"):
-            picture(root / folder / name)
-        (root / folder / "notes.txt").write_text("no picture")
-        (root / folder / ".hidden.jpg").write_text("no picture")
+            image(root / folder / name)
+        (root / folder / "notes.txt").write_text("no image")
+        (root / folder / ".hidden.jpg").write_text("no image")
     return root
 
 
@@ -93,10 +93,10 @@ def test_coco_captions(tmp_path):
     }
     path = tmp_path / "captions.json"
     path.write_text(json.dumps(content))
-    picture(tmp_path / "images" / "7.jpg")
+    image(tmp_path / "images" / "7.jpg")
     with pytest.raises(FileNotFoundError, match=r"3\.jpg"):
         datasets.read_coco_captions(path, tmp_path / "images")
-    picture(tmp_path / "images" / "3.jpg")
+    image(tmp_path / "images" / "3.jpg")
     found = datasets.read_coco_captions(path, tmp_path / "images")
     assert [path.name for path in found.samples] == ["7.jpg", "3.jpg"]
     assert found.texts == (("a cat", "a pet"), ("a dog",))
@@ -124,8 +124,8 @@ def test_karpathy_captions(tmp_path):
     }
     path = tmp_path / "dataset.json"
     path.write_text(json.dumps(content))
-    picture(tmp_path / "images" / "1.jpg")
-    picture(tmp_path / "images" / "val2014" / "3.jpg")
+    image(tmp_path / "images" / "1.jpg")
+    image(tmp_path / "images" / "val2014" / "3.jpg")
     test = datasets.read_karpathy_captions(path, tmp_path / "images")
     assert [len(texts) for texts in test.texts] == [5]
     both = datasets.read_karpathy_captions(path, tmp_path / "images", ["test", "val"])
@@ -184,13 +184,13 @@ def test_labelled_shards(tmp_path):
     for shard, keys in enumerate(("ab", "c")):
         files = {}
         for key in keys:
-            files[f"{key}.webp"] = f"picture {key}".encode()
+            files[f"{key}.webp"] = f"image {key}".encode()
             files[f"{key}.cls"] = b"1\n" if key == "b" else b"0"
         write_shard(tmp_path / f"{shard}.tar", files)
     pattern = str(tmp_path / "{0..1}.tar")
     found = datasets.read_labelled_shards(pattern, ["cat", "dog"])
     assert found.labels == (0, 1, 0)
-    assert found.samples[2].read() == b"picture c"
+    assert found.samples[2].read() == b"image c"
     assert found.samples[1].filename == f"b in {tmp_path / '0.tar'}"
     with pytest.raises(ValueError, match=r"b in .*0\.tar"):
         datasets.read_labelled_shards(pattern, ["cat"])
@@ -222,14 +222,14 @@ def test_captioned_shards(tmp_path):
     )
     found = datasets.read_captioned_shards(str(tmp_path / "json.tar"))
     assert found.texts == (("a cat",), ("a", "b"))
-    with pytest.raises(PictureError, match="Its files are"):
+    with pytest.raises(ImageError, match="Its files are"):
         found.samples[0].read()
 
 
 def test_davis(tmp_path):
     for name, frames in (("bear", 3), ("swan", 2)):
         for i in range(frames):
-            picture(tmp_path / "JPEGImages" / "480p" / name / f"{i:05d}.jpg")
+            image(tmp_path / "JPEGImages" / "480p" / name / f"{i:05d}.jpg")
             if name == "bear" or i == 0:
                 mask = tmp_path / "Annotations" / "480p" / name / f"{i:05d}.png"
                 mask.parent.mkdir(parents=True, exist_ok=True)
@@ -261,8 +261,8 @@ def test_davis(tmp_path):
 
 
 def test_ade20k(tmp_path):
-    picture(tmp_path / "images" / "validation" / "ADE_val_1.jpg")
-    picture(tmp_path / "annotations" / "validation" / "ADE_val_1.png", 150)
+    image(tmp_path / "images" / "validation" / "ADE_val_1.jpg")
+    image(tmp_path / "annotations" / "validation" / "ADE_val_1.png", 150)
     found = datasets.read_ade20k(tmp_path)
     assert len(found) == 1
     assert (found.num_classes, found.ignore_index) == (150, 255)
@@ -278,7 +278,7 @@ def test_ade20k(tmp_path):
     Image.fromarray(numbers).save(mask)
     assert datasets.read_ade20k_mask(mask).tolist() == [[255, 0], [1, 149]]
     assert datasets.read_ade20k_mask(mask, -1)[0, 0] == -1
-    picture(mask, 151)
+    image(mask, 151)
     with pytest.raises(ValueError, match="holds 151"):
         datasets.read_ade20k_mask(mask)
     mask.unlink()

@@ -24,20 +24,20 @@ def tokenizer():
     return PETokenizer(context_length=8, vocabulary_size=600, on_truncation="ignore")
 
 
-def pictures(count=6):
+def images(count=6):
     rng = np.random.default_rng(0)
     return list(rng.integers(0, 255, (count, 32, 32, 3)).astype("uint8"))
 
 
 @pytest.fixture(scope="module")
 def found(model):
-    """Returns what the model calls each picture: these labels are all right."""
+    """Returns what the model calls each image: these labels are all right."""
     labels = [0, 1, 2]
     result = []
-    for picture in pictures():
+    for image in images():
         tops = [
             evaluate_zero_shot(
-                model, tokenizer(), [picture], [label], NAMES, "plain", **OPTIONS
+                model, tokenizer(), [image], [label], NAMES, "plain", **OPTIONS
             ).best["top1"].value
             for label in labels
         ]  # fmt: skip
@@ -47,7 +47,7 @@ def found(model):
 
 def top1(model, labels, names, **options):
     result = evaluate_zero_shot(
-        model, tokenizer(), pictures(), labels, names, "plain", **OPTIONS, **options
+        model, tokenizer(), images(), labels, names, "plain", **OPTIONS, **options
     )
     return result.best["top1"].value, result.protocol
 
@@ -101,7 +101,7 @@ def test_equal_texts_of_retrieval(model):
 
     def run(**options):
         return evaluate_retrieval(
-            model, tokenizer(), pictures(4), texts, ks=(1, 2, 4), **OPTIONS, **options
+            model, tokenizer(), images(4), texts, ks=(1, 2, 4), **OPTIONS, **options
         )
 
     with pytest.warns(UserWarning, match="'an owl', 'An  OWL' \\(places 0, 1\\)"):
@@ -109,12 +109,12 @@ def test_equal_texts_of_retrieval(model):
     assert separate.protocol["equal_texts"] == [[0, 1]]
     with pytest.warns(UserWarning, match='equal_tokens="credit"'):
         credited = run(equal_tokens="credit")
-    # The nearest text of a picture of an owl is never its own alone.
+    # The nearest text of an image of an owl is never its own alone.
     for score, value in credited.best.items():
         assert value.value >= separate.best[score].value
     strings = ["an owl", "an owl", "a cat", "a cat"]
     same = evaluate_retrieval(
-        model, tokenizer(), pictures(4), strings, ks=(1, 2, 4), **OPTIONS
+        model, tokenizer(), images(4), strings, ks=(1, 2, 4), **OPTIONS
     )
     assert same.protocol["equal_texts"] == []
     assert {k: v.value for k, v in credited.best.items()} == {
@@ -126,7 +126,7 @@ def test_options_that_are_none(model):
     with pytest.raises(ValueError, match="equal_names='merge': expected one of"):
         top1(model, [0] * 6, NAMES, equal_names="merge")
     with pytest.raises(ValueError, match="equal_tokens='merge': expected one of"):
-        evaluate_retrieval(model, tokenizer(), pictures(1), ["a"], equal_tokens="merge")
+        evaluate_retrieval(model, tokenizer(), images(1), ["a"], equal_tokens="merge")
 
 
 def test_a_classifier_names_equal_classes(model):

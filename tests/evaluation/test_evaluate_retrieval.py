@@ -1,4 +1,4 @@
-"""Retrieval of a data set, from pictures and texts to a result."""
+"""Retrieval of a data set, from images and texts to a result."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 TEXTS = [["a cat", "a pet"], ["a dog", "a pet"], ["a red car"], ["a tree", "green"]]
 
 
-def pictures(count=4):
+def images(count=4):
     rng = np.random.default_rng(0)
     return list(rng.integers(0, 255, (count, 40, 60, 3)).astype("uint8"))
 
@@ -25,26 +25,26 @@ def expected(model, tokenizer, images, texts, places, k, dsl_scale=None):
 
 
 @pytest.mark.parametrize("dsl_scale", [None, 10.0])
-def test_captions_of_each_picture(model, tokenizer, dsl_scale):
+def test_captions_of_each_image(model, tokenizer, dsl_scale):
     result = evaluate_retrieval(
-        model, tokenizer, pictures(), TEXTS, dsl_scale=dsl_scale, ks=(1, 2)
+        model, tokenizer, images(), TEXTS, dsl_scale=dsl_scale, ks=(1, 2)
     )
     texts = [text for several in TEXTS for text in several]
     places = [0, 0, 1, 1, 2, 3, 3]
     for mode, found in result.scores.items():
-        images = model.encode_image(PEImageConverter(32, mode)(pictures()))
-        images = keras.ops.convert_to_numpy(images)
+        vectors = model.encode_image(PEImageConverter(32, mode)(images()))
+        vectors = keras.ops.convert_to_numpy(vectors)
         for k in (1, 2):
-            recalls = expected(model, tokenizer, images, texts, places, k, dsl_scale)
+            recalls = expected(model, tokenizer, vectors, texts, places, k, dsl_scale)
             for direction, value in recalls.items():
                 score = found[f"{direction}_recall_at_{k}"]
                 assert score.value == pytest.approx(value)
     assert result.best["text_to_image_recall_at_1"].count == 7
     assert result.best["image_to_text_recall_at_1"].count == 4
     assert result.protocol["dsl_scale"] == dsl_scale
-    # The flat form, and a text that several pictures share, say the same.
+    # The flat form, and a text that several images share, say the same.
     flat = evaluate_retrieval(
-        *(model, tokenizer, pictures(), texts, [0, [0, 1], 1, [1, 0], 2, 3, [3]]),
+        *(model, tokenizer, images(), texts, [0, [0, 1], 1, [1, 0], 2, 3, [3]]),
         dsl_scale=dsl_scale,
         ks=(1, 2),
     )
@@ -52,10 +52,10 @@ def test_captions_of_each_picture(model, tokenizer, dsl_scale):
     assert flat.data_hash != result.data_hash
 
 
-def test_texts_leave_with_their_picture(model, tokenizer, tmp_path):
+def test_texts_leave_with_their_image(model, tokenizer, tmp_path):
     bad = tmp_path / "bad.png"
-    bad.write_bytes(b"no picture")
-    given = pictures()
+    bad.write_bytes(b"no image")
+    given = images()
     given[0] = bad
     result = evaluate_retrieval(
         model, tokenizer, given, TEXTS, ks=(1,), max_skipped_share=0.5
@@ -90,10 +90,10 @@ def test_videos_as_upstream_averages_them(model, tokenizer):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"texts": TEXTS[:3]}, "each of 4 pictures"),
-        ({"texts": [*TEXTS[:3], []]}, "Picture 3 has no match"),
+        ({"texts": TEXTS[:3]}, "each of 4 images"),
+        ({"texts": [*TEXTS[:3], []]}, "Image 3 has no match"),
         ({"texts": [*TEXTS[:3], [7]]}, "texts only"),
-        ({"texts": ["a"], "pictures_of_text": [9]}, "expected 0 to 3"),
+        ({"texts": ["a"], "images_of_text": [9]}, "expected 0 to 3"),
         ({"ks": ()}, "ks"),
         ({"ks": (0,)}, "ks"),
         ({"dsl_scale": -1.0}, "dsl_scale"),
@@ -102,6 +102,6 @@ def test_videos_as_upstream_averages_them(model, tokenizer):
     ],
 )
 def test_bad_arguments_are_explained(model, tokenizer, changes, message):
-    arguments = {"pictures": pictures(), "texts": TEXTS}
+    arguments = {"images": images(), "texts": TEXTS}
     with pytest.raises(ValueError, match=message):
         evaluate_retrieval(model, tokenizer, **{**arguments, **changes})

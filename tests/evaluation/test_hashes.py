@@ -76,7 +76,7 @@ def test_names_and_sizes_miss_a_replaced_file(tmp_path):
     assert data_hash([path], []) != full
 
 
-def test_pictures_in_memory_and_folders_of_frames(tmp_path):
+def test_images_in_memory_and_folders_of_frames(tmp_path):
     array = np.zeros((4, 4, 3), "uint8")
     assert data_hash([array], []) == data_hash([Image.fromarray(array)], [])
     assert data_hash([array], []) != data_hash([array.reshape(2, 8, 3)], [])
@@ -113,11 +113,11 @@ def test_tensors_are_the_arrays_that_they_hold():
 
 
 def test_the_colours_of_a_palette_count():
-    picture = Image.fromarray(np.zeros((2, 2), "uint8")).convert("P")
-    other = picture.copy()
+    image = Image.fromarray(np.zeros((2, 2), "uint8")).convert("P")
+    other = image.copy()
     other.putpalette([200, 10, 10] + 255 * [0, 0, 0])
-    assert np.array_equal(np.asarray(picture), np.asarray(other))
-    assert data_hash([picture], [0]) != data_hash([other], [0])
+    assert np.array_equal(np.asarray(image), np.asarray(other))
+    assert data_hash([image], [0]) != data_hash([other], [0])
     assert data_hash([other], [0]) == data_hash([other.copy()], [0])
     clear = other.copy()
     clear.info["transparency"] = 0

@@ -1,4 +1,4 @@
-"""Bootstrap intervals against drawing pictures one by one."""
+"""Bootstrap intervals against drawing images one by one."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 def interval(statistic, count, num_resamples=4000, seed=1):
-    """Draws pictures with replacement, as the textbook does."""
+    """Draws images with replacement, as the textbook does."""
     rng = np.random.default_rng(seed)
     values = [statistic(rng.integers(0, count, count)) for _ in range(num_resamples)]
     return np.quantile(values, [0.025, 0.975])
@@ -25,13 +25,13 @@ def test_a_mean():
     np.testing.assert_allclose((score.low, score.high), expected, atol=0.02)
 
 
-def test_texts_are_drawn_with_their_picture():
-    # All five captions of a picture are found or none is: five times fewer facts.
+def test_texts_are_drawn_with_their_image():
+    # All five captions of an image are found or none is: five times fewer facts.
     hits = np.repeat(np.arange(40) % 2 == 0, 5)
-    pictures = np.repeat(np.arange(40), 5)
-    score = mean_score(hits, pictures, num_resamples=4000)
-    by_picture = hits.reshape(40, 5)
-    expected = interval(lambda drawn: by_picture[drawn].mean(), 40)
+    images = np.repeat(np.arange(40), 5)
+    score = mean_score(hits, images, num_resamples=4000)
+    by_image = hits.reshape(40, 5)
+    expected = interval(lambda drawn: by_image[drawn].mean(), 40)
     np.testing.assert_allclose((score.low, score.high), expected, atol=0.02)
     alone = mean_score(hits, num_resamples=4000)
     assert score.high - score.low > 1.8 * (alone.high - alone.low)
@@ -56,15 +56,15 @@ def test_outcomes_that_are_all_alike_have_the_exact_interval():
     # By hand: 0.025 ** (1 / 5) is 0.478, and 1 - 0.025 ** (1 / 130) is 0.028.
     assert str(mean_score(np.ones(5, bool))) == "100.0 [47.8, 100.0]"
     assert str(mean_score(np.zeros(130, bool))) == "0.0 [0.0, 2.8]"
-    # Five texts of each of two pictures are two facts: 0.025 ** (1 / 2) is 0.158.
-    pictures = np.repeat([0, 1], 5)
-    assert str(mean_score(np.ones(10, bool), pictures)) == "100.0 [15.8, 100.0]"
-    # Two of five texts, of each picture: other pictures might have all, or none.
+    # Five texts of each of two images are two facts: 0.025 ** (1 / 2) is 0.158.
+    images = np.repeat([0, 1], 5)
+    assert str(mean_score(np.ones(10, bool), images)) == "100.0 [15.8, 100.0]"
+    # Two of five texts, of each image: other images might have all, or none.
     hits = np.tile([True, True, False, False, False], 2)
     low, high = 0.158 * 0.4, 0.158 * 0.4 + 0.842
-    score = mean_score(hits, pictures)
+    score = mean_score(hits, images)
     assert (score.low, score.high) == pytest.approx((low, high), abs=1e-3)
-    # One picture more or less makes no jump.
+    # One image more or less makes no jump.
     almost = np.arange(130) > 0
     assert mean_score(almost).low <= mean_score(np.ones(130, bool)).low + 0.01
 

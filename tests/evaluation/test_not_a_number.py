@@ -33,7 +33,7 @@ def tokenizer():
     return PETokenizer(context_length=8, vocabulary_size=600, on_truncation="ignore")
 
 
-def pictures():
+def images():
     rng = np.random.default_rng(0)
     return list(rng.integers(0, 255, (3, 40, 60, 3)).astype("uint8"))
 
@@ -54,7 +54,7 @@ def damaged(request, model):
 
 def test_evaluations_of_a_damaged_model(damaged, model, tokenizer):
     def zero_shot(videos=False, **options):
-        samples = [np.stack([p, p]) for p in pictures()] if videos else pictures()
+        samples = [np.stack([p, p]) for p in images()] if videos else images()
         labels = [0, 1, 2]
         return evaluate_zero_shot(
             model, tokenizer, samples, labels, NAMES, **OPTIONS, **options
@@ -72,7 +72,7 @@ def test_evaluations_of_a_damaged_model(damaged, model, tokenizer):
     for dsl_scale in (None, 1.0):
         with pytest.raises(NonFiniteError, match=wanted):
             evaluate_retrieval(
-                model, tokenizer, pictures(), TEXTS, dsl_scale=dsl_scale, **OPTIONS
+                model, tokenizer, images(), TEXTS, dsl_scale=dsl_scale, **OPTIONS
             )
 
 
@@ -85,12 +85,12 @@ def test_the_classifier_of_a_damaged_model(damaged, model, tokenizer):
         return
     classifier = ZeroShotClassifier(model, tokenizer, NAMES, batch_size=2)
     with pytest.raises(NonFiniteError, match="number 0 of those given"):
-        classifier.predict(pictures())
-    images = PEImageConverter(32)(pictures())
-    with pytest.raises(NonFiniteError, match="picture 0 of 3"):
-        classifier.similarities(images)
-    with pytest.raises(NonFiniteError, match="picture 0 of 3"):
-        embed_images(model, images)
+        classifier.predict(images())
+    converted = PEImageConverter(32)(images())
+    with pytest.raises(NonFiniteError, match="image 0 of 3"):
+        classifier.similarities(converted)
+    with pytest.raises(NonFiniteError, match="image 0 of 3"):
+        embed_images(model, converted)
 
 
 @pytest.mark.quick
@@ -100,7 +100,7 @@ def test_arrays_that_are_no_numbers(value):
     bad[2, 1] = value
     of_texts = Matches(4, range(4)).of_texts
     for sides, wanted in (
-        ((bad, good), "picture 2|query 2|sample 2"),
+        ((bad, good), "image 2|query 2|sample 2"),
         ((good, bad), "text 2|entry 2|class 2"),
     ):
         with pytest.raises(NonFiniteError, match=wanted):
@@ -110,7 +110,7 @@ def test_arrays_that_are_no_numbers(value):
         for dsl_scale in (None, 10.0):
             with pytest.raises(NonFiniteError, match=wanted):
                 match_ranks(*sides, of_texts, dsl_scale=dsl_scale)
-    with pytest.raises(NonFiniteError, match="similarities: picture 2 of 4"):
+    with pytest.raises(NonFiniteError, match="similarities: image 2 of 4"):
         score(bad, np.arange(4))
 
 
@@ -177,7 +177,7 @@ def test_embeddings_for_the_classifier(model, tokenizer):
     assert [p[0].name for p in classifier.predict_embeddings(large)] == NAMES
     with pytest.raises(ValueError, match="got dtype int8, expected floating-point"):
         classifier.predict_embeddings((100 * own).astype("int8"))
-    with pytest.raises(NonFiniteError, match="picture 1 of 3"):
+    with pytest.raises(NonFiniteError, match="image 1 of 3"):
         classifier.predict_embeddings(np.where([[0], [1], [0]], np.nan, own))
-    with pytest.raises(ValueError, match="Embed the pictures with the classifier's"):
+    with pytest.raises(ValueError, match="Embed the images with the classifier's"):
         classifier.predict_embeddings(own[:, 1:])

@@ -8,7 +8,7 @@ from keras_pe.evaluation.ranks import Gallery, Matches, match_ranks
 from keras_pe.evaluation.retrieval import both_ranks
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
-NUM_PICTURES, NUM_TEXTS = 23, 60
+NUM_IMAGES, NUM_TEXTS = 23, 60
 
 
 def softmax(x, axis):
@@ -16,7 +16,7 @@ def softmax(x, axis):
     return weights / weights.sum(axis=axis, keepdims=True)
 
 
-def direct_recall(images, texts, pictures_of_text, captions, k, dsl_scale):
+def direct_recall(images, texts, images_of_text, captions, k, dsl_scale):
     """Upstream's steps, one by one, on whole matrices."""
     scores = texts @ images.T
     scores_t = scores.T
@@ -24,8 +24,8 @@ def direct_recall(images, texts, pictures_of_text, captions, k, dsl_scale):
         scores = scores * softmax(dsl_scale * scores, axis=0)
         scores_t = scores_t * softmax(dsl_scale * scores_t, axis=0)
     positive = np.zeros(scores.shape, bool)
-    for text, pictures in enumerate(pictures_of_text):
-        positive[text, pictures] = True
+    for text, own in enumerate(images_of_text):
+        positive[text, own] = True
     for caption in set(captions):
         same = [i for i, other in enumerate(captions) if other == caption]
         positive[same] = positive[same].any(axis=0)
@@ -41,57 +41,55 @@ def direct_recall(images, texts, pictures_of_text, captions, k, dsl_scale):
 
 
 def data(dtype="float64"):
-    """Several captions a picture, pictures that share a text, texts that come twice."""
+    """Several captions an image, images that share a text, texts that come twice."""
     rng = np.random.default_rng(0)
-    images = rng.normal(size=(NUM_PICTURES, 8))
-    pictures_of_text = [[i % NUM_PICTURES] for i in range(NUM_TEXTS)]
-    pictures_of_text[5] = [5, 7, 9]
+    images = rng.normal(size=(NUM_IMAGES, 8))
+    images_of_text = [[i % NUM_IMAGES] for i in range(NUM_TEXTS)]
+    images_of_text[5] = [5, 7, 9]
     captions = [f"caption {i}" for i in range(NUM_TEXTS)]
     for copy, original in ((30, 3), (41, 3), (59, 12)):
         captions[copy] = captions[original]
-    texts = images[[pictures[0] for pictures in pictures_of_text]]
+    texts = images[[images[0] for images in images_of_text]]
     texts = texts + 1.2 * rng.normal(size=texts.shape)
     for i, caption in enumerate(captions):  # equal texts have equal embeddings
         texts[i] = texts[captions.index(caption)]
     images, texts = (
         x / np.linalg.norm(x, axis=1, keepdims=True) for x in (images, texts)
     )
-    return images.astype(dtype), texts.astype(dtype), pictures_of_text, captions
+    return images.astype(dtype), texts.astype(dtype), images_of_text, captions
 
 
 @pytest.mark.parametrize("dsl_scale", [None, 1.0, 10.0, 100.0])
 @pytest.mark.parametrize("chunk_size", [1, 7, 23, 1000])
 def test_against_whole_matrices(chunk_size, dsl_scale):
-    images, texts, pictures_of_text, captions = data()
-    matches = Matches(NUM_PICTURES, pictures_of_text, captions)
+    images, texts, images_of_text, captions = data()
+    matches = Matches(NUM_IMAGES, images_of_text, captions)
     ranks = both_ranks(images, texts, matches, chunk_size, dsl_scale)
-    for k in range(1, NUM_PICTURES):
-        expected = direct_recall(
-            images, texts, pictures_of_text, captions, k, dsl_scale
-        )
+    for k in range(1, NUM_IMAGES):
+        expected = direct_recall(images, texts, images_of_text, captions, k, dsl_scale)
         for direction, recall in expected.items():
             assert (ranks[direction] < k).mean() == pytest.approx(recall), direction
     assert 0.3 < (ranks["text_to_image"] < 1).mean() < 0.95
 
 
 def test_float32_and_reweighting_that_matters():
-    *embeddings, pictures_of_text, captions = data("float32")
-    matches = Matches(NUM_PICTURES, pictures_of_text, captions)
+    *embeddings, images_of_text, captions = data("float32")
+    matches = Matches(NUM_IMAGES, images_of_text, captions)
     plain = both_ranks(*embeddings, matches, 7)
     reweighted = both_ranks(*embeddings, matches, 7, 20.0)
-    expected = direct_recall(*embeddings, pictures_of_text, captions, 1, 20.0)
+    expected = direct_recall(*embeddings, images_of_text, captions, 1, 20.0)
     for direction, recall in expected.items():
         assert (reweighted[direction] < 1).mean() == pytest.approx(recall)
         assert (reweighted[direction] != plain[direction]).any()
 
 
 def test_the_masks_are_each_others_transpose():
-    _, _, pictures_of_text, captions = data()
-    matches = Matches(NUM_PICTURES, pictures_of_text, captions)
+    _, _, images_of_text, captions = data()
+    matches = Matches(NUM_IMAGES, images_of_text, captions)
     of_texts = matches.of_texts(slice(0, NUM_TEXTS))
-    of_pictures = matches.of_pictures(slice(0, NUM_PICTURES))
-    np.testing.assert_array_equal(of_texts, of_pictures.T)
-    assert of_texts[30, 3]  # the copy of text 3 matches its picture
+    of_images = matches.of_images(slice(0, NUM_IMAGES))
+    np.testing.assert_array_equal(of_texts, of_images.T)
+    assert of_texts[30, 3]  # the copy of text 3 matches its image
     assert of_texts[5].sum() == 3
 
 
@@ -142,7 +140,7 @@ def test_a_constant_model_finds_nothing_whatever_the_sizes():
     ("arguments", "message"),
     [
         ((2, [0, 2]), "expected 0 to 1"),
-        ((2, [0, 0]), "Picture 1 has no match"),
+        ((2, [0, 0]), "Image 1 has no match"),
         ((2, [0, 1, []]), "Text 2 has no match"),
         ((2, [0, 1], ["a"]), "Expected 2 texts"),
         ((2, [0, 1.5]), "no places"),

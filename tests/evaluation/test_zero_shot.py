@@ -7,14 +7,14 @@ import pytest
 from keras_pe import ZeroShotClassifier
 from keras_pe.models.embedding import embed_images, embed_texts
 from keras_pe.preprocessing.batches import load_batches
-from tests.small_models import images
+from tests.small_models import images as noise
 
 pytestmark = pytest.mark.quick
 NAMES = ["cat", "dog", "red car"]
 TEMPLATES = ["{}", "a {}."]
 
 
-def pictures(count=3):
+def images(count=3):
     rng = np.random.default_rng(0)
     return list(rng.integers(0, 255, (count, 40, 50, 3)).astype("uint8"))
 
@@ -48,37 +48,37 @@ def test_class_matrix_is_the_mean_of_unit_prompts(model, tokenizer):
 @pytest.mark.slow
 def test_predictions_are_ordered_and_sum_to_one(model, tokenizer):
     classifier = ZeroShotClassifier(model, tokenizer, NAMES, TEMPLATES, batch_size=2)
-    found = classifier.predict(pictures(5), top_k=3)
+    found = classifier.predict(images(5), top_k=3)
     assert len(found) == 5
     for best in found:
         probabilities = [prediction.probability for prediction in best]
         assert sum(probabilities) == pytest.approx(1.0, abs=1e-5)
         assert probabilities == sorted(probabilities, reverse=True)
         assert all(NAMES[p.index] == p.name for p in best)
-    similarity = classifier.similarities(classifier.image_converter(pictures(5)))
+    similarity = classifier.similarities(classifier.image_converter(images(5)))
     assert [best[0].index for best in found] == similarity.argmax(axis=1).tolist()
 
 
 @pytest.mark.slow
 def test_padding_of_the_last_batch_changes_nothing(model):
-    x = images(5)
+    x = noise(5)
     np.testing.assert_allclose(
         embed_images(model, x, 2), embed_images(model, x, 5), atol=1e-5
     )
     assert embed_images(model, x[:0], 2).shape == (0, 16)
 
 
-def test_texts_and_pictures_meet(model, tokenizer):
+def test_texts_and_images_meet(model, tokenizer):
     texts = embed_texts(model, tokenizer, NAMES, 2)
     np.testing.assert_allclose(np.linalg.norm(texts, axis=1), 1.0, atol=1e-5)
 
 
-def test_bad_pictures_are_skipped_and_named(model, tokenizer, tmp_path):
+def test_bad_images_are_skipped_and_named(model, tokenizer, tmp_path):
     classifier = ZeroShotClassifier(model, tokenizer, NAMES, batch_size=2)
     bad = tmp_path / "bad.png"
-    bad.write_bytes(b"no picture")
+    bad.write_bytes(b"no image")
     batches = load_batches(
-        [pictures()[0], bad, pictures()[1]],
+        [images()[0], bad, images()[1]],
         classifier.image_converter,
         2,
         max_skipped_share=0.5,
@@ -114,4 +114,4 @@ def test_bad_arguments_are_explained(model, tokenizer, arguments, message):
     with pytest.raises(ValueError, match=message):
         ZeroShotClassifier(model, tokenizer, **arguments)
     with pytest.raises(ValueError, match="top_k"):
-        ZeroShotClassifier(model, tokenizer, NAMES).predict(pictures(), top_k=0)
+        ZeroShotClassifier(model, tokenizer, NAMES).predict(images(), top_k=0)

@@ -16,8 +16,8 @@ from keras_pe.preprocessing.prompts import known_classes
 from keras_pe.presets import CheckpointError
 from keras_pe.presets.checksums import read_metadata
 from keras_pe.presets.class_vectors import read_class_vectors
-from keras_pe.search import PictureIndex
-from tests.formats.write import CONFIG, TEXTS, inputs, train, write_pictures
+from keras_pe.search import ImageIndex
+from tests.formats.write import CONFIG, TEXTS, inputs, train, write_images
 
 VERSIONS = ("8ccd54a", "v0")
 CLOSE = {"rtol": 0, "atol": 1e-5}
@@ -106,18 +106,18 @@ def test_stored_shard_indexes_are_used(tmp_path):
     assert stored.read_bytes() != content
 
 
-def test_picture_indexes_and_vectors_of_classes(tmp_path):
+def test_image_indexes_and_vectors_of_classes(tmp_path):
     with zipfile.ZipFile(Path(__file__).parent / "v0.zip") as file:
         file.extractall(tmp_path)
     expected = outputs(tmp_path)
-    write_pictures(tmp_path / "pictures")
+    write_images(tmp_path / "images")
     model = PECore.from_preset(tmp_path / "preset")
     converter = PEImageConverter.from_preset(tmp_path / "preset")
-    index = PictureIndex.open(tmp_path / "index")
+    index = ImageIndex.open(tmp_path / "index")
     index.check_model(model)
     for number in range(3):
-        path = tmp_path / "pictures" / f"{number}.png"
-        best = index.search(index.query_picture(model, path, converter))[0]
+        path = tmp_path / "images" / f"{number}.png"
+        best = index.search(index.query_image(model, path, converter))[0]
         assert Path(best.path).name == path.name
         assert best.similarity == pytest.approx(1.0, abs=1e-5)
     metadata = read_metadata(tmp_path / "preset")

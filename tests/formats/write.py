@@ -1,12 +1,12 @@
 """Writes one of each thing that the library stores, for later versions to read.
 
 Run:      python -m tests.formats.write v0.zip
-Expect:   a preset, a run stopped halfway, shards with their indexes, a picture index,
+Expect:   a preset, a run stopped halfway, shards with their indexes, an image index,
           and what the model of the preset gives; about 60 KB.
 
 A new file is added when a format changes; those that are there stay as they are.
 `8ccd54a.zip` was written by a script with the same settings at that commit, before
-presets had vectors of classes and indexes of pictures their present form.
+presets had vectors of classes and indexes of images their present form.
 """
 
 import os
@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from keras_pe import PECore, PEImageConverter
-from keras_pe.search import PictureIndex
+from keras_pe.search import ImageIndex
 from keras_pe.training.resolution import ResolutionStage
 from keras_pe.training.run.config import RunConfig, build_tokenizer
 from keras_pe.training.run.shard_data import ShardData
@@ -59,12 +59,12 @@ METADATA = {"zero_shot": {"class_names": list(TEXTS), "templates": ["a {}"]}}
 
 
 def inputs() -> np.ndarray:
-    """Returns two pictures, float32 (2, 16, 16, 3)."""
+    """Returns two images, float32 (2, 16, 16, 3)."""
     return np.linspace(-1, 1, 2 * 16 * 16 * 3, dtype="float32").reshape(2, 16, 16, 3)
 
 
-def write_pictures(folder: Path) -> None:
-    """Writes three pictures, of fixed times as an index notes them."""
+def write_images(folder: Path) -> None:
+    """Writes three images, of fixed times as an index notes them."""
     folder.mkdir()
     for number in range(3):
         y, x = np.mgrid[:20, :20]
@@ -98,8 +98,8 @@ def write(folder: Path) -> None:
         image_converter=converter,
         metadata=METADATA,
     )
-    write_pictures(folder / "pictures")
-    PictureIndex.build(model, folder / "pictures", folder / "index", converter)
+    write_images(folder / "images")
+    ImageIndex.build(model, folder / "images", folder / "index", converter)
     np.savez(
         folder / "outputs.npz",
         images=model.encode_image(inputs()),
@@ -108,7 +108,7 @@ def write(folder: Path) -> None:
         classes=model.encode_text(tokenizer([f"a {text}" for text in TEXTS])),
     )
     cut_short(folder / "run")
-    shutil.rmtree(folder / "pictures")
+    shutil.rmtree(folder / "images")
 
 
 def cut_short(run: Path) -> None:

@@ -4,8 +4,8 @@ from tests.fuzz.campaign import Campaign
 from tests.fuzz.checkpoints import Safetensors, TorchFiles
 from tests.fuzz.command_line import CommandLine
 from tests.fuzz.hub import Hub
+from tests.fuzz.images import Images
 from tests.fuzz.indexes import Indexes
-from tests.fuzz.pictures import Pictures
 from tests.fuzz.presets import Presets
 from tests.fuzz.tars import Tars
 from tests.fuzz.videos import Videos
@@ -18,7 +18,7 @@ CAMPAIGNS: dict[str, type[Campaign]] = {
         Safetensors,
         Presets,
         Tars,
-        Pictures,
+        Images,
         Videos,
         Hub,
         CommandLine,

@@ -61,7 +61,7 @@ OUT_FILES = (
 
 
 class CommandLine(Campaign):
-    """`keras_pe.cli.main` in a folder of pictures with odd names."""
+    """`keras_pe.cli.main` in a folder of images with odd names."""
 
     name = "cli"
     short = 40
@@ -71,7 +71,7 @@ class CommandLine(Campaign):
     def prepare(self, folder: Path) -> None:
         import keras_pe
         from keras_pe.presets.save import save_preset
-        from keras_pe.search import PictureIndex
+        from keras_pe.search import ImageIndex
         from tests.presets import tiny
 
         self.good, self.work = folder / "good", folder / "work"
@@ -82,11 +82,11 @@ class CommandLine(Campaign):
             path = os.fsencode(str(self.good)) + b"/" + os.fsencode(name)
             with open(path, "wb") as file:
                 Image.fromarray(pixels).save(file, "PNG")
-        (self.good / "bad.png").write_bytes(b"no picture")
+        (self.good / "bad.png").write_bytes(b"no image")
         (self.good / "classes.txt").write_text("a cat\na dog\n")
         for name in ("empty", "only_bad"):
             (self.good / name).mkdir()
-        (self.good / "only_bad" / "bad.png").write_bytes(b"no picture")
+        (self.good / "only_bad" / "bad.png").write_bytes(b"no image")
         model = tiny.core()
         save_preset(
             model,
@@ -95,13 +95,13 @@ class CommandLine(Campaign):
             image_converter=keras_pe.PEImageConverter(32),
         )
         plain = self.good / "plain.png"
-        PictureIndex.build(model, [plain], self.good / "pictures.index")
+        ImageIndex.build(model, [plain], self.good / "images.index")
 
     def cases(self) -> st.SearchStrategy[Any]:
         path = st.sampled_from(
             (*NAMES, ".", "", "bad.png", "empty", "only_bad", "none", "tiny", "\0", "*")
         )
-        picture = st.sampled_from((*NAMES, *NAMES, ".", "", "bad.png", "only_bad"))
+        image = st.sampled_from((*NAMES, *NAMES, ".", "", "bad.png", "only_bad"))
         text = st.sampled_from(TEXTS)
         out = st.sampled_from(OUT_FILES)
         preset = st.sampled_from(
@@ -111,7 +111,7 @@ class CommandLine(Campaign):
         use = preset.map(lambda name: ["--preset", name])
         json_flag = st.sampled_from(([], ["--json"]))
         top = st.one_of(st.just([]), number.map(lambda n: ["--top-k", n]))
-        pictures = st.lists(picture, min_size=1, max_size=3)
+        images = st.lists(image, min_size=1, max_size=3)
         classes = st.one_of(
             st.lists(text, min_size=1, max_size=3).map(lambda t: ["--classes", *t]),
             path.map(lambda name: ["--classes-file", name]),
@@ -126,18 +126,16 @@ class CommandLine(Campaign):
             return st.just([name])
 
         one = path.map(lambda name: [name])
-        index = st.sampled_from(
-            (["pictures.index"], ["pictures.index"], ["none"], [""])
-        )
+        index = st.sampled_from((["images.index"], ["images.index"], ["none"], [""]))
         query = st.one_of(
-            text.map(lambda t: ["--text", t]), path.map(lambda p: ["--picture", p])
+            text.map(lambda t: ["--text", t]), path.map(lambda p: ["--image", p])
         )
         saved = out.map(lambda name: ["--output", name])
         texts = st.lists(text, min_size=1, max_size=2).map(lambda t: ["--texts", *t])
         commands = st.one_of(
-            line(word("classify"), pictures, classes, use, json_flag, top),
-            line(word("classify"), pictures, classes, use, json_flag, top),
-            line(word("embed"), pictures, saved, use),
+            line(word("classify"), images, classes, use, json_flag, top),
+            line(word("classify"), images, classes, use, json_flag, top),
+            line(word("embed"), images, saved, use),
             line(word("embed"), texts, saved, use),
             line(word("index"), one, saved, use),
             line(word("search"), index, query, use, json_flag, top),

@@ -1,4 +1,4 @@
-"""Damaged picture indexes: refused by name, or the right answer."""
+"""Damaged image indexes: refused by name, or the right answer."""
 
 import json
 import shutil
@@ -14,27 +14,25 @@ from tests.fuzz.mutations import byte_edits, edited, edited_json, json_edits
 
 
 class Indexes(Campaign):
-    """`PictureIndex.open` and `search` on spoiled files."""
+    """`ImageIndex.open` and `search` on spoiled files."""
 
     name = "indexes"
     short = 120
     cpu_seconds = 4.0
 
     def prepare(self, folder: Path) -> None:
-        from keras_pe.search import PictureIndex
+        from keras_pe.search import ImageIndex
         from tests import small_models
 
-        pictures = folder / "pictures"
-        pictures.mkdir()
+        images = folder / "images"
+        images.mkdir()
         rng = np.random.default_rng(0)
         for number in range(12):
             pixels = rng.integers(0, 255, (20, 20, 3), dtype="uint8")
-            Image.fromarray(pixels).save(pictures / f"{number}.png")
-        self.open = PictureIndex.open
+            Image.fromarray(pixels).save(images / f"{number}.png")
+        self.open = ImageIndex.open
         self.good, self.work = folder / "good", folder / "work"
-        PictureIndex.build(
-            small_models.perturb(small_models.core()), pictures, self.good
-        )
+        ImageIndex.build(small_models.perturb(small_models.core()), images, self.good)
         self.files = {
             str(path.relative_to(self.good)): path.read_bytes()
             for path in sorted(self.good.rglob("*"))

@@ -197,8 +197,8 @@ class Presets(Campaign):
         assert not more, f"the preset allows {sorted(more)}"
         pixels = converter.max_pixels
         assert pixels <= DEFAULT_MAX_PIXELS, f"the preset allows {pixels} pixels"
-        assert converter.on_error == "raise", "the preset skips pictures unasked"
-        picture = np.zeros((40, 30, 3), "uint8")
-        assert np.isfinite(converter(picture)).all(), "a converter that gives NaN"
+        assert converter.on_error == "raise", "the preset skips images unasked"
+        image = np.zeros((40, 30, 3), "uint8")
+        assert np.isfinite(converter(image)).all(), "a converter that gives NaN"
         if untouched:
             assert converter.get_config() == self.configs[1], "another converter"

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 STRICT = "crccheck+bitstream+buffer+explode"
-# Zeros after a picture are no damage in MPEG-1 and 2 (ISO/IEC 13818-2, 5.2.3).
+# Zeros after an image are no damage in MPEG-1 and 2 (ISO/IEC 13818-2, 5.2.3).
 FILLED, FILLED_STRICT = ("mpeg1video", "mpeg2video"), "crccheck+buffer+explode"
 
 
@@ -18,7 +18,7 @@ def noticed(content: bytes) -> str | None:
     """Returns what FFmpeg, or Pillow, says against a file; None if nothing."""
     if is_animation(content):
         try:
-            pictures(content)
+            images(content)
         except Exception as error:
             return f"{type(error).__name__}: {error}"
         return None
@@ -73,7 +73,7 @@ def packets(container: Any, stream: Any, broadcast: bool) -> Iterator[Any]:
 def structure(content: bytes) -> list[Any]:
     """Returns all that a container says of its frames, without their own bytes."""
     if is_animation(content):
-        return pictures(content)
+        return images(content)
     import av
 
     with av.open(io.BytesIO(content), metadata_errors="replace") as container:
@@ -93,12 +93,12 @@ def is_animation(content: bytes) -> bool:
     return content[:4] in (b"GIF8", b"RIFF", b"\x89PNG") and content[8:12] != b"AVI "
 
 
-def pictures(content: bytes) -> list[Any]:
-    """Returns the sizes of an animation's pictures, all decoded."""
+def images(content: bytes) -> list[Any]:
+    """Returns the sizes of an animation's images, all decoded."""
     found = []
-    with Image.open(io.BytesIO(content)) as picture:
-        for number in range(getattr(picture, "n_frames", 1)):
-            picture.seek(number)
-            picture.load()
-            found.append(picture.size)
+    with Image.open(io.BytesIO(content)) as image:
+        for number in range(getattr(image, "n_frames", 1)):
+            image.seek(number)
+            image.load()
+            found.append(image.size)
     return found

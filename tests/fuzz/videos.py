@@ -73,15 +73,15 @@ def valid_videos() -> dict[str, bytes]:
             track = container.add_stream(codec, rate=25)
             track.width, track.height = 64, 48
             track.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-            for picture in frames():
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            for image in frames():
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
                 container.mux(track.encode(frame))
             container.mux(track.encode())
         files[name] = stream.getvalue()
-    pictures = [Image.fromarray(frame) for frame in frames()]
+    images = [Image.fromarray(frame) for frame in frames()]
     for kind in ("GIF", "WEBP", "PNG"):
         stream = io.BytesIO()
-        pictures[0].save(stream, kind, save_all=True, append_images=pictures[1:])
+        images[0].save(stream, kind, save_all=True, append_images=images[1:])
         files[kind.lower()] = stream.getvalue()
     return files
 
@@ -95,9 +95,9 @@ class Videos(Campaign):
 
     def prepare(self, folder: Path) -> None:
         import keras_pe
-        from keras_pe.preprocessing.bad_pictures import PictureError
+        from keras_pe.preprocessing.bad_images import ImageError
 
-        self.error = PictureError  # what the converter documents
+        self.error = ImageError  # what the converter documents
         self.raising = keras_pe.PEVideoConverter(32, num_frames=4)
         self.skipping = keras_pe.PEVideoConverter(32, num_frames=4, on_error="skip")
         self.files = valid_videos()
@@ -151,7 +151,7 @@ class Videos(Campaign):
         except self.error as error:
             require(edits or word >= 0, f"a valid video is refused: {error}")
             return refused(error)
-        # A title is no part of the pictures.
+        # A title is no part of the images.
         if not edits and (word == -1 or WORDS[word][0] == TITLE):
             assert np.array_equal(found, self.right[name]), "other frames than before"
         return self.sort(found, content, name)

@@ -19,7 +19,7 @@ X, Y, TEACHER_X, TEACHER_Y = (exact(seed) for seed in range(4))
 class Case(NamedTuple):
     plain: Callable[..., Any]
     chunked: Callable[..., Any]
-    inputs: list[Any]  # pictures, texts, scale, bias: what has a gradient
+    inputs: list[Any]  # images, texts, scale, bias: what has a gradient
     rows: dict[str, Any]  # other arguments, of as many rows
     options: dict[str, Any]
     expected: Expected

@@ -10,7 +10,7 @@ class Expected(NamedTuple):
     """What a loss should give, and by what its errors are measured."""
 
     value: float
-    gradients: list[Any]  # of pictures, texts, scale and, if there is one, bias
+    gradients: list[Any]  # of images, texts, scale and, if there is one, bias
     sizes: list[float]  # of the value and of each gradient
 
 

@@ -90,7 +90,7 @@ def test_a_batch_of_one_caption_has_no_negatives():
 
 @pytest.mark.parametrize("sign", [1, -1], ids=["identical", "opposite"])
 def test_is_finite_at_the_largest_scale(sign):
-    # All pictures alike and all texts alike, and pairs alike among different ones.
+    # All images alike and all texts alike, and pairs alike among different ones.
     for x in (np.repeat(unit(0)[:1], 24, axis=0), unit(0)):
         value, gradients = value_and_gradients(in_sevens, x, sign * x, np.float32(100))
         assert all(np.all(np.isfinite(g)) for g in gradients)

@@ -47,10 +47,10 @@ def model_of(name):
     }[name]()
 
 
-def wrong_pictures(value):
-    pictures = images(5)
-    pictures[3, 4, 5, 0] = value
-    return pictures
+def wrong_images(value):
+    wrong = images(5)
+    wrong[3, 4, 5, 0] = value
+    return wrong
 
 
 def wrong_ids(value):
@@ -59,12 +59,12 @@ def wrong_ids(value):
     return ids
 
 
-def inputs_of(name, pictures=None, ids=None):
-    pictures = images(5) if pictures is None else pictures
+def inputs_of(name, given=None, ids=None):
+    given = images(5) if given is None else given
     ids = token_ids(5) if ids is None else ids
     if name == "core":
-        return {"images": pictures, "token_ids": ids}
-    return ids if name == "text" else pictures
+        return {"images": given, "token_ids": ids}
+    return ids if name == "text" else given
 
 
 def call(model, entry, x):
@@ -73,33 +73,33 @@ def call(model, entry, x):
     return getattr(model, entry)(x, **silent)
 
 
-# === Pictures ===
+# === Images ===
 @pytest.mark.parametrize("name", ["core", "vision", "lang", "spatial", "pyramid"])
-def test_pictures_that_are_not_finite_are_refused_by_place(name):
+def test_images_that_are_not_finite_are_refused_by_place(name):
     model = model_of(name)
     for value in (np.nan, np.inf, -np.inf):
-        x = inputs_of(name, wrong_pictures(value))
+        x = inputs_of(name, wrong_images(value))
         for entry in ENTRIES:
-            with pytest.raises(NonFiniteError, match=r"picture 3 of 5 holds NaN"):
+            with pytest.raises(NonFiniteError, match=r"image 3 of 5 holds NaN"):
                 call(model, entry, x)
 
 
-def test_unscaled_pictures_are_refused_where_steps_are_compiled():
+def test_unscaled_images_are_refused_where_steps_are_compiled():
     for entry in ENTRIES:
         with pytest.raises(ValueError, match=r"got values from 0 to 255"):
             call(vision_encoder(), entry, 255 * np.eye(32).reshape(1, 32, 32, 1))
 
 
 def test_a_layer_called_on_nan_passes_it_on_as_training_needs():
-    found = keras.ops.convert_to_numpy(vision_encoder()(wrong_pictures(np.nan)))
+    found = keras.ops.convert_to_numpy(vision_encoder()(wrong_images(np.nan)))
     assert np.isnan(found[3]).all()
     assert np.isfinite(found[[0, 1, 2, 4]]).all()
 
 
-def test_pictures_are_looked_at_to_the_last_piece(monkeypatch):
+def test_images_are_looked_at_to_the_last_piece(monkeypatch):
     monkeypatch.setattr("keras_pe.models.vision_arguments.PIECE", 2 * 32 * 32 * 3 * 4)
-    with pytest.raises(NonFiniteError, match="picture 3 of 5"):
-        vision_encoder().predict(wrong_pictures(np.nan), verbose=0)
+    with pytest.raises(NonFiniteError, match="image 3 of 5"):
+        vision_encoder().predict(wrong_images(np.nan), verbose=0)
 
 
 # === Ids ===
@@ -160,8 +160,8 @@ def fed_by(source, batches):
 def test_batches_are_looked_at_one_by_one(source, name):
     model = model_of(name)
     right = inputs_of(name)
-    wrong = inputs_of(name, wrong_pictures(np.nan), wrong_ids(600))
-    what = {"vision": "picture ", "text": "ids .*"}[name]
+    wrong = inputs_of(name, wrong_images(np.nan), wrong_ids(600))
+    what = {"vision": "image ", "text": "ids .*"}[name]
     with pytest.raises(Exception, match=f"(?s){PLACES[source]}.*{what}") as found:
         model.predict(fed_by(source, [right, wrong]), verbose=0)
     assert isinstance(found.value, ValueError) or source == "tf.data"

@@ -1,4 +1,4 @@
-"""Other patch and picture sizes: the projection's resize, the copy, the receipt."""
+"""Other patch and image sizes: the projection's resize, the copy, the receipt."""
 
 import keras
 import numpy as np
@@ -37,7 +37,7 @@ def project(patches, weights):  # (..., side, side, channels), (side, side, ...)
 
 
 @pytest.mark.parametrize(("size", "native"), [(7, 4), (4, 7), (8, 4), (5, 5)])
-def test_resize_matrix_is_the_resize_of_pictures(size, native):
+def test_resize_matrix_is_the_resize_of_images(size, native):
     x = np.random.default_rng(1).normal(size=(1, native, native, 2))
     matrix = resize_matrix(size, native)
     found = np.einsum("ia,jb,nabc->nijc", matrix, matrix, x)
@@ -74,23 +74,23 @@ def test_bilinear_reads_patches_as_resized_back(size):
 
 
 def textured(side):
-    """A picture with detail at every scale (1/f noise), `(1, side, side, 3)`."""
+    """An image with detail at every scale (1/f noise), `(1, side, side, 3)`."""
     rng = np.random.default_rng(3)
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side)))
     frequency[0, 0] = 1.0
     noise = np.fft.fft2(rng.normal(size=(3, side, side)))
-    picture = np.fft.ifft2(noise / frequency).real.transpose(1, 2, 0)
-    return (picture / picture.std())[None]
+    image = np.fft.ifft2(noise / frequency).real.transpose(1, 2, 0)
+    return (image / image.std())[None]
 
 
-def test_each_resize_is_the_better_one_for_its_pictures():
-    """On whole pictures, where a resize crosses the edges of patches."""
+def test_each_resize_is_the_better_one_for_its_images():
+    """On whole images, where a resize crosses the edges of patches."""
     weights = kernel(7)
 
-    def tokens(picture, projection):
+    def tokens(image, projection):
         side = projection.shape[0]
-        rows = picture.shape[1] // side
-        x = picture[0].reshape(rows, side, rows, side, 3).transpose(0, 2, 1, 3, 4)
+        rows = image.shape[1] // side
+        x = image[0].reshape(rows, side, rows, side, 3).transpose(0, 2, 1, 3, 4)
         return project(x, projection)
 
     def error(old, new, method):
@@ -237,14 +237,14 @@ def test_adapted_encoders_are_refused():
 
 
 @pytest.mark.slow
-def test_receipt_of_enlarged_pictures():
-    """Pictures enlarged to fit: the pseudo-inverse is nearer, and nearly exact."""
+def test_receipt_of_enlarged_images():
+    """Images enlarged to fit: the pseudo-inverse is nearer, and nearly exact."""
     encoder = perturb(vision_encoder())
-    pictures = np.tanh(resized(textured(16), 32))
+    images = np.tanh(resized(textured(16), 32))
     found = {}
     for method in ("pseudo_inverse", "bilinear"):
         new = encoder.convert(patch_size=16, kernel_resize=method)
-        receipt = conversion_receipt(encoder, new, pictures, layers=[0, -1])
+        receipt = conversion_receipt(encoder, new, images, layers=[0, -1])
         assert receipt.kernel_resize == method
         assert set(receipt.layers) == {0, 3}
         assert receipt.image_sizes == (32, 64)
@@ -284,9 +284,9 @@ def test_receipt_at_the_size_of_a_detector():
     )
 
 
-def test_receipt_needs_a_pair_and_square_pictures():
+def test_receipt_needs_a_pair_and_square_images():
     encoder = vision_encoder()
     with pytest.raises(ValueError, match="num_layers=3 and 2"):
         conversion_receipt(encoder, vision_encoder(num_layers=2), images())
-    with pytest.raises(ValueError, match="square pictures"):
+    with pytest.raises(ValueError, match="square images"):
         conversion_receipt(encoder, encoder, images(1, 32, 48))

@@ -140,7 +140,7 @@ def test_lora_freezes_the_scale():
 
 
 @pytest.mark.slow
-def test_training_matches_pictures_and_texts():
+def test_training_matches_images_and_texts():
     model = core()
     trainer = ContrastiveTrainer(model)
     trainer.compile(keras.optimizers.AdamW(3e-3))

@@ -245,7 +245,7 @@ def test_function_transforms_see_an_ordinary_layer():
 @pytest.mark.skipif(BACKEND == "torch", reason="PyTorch compiles what is no tensor")
 def test_a_compiled_function_takes_and_returns_features():
     encoder = core().vision_encoder
-    pictures = ops.convert_to_tensor(images(3))
+    x = ops.convert_to_tensor(images(3))
 
     def both(x):
         return encoder.features(x, layers=[1, -1], class_token=True)
@@ -253,17 +253,17 @@ def test_a_compiled_function_takes_and_returns_features():
     if BACKEND == "jax":
         import jax
 
-        compiled = jax.jit(both)(pictures)
+        compiled = jax.jit(both)(x)
         patches = jax.jit(lambda found: found.map())(compiled[1])
     else:
         import tensorflow as tf
 
-        compiled = tf.function(both)(pictures)
+        compiled = tf.function(both)(x)
         patches = tf.function(lambda found: found.map())(compiled[1])
-    for found, expected in zip(compiled, both(pictures), strict=True):
+    for found, expected in zip(compiled, both(x), strict=True):
         assert repr(found) == repr(expected)  # layer, norm, grid and class token
         np.testing.assert_allclose(found.values, expected.values, atol=1e-5)
-    expected = np.asarray(both(pictures)[1].values)[:, 1:].reshape(3, 4, 4, 32)
+    expected = np.asarray(both(x)[1].values)[:, 1:].reshape(3, 4, 4, 32)
     np.testing.assert_allclose(patches, expected, atol=1e-5)
 
 
@@ -294,10 +294,10 @@ def test_many_models_are_no_retracing(caplog):
 
 # === Input that can't be right ===
 @pytest.mark.parametrize("kind", ["uint8", "int32", "0..255", "normalised twice"])
-def test_unscaled_pictures_are_refused(kind):
+def test_unscaled_images_are_refused(kind):
     model = core()
     raw = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3))
-    pictures = {
+    images = {
         "uint8": raw.astype("uint8"),
         "int32": raw.astype("int32"),
         "0..255": raw.astype("float32"),
@@ -313,32 +313,32 @@ def test_unscaled_pictures_are_refused(kind):
         lambda x: model.encode_video(x[None]),
     ):
         with pytest.raises(ValueError, match=r"floating point in \[-1, 1\], got"):
-            function(pictures)
+            function(images)
 
 
-def test_pictures_of_nan_are_refused_by_place():
+def test_images_of_nan_are_refused_by_place():
     model = core()
-    pictures = np.zeros((3, 32, 32, 3), "float32")
-    pictures[1, 4, 5, 0] = np.nan
+    images = np.zeros((3, 32, 32, 3), "float32")
+    images[1, 4, 5, 0] = np.nan
     for function in (model.encode_image, model.vision_encoder.features):
-        with pytest.raises(ValueError, match="images: picture 1 of 3 holds NaN"):
-            function(pictures)
+        with pytest.raises(ValueError, match="images: image 1 of 3 holds NaN"):
+            function(images)
 
 
 @pytest.mark.parametrize("step", ["predict", "fit", "whole model", "functional"])
 def test_whole_numbers_are_refused_where_values_are_not_known(step):
     model = core()
     vision = model.vision_encoder
-    pictures = np.zeros((2, 32, 32, 3), "uint8")
+    images = np.zeros((2, 32, 32, 3), "uint8")
     vision.compile("sgd", "mse")
     pixels = keras.Input((32, 32, 3), dtype="uint8")
-    both = {"images": pictures, "token_ids": token_ids(2)}
+    both = {"images": images, "token_ids": token_ids(2)}
     call = {
-        "predict": lambda: vision.predict(pictures, verbose=0),
-        "fit": lambda: vision.fit(pictures, np.zeros((2, 16)), verbose=0),
+        "predict": lambda: vision.predict(images, verbose=0),
+        "fit": lambda: vision.fit(images, np.zeros((2, 16)), verbose=0),
         "whole model": lambda: model.predict(both, verbose=0),
         "functional": lambda: keras.Model(pixels, vision(pixels)).predict(
-            pictures, verbose=0
+            images, verbose=0
         ),
     }[step]
     with pytest.raises(ValueError, match="got uint8"):
@@ -346,7 +346,7 @@ def test_whole_numbers_are_refused_where_values_are_not_known(step):
 
 
 @pytest.mark.parametrize("edge", [-10.0, 1.0, 10.0])
-def test_pictures_within_reason_are_taken(edge):
+def test_images_within_reason_are_taken(edge):
     x = images()
     x[0, 0, 0, 0] = edge
     found = core().encode_image(x)

@@ -165,7 +165,7 @@ def test_unknown_arguments_raise():
         keras_pe.PEVisionEncoder(**VISION, widht=3)
 
 
-def test_wrong_pictures_are_explained():
+def test_wrong_images_are_explained():
     encoder = vision_encoder()
     with pytest.raises(ValueError, match=r"floating point in \[-1, 1\], got uint8"):
         encoder.encode(np.zeros((1, 32, 32, 3), "uint8"))
@@ -276,7 +276,7 @@ def test_models_are_released():
     assert gone() is None  # the compiled function holds no model alive
 
 
-def test_unscaled_pictures_never_pass_for_numbers_in_a_compiled_step():
+def test_unscaled_images_never_pass_for_numbers_in_a_compiled_step():
     pixels = keras.Input((32, 32, 3))
     model = keras.Model(pixels, perturb(vision_encoder())(pixels))
     model.compile("sgd", "mse")
@@ -298,7 +298,7 @@ def test_unscaled_pictures_never_pass_for_numbers_in_a_compiled_step():
 
 
 @pytest.mark.parametrize("edge", [-10.0, 1.0, 10.0])
-def test_pictures_within_reason_pass_in_a_compiled_step(edge):
+def test_images_within_reason_pass_in_a_compiled_step(edge):
     pixels = keras.Input((32, 32, 3))
     model = keras.Model(pixels, vision_encoder()(pixels))
     x = images()

@@ -152,15 +152,15 @@ def test_full_attention_where_one_window_or_global_blocks_cover_all():
     assert windowed.global_blocks == (1, 2, 3)
 
 
-def test_windows_alone_equal_the_encoder_on_pictures_cut_out():
+def test_windows_alone_equal_the_encoder_on_images_cut_out():
     """The paper's frozen detection: the input is tiled, nothing is global."""
     plain = perturb(vision_encoder())
     tiled = copy_of(plain, window_size=4, tiled_positions=True)
-    picture = images(1, 32, 80)  # two windows and half of one
-    cut = np.concatenate([picture[:, :, :32], picture[:, :, 32:64]])
-    found = tiled.features(picture, class_token=True)
+    image = images(1, 32, 80)  # two windows and half of one
+    cut = np.concatenate([image[:, :, :32], image[:, :, 32:64]])
+    found = tiled.features(image, class_token=True)
     whole = plain.features(cut, class_token=True)
-    half = tiled.features(picture[:, :, 64:], class_token=True)  # one window
+    half = tiled.features(image[:, :, 64:], class_token=True)  # one window
     expected = np.concatenate([*to_numpy(whole.map()), *to_numpy(half.map())], axis=1)
     np.testing.assert_allclose(to_numpy(found.map())[0], expected, atol=1e-4)
     # The class token is the mean of its copies, weighted by the patches of each.
@@ -255,7 +255,7 @@ def test_windows_that_do_not_fit(changes, message):
         vision_encoder(**changes)
 
 
-def test_kept_patches_need_a_whole_picture():
+def test_kept_patches_need_a_whole_image():
     encoder = vision_encoder(window_size=4)
     with pytest.raises(ValueError, match="without windows"):
         encoder(images(), kept_patches=np.zeros((2, 3), "int32"))

@@ -1,4 +1,4 @@
-"""Grey picture files of every depth, written by hand so that their values are known."""
+"""Grey image files of every depth, written by hand so that their values are known."""
 
 import struct
 import zlib

@@ -52,9 +52,9 @@ def encode(
             video.set_display_rotation(rotation)
         for number, frame in enumerate(frames):
             kind = "rgba" if frame.shape[-1] == 4 else "rgb24"
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), kind)
-            picture.pts = number if times is None else times[number]
-            output.mux(video.encode(picture.reformat(format=pixels)))
+            image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), kind)
+            image.pts = number if times is None else times[number]
+            output.mux(video.encode(image.reformat(format=pixels)))
         output.mux(video.encode())
     return stream.getvalue()
 
@@ -111,20 +111,20 @@ def greys(count=20, height=48, width=64, step=10):
 
 
 def sound(container="mp4", cover=False):
-    """A file of silence, with or without a cover picture."""
+    """A file of silence, with or without a cover image."""
     import av
 
     stream = io.BytesIO()
     with av.open(stream, "w", format=container) as output:
         audio = output.add_stream("aac", rate=44100, layout="mono")
         if cover:
-            picture = output.add_stream("mjpeg", rate=1)
-            picture.width, picture.height, picture.pix_fmt = 32, 32, "yuvj420p"
-            picture.disposition = av.stream.Disposition.attached_pic
+            image = output.add_stream("mjpeg", rate=1)
+            image.width, image.height, image.pix_fmt = 32, 32, "yuvj420p"
+            image.disposition = av.stream.Disposition.attached_pic
             frame = av.VideoFrame(32, 32, "yuvj420p")
             frame.pts = 0
-            output.mux(picture.encode(frame))
-            output.mux(picture.encode())
+            output.mux(image.encode(frame))
+            output.mux(image.encode())
         samples = np.zeros((1, 1024), "float32")
         silence = av.AudioFrame.from_ndarray(samples, "fltp", layout="mono")
         silence.sample_rate, silence.pts = 44100, 0

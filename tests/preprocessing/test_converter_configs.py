@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 from keras_pe import PETokenizer
-from keras_pe.preprocessing import PEImageConverter, PEVideoConverter, PictureError
+from keras_pe.preprocessing import ImageError, PEImageConverter, PEVideoConverter
 from keras_pe.preprocessing.converter_configs import narrowed
 from keras_pe.preprocessing.image_file import (
     DEFAULT_FORMATS,
@@ -107,10 +107,10 @@ def test_a_preset_starts_no_program(preset, tmp_path, monkeypatch):
         converter = PEImageConverter.from_preset(path)
     assert converter.formats == ("PNG",)
     assert (converter.max_pixels, converter.on_error) == (DEFAULT_MAX_PIXELS, "raise")
-    picture = tmp_path / "cat.jpg"
-    picture.write_bytes(EPS)
-    with pytest.raises(PictureError, match="allowed format"):
-        converter(picture)
+    image = tmp_path / "cat.jpg"
+    image.write_bytes(EPS)
+    with pytest.raises(ImageError, match="allowed format"):
+        converter(image)
     with pytest.warns(UserWarning, match="EPS"):
         video = PEVideoConverter.from_preset(path)
     assert video.image_converter.formats == ("PNG",)

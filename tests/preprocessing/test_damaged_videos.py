@@ -43,7 +43,7 @@ def frames_of(content):
 
 # === What must be read ===
 GROUPS = {"g": "6", "keyint_min": "6"}
-# As Video CDs, HDV tapes and many broadcasts: pictures are filled up with zeros.
+# As Video CDs, HDV tapes and many broadcasts: images are filled up with zeros.
 CONSTANT = {"b": "2M", "minrate": "2M", "maxrate": "2M", "bufsize": "400k", "g": "6"}
 SOUND = {  # container, codec, options of the codec
     "mp4": ("mp4", "libx264", {}),
@@ -239,7 +239,7 @@ def test_a_damaged_frame_spoils_the_frames_after_it():
     converter = PEVideoConverter(16, num_frames=2)  # the first and the last
     with pytest.raises(VideoError, match="mpeg4"):
         converter(bytes(odd))
-    # In another group of pictures it touches nothing.
+    # In another group of images it touches nothing.
     grouped = encode(frames(), "mp4", "mpeg4", **{**CLEAR, "g": "8"})
     with av.open(io.BytesIO(grouped)) as container:
         packets = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
@@ -291,7 +291,7 @@ def pages(content):
             "mpegts",
             "mpeg2video",
             lambda c: flipped(c, c.index(b"\0\0\1\0"), 4),
-            "group's first picture is damaged",
+            "group's first image is damaged",
         ),
         (
             "mpeg",

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image, ImageOps
 from safetensors.numpy import load_file
 
-from keras_pe.preprocessing import PEImageConverter, PictureError
-from keras_pe.preprocessing.bad_pictures import BAD_TYPE, BAD_VALUES
+from keras_pe.preprocessing import ImageError, PEImageConverter
+from keras_pe.preprocessing.bad_images import BAD_TYPE, BAD_VALUES
 
 sys.path.insert(0, str(Path(__file__).parent))
-from picture_corpus import encoded, photo, rotated_jpeg, sixteen_bit
+from image_corpus import encoded, photo, rotated_jpeg, sixteen_bit
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 EXPECTED = load_file(REFERENCE / "preprocess.safetensors")
@@ -44,26 +44,26 @@ def test_reference_numbers(key):
 @pytest.mark.parametrize("size", [(300, 200), (33, 257), (10, 7), (224, 224), (5, 900)])
 @pytest.mark.parametrize("side", [32, 65])
 def test_center_crop_is_resize_then_crop(size, side):
-    picture = photo(size=size)
+    image = photo(size=size)
     width, height = size
     short = min(size)
-    whole = picture.resize(
+    whole = image.resize(
         (int(side * width / short), int(side * height / short)),
         Image.Resampling.BILINEAR,
     )
     left = round((whole.width - side) / 2)
     top = round((whole.height - side) / 2)
     slow = np.asarray(whole.crop((left, top, left + side, top + side))).astype(int)
-    fast = levels(PEImageConverter(side, "center_crop")(picture)[0])
+    fast = levels(PEImageConverter(side, "center_crop")(image)[0])
     assert np.abs(fast - slow).max() <= 1
 
 
 def test_center_crop_to_a_rectangle_keeps_the_aspect_ratio():
-    picture = Image.new("RGB", (400, 100))
-    picture.paste((255, 255, 255), (150, 0, 250, 100))  # a white square
-    image = levels(PEImageConverter((50, 100), "center_crop")(picture)[0])
-    assert image.shape == (50, 100, 3)
-    white = image[25, :, 0] > 127
+    image = Image.new("RGB", (400, 100))
+    image.paste((255, 255, 255), (150, 0, 250, 100))  # a white square
+    converted = levels(PEImageConverter((50, 100), "center_crop")(image)[0])
+    assert converted.shape == (50, 100, 3)
+    white = converted[25, :, 0] > 127
     assert (white.sum(), white.argmax()) == (50, 25)
 
 
@@ -84,18 +84,18 @@ def test_every_mode(mode, background):
     colour = photo(size=(96, 96))
     grey = mode in GREY_MODES
     first = {"La": "LA", "RGBa": "RGBA", "PA": "P", "I;16": "I"}.get(mode, mode)
-    picture = colour.convert("L") if grey else colour
-    picture = picture.convert(first).convert(mode)
+    image = colour.convert("L") if grey else colour
+    image = image.convert(first).convert(mode)
     if mode == "I;16":
         wide = np.asarray(colour.convert("L")).astype("uint16") * 257
-        picture = Image.fromarray(wide)
-    assert picture.mode == mode
+        image = Image.fromarray(wide)
+    assert image.mode == mode
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        image = PEImageConverter(24, background=background)(picture)
+        converted = PEImageConverter(24, background=background)(image)
     expected = PEImageConverter(24)(colour.convert("L") if grey else colour)
     # Bits and palettes carry less than the photo does, YCbCr rounds.
-    assert np.abs(levels(image) - levels(expected)).mean() < 2
+    assert np.abs(levels(converted) - levels(expected)).mean() < 2
 
 
 def test_sixteen_bits_are_scaled_not_clipped():
@@ -106,15 +106,15 @@ def test_sixteen_bits_are_scaled_not_clipped():
 
 def test_wide_modes_take_the_smallest_range_that_fits():
     def first(mode, values):
-        picture = Image.fromarray(np.array([values], mode))
-        return levels(PEImageConverter((1, len(values)))(picture))[0, 0, :, 0].tolist()
+        image = Image.fromarray(np.array([values], mode))
+        return levels(PEImageConverter((1, len(values)))(image))[0, 0, :, 0].tolist()
 
     assert first("int32", [0, 255]) == [0, 255]
     assert first("int32", [0, 65535]) == [0, 255]
     assert first("float32", [0, 1]) == [0, 255]
     assert first("float32", [0, 255]) == [0, 255]
     for dtype, value in (("int32", -1), ("int32", 70_000), ("float32", np.nan)):
-        with pytest.raises(PictureError) as caught:
+        with pytest.raises(ImageError) as caught:
             first(dtype, [0, value])
         assert caught.value.reason == BAD_VALUES
 
@@ -173,10 +173,10 @@ def test_first_frame_of_an_animation():
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
 @pytest.mark.parametrize("resize_mode", ["squash", "center_crop"])
 def test_arrays_equal_pil_images(mode, resize_mode):
-    picture = photo(mode)
-    array = np.asarray(picture)
+    image = photo(mode)
+    array = np.asarray(image)
     converter = PEImageConverter(24, resize_mode)
-    expected = converter(picture)
+    expected = converter(image)
     np.testing.assert_array_equal(converter(array), expected)
     np.testing.assert_array_equal(converter(array / np.float32(255)), expected)
     np.testing.assert_array_equal(converter(array / 255), expected)
@@ -201,12 +201,12 @@ def test_kinds_may_be_mixed(tmp_path):
     np.testing.assert_array_equal(converter(p for p in mixed[:-1]), images)
     np.testing.assert_array_equal(converter(np.array([str(path)])), images[:1])
     assert converter([]).shape == (0, 16, 16, 3)
-    with pytest.raises(PictureError, match=r"pictures\[5\] \(bytearray\): empty"):
+    with pytest.raises(ImageError, match=r"images\[5\] \(bytearray\): empty"):
         converter(mixed)
 
 
 @pytest.mark.parametrize(
-    ("picture", "reason", "message"),
+    ("image", "reason", "message"),
     [
         (np.zeros((3, 8, 9), "uint8"), BAD_TYPE, "moveaxis"),
         (np.zeros((8, 9, 2), "uint8"), BAD_TYPE, "1, 3 or 4 channels"),
@@ -221,18 +221,18 @@ def test_kinds_may_be_mixed(tmp_path):
         ([(np.zeros((2, 8, 9, 3)), np.zeros(2))], BAD_TYPE, "with its labels"),
         (3, BAD_TYPE, "int"),
         ({"a": 1}, BAD_TYPE, "dict"),
-        ([None], BAD_TYPE, r"pictures\[0\] \(NoneType\)"),
+        ([None], BAD_TYPE, r"images\[0\] \(NoneType\)"),
     ],
 )
-def test_what_is_no_picture_is_an_error(picture, reason, message):
-    with pytest.raises(PictureError, match=message) as caught:
-        PEImageConverter(8)(picture)
+def test_what_is_no_image_is_an_error(image, reason, message):
+    with pytest.raises(ImageError, match=message) as caught:
+        PEImageConverter(8)(image)
     assert caught.value.reason == reason
 
 
 def test_skipping_is_told_and_booked():
     converter = PEImageConverter(8, on_error="skip")
-    with pytest.warns(UserWarning, match=r"2 of 3 pictures skipped.*missing.jpg"):
+    with pytest.warns(UserWarning, match=r"2 of 3 images skipped.*missing.jpg"):
         images = converter(["missing.jpg", photo(), b""])
     assert images.shape == (1, 8, 8, 3)
     assert [item.index for item in converter.last_report.skipped] == [0, 2]
@@ -241,18 +241,18 @@ def test_skipping_is_told_and_booked():
 
 
 def test_errors_survive_pickling():
-    error = PictureError("a.jpg", "empty file", "It has no bytes.")
+    error = ImageError("a.jpg", "empty file", "It has no bytes.")
     copy = pickle.loads(pickle.dumps(error))
     assert (copy.name, copy.reason, str(copy)) == ("a.jpg", "empty file", str(error))
 
 
 def test_interpolation_and_normalisation():
-    picture = photo()
-    sharp = PEImageConverter(16, interpolation="nearest")(picture)
-    assert np.abs(sharp - PEImageConverter(16)(picture)).max() > LEVEL
+    image = photo()
+    sharp = PEImageConverter(16, interpolation="nearest")(image)
+    assert np.abs(sharp - PEImageConverter(16)(image)).max() > LEVEL
     mean, std = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
-    clip = PEImageConverter(16, mean=mean, std=std)(picture)
-    unit = (PEImageConverter(16)(picture) + 1) / 2
+    clip = PEImageConverter(16, mean=mean, std=std)(image)
+    unit = (PEImageConverter(16)(image) + 1) / 2
     np.testing.assert_allclose(clip, (unit - mean) / std, atol=1e-5)
 
 
@@ -280,10 +280,10 @@ def test_bad_arguments(arguments, message):
 
 def test_formats_are_an_allow_list():
     content = encoded(photo(), "PNG")
-    with pytest.raises(PictureError, match="not a picture of an allowed format"):
+    with pytest.raises(ImageError, match="not an image of an allowed format"):
         PEImageConverter(8, formats=["jpeg"])(content)
     rare = encoded(photo(), "PCX")
-    with pytest.raises(PictureError, match="not a picture of an allowed format"):
+    with pytest.raises(ImageError, match="not an image of an allowed format"):
         PEImageConverter(8)(rare)
     assert PEImageConverter(8, formats=["PCX"])(rare).shape == (1, 8, 8, 3)
 

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from keras_pe.data.augmentation import TrainAugmentation
-from keras_pe.preprocessing import PEImageConverter, PictureError
-from keras_pe.preprocessing.bad_pictures import BAD_VALUES
-from keras_pe.preprocessing.image_file import open_picture_file
+from keras_pe.preprocessing import ImageError, PEImageConverter
+from keras_pe.preprocessing.bad_images import BAD_VALUES
+from keras_pe.preprocessing.image_file import open_image_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 from grey_files import DEPTHS, pgm, png, ramp, tiff
@@ -20,14 +20,14 @@ pytestmark = pytest.mark.quick
 
 
 def units(content, background=None):
-    """The grey values of a picture, 0 to 1."""
-    picture = Image.open(io.BytesIO(content))
-    converter = PEImageConverter((picture.height, picture.width), background=background)
-    image = converter(content)
-    # A file that the user has opened is the same picture.
-    np.testing.assert_array_equal(converter(picture), image)
-    assert np.ptp(image, axis=-1).max() == 0
-    return (image[0, :, :, 0] + 1) / 2
+    """The grey values of an image, 0 to 1."""
+    image = Image.open(io.BytesIO(content))
+    converter = PEImageConverter((image.height, image.width), background=background)
+    converted = converter(content)
+    # A file that the user has opened is the same image.
+    np.testing.assert_array_equal(converter(image), converted)
+    assert np.ptp(converted, axis=-1).max() == 0
+    return (converted[0, :, :, 0] + 1) / 2
 
 
 def assert_right(found, values, largest):
@@ -77,7 +77,7 @@ def test_signed_tiff(bits, order):
     values = ramp(largest // 2)
     content = tiff(values, bits, order, sample="int")
     assert_right(units(content), values, largest)
-    with pytest.raises(PictureError, match="expected 0 to") as caught:
+    with pytest.raises(ImageError, match="expected 0 to") as caught:
         PEImageConverter(8)(tiff(values - 1, bits, order, sample="int"))
     assert caught.value.reason == BAD_VALUES
 
@@ -90,7 +90,7 @@ def test_float_tiff_takes_the_first_range_that_fits(order):
     inverted = tiff(values, 32, order, white_is_zero=True, sample="float")
     assert_right(units(inverted), 1 - values, 1)
     for bad in (values - 0.5, values * 256, values * np.nan):
-        with pytest.raises(PictureError, match="expected 0 to 255"):
+        with pytest.raises(ImageError, match="expected 0 to 255"):
             PEImageConverter(8)(tiff(bad, 32, order, sample="float"))
 
 
@@ -98,7 +98,7 @@ def test_whole_32_bit_tiff_takes_the_first_range_that_fits():
     for largest in (255, 65535):
         values = ramp(largest)
         assert_right(units(tiff(values, 32, sample="int")), values, largest)
-    with pytest.raises(PictureError, match="expected 0 to 65535"):
+    with pytest.raises(ImageError, match="expected 0 to 65535"):
         PEImageConverter(8)(tiff(ramp(65536), 32, sample="int"))
 
 
@@ -131,7 +131,7 @@ def test_orientation_and_training_see_the_same_values():
     exif[0x0112] = 6
     stream = io.BytesIO()
     Image.fromarray(values.astype("uint16")).save(stream, "PNG", exif=exif)
-    turned = open_picture_file(stream.getvalue(), "turned")
+    turned = open_image_file(stream.getvalue(), "turned")
     assert (turned.mode, turned.size) == ("L", (5, 37))
     assert turned.getextrema() == (0, 1)
     transform = TrainAugmentation(8)

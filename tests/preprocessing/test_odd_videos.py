@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from keras_pe.preprocessing import PEImageConverter, PEVideoConverter, VideoError
-from keras_pe.preprocessing.bad_pictures import (
+from keras_pe.preprocessing.bad_images import (
     NO_FRAMES,
     UNKNOWN_CODEC,
     UNKNOWN_CONTAINER,
@@ -251,7 +251,7 @@ def test_frames_count_whatever_their_times(container):
     np.testing.assert_allclose(found, 10 * np.arange(20), atol=3)
 
 
-def test_a_hidden_default_picture_is_left_out(tmp_path):
+def test_a_hidden_default_image_is_left_out(tmp_path):
     red, *frames = (
         Image.new("RGB", (8, 8), c) for c in ("red", "blue", "lime", "blue")
     )
@@ -295,7 +295,7 @@ def test_frames_are_drawn_upon_each_other(tmp_path, kind, disposal):
     np.testing.assert_array_equal(np.rint((last[0, 0] + 1) * 127.5), expected[0])
 
 
-def test_wide_animations_and_photos_with_more_pictures_behind_them(tmp_path):
+def test_wide_animations_and_photos_with_more_images_behind_them(tmp_path):
     wide = [Image.fromarray(np.full((8, 8), v, "uint16")) for v in (0, 32_896, 65_535)]
     path = tmp_path / "a.png"
     wide[0].save(path, save_all=True, append_images=wide[1:])

@@ -20,14 +20,14 @@ Tokenizer = keras_pe.PETokenizer
 def test_another_vocabulary_or_a_longer_context_is_refused(context, vocabulary):
     model = core()
     tokenizer = Tokenizer(context_length=context, vocabulary_size=vocabulary)
-    pictures = [((image + 1) * 127).astype("uint8") for image in images(2)]
+    given = [((pixels + 1) * 127).astype("uint8") for pixels in images(2)]
     for call in (
         lambda: check_tokenizer(tokenizer, model),
         lambda: check_tokenizer(tokenizer, model.text_encoder),
         lambda: embed_texts(model, tokenizer, ["a"]),
         lambda: ZeroShotClassifier(model, tokenizer, ["a", "b"]),
-        lambda: evaluate_zero_shot(model, tokenizer, pictures, [0, 1], ["a", "b"]),
-        lambda: evaluate_retrieval(model, tokenizer, pictures, ["a", "b"]),
+        lambda: evaluate_zero_shot(model, tokenizer, given, [0, 1], ["a", "b"]),
+        lambda: evaluate_retrieval(model, tokenizer, given, ["a", "b"]),
     ):
         with pytest.raises(ValueError, match=rf"{context} ids .*context_length=8, voc"):
             call()

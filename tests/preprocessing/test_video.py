@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_pe.preprocessing.bad_pictures import PictureError
+from keras_pe.preprocessing.bad_images import ImageError
 from keras_pe.preprocessing.batches import load_batches
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.video import PEVideoConverter, frame_indices
@@ -33,8 +33,8 @@ def write_video(path, frames, codec="libx264", gop=6):
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt, stream.gop_size = "yuv420p", gop
         for frame in frames:
-            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-            container.mux(stream.encode(picture))
+            image = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            container.mux(stream.encode(image))
         container.mux(stream.encode())
     return path
 
@@ -84,9 +84,9 @@ def test_arrays_and_lists_of_frames(rule):
     chosen = frames[frame_indices(20, 8, rule)]
     images = PEImageConverter((16, 24), "center_crop")
     np.testing.assert_array_equal(found[0], images(chosen))
-    pictures = [Image.fromarray(frame) for frame in frames]
-    np.testing.assert_array_equal(converter(pictures), found)
-    np.testing.assert_array_equal(converter([pictures, frames]), np.repeat(found, 2, 0))
+    stills = [Image.fromarray(frame) for frame in frames]
+    np.testing.assert_array_equal(converter(stills), found)
+    np.testing.assert_array_equal(converter([stills, frames]), np.repeat(found, 2, 0))
     assert converter(frames[None].repeat(3, 0)).shape == (3, 8, 16, 24, 3)
     assert converter([]).shape == (0, 8, 16, 24, 3)
 
@@ -95,7 +95,7 @@ def test_floats_are_checked_in_frames_that_are_left_out():
     clip = np.zeros((5, 8, 8, 3), "float32")
     for level in (200.0, -0.5, np.nan):
         clip[2] = level
-        with pytest.raises(PictureError, match=r"expected \[0, 1\]"):
+        with pytest.raises(ImageError, match=r"expected \[0, 1\]"):
             PEVideoConverter(8, num_frames=2)(clip)
 
 
@@ -124,10 +124,10 @@ def test_a_folder_of_frames_is_ordered_by_number(tmp_path):
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
 def test_animations(tmp_path, kind):
-    pictures = [Image.fromarray(frame) for frame in clip()]
+    images = [Image.fromarray(frame) for frame in clip()]
     path = tmp_path / f"clip.{kind.lower()}"
     options = {"lossless": True} if kind == "WEBP" else {}
-    pictures[0].save(path, kind, save_all=True, append_images=pictures[1:], **options)
+    images[0].save(path, kind, save_all=True, append_images=images[1:], **options)
     found = PEVideoConverter(8, num_frames=5)(str(path))
     assert close(found[0], [0, 4, 9, 14, 19])
     with pytest.raises(VideoError, match="at most 19"):
@@ -151,8 +151,8 @@ def test_video_files(tmp_path, name, codec):
     )
     frames = VideoFileFrames(path, name, 10**6, 100)
     assert frames.count == 20
-    slow = [np.asarray(picture) for _, picture in frames._in_order(numbers)]
-    fast = [np.asarray(picture) for _, picture in frames.read(numbers)]
+    slow = [np.asarray(image) for _, image in frames._in_order(numbers)]
+    fast = [np.asarray(image) for _, image in frames.read(numbers)]
     np.testing.assert_array_equal(fast, slow)
     if name == "b.mp4":  # B frames: packets are not in the order of showing
         seeking = dict(frames._seeking(numbers))
@@ -224,7 +224,7 @@ def test_files_that_are_no_videos(tmp_path):
         ({"frames": 1}, "A dict"),
         (np.zeros((8, 8), "uint8"), r"shape \(8, 8\)"),
     ):
-        with pytest.raises(PictureError, match=message):
+        with pytest.raises(ImageError, match=message):
             PEVideoConverter(8)(video)
     cut = tmp_path / "cut.mp4"
     content = write_video(text, clip()).read_bytes()
@@ -297,11 +297,11 @@ def test_transparent_animations(tmp_path):
     assert levels(PEVideoConverter(8, 2)(path)).tolist() == [[0, 0]]
     white = PEVideoConverter(8, 2, background=(255, 255, 255))
     assert levels(white(path)).tolist() == [[255, 0]]
-    with pytest.raises(PictureError, match="allowed format"):
+    with pytest.raises(ImageError, match="allowed format"):
         PEVideoConverter(8, 2, formats=["GIF"])(path)
 
 
-def test_a_still_picture_is_a_video_of_one_frame():
+def test_a_still_image_is_a_video_of_one_frame():
     stream = io.BytesIO()
     Image.fromarray(clip()[7]).save(stream, "JPEG")
     assert close(PEVideoConverter(8, num_frames=3)(stream.getvalue())[0], [7, 7, 7])

@@ -84,7 +84,7 @@ def test_numbers_that_are_none(preset, constant):
 
 
 @pytest.mark.parametrize("scale", [{"mean": [1e308] * 3}, {"std": [1e-40, 1, 1]}])
-def test_pictures_stay_numbers(preset, scale):
+def test_images_stay_numbers(preset, scale):
     change_config(preset, "image_converter", **scale)
     with pytest.raises(CheckpointError, match="make pixels of up to"):
         PEImageConverter.from_preset(preset)

@@ -74,12 +74,12 @@ def equal(first, second):
     )
 
 
-def embed(model, pictures=None):
-    """Returns what a model makes of the same two pictures."""
-    pictures = images() if pictures is None else pictures
+def embed(model, x=None):
+    """Returns what a model makes of the same two x."""
+    x = images() if x is None else x
     if isinstance(model, keras_pe.PECore):
-        return keras.ops.convert_to_numpy(model.encode_image(pictures))
-    return keras.ops.convert_to_numpy(model.encode(pictures))
+        return keras.ops.convert_to_numpy(model.encode_image(x))
+    return keras.ops.convert_to_numpy(model.encode(x))
 
 
 # === Checkpoints of the other projects ===

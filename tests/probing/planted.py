@@ -48,13 +48,13 @@ def planted_model(layer):
 
 
 def noise(count, seed=0):
-    """Returns pictures of noise."""
+    """Returns images of noise."""
     rng = np.random.default_rng(seed)
     return rng.uniform(-0.5, 0.5, (count, SIDE, SIDE, 3)).astype("float32")
 
 
 def classified(count=90, classes=3):
-    """Returns pictures whose class is the row of each patch in which red is bright."""
+    """Returns images whose class is the row of each patch in which red is bright."""
     images, labels = noise(count), np.arange(count) % classes
     rows = np.arange(SIDE) % PATCH == labels[:, None]
     images[..., 0] += rows[:, :, None]
@@ -62,7 +62,7 @@ def classified(count=90, classes=3):
 
 
 def segmented(count=60):
-    """Returns pictures with masks: 1 where red is bright, a whole number of patches."""
+    """Returns images with masks: 1 where red is bright, a whole number of patches."""
     rng = np.random.default_rng(1)
     grid = rng.integers(0, 2, (count, SIDE // PATCH, SIDE // PATCH))
     masks = grid.repeat(PATCH, axis=1).repeat(PATCH, axis=2).astype("uint8")

@@ -21,17 +21,17 @@ def noise(size, low, high, seed=0):
 def class_folder(root, per_class=10):
     for number, name in enumerate(("dark", "bright")):
         (root / name).mkdir(parents=True)
-        for picture in range(per_class):
+        for image in range(per_class):
             low = 130 * number
-            array = noise((20, 24), low, low + 120, picture)
-            Image.fromarray(array).save(root / name / f"{picture}.png")
+            array = noise((20, 24), low, low + 120, image)
+            Image.fromarray(array).save(root / name / f"{image}.png")
     return root
 
 
 def test_classes(tmp_path):
     root = class_folder(tmp_path)
-    pictures, labels = folder_samples(root, "classification", PEImageConverter(16))
-    assert len(pictures) == 20
+    images, labels = folder_samples(root, "classification", PEImageConverter(16))
+    assert len(images) == 20
     assert labels.tolist() == [0] * 10 + [1] * 10  # sorted: bright, dark
     few, labels = folder_samples(root, "classification", PEImageConverter(16), limit=4)
     assert len(few) == 4
@@ -41,19 +41,19 @@ def test_classes(tmp_path):
 
 def test_ade20k(tmp_path):
     for split in ("training", "validation"):
-        pictures = tmp_path / "images" / split
+        images = tmp_path / "images" / split
         masks = tmp_path / "annotations" / split
-        pictures.mkdir(parents=True)
+        images.mkdir(parents=True)
         masks.mkdir(parents=True)
         for number in range(3):
             size = (20 + number, 30)
-            Image.fromarray(noise(size, 0, 255)).save(pictures / f"a{number}.jpg")
+            Image.fromarray(noise(size, 0, 255)).save(images / f"a{number}.jpg")
             mask = np.zeros(size, "uint8")
             mask[:, 15:] = number + 1
             Image.fromarray(mask).save(masks / f"a{number}.png")
     batches = folder_samples(tmp_path, "segmentation", PEImageConverter(16))
-    ((images, found),) = list(batches())
-    assert images.shape == (3, 16, 16, 3)
+    ((converted, found),) = list(batches())
+    assert converted.shape == (3, 16, 16, 3)
     assert found.shape == (3, 16, 16)
     assert found.dtype == np.uint8
     assert (found[:, :, :8] == 255).all()  # 0 is "other": left out

@@ -139,7 +139,7 @@ def test_constant_channels_and_one_class():
 # === Edges of the neighbours ===
 def test_of_equal_neighbours_the_earlier_ones_vote():
     rng = np.random.default_rng(0)
-    kinds = rng.normal(size=(6, 8)).astype("float32")  # many pictures are equal
+    kinds = rng.normal(size=(6, 8)).astype("float32")  # many images are equal
     features = kinds[rng.integers(0, 6, 400)]
     labels = rng.integers(0, 9, 400)
     for chunk_size in (1, 37, 8192):

@@ -36,7 +36,7 @@ def chain(length):
 
 
 def bright_and_dark():
-    """Returns pictures of two classes that differ in every channel."""
+    """Returns images of two classes that differ in every channel."""
     labels = np.arange(60) % 2
     images = (
         np.random.default_rng(1).normal(size=(60, 4, 4, 3))

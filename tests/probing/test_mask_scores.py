@@ -79,7 +79,7 @@ def test_masks_that_are_not_there():
     full[2:4, 2:4] = True
     assert (region_score(empty, empty), boundary_score(empty, empty)) == (1.0, 1.0)
     assert (region_score(full, empty), boundary_score(full, empty)) == (0.0, 0.0)
-    # An object that left the picture counts, and must not be seen.
+    # An object that left the image counts, and must not be seen.
     gone = np.zeros((8, 8), "uint8")
     np.testing.assert_array_equal(frame_scores(gone, gone, [1, 2]), [2, 2, 2])
     seen = full.astype("uint8") * 2

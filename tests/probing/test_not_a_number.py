@@ -35,18 +35,18 @@ TRAINED = [
 ]
 
 
-def data_of(name, pictures):
-    """Returns data of a probe that shows these pictures, in order."""
-    count = len(pictures)
+def data_of(name, images):
+    """Returns data of a probe that shows these images, in order."""
+    count = len(images)
     rng = np.random.default_rng(0)
     if name == "correspondence":
         points = np.full((1, 2, 2), 3.0)
-        pairs = pictures.reshape(-1, 2, *pictures.shape[1:])
+        pairs = images.reshape(-1, 2, *images.shape[1:])
         return [PointPairs(pair, points, f"pair {i}") for i, pair in enumerate(pairs)]
     if name == "tracking":
         masks = np.zeros((2, SIDE, SIDE), "uint8")
         masks[:, 4:9, 4:9] = 1
-        frames = pictures.reshape(-1, 2, *pictures.shape[1:])
+        frames = images.reshape(-1, 2, *images.shape[1:])
         return [Clip(pair, masks, f"clip {i}") for i, pair in enumerate(frames)]
     size = (count, SIDE, SIDE)
     targets = {
@@ -55,22 +55,22 @@ def data_of(name, pictures):
         "dpt_depth": lambda: rng.uniform(1, 2, size).astype("float32"),
         "ridge_regression": lambda: rng.normal(size=count),
     }
-    return pictures, targets.get(name, lambda: np.arange(count) % 2)()
+    return images, targets.get(name, lambda: np.arange(count) % 2)()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("name", sorted(PROBES))
 def test_every_probe_names_the_layer_and_the_sample(name, value):
-    pictures = noise(12)
-    pictures[6, 3, 3, 1] = value  # green: layers 2 and 4 of `Planted` see it, not 1
+    images = noise(12)
+    images[6, 3, 3, 1] = value  # green: layers 2 and 4 of `Planted` see it, not 1
     wanted = {
-        "correspondence": "layer 2 of item 3 \\(pair 3\\): picture 0 of 2",
-        "tracking": "layer 2 of item 3 \\(clip 3\\): picture 0 of 8",
-    }.get(name, "layer 2: picture 2 \\(sample 6\\) of 4")
+        "correspondence": "layer 2 of item 3 \\(pair 3\\): image 0 of 2",
+        "tracking": "layer 2 of item 3 \\(clip 3\\): image 0 of 8",
+    }.get(name, "layer 2: image 2 \\(sample 6\\) of 4")
     if name == "attentive":
         wanted = "layer 2"
     with pytest.raises(NonFiniteError, match=wanted):
-        sweep(planted_model(1), data_of(name, pictures), probe=name, **QUIET)
+        sweep(planted_model(1), data_of(name, images), probe=name, **QUIET)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -80,9 +80,9 @@ def test_a_damaged_encoder(value):
     spoilt = np.array(keras.ops.convert_to_numpy(variable))
     spoilt.flat[0] = value
     variable.assign(spoilt)
-    pictures = np.random.default_rng(0).uniform(-1, 1, (12, 32, 32, 3))
-    data = pictures.astype("float32"), np.arange(12) % 2
-    with pytest.raises(NonFiniteError, match="layer 1: picture 0 \\(sample 0\\)"):
+    images = np.random.default_rng(0).uniform(-1, 1, (12, 32, 32, 3))
+    data = images.astype("float32"), np.arange(12) % 2
+    with pytest.raises(NonFiniteError, match="layer 1: image 0 \\(sample 0\\)"):
         sweep(encoder, data, **QUIET)
     # What stands before the damage is sound.
     assert len(sweep(encoder, data, layers=[0], **QUIET).layers) == 1
@@ -90,11 +90,11 @@ def test_a_damaged_encoder(value):
 
 @pytest.mark.quick
 def test_maps_given_by_hand():
-    pictures = noise(8)
+    images = noise(8)
     bad = np.ones((2, 4, 4, 3), "float32")
     bad[1, 2, 2] = np.nan
     for probe in (Tracking(frames_at_once=2), Correspondence()):
-        (item, *_) = data_of(probe.name, pictures)
+        (item, *_) = data_of(probe.name, images)
         with pytest.raises(NonFiniteError, match="features: row 10 of 16"):
             probe.measure(item, lambda _: [bad])
     with pytest.raises(NonFiniteError, match="row 1 of 2"):
@@ -115,10 +115,10 @@ def test_a_store_names_column_and_sample():
 
 
 def test_features_beyond_half_precision():
-    pictures = noise(12)
-    pictures[9, ..., 0] = 1e6
+    images = noise(12)
+    images[9, ..., 0] = 1e6
     with pytest.raises(NonFiniteError, match=r"layer 1 in half precision.*beyond its"):
-        sweep(planted_model(1), data_of("segmentation", pictures), probe="segmentation",
+        sweep(planted_model(1), data_of("segmentation", images), probe="segmentation",
               **QUIET)  # fmt: skip
 
 

@@ -52,9 +52,9 @@ def test_the_planted_layer_is_best_for_the_attentive_probe():
 
 @pytest.mark.quick
 def test_the_planted_layer_is_best_for_regression():
-    pictures, labels = classified()
+    images, labels = classified()
     targets = np.stack([labels, -2.0 * labels], axis=1)
-    result = sweep(planted_model(2), (pictures, targets), probe="ridge_regression",
+    result = sweep(planted_model(2), (images, targets), probe="ridge_regression",
                    **QUIET)  # fmt: skip
     assert (result.best_layer, result.differs_from_last) == (2, True)
     assert result[2].score > 0.9
@@ -77,11 +77,11 @@ def test_the_planted_layer_is_best_for_segmentation():
     ids=["linear", "dpt"],
 )
 def test_the_planted_layer_is_best_for_depth(probe):
-    pictures, masks = segmented()
+    images, masks = segmented()
     depths = 1.0 + 2.0 * masks.astype("float32")
     depths[:, :2] = 0  # unknown
     result = sweep(
-        planted_model(2), (pictures, depths), probe=probe, layers=[2, 4], **QUIET
+        planted_model(2), (images, depths), probe=probe, layers=[2, 4], **QUIET
     )
     assert (result.best_layer, result.differs_from_last) == (2, True)
     assert result[2].score < result.baseline / 1.3
@@ -129,13 +129,13 @@ def test_the_planted_layer_is_best_for_correspondence():
 # === What the score counts ===
 @pytest.mark.slow
 def test_a_class_that_some_seeds_never_train_on_is_named_and_counts():
-    # Class 5 is in one picture alone, which is trained on by some divisions only.
-    pictures, masks = segmented(30)
+    # Class 5 is in one image alone, which is trained on by some divisions only.
+    images, masks = segmented(30)
     masks[7, :4] = 5
     test = segmented(10)
     test[1][0, :4] = 6
     result = sweep(
-        planted_model(2), (pictures, masks), test, Segmentation((0.03,), epochs=3),
+        planted_model(2), (images, masks), test, Segmentation((0.03,), epochs=3),
         [2], seeds=(0, 1, 2, 3), **QUIET,
     )  # fmt: skip
     targets = result.protocol["targets"]
@@ -150,10 +150,10 @@ def test_a_class_that_some_seeds_never_train_on_is_named_and_counts():
 def test_scores_that_are_all_alike_have_the_exact_interval():
     pairs = []
     for seed in range(5):
-        pictures = noise(2, seed)
-        pictures[1, ..., 0] = np.roll(pictures[0, ..., 0], 8, axis=0)
+        images = noise(2, seed)
+        images[1, ..., 0] = np.roll(images[0, ..., 0], 8, axis=0)
         points = np.array([[[2.0, 2.0], [10.0, 2.0]]])
-        pairs.append(PointPairs(pictures, points))
+        pairs.append(PointPairs(images, points))
     result = sweep(planted_model(4), pairs, probe="correspondence", layers=[4], **QUIET)
     # Four of four found: 0.025 ** (1 / 4) is 0.398.
     assert (result[4].score, result[4].high) == (1.0, 1.0)
@@ -219,12 +219,12 @@ def test_settings_of_numpy_go_to_json(tmp_path):
 @pytest.mark.slow
 def test_layers_of_an_encoder_and_its_truncation(tmp_path):
     encoder = perturb(vision_encoder())
-    pictures = images(48)
+    x = images(48)
     # What layer 2 says of the mean of its first channels is the label.
-    values = encoder.features(pictures, layers=2, norm=False).values
+    values = encoder.features(x, layers=2, norm=False).values
     channel = np.asarray(keras.ops.convert_to_numpy(values)).mean(axis=1)[:, 0]
     labels = (channel > np.median(channel)).astype("int64")
-    result = sweep(encoder, (pictures, labels), layers=[0, 2, -1], **QUIET)
+    result = sweep(encoder, (x, labels), layers=[0, 2, -1], **QUIET)
     assert [row.layer for row in result.layers] == [0, 2, 3]
     assert result.protocol["test"] == 10
     if result.best_layer:
@@ -253,9 +253,9 @@ def test_layers_of_an_encoder_and_its_truncation(tmp_path):
 @pytest.mark.slow
 def test_truncation_records_the_norm():
     encoder = vision_encoder()
-    pictures = np.concatenate([images(30) * 0.1 - 0.8, images(30) * 0.1 + 0.8])
+    x = np.concatenate([images(30) * 0.1 - 0.8, images(30) * 0.1 + 0.8])
     labels = np.repeat([0, 1], 30)
-    result = sweep(encoder, (pictures, labels), norm=True, layers=[1, 2], **QUIET)
+    result = sweep(encoder, (x, labels), norm=True, layers=[1, 2], **QUIET)
     best = result.encoder_at_best()
     assert isinstance(best, PEVisionEncoder)
     assert best.final_norm
@@ -264,19 +264,19 @@ def test_truncation_records_the_norm():
 
 @pytest.mark.slow
 def test_a_dual_encoder_is_swept_by_its_vision_tower():
-    pictures, labels = images(20), np.arange(20) % 2
-    result = sweep(core(), (pictures, labels), layers=[3], **QUIET)
+    x, labels = images(20), np.arange(20) % 2
+    result = sweep(core(), (x, labels), layers=[3], **QUIET)
     assert result.last_layer == 3
 
 
 @pytest.mark.slow
-def test_pictures_are_converted_and_batches_streamed():
+def test_images_are_converted_and_batches_streamed():
     rng = np.random.default_rng(0)
-    pictures = list(rng.integers(0, 256, (20, 40, 50, 3), dtype="uint8"))
+    images = list(rng.integers(0, 256, (20, 40, 50, 3), dtype="uint8"))
     labels = np.arange(20) % 2
     encoder = vision_encoder()
-    whole = sweep(encoder, (pictures, labels), layers=[1], probe="knn", **QUIET)
-    prepared = PEImageConverter(32)(pictures)
+    whole = sweep(encoder, (images, labels), layers=[1], probe="knn", **QUIET)
+    prepared = PEImageConverter(32)(images)
 
     def batches():
         for start in range(0, 20, 7):  # not the sweep's own size
@@ -326,9 +326,9 @@ def test_seeds_are_averaged():
 
 @pytest.mark.quick
 def test_a_set_of_its_own_tests():
-    pictures, labels = classified()
-    result = sweep(planted_model(2), (pictures[:60], labels[:60]),
-                   (pictures[60:], labels[60:]), **QUIET)  # fmt: skip
+    images, labels = classified()
+    result = sweep(planted_model(2), (images[:60], labels[:60]),
+                   (images[60:], labels[60:]), **QUIET)  # fmt: skip
     assert (result.protocol["train"], result.protocol["test"]) == (48, 30)
     assert result.best_layer == 2
 
@@ -358,19 +358,19 @@ def test_bad_arguments_are_named(change, message):
 
 @pytest.mark.quick
 def test_bad_data_is_named():
-    pictures, labels = classified()
+    images, labels = classified()
     model = planted_model(1)
-    with pytest.raises(ValueError, match="90 pictures and 5 targets"):
-        sweep(model, (pictures, labels[:5]), **QUIET)
-    with pytest.raises(ValueError, match="one whole number a picture"):
-        sweep(model, (pictures, labels * 0.5), **QUIET)
+    with pytest.raises(ValueError, match="90 images and 5 targets"):
+        sweep(model, (images, labels[:5]), **QUIET)
+    with pytest.raises(ValueError, match="one whole number an image"):
+        sweep(model, (images, labels * 0.5), **QUIET)
     with pytest.raises(ValueError, match="Too few samples"):
-        sweep(model, (pictures[:2], labels[:2]), **QUIET)
+        sweep(model, (images[:2], labels[:2]), **QUIET)
     with pytest.raises(ValueError, match="need an image_converter"):
         sweep(model, ([np.zeros((9, 9, 3), "uint8")] * 4, labels[:4]), **QUIET)
     single = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Flatten()])
     with pytest.raises(TypeError, match="returns one tensor"):
-        sweep(single, (pictures, labels), **QUIET)
+        sweep(single, (images, labels), **QUIET)
     with pytest.raises(ValueError, match="at least two items"):
         sweep(model, clips(1), probe="tracking", **QUIET)
 

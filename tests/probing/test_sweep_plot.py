@@ -8,7 +8,7 @@ from keras_pe.probing import plot_sweeps, sweep
 from tests.probing.planted import classified, planted_model, segmented
 
 pytestmark = pytest.mark.quick
-RING, GUESS = "chosen in validation", "a guess without the picture"
+RING, GUESS = "chosen in validation", "a guess without the image"
 
 
 @pytest.fixture(scope="module")

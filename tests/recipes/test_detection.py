@@ -1,4 +1,4 @@
-"""The detection recipe: its pictures, and its detector where KerasHub is installed."""
+"""The detection recipe: its images, and its detector where KerasHub is installed."""
 
 import numpy as np
 import pytest
@@ -8,11 +8,11 @@ from recipes.detection.scenes import NO_OBJECT, class_names, scenes
 
 @pytest.mark.quick
 def test_scenes_hold_what_their_boxes_say():
-    pictures, objects = scenes(6, side=64, seed=1)
+    images, objects = scenes(6, side=64, seed=1)
     boxes, labels = objects["boxes"], objects["labels"]
-    assert pictures.shape == (6, 64, 64, 3)
-    assert pictures.dtype == np.float32
-    assert np.abs(pictures).max() <= 1.0
+    assert images.shape == (6, 64, 64, 3)
+    assert images.dtype == np.float32
+    assert np.abs(images).max() <= 1.0
     present = labels != NO_OBJECT
     assert present[:, 0].all()
     assert not present.all()
@@ -22,8 +22,8 @@ def test_scenes_hold_what_their_boxes_say():
     assert (left >= 0).all()
     assert (right <= 64).all()
     np.testing.assert_array_equal(right - left, bottom - top)
-    for picture, row, seen in zip(pictures, boxes, present, strict=True):
-        drawn = np.abs(picture - picture[0, 0]).max(axis=-1) > 0.02
+    for image, row, seen in zip(images, boxes, present, strict=True):
+        drawn = np.abs(image - image[0, 0]).max(axis=-1) > 0.02
         inside = np.zeros((64, 64), bool)
         for x0, y0, x1, y1 in row[seen].astype(int):
             assert drawn[y0:y1, x0:x1].mean() > 0.2
@@ -31,8 +31,8 @@ def test_scenes_hold_what_their_boxes_say():
         if not inside[0, 0]:  # that corner shows the canvas
             assert not drawn[~inside].any()
     again, _ = scenes(6, side=64, seed=1)
-    np.testing.assert_array_equal(again, pictures)
-    assert not np.array_equal(scenes(6, side=64, seed=2)[0], pictures)
+    np.testing.assert_array_equal(again, images)
+    assert not np.array_equal(scenes(6, side=64, seed=2)[0], images)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ RECIPES = (
     "recipes.pretrain",
     "recipes.distill",
     "projects.emoji.pretrain",
-    "projects.emoji.readme_pictures",
+    "projects.emoji.readme_figures",
     "projects.emoji.probing.experiments",
 )
 

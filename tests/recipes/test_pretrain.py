@@ -1,4 +1,4 @@
-"""Training on shards of pictures and captions: batches, scores, and a look before."""
+"""Training on shards of images and captions: batches, scores, and a look before."""
 
 import csv
 import dataclasses
@@ -106,7 +106,7 @@ def test_stages_decode_at_their_own_size(shards):
 
 
 @quick
-def test_pictures_without_augmentation_are_squashed_and_patches_dropped(shards):
+def test_images_without_augmentation_are_squashed_and_patches_dropped(shards):
     config = dataclasses.replace(
         CONFIG, augment=False, mask_weight=0.0, keep_patches=0.5
     )
@@ -190,7 +190,7 @@ def test_a_caption_key_and_a_share_of_bad_samples(shards):
 @quick
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_bad_data_end_a_run_in_one_line(tmp_path, monkeypatch, capfd, workers):
-    bad = write_shards(tmp_path, counts=(40,), bad=dict.fromkeys(range(30), "picture"))
+    bad = write_shards(tmp_path, counts=(40,), bad=dict.fromkeys(range(30), "image"))
     line = (
         f"recipe --config smoke --data {bad} --output {tmp_path}/run --quiet "
         f"--samples 48 --batch-size 6 --workers {workers} --set mask_every=3"
@@ -202,7 +202,7 @@ def test_bad_data_end_a_run_in_one_line(tmp_path, monkeypatch, capfd, workers):
     said = capfd.readouterr().err
     assert "Traceback" not in said
     (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert "damaged picture" in error
+    assert "damaged image" in error
 
 
 # === Scores ===
@@ -246,8 +246,8 @@ def test_a_run_goes_on_where_it_was_stopped(shards, tmp_path):
     fewer, other = shards.replace("002", "001"), tmp_path / "other"
     shutil.copytree(Path(shards).parent, other)
     content = bytearray((other / "shard-001.tar").read_bytes())
-    place = content.index(b"picture number 11")
-    content[place : place + 17] = b"picture number 99"
+    place = content.index(b"image number 11")
+    content[place : place + 17] = b"image number 99"
     (other / "shard-001.tar").write_bytes(content)
     for data in (fewer, str(other)):  # same names, counts and sizes
         with pytest.raises(RunMismatch, match="another configuration; different: data"):
@@ -309,7 +309,7 @@ def test_anomalies_stop_the_run_unless_they_are_allowed(shards, caplog):
     write_results("damaged", shards)
     with pytest.raises(DataValidationError, match="caption_missing"):
         check_validation(shards)
-    with pytest.raises(DataValidationError, match="picture_size"):
+    with pytest.raises(DataValidationError, match="image_size"):
         check_validation(shards, allow_anomalies=["caption_missing"])
     check_validation(shards, allow_anomalies=True)
     assert any("caption_missing" in message for message in caplog.messages)

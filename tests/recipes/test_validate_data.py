@@ -25,10 +25,10 @@ from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_p
 from recipes import validate_data
 from recipes.data_validation import checks, constraints, histograms, report, rows
 from recipes.data_validation.checks import DEFAULT_ALLOWED, Thresholds
-from recipes.data_validation.picture_header import read_header
+from recipes.data_validation.image_header import read_header
 from recipes.data_validation.rows import Sample, describe, read_samples
 from tests.recipes import validation_shards
-from tests.recipes.validation_shards import clean_sample, picture, tar_bytes
+from tests.recipes.validation_shards import clean_sample, image, tar_bytes
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
 
@@ -48,12 +48,12 @@ def load(name, kind="clean"):
     ).datasets[0]
 
 
-# Pictures --------------------------------------------------------------------
+# Images --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "gif", "bmp", "ppm", "tiff"])
 def test_the_header_tells_format_and_size(kind):
-    data = picture(np.random.default_rng(0), 21, 34, kind)
+    data = image(np.random.default_rng(0), 21, 34, kind)
     header = read_header(data, PIXELS)
     assert (header.status, header.format) == ("ok", kind.upper())
     assert (header.width, header.height) == (21, 34)
@@ -62,16 +62,16 @@ def test_the_header_tells_format_and_size(kind):
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "gif", "bmp"])
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.999])
-def test_a_cut_picture_is_found_without_decoding(kind, kept):
-    data = picture(np.random.default_rng(0), 64, 48, kind)
+def test_a_cut_image_is_found_without_decoding(kind, kept):
+    data = image(np.random.default_rng(0), 64, 48, kind)
     assert read_header(data[: int(len(data) * kept)], PIXELS).status == "truncated"
 
 
 def test_a_jpeg_with_a_thumbnail_is_found_cut_too():
     stream = io.BytesIO()
-    thumbnail = picture(np.random.default_rng(0), 16, 16)
-    image = Image.open(io.BytesIO(picture(np.random.default_rng(1), 64, 48)))
-    image.save(stream, "jpeg", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + thumbnail)
+    thumbnail = image(np.random.default_rng(0), 16, 16)
+    whole = Image.open(io.BytesIO(image(np.random.default_rng(1), 64, 48)))
+    whole.save(stream, "jpeg", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\0\0" + thumbnail)
     data = stream.getvalue()
     assert data.count(b"\xff\xd9") > 1
     assert read_header(data, PIXELS).status == "ok"
@@ -79,24 +79,24 @@ def test_a_jpeg_with_a_thumbnail_is_found_cut_too():
     assert read_header(data[:-300], PIXELS).status == "truncated"
 
 
-def test_other_faults_of_pictures():
+def test_other_faults_of_images():
     rng = np.random.default_rng(0)
-    png = bytearray(picture(rng, 64, 48, "png"))
+    png = bytearray(image(rng, 64, 48, "png"))
     png[len(png) // 2] ^= 1
     assert read_header(bytes(png), PIXELS).status == "damaged"
     assert read_header(b"", PIXELS).status == "empty"
-    assert read_header(b"<html>not found</html>", PIXELS).status == "not a picture"
+    assert read_header(b"<html>not found</html>", PIXELS).status == "not an image"
     # A cut PPM has no length of its own: only its pixels tell.
-    ppm = picture(rng, 64, 48, "ppm")[:-100]
+    ppm = image(rng, 64, 48, "ppm")[:-100]
     assert read_header(ppm, PIXELS).status == "ok"
     assert read_header(ppm, PIXELS, decode_pixels=True).status == "damaged"
 
 
-def test_huge_pictures_are_judged_but_never_decoded():
+def test_huge_images_are_judged_but_never_decoded():
     bomb = b"P5 100000 100000 255 " + bytes(10)  # ten gigapixels, ten bytes
     header = read_header(bomb, PIXELS, decode_pixels=True)
     assert header.status == "too many pixels"
-    assert describe_members(ppm=bomb).row["picture_size"] == "yes"
+    assert describe_members(ppm=bomb).row["image_size"] == "yes"
 
 
 # Samples ---------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_a_sound_sample_has_no_fault():
     ],
 )
 def test_faults_of_captions(members, faults):
-    good = picture(np.random.default_rng(0), 40, 40)
+    good = image(np.random.default_rng(0), 40, 40)
     row = describe_members(jpg=good, **members).row
     assert {c.name for c in checks.CHECKS if row.get(c.name) == "yes"} == faults
 
@@ -215,25 +215,25 @@ def test_faults_of_captions(members, faults):
 @pytest.mark.parametrize(
     ("size", "faults"),
     [
-        ((31, 40), {"picture_size"}),
+        ((31, 40), {"image_size"}),
         ((32, 32), set()),
         ((256, 32), set()),
-        ((32, 257), {"picture_aspect_ratio"}),
-        ((900, 30), {"picture_aspect_ratio", "picture_size"}),
+        ((32, 257), {"image_aspect_ratio"}),
+        ((900, 30), {"image_aspect_ratio", "image_size"}),
     ],
 )
-def test_limits_of_pictures(size, faults):
-    data = picture(np.random.default_rng(0), *size, "png")
+def test_limits_of_images(size, faults):
+    data = image(np.random.default_rng(0), *size, "png")
     row = describe_members(png=data, txt=b"owl").row
     assert {c.name for c in checks.CHECKS if row.get(c.name) == "yes"} == faults
 
 
-def test_a_member_too_large_to_read_is_a_picture_too_large(monkeypatch):
+def test_a_member_too_large_to_read_is_a_image_too_large(monkeypatch):
     monkeypatch.setattr(rows, "MOST_MEMBER_BYTES", 100)
     (sample,) = read(tar_bytes([("owl", {"txt": b"owl", "png": bytes(101)})]))
     assert sample.members == {"txt": b"owl", "png": None}
     row = describe(sample, Thresholds()).row
-    assert (row["decode_status"], row["picture_size"]) == ("too many bytes", "yes")
+    assert (row["decode_status"], row["image_size"]) == ("too many bytes", "yes")
 
 
 def test_captions_are_found_where_the_user_says():
@@ -260,11 +260,11 @@ def test_a_field_that_is_a_number_here_and_a_text_there_is_two_features():
 
 
 def test_repeats_are_told_by_digests():
-    first = describe_members(png=picture(np.random.default_rng(0), 40, 40, "png"))
-    again = describe_members(png=picture(np.random.default_rng(0), 40, 40, "png"))
-    other = describe_members(png=picture(np.random.default_rng(1), 40, 40, "png"))
-    assert first.picture_digest == again.picture_digest != other.picture_digest
-    assert describe_members(png=b"").picture_digest is None
+    first = describe_members(png=image(np.random.default_rng(0), 40, 40, "png"))
+    again = describe_members(png=image(np.random.default_rng(0), 40, 40, "png"))
+    other = describe_members(png=image(np.random.default_rng(1), 40, 40, "png"))
+    assert first.image_digest == again.image_digest != other.image_digest
+    assert describe_members(png=b"").image_digest is None
     digest = rows.digest_of_caption
     assert digest("An  owl\n") == digest("an owl") != digest("an owl!")
     assert len(digest("half of a pair: \ud800")) == 16
@@ -288,10 +288,10 @@ def test_ranges_keep_small_integers_apart_and_their_order():
 
 def test_verdicts_over_the_whole_data_set_become_features():
     dataset = statistics_pb2.DatasetFeatureStatistics(num_examples=10)
-    repeats = {"picture_repeated": {"total": 10, "distinct": 7, "most": []}}
+    repeats = {"image_repeated": {"total": 10, "distinct": 7, "most": []}}
     constraints.add_verdicts(dataset, repeats, [{"damage": ""}, {"damage": "cut"}])
     found = {c.name: constraints.counts_of(dataset, c) for c in checks.CHECKS}
-    assert found["picture_repeated"] == (3, 10)
+    assert found["image_repeated"] == (3, 10)
     assert found["shard_unreadable"] == (1, 2)
     assert found["caption_repeated"] == (0, 0)
 

@@ -24,15 +24,15 @@ BLANK_CAPTION = range(6, 11)
 TINY = range(11, 14)
 LONG = range(14, 16)  # 30:1
 REPEATED = range(20, 32)  # each comes twice, under two keys
-KEY_REPEATED = 50  # another picture under the key of its neighbour
+KEY_REPEATED = 50  # another image under the key of its neighbour
 TRUNCATED = 40
-NOT_A_PICTURE = 41
+NOT_A_IMAGE = 41
 BROKEN_JSON = 42
 LONG_CAPTION = range(43, 47)
 
 
-def picture(rng, width, height, kind="jpeg"):
-    """Returns the bytes of a noise picture."""
+def image(rng, width, height, kind="jpeg"):
+    """Returns the bytes of a noise image."""
     pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, kind)
@@ -47,19 +47,19 @@ def clean_sample(number):
     record["caption"] = f"a {WORDS[number % 6]} {THINGS[number % 5]} {number}"
     kind = ("jpeg", "png", "webp")[number % 3]
     return f"{number:06d}", {
-        "jpg" if kind == "jpeg" else kind: picture(rng, width, height, kind),
+        "jpg" if kind == "jpeg" else kind: image(rng, width, height, kind),
         "json": json.dumps(record).encode(),
     }
 
 
 def damaged_sample(number):
-    """Returns a sample with its fault; pictures and captions drift as well."""
+    """Returns a sample with its fault; images and captions drift as well."""
     key, members = clean_sample(number)
     rng = np.random.default_rng([8, number])
     record = json.loads(members["json"])
     record["caption"] += " in the rain at night"
     record["score"] += 2.0
-    members = {"jpg": picture(rng, 150, 150), "json": None}
+    members = {"jpg": image(rng, 150, 150), "json": None}
     if number in NO_CAPTION:
         del record["caption"]
     if number in BLANK_CAPTION:
@@ -67,12 +67,12 @@ def damaged_sample(number):
     if number in LONG_CAPTION:
         record["caption"] = "word " * 500
     if number in TINY:
-        members["jpg"] = picture(rng, 3, 5)
+        members["jpg"] = image(rng, 3, 5)
     if number in LONG:
-        members["jpg"] = picture(rng, 1200, 40)
+        members["jpg"] = image(rng, 1200, 40)
     if number == TRUNCATED:
         members["jpg"] = members["jpg"][:-200]
-    if number == NOT_A_PICTURE:
+    if number == NOT_A_IMAGE:
         members["jpg"] = b"<html>not found</html>"
     members["json"] = json.dumps(record).encode()
     if number == BROKEN_JSON:

@@ -8,9 +8,9 @@ from PIL import Image
 
 from keras_pe import PEImageConverter
 from keras_pe.files import TargetBusyError, only_writer, parts_of
-from keras_pe.search import PictureIndex
+from keras_pe.search import ImageIndex
 from keras_pe.search import build as building
-from keras_pe.search.index_files import INDEX, PICTURES, VECTORS
+from keras_pe.search.index_files import IMAGES, INDEX, VECTORS
 from tests.small_models import core, perturb
 
 pytestmark = pytest.mark.quick
@@ -23,7 +23,7 @@ def model():
 
 @pytest.fixture
 def folder(tmp_path):
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(9):
@@ -34,13 +34,13 @@ def folder(tmp_path):
 
 
 def build(model, folder, directory, **more):
-    return PictureIndex.build(
+    return ImageIndex.build(
         model, folder, directory, batch_size=2, max_skipped_share=0.5, **more
     )
 
 
 def contents(directory):
-    return [(directory / name).read_bytes() for name in (INDEX, PICTURES, VECTORS)]
+    return [(directory / name).read_bytes() for name in (INDEX, IMAGES, VECTORS)]
 
 
 class Stopped(BaseException):
@@ -48,7 +48,7 @@ class Stopped(BaseException):
 
 
 def count_embedded(monkeypatch, stop_after=None):
-    """Counts pictures that are embedded; raises when there are `stop_after`."""
+    """Counts images that are embedded; raises when there are `stop_after`."""
     embedded = []
     embed = building.embed_images
 
@@ -65,7 +65,7 @@ def count_embedded(monkeypatch, stop_after=None):
 def test_a_stopped_build_goes_on_and_ends_the_same(
     model, folder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(building, "PART_PICTURES", 2)
+    monkeypatch.setattr(building, "PART_IMAGES", 2)
     never_stopped = build(model, folder, tmp_path / "a")
     with monkeypatch.context() as patch:
         count_embedded(patch, stop_after=4)
@@ -83,7 +83,7 @@ def test_a_stopped_build_goes_on_and_ends_the_same(
 
 
 def test_parts_of_something_else_are_never_used(model, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(building, "PART_PICTURES", 2)
+    monkeypatch.setattr(building, "PART_IMAGES", 2)
 
     def stop():
         with monkeypatch.context() as patch:
@@ -104,7 +104,7 @@ def test_parts_of_something_else_are_never_used(model, folder, tmp_path, monkeyp
 
 
 def test_a_damaged_part_is_made_again(model, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(building, "PART_PICTURES", 2)
+    monkeypatch.setattr(building, "PART_IMAGES", 2)
     build(model, folder, tmp_path / "a")
     with monkeypatch.context() as patch:
         count_embedded(patch, stop_after=6)
@@ -134,7 +134,7 @@ def test_an_update_embeds_what_is_new_or_changed(model, folder, tmp_path, monkey
     assert [path.name for path in index.paths] == [path.name for path in anew.paths]
     np.testing.assert_allclose(index.vectors, anew.vectors, atol=1e-6)
     assert index.report == anew.report
-    # Nothing to do: no picture that can be read is read.
+    # Nothing to do: no image that can be read is read.
     with monkeypatch.context() as patch:
         embedded = count_embedded(patch)
         assert build(model, folder, tmp_path / "updated", update=True).num_unchanged
@@ -152,7 +152,7 @@ def test_an_update_needs_the_same_model_and_converter(model, folder, tmp_path):
             *(model, folder, tmp_path / "index"), image_converter=converter, update=True
         )
     assert contents(tmp_path / "index") == before
-    assert sorted(os.listdir(tmp_path)) == ["index", "pictures"]
+    assert sorted(os.listdir(tmp_path)) == ["images", "index"]
 
 
 def test_two_builds_of_one_index(model, folder, tmp_path):
@@ -165,13 +165,13 @@ def test_two_builds_of_one_index(model, folder, tmp_path):
 
 def test_the_preset_is_remembered(model, folder, tmp_path):
     build(model, folder, tmp_path / "index", preset="cats")
-    assert PictureIndex.open(tmp_path / "index").preset == "cats"
+    assert ImageIndex.open(tmp_path / "index").preset == "cats"
 
 
 def test_nothing_that_can_be_read(model, tmp_path):
     (tmp_path / "a.png").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="None of the pictures could be read"):
-        PictureIndex.build(
+    with pytest.raises(ValueError, match="None of the images could be read"):
+        ImageIndex.build(
             model, tmp_path / "a.png", tmp_path / "index", max_skipped_share=1.0
         )
     assert os.listdir(tmp_path) == ["a.png"]

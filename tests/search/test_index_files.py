@@ -11,8 +11,8 @@ import pytest
 
 from keras_pe.files import write_directory
 from keras_pe.search.index_files import (
+    IMAGES,
     INDEX,
-    PICTURES,
     VECTORS,
     DamagedIndexError,
     read_index,
@@ -51,7 +51,7 @@ def test_it_is_read_as_it_was_written(tmp_path):
     np.testing.assert_array_equal(loaded, vectors)
 
 
-@pytest.mark.parametrize("name", [INDEX, PICTURES, VECTORS])
+@pytest.mark.parametrize("name", [INDEX, IMAGES, VECTORS])
 def test_flipped_bits_and_cuts_are_found(tmp_path, name):
     vectors = write(tmp_path / "index")
     path = tmp_path / "index" / name
@@ -74,11 +74,11 @@ def test_flipped_bits_and_cuts_are_found(tmp_path, name):
 
 
 def test_a_missing_file_and_other_folders(tmp_path):
-    with pytest.raises(DamagedIndexError, match="is no picture index"):
+    with pytest.raises(DamagedIndexError, match="is no image index"):
         read_index(tmp_path / "none")
     with pytest.raises(DamagedIndexError, match="keras-pe index FOLDER"):
         read_index(tmp_path)
-    for name in (PICTURES, VECTORS):
+    for name in (IMAGES, VECTORS):
         write(tmp_path / "index")
         (tmp_path / "index" / name).unlink()
         with pytest.raises(DamagedIndexError, match="is damaged"):

@@ -77,7 +77,7 @@ def test_weighted_values_are_the_output_of_the_pooling(class_token):
     np.testing.assert_allclose(pooled, to_numpy(pool(tokens)), atol=1e-5)
 
 
-def test_windows_have_no_map_of_the_whole_picture():
+def test_windows_have_no_map_of_the_whole_image():
     encoder = vision_encoder(window_size=2, global_blocks=(-1,))
     with pytest.raises(ValueError, match=r"Block 2 .* windows of 2 .* blocks \(3,\)"):
         attention_maps(encoder, images(1, *SIZE), 2)

@@ -34,11 +34,11 @@ def layers_of(axes):
     return [np.asarray(image.get_array()) for image in axes.images]
 
 
-def test_a_map_lies_over_the_whole_picture_in_grey():
+def test_a_map_lies_over_the_whole_image_in_grey():
     figure = overlay_figure(IMAGES, MAPS, ["one", "two"], opacity=0.5)
     assert titles(figure) == ["one", "", "two", ""]
-    picture, overlay = figure.axes[0], figure.axes[1]
-    (shown,) = layers_of(picture)
+    image, overlay = figure.axes[0], figure.axes[1]
+    (shown,) = layers_of(image)
     np.testing.assert_allclose(shown, IMAGES[0] / 2 + 0.5, atol=1e-6)
     grey, heat = layers_of(overlay)
     assert grey.shape == (16, 24)
@@ -48,7 +48,7 @@ def test_a_map_lies_over_the_whole_picture_in_grey():
     assert overlay.images[0].get_extent() == overlay.images[1].get_extent()
 
 
-def test_panels_keep_the_shape_of_the_picture():
+def test_panels_keep_the_shape_of_the_image():
     figure = overlay_figure(IMAGES, MAPS)
     width, height = figure.get_size_inches()
     for axes in figure.axes:
@@ -64,7 +64,7 @@ def test_components_are_drawn_as_they_are():
     assert figure.axes[3].images[0].get_interpolation() == "nearest"
 
 
-def test_heads_have_a_panel_each_and_pictures_a_row():
+def test_heads_have_a_panel_each_and_images_a_row():
     weights = RNG.dirichlet(np.ones(6), (2, 9)).reshape(2, 9, 2, 3)
     figure = attention_figure(IMAGES, weights, point=(1, 2), titles=["one", "two"])
     assert len(figure.axes) == 2 * 11
@@ -72,7 +72,7 @@ def test_heads_have_a_panel_each_and_pictures_a_row():
     assert titles(figure)[1].startswith("all heads, max ")
     assert titles(figure)[3] == f"head 2, max {weights[0, 1].max():.0%}"
     rows = {round(axes.get_position().y0, 3) for axes in figure.axes}
-    assert len(rows) == 4  # 11 panels a picture take two rows
+    assert len(rows) == 4  # 11 panels an image take two rows
     x, y = figure.axes[0].lines[0].get_xydata()[0]
     assert (x, y) == (20.0, 12.0)  # the middle of the last patch, in pixels
 
@@ -94,8 +94,8 @@ def test_texts_are_drawn_from_zero(shared_scale):
     assert [high for _, high in limits] == pytest.approx(expected)
 
 
-def test_only_the_picture_of_the_point_is_marked():
-    figure = similarity_figure(IMAGES, MAPS, (0, 0), picture=-1)
+def test_only_the_image_of_the_point_is_marked():
+    figure = similarity_figure(IMAGES, MAPS, (0, 0), image=-1)
     assert [len(axes.lines) for axes in figure.axes] == [0, 0, 2, 2]
     low, high = float(MAPS[0].min()), float(MAPS[0].max())
     assert titles(figure)[:2] == [
@@ -137,13 +137,13 @@ def test_texts_that_begin_alike_are_told_apart():
 
 
 def test_the_figure_is_written(tmp_path):
-    pictures = np.zeros((1, 16, 16, 3), "uint8")
+    images = np.zeros((1, 16, 16, 3), "uint8")
     maps = np.zeros((1, 2, 2))
-    figure = overlay_figure(pictures, maps, ["a " * 80], path=tmp_path / "map.png")
+    figure = overlay_figure(images, maps, ["a " * 80], path=tmp_path / "map.png")
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
     assert titles(figure)[0].endswith("…")
     assert titles(figure)[0].count("\n") == 2
-    overlay_figure(pictures, maps, path=str(tmp_path / "map.svg"))
+    overlay_figure(images, maps, path=str(tmp_path / "map.svg"))
     assert (tmp_path / "map.svg").read_text().startswith("<?xml")
 
 

@@ -91,7 +91,7 @@ def test_features_are_mixed_with_their_blur():
     assert not np.allclose(pca_map(values), pca_map(values, blur=False), atol=0.05)
 
 
-def test_joint_colours_mean_the_same_in_all_pictures():
+def test_joint_colours_mean_the_same_in_all_images():
     first, second = feature_map(1), feature_map(1, seed=1)
     second[0, 0, 0] = first[0, 2, 2]
     both = np.concatenate([first, second])

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from keras_pe.cli.common import load
-from keras_pe.cli.demo import PICTURES
+from keras_pe.cli.demo import IMAGES
 from keras_pe.models.embedding import embed_texts
 from keras_pe.visualization import pointing_accuracy, text_score_maps
 
@@ -27,14 +27,14 @@ def scene(left, right):
 
 
 def test_texts_are_found_in_scenes_of_two_drawings():
-    paths = sorted(PICTURES.glob("*.png"))
+    paths = sorted(IMAGES.glob("*.png"))
     drawings = [
         Image.open(path).convert("RGBA").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
         for path in paths
     ]
     pairs = list(itertools.permutations(range(len(paths)), 2))[::2]
     scenes = [scene(drawings[left], drawings[right]) for left, right in pairs]
-    images = np.stack([picture for picture, _ in scenes])
+    images = np.stack([image for image, _ in scenes])
     masks = np.stack([mask for _, two in scenes for mask in two])
     model, tokenizer, *_ = load("pe_core_emoji_patch8_64")
     texts = embed_texts(model, tokenizer, [f"a {path.stem}" for path in paths])

@@ -12,12 +12,12 @@ def feature_map():
     return np.random.default_rng(0).normal(size=(2, 3, 4, 6)).astype("float32")
 
 
-@pytest.mark.parametrize("picture", [None, 0, -1])
-def test_similarity_is_the_cosine_with_the_chosen_patch(picture):
+@pytest.mark.parametrize("image", [None, 0, -1])
+def test_similarity_is_the_cosine_with_the_chosen_patch(image):
     values = feature_map()
-    found = similarity_map(values, 2, -4, picture)
+    found = similarity_map(values, 2, -4, image)
     for batch in range(2):
-        chosen = values[batch if picture is None else picture, 2, 0]
+        chosen = values[batch if image is None else image, 2, 0]
         for row in range(3):
             for column in range(4):
                 other = values[batch, row, column]
@@ -30,7 +30,7 @@ def test_similarity_is_the_cosine_with_the_chosen_patch(picture):
     [
         ((3, 0), "row=3 is outside"),
         ((0, -5), "column=-5 is outside"),
-        ((0, 0, 2), "picture=2 is outside"),
+        ((0, 0, 2), "image=2 is outside"),
     ],
 )
 def test_places_outside_are_explained(place, message):

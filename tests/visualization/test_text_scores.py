@@ -72,7 +72,7 @@ def test_contributions_are_those_of_the_explicit_matrix():
         for head in range(8):
             parts[token] += weights[head, token] * values[token, head] @ output[head]
     pooled = parts.sum(axis=0) + bias(pool.output_projection)
-    # The rest of the pooling as one 32 x 32 matrix, for this picture alone.
+    # The rest of the pooling as one 32 x 32 matrix, for this image alone.
     centre = np.eye(32) - 1 / 32
     scale = to_numpy(pool.norm.gamma) / np.sqrt(pooled.var() + 1e-5)
     expand, contract = pool.feed_forward.expand, pool.feed_forward.contract

@@ -6,7 +6,7 @@ from keras_pe.evaluation.datasets.davis import read_davis, read_davis_mask
 from keras_pe.evaluation.datasets.folders import read_image_folder, read_video_folder
 from keras_pe.evaluation.datasets.karpathy import read_karpathy_captions
 from keras_pe.evaluation.datasets.shards import (
-    ShardPicture,
+    ShardImage,
     read_captioned_shards,
     read_labelled_shards,
 )
@@ -22,7 +22,7 @@ __all__ = [
     "Captioned",
     "Labelled",
     "Segmented",
-    "ShardPicture",
+    "ShardImage",
     "VideoObjects",
     "read_ade20k",
     "read_ade20k_mask",

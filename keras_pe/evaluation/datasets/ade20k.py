@@ -8,14 +8,14 @@ from PIL import Image
 
 from keras_pe.evaluation.datasets.dataset_files import check_there, folder, read_lines
 from keras_pe.evaluation.datasets.types import Segmented
-from keras_pe.preprocessing.picture_files import list_files
+from keras_pe.preprocessing.media_folders import list_files
 
 NUM_CLASSES = 150
 IGNORE_INDEX = 255
 
 
 def read_ade20k(root: str | os.PathLike[str], split: str = "validation") -> Segmented:
-    """Reads the pictures and masks of a split.
+    """Reads the images and masks of a split.
 
     Args:
         root: `ADEChallengeData2016`, with `images/<split>/*.jpg`,
@@ -35,17 +35,17 @@ def read_ade20k(root: str | os.PathLike[str], split: str = "validation") -> Segm
         2000
     """
     directory = folder(root, "images and annotations")
-    pictures = list_files(
-        folder(directory / "images" / split, f"the pictures of {split}"),
+    images = list_files(
+        folder(directory / "images" / split, f"the images of {split}"),
         (".jpg", ".jpeg", ".png"),
     )
     annotations = folder(directory / "annotations" / split, f"the masks of {split}")
-    masks = [annotations / f"{picture.stem}.png" for picture in pictures]
-    if not pictures:
-        raise FileNotFoundError(f"No pictures in {directory / 'images' / split}.")
+    masks = [annotations / f"{image.stem}.png" for image in images]
+    if not images:
+        raise FileNotFoundError(f"No images in {directory / 'images' / split}.")
     check_there(masks, "masks")
     return Segmented(
-        tuple(pictures),
+        tuple(images),
         tuple(masks),
         _class_names(directory / "objectInfo150.txt"),
         NUM_CLASSES,
@@ -73,13 +73,13 @@ def read_ade20k_mask(
         >>> read_ade20k_mask("mask.png")
         array([[255,   0, 149]], dtype=int32)
     """
-    with Image.open(path, formats=("PNG",)) as picture:
-        if picture.mode not in ("L", "P"):
+    with Image.open(path, formats=("PNG",)) as image:
+        if image.mode not in ("L", "P"):
             raise ValueError(
-                f"{path} has mode {picture.mode}; expected a class in each pixel. (The "
+                f"{path} has mode {image.mode}; expected a class in each pixel. (The "
                 "full data set packs classes into colours: use the benchmark's.)"
             )
-        mask = np.asarray(picture).astype("int32")
+        mask = np.asarray(image).astype("int32")
     if mask.max(initial=0) > NUM_CLASSES:
         raise ValueError(f"{path} holds {mask.max()}; expected 0 to {NUM_CLASSES}.")
     return np.where(mask == 0, ignore_index, mask - 1).astype("int32")

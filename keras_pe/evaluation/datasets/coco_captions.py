@@ -1,4 +1,4 @@
-"""COCO captions: one JSON file for all pictures of a split."""
+"""COCO captions: one JSON file for all images of a split."""
 
 import os
 from pathlib import Path
@@ -12,20 +12,20 @@ def read_coco_captions(
     images: str | os.PathLike[str],
     max_captions: int | None = None,
 ) -> Captioned:
-    """Reads pictures and captions in COCO's layout.
+    """Reads images and captions in COCO's layout.
 
     Args:
         annotations: such as `annotations/captions_val2014.json`, with `"images"`
             (`id`, `file_name`) and `"annotations"` (`image_id`, `caption`).
-        images: folder of the pictures.
-        max_captions: captions to take of each picture, the first ones. Five is usual
-            in retrieval, some pictures have six or seven. None: all.
+        images: folder of the images.
+        max_captions: captions to take of each image, the first ones. Five is usual
+            in retrieval, some images have six or seven. None: all.
 
     Returns:
-        `Captioned`, in the order of `"images"`; pictures without captions left out.
+        `Captioned`, in the order of `"images"`; images without captions left out.
 
     Raises:
-        FileNotFoundError: naming pictures that are missing.
+        FileNotFoundError: naming images that are missing.
         ValueError: if it is no such file.
 
     Source: https://cocodataset.org/#format-data, "Image Captioning".
@@ -34,7 +34,7 @@ def read_coco_captions(
         >>> coco = read_coco_captions("captions_val2014.json", "val2014", 5)
         ... # doctest: +SKIP
     """
-    directory = folder(images, "the pictures")
+    directory = folder(images, "the images")
     content = read_json(annotations)
     try:
         files = {entry["id"]: str(entry["file_name"]) for entry in content["images"]}
@@ -51,7 +51,7 @@ def read_coco_captions(
     paths: tuple[Path, ...] = tuple(directory / files[number] for number in described)
     if not paths:
         raise ValueError(f"{annotations} holds no captions.")
-    check_there(paths, "pictures")
+    check_there(paths, "images")
     return Captioned(
         paths, tuple(tuple(texts[:max_captions]) for texts in described.values())
     )

@@ -1,4 +1,4 @@
-"""DAVIS: videos as frames, with palette pictures that number the objects."""
+"""DAVIS: videos as frames, with palette images that number the objects."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from keras_pe.evaluation.datasets.dataset_files import (
     read_lines,
 )
 from keras_pe.evaluation.datasets.types import VideoObjects
-from keras_pe.preprocessing.picture_files import list_files
+from keras_pe.preprocessing.media_folders import list_files
 
 
 def read_davis(
@@ -63,20 +63,20 @@ def read_davis_mask(path: str | os.PathLike[str]) -> np.ndarray:
         uint8 `(height, width)`: 0 is the background, 1 and up are objects.
 
     Raises:
-        ValueError: if it is a picture in colours.
+        ValueError: if it is an image in colours.
 
     Example:
         >>> Image.fromarray(np.array([[0, 3]], "uint8")).save("00000.png")
         >>> read_davis_mask("00000.png")
         array([[0, 3]], dtype=uint8)
     """
-    with Image.open(path, formats=("PNG",)) as picture:
-        if picture.mode not in ("P", "L"):
+    with Image.open(path, formats=("PNG",)) as image:
+        if image.mode not in ("P", "L"):
             raise ValueError(
-                f"{path} has mode {picture.mode}; expected the number of an object in "
-                "each pixel, that is a palette or grey picture."
+                f"{path} has mode {image.mode}; expected the number of an object in "
+                "each pixel, that is a palette or grey image."
             )
-        return np.asarray(picture, "uint8")
+        return np.asarray(image, "uint8")
 
 
 def _video(directory: Path, name: str, resolution: str) -> VideoObjects:

@@ -10,8 +10,8 @@ from keras_pe.evaluation.datasets.dataset_files import (
     read_lines,
 )
 from keras_pe.evaluation.datasets.types import Labelled
-from keras_pe.preprocessing.picture_files import (
-    PICTURE_SUFFIXES,
+from keras_pe.preprocessing.media_folders import (
+    IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
     list_classes,
 )
@@ -20,7 +20,7 @@ FilePath = str | os.PathLike[str]
 
 
 def read_image_folder(root: FilePath, names: FilePath | None = None) -> Labelled:
-    """Reads pictures in folders of their class.
+    """Reads images in folders of their class.
 
     Args:
         root: such as ImageNet's `val`, with `n01440764/*.JPEG` and so on.
@@ -31,12 +31,12 @@ def read_image_folder(root: FilePath, names: FilePath | None = None) -> Labelled
             the sorted folders. A `.txt` file is such a list, one a line.
 
     Returns:
-        `Labelled`; classes without pictures of their own still compete. A warning
+        `Labelled`; classes without images of their own still compete. A warning
         names empty folders. Hidden folders and those that systems leave are no
-        classes, see `preprocessing/picture_files.py`.
+        classes, see `preprocessing/media_folders.py`.
 
     Raises:
-        FileNotFoundError: if there is no such folder, or no picture in it.
+        FileNotFoundError: if there is no such folder, or no image in it.
         ValueError: if names and folders do not fit together.
 
     Example:
@@ -49,7 +49,7 @@ def read_image_folder(root: FilePath, names: FilePath | None = None) -> Labelled
         >>> list(read_image_folder("val", "index.json").class_names)
         ['tench', 'goldfish']
     """
-    return _read(root, names, PICTURE_SUFFIXES)
+    return _read(root, names, IMAGE_SUFFIXES)
 
 
 def read_video_folder(root: FilePath, names: FilePath | None = None) -> Labelled:

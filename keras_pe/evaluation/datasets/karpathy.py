@@ -13,20 +13,20 @@ def read_karpathy_captions(
     splits: str | Collection[str] = "test",
     max_captions: int | None = 5,
 ) -> Captioned:
-    """Reads pictures and captions of `dataset_flickr30k.json` or `dataset_coco.json`.
+    """Reads images and captions of `dataset_flickr30k.json` or `dataset_coco.json`.
 
     Args:
         path: the JSON file, with `"images"` (`filename`, perhaps `filepath`, `split`,
             `sentences` with `raw`).
-        images: folder of the pictures, or with the folders that `filepath` names.
+        images: folder of the images, or with the folders that `filepath` names.
         splits: "test", "val", "train", "restval", or several.
-        max_captions: captions to take of each picture; None: all.
+        max_captions: captions to take of each image; None: all.
 
     Returns:
         `Captioned`.
 
     Raises:
-        FileNotFoundError: naming pictures that are missing.
+        FileNotFoundError: naming images that are missing.
         ValueError: if it is no such file, or has no such split.
 
     Source: Karpathy and Fei-Fei, "Deep Visual-Semantic Alignments", data page.
@@ -37,7 +37,7 @@ def read_karpathy_captions(
         >>> len(flickr)                                         # doctest: +SKIP
         1000
     """
-    directory = folder(images, "the pictures")
+    directory = folder(images, "the images")
     wanted = {splits} if isinstance(splits, str) else set(splits)
     content = read_json(path)
     try:
@@ -58,5 +58,5 @@ def read_karpathy_captions(
         ) from error
     if not paths:
         raise ValueError(f"{path} has splits {sorted(there)}, got {sorted(wanted)}.")
-    check_there(paths, "pictures")
+    check_there(paths, "images")
     return Captioned(paths, tuple(several[:max_captions] for several in texts))

@@ -6,12 +6,12 @@ from typing import Any
 
 from keras_pe.evaluation.datasets.types import Captioned, Labelled
 
-PICTURES = ("jpg", "jpeg", "png", "webp")
+IMAGES = ("jpg", "jpeg", "png", "webp")
 VIDEOS = ("mp4", "webm", "mkv", "mov", "avi")
 
 
-class ShardPicture:
-    """A picture or video in a tar shard, read when it is used.
+class ShardImage:
+    """An image or video in a tar shard, read when it is used.
 
     Args:
         shards: the `TarShards`.
@@ -31,33 +31,33 @@ class ShardPicture:
         """Returns the bytes of the file.
 
         Raises:
-            PictureError: if the sample has none.
+            ImageError: if the sample has none.
         """
-        from keras_pe.preprocessing.bad_pictures import MISSING, PictureError
+        from keras_pe.preprocessing.bad_images import MISSING, ImageError
 
         sample = self.shards[self.number]
-        for extension in (*PICTURES, *VIDEOS):
+        for extension in (*IMAGES, *VIDEOS):
             if extension in sample:
                 return bytes(sample[extension])
-        raise PictureError(
+        raise ImageError(
             self.filename,
             MISSING,
             f"Its files are {sorted(x for x in sample if x[:2] != '__')}; expected one "
-            f"of {PICTURES + VIDEOS}.",
+            f"of {IMAGES + VIDEOS}.",
         )
 
 
 def read_labelled_shards(
     paths: str | Sequence[str], class_names: Sequence[str]
 ) -> Labelled:
-    """Reads samples of `<key>.webp` (or another picture or video) and `<key>.cls`.
+    """Reads samples of `<key>.webp` (or another image or video) and `<key>.cls`.
 
     Args:
         paths: shards, such as `"test/{0..3}.tar"`; see `keras_pe.data.TarShards`.
         class_names: names of the classes that the numbers in `.cls` count.
 
     Returns:
-        `Labelled`, with `ShardPicture`s.
+        `Labelled`, with `ShardImage`s.
 
     Raises:
         FileNotFoundError: if a shard is missing.
@@ -80,19 +80,19 @@ def read_labelled_shards(
                 f"file with a number from 0 to {len(class_names) - 1}."
             )
         labels.append(int(text))
-    samples = tuple(ShardPicture(shards, number) for number in range(len(shards)))
+    samples = tuple(ShardImage(shards, number) for number in range(len(shards)))
     return Labelled(samples, tuple(labels), tuple(class_names))
 
 
 def read_captioned_shards(paths: str | Sequence[str]) -> Captioned:
-    """Reads samples of a picture or video and `<key>.txt` or `<key>.json`.
+    """Reads samples of an image or video and `<key>.txt` or `<key>.json`.
 
     Args:
         paths: shards; see `keras_pe.data.TarShards`. A `.txt` file holds a caption a
             line, a `.json` file `"caption"` or `"captions"`.
 
     Returns:
-        `Captioned`, with `ShardPicture`s.
+        `Captioned`, with `ShardImage`s.
 
     Raises:
         FileNotFoundError: if a shard is missing.
@@ -112,7 +112,7 @@ def read_captioned_shards(paths: str | Sequence[str]) -> Captioned:
                 'a .json file with "caption" or "captions".'
             )
         texts.append(found)
-    samples = tuple(ShardPicture(shards, number) for number in range(len(shards)))
+    samples = tuple(ShardImage(shards, number) for number in range(len(shards)))
     return Captioned(samples, tuple(texts))
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Labelled:
-    """Pictures or videos, each of one class; for `evaluate_zero_shot`.
+    """Images or videos, each of one class; for `evaluate_zero_shot`.
 
     Attributes:
-        samples: paths, or `ShardPicture`s.
+        samples: paths, or `ShardImage`s.
         labels: for each the place of its class in `class_names`.
         class_names: names of the classes, as they go into prompts.
     """
@@ -25,10 +25,10 @@ class Labelled:
 
 @dataclasses.dataclass(frozen=True)
 class Captioned:
-    """Pictures or videos with their captions; for `evaluate_retrieval`.
+    """Images or videos with their captions; for `evaluate_retrieval`.
 
     Attributes:
-        samples: paths, or `ShardPicture`s.
+        samples: paths, or `ShardImage`s.
         texts: for each all of its captions.
     """
 
@@ -41,10 +41,10 @@ class Captioned:
 
 @dataclasses.dataclass(frozen=True)
 class Segmented:
-    """Pictures, each with a class for every pixel.
+    """Images, each with a class for every pixel.
 
     Attributes:
-        pictures: paths.
+        images: paths.
         masks: for each the path of its mask, to be opened with the reader of masks
             beside the reader of the data set.
         class_names: names of the classes, by number; None if the data set brings none.
@@ -52,14 +52,14 @@ class Segmented:
         ignore_index: value in an opened mask of pixels that do not count.
     """
 
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
     masks: tuple[Path, ...]
     class_names: tuple[str, ...] | None
     num_classes: int
     ignore_index: int
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,7 +57,7 @@ def block_flops(
 def vision_flops(
     config: Mapping[str, Any], image_size: int | None = None, keep_patches: float = 1.0
 ) -> TowerFlops:
-    """Returns the forward operations of one picture.
+    """Returns the forward operations of one image.
 
     Args:
         config: constructor arguments of `PEVisionEncoder`, at least the sizes.
@@ -68,7 +68,7 @@ def vision_flops(
         `TowerFlops`.
 
     Raises:
-        ValueError: if the picture is not in whole patches.
+        ValueError: if the image is not in whole patches.
 
     Example:
         >>> from keras_pe.presets.variants import vision_config
@@ -80,7 +80,7 @@ def vision_flops(
     patch, hidden = config["patch_size"], config["hidden_dim"]
     if size < patch or size % patch:
         raise ValueError(
-            f"Pictures must have whole patches, got {size} pixels for patches of "
+            f"Images must have whole patches, got {size} pixels for patches of "
             f"{patch}. Nearest: {max(size // patch, 1) * patch}."
         )
     patches = (size // patch) ** 2

@@ -24,7 +24,7 @@ class DeviceMemory:
         gathered: a block's weights put together for use, and the next one's.
         activations: what the forward pass keeps for the backward pass.
         loss: embeddings of the whole batch and the rows of the loss matrix at work.
-        batch: pictures and token ids.
+        batch: images and token ids.
     """
 
     parameters: int

@@ -37,7 +37,7 @@ class CompiledStep:
         platform: "cpu", "gpu" or "tpu".
         num_devices: devices of the program.
         batch_size: rows of a step, over all devices.
-        image_size: side of the pictures, pixels.
+        image_size: side of the images, pixels.
         argument_bytes: weights, optimizer state and batch.
         temporary_bytes: gradients, activations and gathered weights at their peak.
         lower_seconds: time to trace.
@@ -118,15 +118,15 @@ def step_inputs(
         vision: constructor arguments of `PEVisionEncoder`.
         text: constructor arguments of `PETextEncoder`.
         batch_size: rows of a step, over all devices.
-        image_size: side of the pictures, pixels.
-        mask_every: one picture in so many has a masked copy; None for no masks.
+        image_size: side of the images, pixels.
+        mask_every: one image in so many has a masked copy; None for no masks.
         keep_patches: share of the patches that stays; below 1 drops the others.
 
     Returns:
         `(shape, dtype)` by name.
 
     Raises:
-        ValueError: if the batch is too small for a masked picture.
+        ValueError: if the batch is too small for a masked image.
     """
     patches = (image_size // vision["patch_size"]) ** 2
     inputs: Inputs = {
@@ -136,7 +136,7 @@ def step_inputs(
     if mask_every is not None:
         if not batch_size // mask_every:
             raise ValueError(
-                f"One picture in {mask_every} of a batch of {batch_size} is none: "
+                f"One image in {mask_every} of a batch of {batch_size} is none: "
                 f"there is nothing to mask. Take a larger batch, or mask more of it."
             )
         inputs["masked_patches"] = ((batch_size // mask_every, patches), "bool")

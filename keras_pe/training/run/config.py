@@ -34,7 +34,7 @@ class RunConfig:
         vision: constructor arguments of `PEVisionEncoder`; empty where they are taken
             from the initial weights.
         text: constructor arguments of `PETextEncoder`, likewise.
-        stages: picture size and samples of each stage of resolution.
+        stages: image size and samples of each stage of resolution.
         batch_size: pairs of a step, over all devices.
         optimizer: "lamb" or "adamw".
         learning_rate: its peak.
@@ -50,10 +50,10 @@ class RunConfig:
         augment: random crop, brightness, saturation and mirroring.
         mask_weight: factor of the mask loss; 0 for no mask regularisation.
         mask_ratio: share of a copy's patches that is masked.
-        mask_every: one picture in so many has a masked copy.
+        mask_every: one image in so many has a masked copy.
         mask_block: side of a masked block, patches.
         keep_patches: share of patches that stays; below 1 drops the others.
-        image_chunk_size: pictures that go through the tower at once; None for all.
+        image_chunk_size: images that go through the tower at once; None for all.
         text_chunk_size: the same for texts.
         loss_chunk_size: rows of the loss matrix held at once; None for all.
         remat: whether blocks are computed again in the backward pass.
@@ -115,7 +115,7 @@ def read_config(settings: dict[str, Any]) -> RunConfig:
 def stages_of(
     samples: int, sizes: tuple[int, ...], shares: tuple[int, ...]
 ) -> tuple[ResolutionStage, ...]:
-    """Splits a number of samples over picture sizes in given proportions."""
+    """Splits a number of samples over image sizes in given proportions."""
     ends = [
         samples * sum(shares[: i + 1]) // sum(shares) for i in range(-1, len(shares))
     ]
@@ -129,7 +129,7 @@ class DistillConfig:
     """A student's run and who teaches it.
 
     Attributes:
-        student: towers, stages, optimizer and data. The picture size of the stages is
+        student: towers, stages, optimizer and data. The image size of the stages is
             the teacher's; the student's own is that of its tower.
         teacher: preset name, directory or handle.
         teacher_logit_scale: factor of the teacher's cosines.
@@ -159,7 +159,7 @@ def small_towers(
     """Returns both towers of a model for a laptop, as arguments of `RunConfig`.
 
     Args:
-        image_size: side of the pictures, pixels.
+        image_size: side of the images, pixels.
         width: channels of a token, in both.
         layers: blocks of the vision tower.
         text_layers: blocks of the text tower.
@@ -247,14 +247,14 @@ def check_config(config: RunConfig) -> None:
     _expect(config, "gradient_clip", clip is None or clip > 0, "more than 0, or none")
     if config.batch_size < 2:
         raise SettingError(
-            f"batch_size={config.batch_size}: a picture is told from the captions of "
+            f"batch_size={config.batch_size}: an image is told from the captions of "
             "the others in its batch, so a batch of one teaches nothing (its loss is "
             "0). Expected 2 or more (--batch-size)."
         )
     _check_chunks(config)
     if config.mask_weight and config.keep_patches < 1:
         raise SettingError(
-            "Masked pictures are compared with whole ones, so masks and dropped "
+            "Masked images are compared with whole ones, so masks and dropped "
             "patches don't go together: --set mask_weight=0 or --set keep_patches=1."
         )
     if config.mask_weight and config.freeze == "vision":

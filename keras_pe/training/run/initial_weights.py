@@ -145,7 +145,7 @@ def spaced_path(path: str, given: dict[str, int], ours: dict[str, int]) -> str:
 def with_architecture(config: RunConfig, source: str) -> RunConfig:
     """Returns a configuration whose towers are those of some weights.
 
-    The last stage of resolution gets the weights' picture size, those before it the
+    The last stage of resolution gets the weights' image size, those before it the
     same share of it as they had, in whole patches.
 
     Args:
@@ -154,7 +154,7 @@ def with_architecture(config: RunConfig, source: str) -> RunConfig:
             or open_clip.
 
     Returns:
-        The configuration with other `vision`, `text` and picture sizes.
+        The configuration with other `vision`, `text` and image sizes.
 
     Raises:
         ValueError: if the weights are no dual encoder, or do not tell their sizes.

@@ -321,10 +321,10 @@ def draw_curves(directory: Path | str, path: Path | str | None = None) -> Path:
 
     Args:
         directory: a run's directory, with `steps.csv` and perhaps `scores.csv`.
-        path: the picture; None is `curves.png` in the directory.
+        path: the image; None is `curves.png` in the directory.
 
     Returns:
-        The path of the picture.
+        The path of the image.
 
     Raises:
         FileNotFoundError: if the directory holds no run.

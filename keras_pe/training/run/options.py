@@ -141,7 +141,7 @@ OVERRIDES = {
     "learning_rate": "its peak",
     "warmup_steps": "steps until the peak",
     "seed": "of weights, data order, augmentation and masks",
-    "image_chunk_size": "pictures that go through the tower at once: less memory",
+    "image_chunk_size": "images that go through the tower at once: less memory",
     "text_chunk_size": "texts that do",
     "loss_chunk_size": "rows of the loss matrix held at once",
     "precision": "Keras dtype policy, such as mixed_bfloat16",

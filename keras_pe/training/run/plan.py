@@ -34,11 +34,11 @@ class StageCost:
     """What one stage of resolution takes.
 
     Attributes:
-        image_size: side of the pictures, pixels.
+        image_size: side of the images, pixels.
         samples: pairs seen in it.
         steps: optimizer steps.
-        tokens: tokens of a picture.
-        image_forward_flops: operations of one picture's forward pass.
+        tokens: tokens of an image.
+        image_forward_flops: operations of one image's forward pass.
         text_forward_flops: operations of one text's forward pass.
         training_flops: operations of one pair in training, three forward passes; of
             a frozen tower one.
@@ -160,7 +160,7 @@ class TrainingPlan:
         )
 
     def _stage_rows(self) -> list[Sequence[str]]:
-        heading = "stage|samples|steps|tokens|GFLOP a picture|a text|a trained pair"
+        heading = "stage|samples|steps|tokens|GFLOP an image|a text|a trained pair"
         heading += "|executed|ZFLOP|GB a device"
         rows: list[Sequence[str]] = [heading.split("|")]
         for stage in self.stages:
@@ -285,7 +285,7 @@ def plan_training(
     trained = parameter_groups(model.trainable_weights, pieces)
     compute_bytes = BYTES[keras.dtype_policies.get(config.precision).compute_dtype]
     text_cost = text_flops(text)
-    # One picture of a small batch is masked all the same.
+    # One image of a small batch is masked all the same.
     masked = 1.0 / min(config.mask_every, batch_size) if config.mask_weight else 0.0
     image_chunk_size, text_chunk_size = config.image_chunk_size, config.text_chunk_size
     frozen_tower: Any = {"vision": vision, "text": text}.get(config.freeze)

@@ -35,7 +35,7 @@ def with_settings(config: Any, settings: Iterable[str]) -> Any:
         config: a dataclass, such as `RunConfig`. A field that
             is a dataclass itself is reached as `student.seed`.
         settings: `name=value` each. Lists are written `a,b`, stages of resolution
-            `48:600000,64:400000` (picture size and samples), nothing at all `none`.
+            `48:600000,64:400000` (image size and samples), nothing at all `none`.
 
     Returns:
         The new configuration.
@@ -221,7 +221,7 @@ def _stage(text: str) -> ResolutionStage:
     size, colon, samples = text.partition(":")
     if not colon:
         raise ValueError(
-            "expected picture sizes and samples, such as 48:600000,64:400000."
+            "expected image sizes and samples, such as 48:600000,64:400000."
         )
     return ResolutionStage(_int(size), _int(samples))
 

@@ -1,4 +1,4 @@
-"""Shards of picture-caption pairs as what a run is trained on and scored by."""
+"""Shards of image-caption pairs as what a run is trained on and scored by."""
 
 import logging
 from collections.abc import Callable, Collection, Iterator
@@ -18,7 +18,7 @@ from keras_pe.data import (
     default_caption,
     image_text_dataset,
 )
-from keras_pe.data.augmentation import WholePicture
+from keras_pe.data.augmentation import WholeImage
 from keras_pe.data.image_text import Captions, ImageTextDataset, Tokenizer
 from keras_pe.data.shard_files import expand_paths, open_shard_file
 from keras_pe.data.tar_shards import open_shards
@@ -154,7 +154,7 @@ class ShardData:
                 # Bytes cost a fourth on their way; the loader makes the floats.
                 transform=TrainAugmentation(stage.image_size, dtype="uint8")
                 if config.augment
-                else WholePicture(stage.image_size),
+                else WholeImage(stage.image_size),
                 tokenizer=tokenizer,
                 captions=caption_reader(config),
                 seed=config.seed,
@@ -221,7 +221,7 @@ def patch_arrays(
 
 
 # === Scores ===
-# COCO's test set has 5,000 pictures, Flickr's 1,000.
+# COCO's test set has 5,000 images, Flickr's 1,000.
 MAX_PAIRS = 5000
 
 
@@ -233,7 +233,7 @@ class RetrievalScores:
 
     Args:
         data: pattern of the shards; their first 5,000 pairs are used.
-        model: the model that trains; pictures have its own size.
+        model: the model that trains; images have its own size.
         tokenizer: its tokenizer.
         batch_size: pairs at once.
         captions: reads the caption of a sample.
@@ -256,7 +256,7 @@ class RetrievalScores:
         self.dataset = image_text_dataset(
             source,
             SequentialOrder(len(source), batch_size),
-            transform=WholePicture(model.vision_encoder.image_size),
+            transform=WholeImage(model.vision_encoder.image_size),
             tokenizer=tokenizer,
             captions=captions,
             max_bad_share=max_bad_share,

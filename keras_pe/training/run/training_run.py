@@ -125,7 +125,7 @@ class TrainingRun:
             resume: go on from the newest sound checkpoint, if there is one.
             extend: with `resume`, let the stages differ from those that the run was
                 planned with, as long as the steps made so far were made at the same
-                picture sizes. From the step of the checkpoint on, the learning rate is
+                image sizes. From the step of the checkpoint on, the learning rate is
                 that of the new schedule. Where the two schedules agreed before (a
                 constant rate, the warm-up), the weights become those of a run that was
                 planned so; else the rate jumps, which is logged with both rates.
@@ -223,7 +223,7 @@ class TrainingRun:
             return
         if keras.backend.backend() == "tensorflow":
             # A new function a stage: the old one would give up static shapes at the
-            # second picture size.
+            # second image size.
             self.trainer.make_train_function(force=True)
             if iter(batches) is not batches:  # else it is refused
                 batches = _Remembering(batches)
@@ -291,18 +291,18 @@ class TrainingRun:
         return step, float(state["seconds"])
 
     def _check_extension(self, step: int, stages: Any) -> None:
-        """Refuses other picture sizes of steps that have been made."""
+        """Refuses other image sizes of steps that have been made."""
         if stages is None:
             raise RunMismatch(
                 f"{self.directory} was made before runs could be extended: its "
-                f"checkpoints do not say which steps had which picture size."
+                f"checkpoints do not say which steps had which image size."
             )
         sizes = [
             [s[0] for s in plan for _ in range(s[2])] for plan in (stages, self.stages)
         ]
         if len(sizes[1]) < step or sizes[0][:step] != sizes[1][:step]:
             raise RunMismatch(
-                f"An extended run keeps the picture sizes of the {step} steps that "
+                f"An extended run keeps the image sizes of the {step} steps that "
                 f"were made: stages {[tuple(stage) for stage in stages]} (size, first "
                 f"step, steps), got {[tuple(stage) for stage in self.stages]}. "
                 f"Lengthen the last stage, or add stages after it."

@@ -236,7 +236,7 @@ class StageTrainer(CheckedModel):
 
         Args:
             tower: a vision or a text encoder.
-            rows: `images` or `token_ids`; with pictures also `kept_patches`.
+            rows: `images` or `token_ids`; with images also `kept_patches`.
             chunk_size: as of `in_chunks`.
             training: as of `call`.
         """

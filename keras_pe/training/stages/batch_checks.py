@@ -36,7 +36,7 @@ def as_arrays(inputs: Any) -> Mapping[str, Any]:
     """Returns the inputs of a batch if they are arrays by name.
 
     Raises:
-        ValueError: saying how pictures and texts are given.
+        ValueError: saying how images and texts are given.
     """
     if isinstance(inputs, Mapping):
         return inputs
@@ -47,14 +47,14 @@ def as_arrays(inputs: Any) -> Mapping[str, Any]:
         got = f"a {got} of {len(inputs)}"
     raise ValueError(
         f"A batch is a dictionary of arrays, got {got}. Give "
-        f'{{"images": pictures, "token_ids": ids}}, and no (pictures, ids): Keras '
+        f'{{"images": images, "token_ids": ids}}, and no (images, ids): Keras '
         f"would take the second for labels. No other ids are needed: row i of the "
-        f"pictures belongs to row i of the texts."
+        f"images belongs to row i of the texts."
     )
 
 
 def check_rows(inputs: Mapping[str, Any]) -> None:
-    """Refuses as many texts as there are no pictures, where both numbers are known.
+    """Refuses as many texts as there are no images, where both numbers are known.
 
     Raises:
         ValueError: naming both.
@@ -67,7 +67,7 @@ def check_rows(inputs: Mapping[str, Any]) -> None:
     if len(set(rows.values())) > 1:
         said = ", ".join(f"{count} of {name}" for name, count in rows.items())
         raise ValueError(
-            f"Row i of the pictures belongs to row i of the texts, got rows: {said}. "
+            f"Row i of the images belongs to row i of the texts, got rows: {said}. "
             f"Give as many of each."
         )
 
@@ -107,7 +107,7 @@ def check_unlabelled(y: Any, sample_weight: Any) -> None:
         )
     if tree.flatten(y) and any(part is not None for part in tree.flatten(y)):
         raise ValueError(
-            "Labels are not used by a contrastive loss: row i of the pictures belongs "
+            "Labels are not used by a contrastive loss: row i of the images belongs "
             'to row i of the texts. Give fit {"images": ..., "token_ids": ...} alone.'
         )
 
@@ -165,7 +165,7 @@ def check_arrays(
     if len(lengths) > 1:
         raise ValueError(
             f"Arrays are cut into batches together, so all need the same rows, got "
-            f"{by_name}. Where masks are fewer than pictures, give batches: a "
+            f"{by_name}. Where masks are fewer than images, give batches: a "
             f"generator, a PyDataset or another dataset."
         )
     rows = math.floor(max(lengths) * (1.0 - validation_split))
@@ -259,7 +259,7 @@ class BatchCheck:
         """Returns the batch.
 
         Raises:
-            ValueError: if it is no dictionary of arrays, its pictures and texts differ
+            ValueError: if it is no dictionary of arrays, its images and texts differ
                 in number, an id does not exist, or it is a single pair.
         """
         arrays = as_arrays(inputs_of(batch))

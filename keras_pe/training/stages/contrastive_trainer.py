@@ -25,7 +25,7 @@ INITIAL_SIGMOID_BIAS = -10.0  # Zhai et al. 2023: most pairs of a batch do not m
 
 @keras.saving.register_keras_serializable("keras_pe")
 class ContrastiveTrainer(StageTrainer):
-    """Trains a `PECore` on picture-caption pairs.
+    """Trains a `PECore` on image-caption pairs.
 
     Batches are dictionaries: `images` `(batch, height, width, 3)` in [-1, 1] and
     `token_ids` `(batch, tokens)`; with mask regularisation also `masked_patches`, bool
@@ -44,11 +44,11 @@ class ContrastiveTrainer(StageTrainer):
             whole. None keeps the limit of the model, but takes off the paper's 100
             for "sigmoid", whose published scales go up to about 117.
         duplicates: equal captions in one batch: "negative" takes each as a negative
-            of the others' pictures, as CLIP and the paper do; "ignore" leaves such
+            of the others' images, as CLIP and the paper do; "ignore" leaves such
             pairs out of the loss.
         loss_chunk_size: rows of the loss matrix held at once, over all devices; None
             holds all of it.
-        image_chunk_size: pictures that go through the vision tower at once, over all
+        image_chunk_size: images that go through the vision tower at once, over all
             devices; None for the whole batch. Smaller ones bound the memory, for a
             third more arithmetic: each chunk is computed again in the backward pass.
         text_chunk_size: texts that go through the text tower at once, likewise.
@@ -61,7 +61,7 @@ class ContrastiveTrainer(StageTrainer):
     Raises:
         ValueError: if an option makes no sense. By `fit`, if a batch has arrays that
             nothing reads, labels, weights of samples, a single pair, more texts than
-            pictures or token ids that do not exist, or can't be cut into the chunks
+            images or token ids that do not exist, or can't be cut into the chunks
             asked for.
 
     Source: Perception Encoder, section 2.1 and table 18.

@@ -19,9 +19,9 @@ from keras_pe.training.stages.base import Latest, StageTrainer, Term, loss_rows
 
 @keras.saving.register_keras_serializable("keras_pe")
 class DistillationTrainer(StageTrainer):
-    """Trains a student to match how a teacher ranks the pictures and texts of a batch.
+    """Trains a student to match how a teacher ranks the images and texts of a batch.
 
-    Batches are those of `ContrastiveTrainer`, with pictures of the teacher's size, and
+    Batches are those of `ContrastiveTrainer`, with images of the teacher's size, and
     `teacher_token_ids` where the teacher has another tokenizer. The teacher runs in the
     chunks of the student.
 
@@ -31,7 +31,7 @@ class DistillationTrainer(StageTrainer):
         teacher_logit_scale: factor of the teacher's cosines. The paper's 200 is twice
             the student's limit: a sharper distribution than the teacher was trained
             with.
-        image_size: side of the student's pictures; None for the teacher's. They are
+        image_size: side of the student's images; None for the teacher's. They are
             scaled down on the device.
         teacher_dtype: dtype policy of the teacher; None for the student's. A teacher
             of another policy is copied into this one: `trainer.teacher`. Softmax,
@@ -99,15 +99,13 @@ class DistillationTrainer(StageTrainer):
         }
         if self.image_size is not None:
             images = _square(images, self.image_size)
-        pictures = {"images": images}
+        seen = {"images": images}
         if "kept_patches" in inputs:
-            pictures["kept_patches"] = inputs["kept_patches"]
+            seen["kept_patches"] = inputs["kept_patches"]
         student = self.model.towers()
         sizes = self.image_chunk_size, self.text_chunk_size
         return {
-            "image_embeddings": self.embed(
-                student["vision"], pictures, sizes[0], training
-            ),
+            "image_embeddings": self.embed(student["vision"], seen, sizes[0], training),
             "text_embeddings": self.embed(
                 student["text"], {"token_ids": token_ids}, sizes[1], training
             ),
@@ -170,12 +168,12 @@ class DistillationTrainer(StageTrainer):
 
 
 def _square(images: Any, side: int) -> Any:  # (batch, height, width, 3)
-    """Returns square pictures of a side, scaled if they have another one."""
+    """Returns square images of a side, scaled if they have another one."""
     height, width = images.shape[1:3]
     if height != width:
         raise ValueError(
-            f"image_size={side} makes square pictures of square ones, got {height}x"
-            f"{width}. Give square pictures, or no image_size."
+            f"image_size={side} makes square images of square ones, got {height}x"
+            f"{width}. Give square images, or no image_size."
         )
     if height == side:
         return images

@@ -18,15 +18,15 @@ from keras_pe.training.stages.chunks import num_chunks
 
 # === The draw ===
 def masked_rows(rows: int, mask_every: int, image_chunk_size: int | None) -> int:
-    """Returns how many pictures of a batch are masked: at least one.
+    """Returns how many images of a batch are masked: at least one.
 
     One in `mask_every` where that divides the batch. Masks lie at even distances and
     each device and each chunk has as many, so elsewhere it is the nearest number
     below for which that works, or the smallest one above.
 
     Args:
-        rows: pictures in a batch, of all devices.
-        mask_every: one picture in so many is masked.
+        rows: images in a batch, of all devices.
+        mask_every: one image in so many is masked.
         image_chunk_size: of the trainer, over all devices; None for no chunks.
 
     Raises:
@@ -44,7 +44,7 @@ def masked_rows(rows: int, mask_every: int, image_chunk_size: int | None) -> int
     good = [n for n in range(parts, rows + 1, parts) if rows % n == 0]
     if not good:
         raise ValueError(
-            f"A batch of {rows} pictures on {replicas} devices in {chunks} chunks "
+            f"A batch of {rows} images on {replicas} devices in {chunks} chunks "
             "can't have equally many masks in each. Take another --batch-size or "
             "--image-chunk-size, or --set mask_weight=0."
         )
@@ -66,8 +66,8 @@ def masked_patches(
     block is cut.
 
     Args:
-        rows: number of pictures.
-        grid: (rows, columns) of patches of a picture.
+        rows: number of images.
+        grid: (rows, columns) of patches of an image.
         ratio: share that is masked, 0.4 in the paper.
         rng: source of the randomness.
         block: side of a masked block in patches. The paper does not say; 1 is single
@@ -78,7 +78,7 @@ def masked_patches(
 
     Raises:
         ValueError: if the ratio leaves nothing masked or nothing visible, or there is
-            no picture to mask.
+            no image to mask.
 
     Source: Perception Encoder, section 2.1 and table 18.
 
@@ -89,9 +89,9 @@ def masked_patches(
     """
     if rows < 1 or block < 1:
         raise ValueError(
-            f"Masks are for one picture or more, in blocks of a patch or more, got "
+            f"Masks are for one image or more, in blocks of a patch or more, got "
             f"rows={rows} and block={block}. A sixteenth of a batch below 16 is none: "
-            f"mask a larger share of the pictures, or take a larger batch."
+            f"mask a larger share of the images, or take a larger batch."
         )
     height, width = grid
     patches = height * width
@@ -99,7 +99,7 @@ def masked_patches(
     if not 0 < wanted < patches:
         raise ValueError(
             f"A mask must hide some patches and leave some, got ratio={ratio} of "
-            f"{patches} patches. Choose a ratio inside (0, 1), or larger pictures."
+            f"{patches} patches. Choose a ratio inside (0, 1), or larger images."
         )
     down, across = -(-height // block), -(-width // block)
     scores = rng.random((rows, down, across))
@@ -115,11 +115,11 @@ def masked_patches(
 def kept_patches(
     rows: int, patches: int, share: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draws the patches that each picture keeps when patches are dropped.
+    """Draws the patches that each image keeps when patches are dropped.
 
     Args:
-        rows: number of pictures.
-        patches: patches of a picture.
+        rows: number of images.
+        patches: patches of an image.
         share: share that stays.
         rng: source of the randomness.
 
@@ -178,7 +178,7 @@ def used_patches(
         )
     if kept is not None:
         raise ValueError(
-            "Mask regularisation compares a masked picture token by token with "
+            "Mask regularisation compares a masked image token by token with "
             "the whole one, so it can't go with patch dropping: give "
             "masked_patches or kept_patches, not both."
         )
@@ -195,14 +195,14 @@ def mask_loss(
     positions: Literal["masked", "all"],
     normed: bool,
 ) -> Any:
-    """Returns how far masked pictures' tokens are from the whole pictures'.
+    """Returns how far masked images' tokens are from the whole images'.
 
     The copies never reach the pooling, and the target is a constant: this loss and
     the contrastive one share the blocks but no path.
 
     Args:
         vision: the `PEVisionEncoder` that is trained.
-        images: the whole pictures, in [-1, 1].
+        images: the whole images, in [-1, 1].
         tokens: their last-layer tokens, before the final norm.
         masks: bool, for an evenly spaced part of the batch.
         mask_embedding: takes the place of masked patches.
@@ -217,8 +217,8 @@ def mask_loss(
     count = masks.shape[0]
     if not count or images.shape[0] is None or images.shape[0] % count:
         raise ValueError(
-            f"The number of masked pictures must divide the batch, got {count} "
-            f"masks for {images.shape[0]} pictures. A sixteenth of a batch below "
+            f"The number of masked images must divide the batch, got {count} "
+            f"masks for {images.shape[0]} images. A sixteenth of a batch below "
             f"16 is none: mask a larger share, or take a larger batch; on "
             f"TensorFlow batch with drop_remainder=True."
         )

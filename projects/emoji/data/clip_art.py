@@ -23,7 +23,7 @@ _CORRECTED: dict[str, str] = _WORDS["corrected"]
 _TRANSLATED: dict[str, str] = _WORDS["translated"]
 # Authors and a series whose titles are Italian or French.
 _FOREIGN = re.compile("architetto|rollandin|guillou|various cliparts", re.IGNORECASE)
-# Words of keywords that sort the library and say nothing of the picture, and words
+# Words of keywords that sort the library and say nothing of the image, and words
 # of titles and file names that tell of the file, its author or the style.
 _SORTING: frozenset[str] = frozenset(_WORDS["sorting"])
 _FILE_WORDS: frozenset[str] = frozenset(_WORDS["file"])
@@ -99,7 +99,7 @@ def plain_words(text: str) -> list[str]:
 
 
 def clean_title(text: str, creators: str) -> str | None:
-    """Returns the words that name the picture, or None where none are left.
+    """Returns the words that name the image, or None where none are left.
 
     >>> clean_title("apple_slice_nicu_bucul_02", "Nicu Buculei")
     'apple slice'
@@ -163,7 +163,7 @@ def _names_many(title: str, group: Sequence[ClipArt]) -> bool:
 
 
 def clean_keywords(drawing: ClipArt, title: str) -> list[str]:
-    """Keeps the keywords that are plain words about the picture."""
+    """Keeps the keywords that are plain words about the image."""
     authors = set(plain_words(drawing.creators))
     kept = []
     for keyword in drawing.keywords:

@@ -1,4 +1,4 @@
-"""Add further emoji vendors and colour icons to the training pictures.
+"""Add further emoji vendors and colour icons to the training images.
 
 Run ``python -m projects.emoji.data.color_icons --output DIR`` after ``prepare``,
 into the same folder; it takes under a minute.
@@ -17,9 +17,9 @@ from projects.emoji.data.extra import (
     SPLIT,
     Sample,
     emoji_by_label,
+    image_size,
     keep_distinct,
     keep_independent,
-    picture_size,
     read_concepts,
     replace_vendors,
     titled_record,
@@ -43,7 +43,7 @@ from projects.emoji.data.table import Concept
 Described = list[tuple[Record, str]]  # records and SVG documents
 
 
-def emoji_pictures(
+def emoji_images(
     package: Package,
     icons: IconSet,
     concepts: Sequence[Concept],
@@ -78,7 +78,7 @@ def icon_title(name: str) -> str | None:
     return " ".join(words)
 
 
-def icon_pictures(
+def icon_images(
     package: Package,
     icons: IconSet,
     concepts: Sequence[Concept],
@@ -134,18 +134,18 @@ def prepare_icons(
     members: Mapping[str, Mapping[str, bytes]],
     workers: int = 2,
 ) -> dict[str, Any]:
-    """Renders and writes the pictures of the packages; returns the index."""
-    concepts, size = read_concepts(output), picture_size(output)
+    """Renders and writes the images of the packages; returns the index."""
+    concepts, size = read_concepts(output), image_size(output)
     everything: list[Sample] = []
     about: dict[str, dict[str, Any]] = {}
     for package in packages:
         dropped: Counter[str] = Counter()
         icons = IconSet.from_members(members[package.name])
         icons = without_left_out(icons, package, dropped)
-        describe = emoji_pictures if package.role == "train" else icon_pictures
+        describe = emoji_images if package.role == "train" else icon_images
         described = describe(package, icons, concepts, dropped)
-        pictures = render_all([svg for _, svg in described], size, workers)
-        samples = list(zip((record for record, _ in described), pictures, strict=True))
+        images = render_all([svg for _, svg in described], size, workers)
+        samples = list(zip((record for record, _ in described), images, strict=True))
         samples = keep_distinct(samples, dropped)
         samples, near = keep_independent(samples, output, dropped)
         about[str(package.vendor)] = describe_package(package, samples, dropped, near)
@@ -154,7 +154,7 @@ def prepare_icons(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parses the command line and writes the pictures."""
+    """Parses the command line and writes the images."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=None)

@@ -1,6 +1,6 @@
-"""The shard set ``extra_train``: pictures added to training by several commands.
+"""The shard set ``extra_train``: images added to training by several commands.
 
-Each command replaces the pictures of its own vendors and leaves the others as
+Each command replaces the images of its own vendors and leaves the others as
 they are, so the commands may run in any order and more than once. The shards of
 ``prepare`` are only read.
 """
@@ -35,8 +35,8 @@ def read_concepts(directory: Path) -> list[Concept]:
     return [Concept(**entry) for entry in json.loads(text)]
 
 
-def picture_size(directory: Path) -> int:
-    """Returns the side of the pictures that ``prepare`` wrote."""
+def image_size(directory: Path) -> int:
+    """Returns the side of the images that ``prepare`` wrote."""
     text = (directory / "index.json").read_text(encoding="utf-8")
     return int(json.loads(text)["size"])
 
@@ -55,9 +55,9 @@ def titled_record(
     group: str,
     emoji: Mapping[str, Concept],
 ) -> Record:
-    """Describes a titled picture like an emoji's.
+    """Describes a titled image like an emoji's.
 
-    A title that is an emoji's label makes it a picture of that concept. Others
+    A title that is an emoji's label makes it an image of that concept. Others
     get their number, by title, when the shards are written.
     """
     words = [word for word in dict.fromkeys(keywords) if word != title]
@@ -87,11 +87,11 @@ def titled_record(
 
 
 def keep_distinct(samples: Iterable[Sample], dropped: Counter[str]) -> list[Sample]:
-    """Leaves out pictures that equal an earlier one, and hardly visible ones."""
+    """Leaves out images that equal an earlier one, and hardly visible ones."""
     seen: dict[bytes, Sample] = {}
     for sample in samples:
         if sample[1] in seen:
-            dropped["equal picture"] += 1
+            dropped["equal image"] += 1
         elif ink(sample[1]) < LEAST_INK:
             dropped["hardly visible on white"] += 1
         else:
@@ -102,7 +102,7 @@ def keep_distinct(samples: Iterable[Sample], dropped: Counter[str]) -> list[Samp
 def keep_independent(
     samples: Sequence[Sample], directory: Path, dropped: Counter[str]
 ) -> tuple[list[Sample], dict[str, float]]:
-    """Leaves out near copies of validation and test pictures of the same concept.
+    """Leaves out near copies of validation and test images of the same concept.
 
     Returns what is kept and, by split, the share of near copies among all
     samples whose concept the split holds.
@@ -115,7 +115,7 @@ def keep_independent(
         shares[split] = round(
             len(near) / max(1, sum(d is not None for d in nearest)), 4
         )
-        dropped[f"near copy of a {split} picture"] += len(near - copies)
+        dropped[f"near copy of a {split} image"] += len(near - copies)
         copies |= near
     return [s for n, s in enumerate(samples) if n not in copies], shares
 
@@ -123,11 +123,11 @@ def keep_independent(
 def replace_vendors(
     directory: Path, samples: Sequence[Sample], about: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Puts these vendors' pictures into the shard set; returns the new index.
+    """Puts these vendors' images into the shard set; returns the new index.
 
     Args:
         directory: output of ``prepare``.
-        samples: records and WebP pictures of the vendors in ``about``.
+        samples: records and WebP images of the vendors in ``about``.
         about: by vendor, what the index says of it: package, licence, counts.
     """
     everything = [
@@ -147,7 +147,7 @@ def replace_vendors(
     counts = Counter(record["vendor"] for record, _ in everything)
     concepts = {record["concept"] for record, _ in everything}
     index = {
-        "size": picture_size(directory),
+        "size": image_size(directory),
         "samples": len(everything),
         "samples_by_vendor": dict(counts),
         "emoji_concepts": sum(number < FIRST_ID for number in concepts),
@@ -169,7 +169,7 @@ def number_titles(records: Sequence[Record]) -> None:
 
 
 def read_samples(paths: Iterable[Path]) -> Iterator[Sample]:
-    """Yields records and pictures of shards as they are stored, undecoded."""
+    """Yields records and images of shards as they are stored, undecoded."""
     for path in paths:
         members: dict[str, bytes] = {}
         with tarfile.open(path, "r:") as archive:

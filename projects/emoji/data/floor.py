@@ -1,7 +1,7 @@
 """Pixel nearest neighbour: what is reached without any learning.
 
 Run ``python -m projects.emoji.data.floor --data DIR``. A class scores by its
-nearest training picture. Held-out classes have none, so their accuracy is
+nearest training image. Held-out classes have none, so their accuracy is
 zero by construction; a learned model can do better only there by language.
 """
 
@@ -28,14 +28,14 @@ Floats = npt.NDArray[np.float32]
 SIDES, NORMS, FRAMINGS = (24, 32), ("L2", "L1"), ("as drawn", "cropped")
 
 
-def descriptors(pictures: npt.NDArray[np.uint8], side: int, framing: str) -> Floats:
+def descriptors(images: npt.NDArray[np.uint8], side: int, framing: str) -> Floats:
     """Composites on white, shrinks, and flattens to rows in [0, 1].
 
     ``cropped`` first cuts every drawing to its visible box and stretches it,
     which removes the vendors' different margins: a stronger floor.
     """
     rows = []
-    for pixels in pictures:
+    for pixels in images:
         image = Image.fromarray(pixels, "RGBA")
         box = image.getchannel("A").getbbox() if framing == "cropped" else None
         white = Image.new("RGBA", image.size, "white")
@@ -69,7 +69,7 @@ def ranks(
 ) -> npt.NDArray[np.int64]:
     """Returns the rank (0 is best) of each query's own class.
 
-    Classes without any picture in the gallery come last; ties count against.
+    Classes without any image in the gallery come last; ties count against.
     """
     scores = np.full((len(distance), len(classes)), np.inf, dtype=np.float32)
     column = {concept: number for number, concept in enumerate(classes)}
@@ -100,13 +100,13 @@ def floors(
     The classes are those of the queries, without flags and symbols.
     """
     keep = [i for i, r in enumerate(queries[1]) if not (r["is_flag"] or r["is_symbol"])]
-    pictures, records = queries[0][keep], [queries[1][i] for i in keep]
+    images, records = queries[0][keep], [queries[1][i] for i in keep]
     truths = [record["concept"] for record in records]
     classes = sorted(set(truths))
     heldout = np.array([record["heldout"] for record in records])
     gallery_classes = [record["concept"] for record in gallery[1]]
     for framing, side in product(FRAMINGS, SIDES):
-        query_rows = descriptors(pictures, side, framing)
+        query_rows = descriptors(images, side, framing)
         gallery_rows = descriptors(gallery[0], side, framing)
         for norm in NORMS:
             distance = distances(query_rows, gallery_rows, norm)
@@ -123,7 +123,7 @@ def floors(
 def _select(
     data: tuple[npt.NDArray[np.uint8], list[Record]], keep: Sequence[bool]
 ) -> tuple[npt.NDArray[np.uint8], list[Record]]:
-    """Filters pictures and records alike."""
+    """Filters images and records alike."""
     return data[0][np.array(keep)], [r for r, k in zip(data[1], keep, strict=True) if k]
 
 
@@ -133,7 +133,7 @@ def measure(directory: Path, left_out: str | None = None) -> dict[str, Any]:
     The gallery is all that may be trained on: ``train``, and ``extra_train`` if it
     is there.
 
-    With ``left_out``, that vendor's pictures leave the gallery and are scored
+    With ``left_out``, that vendor's images leave the gallery and are scored
     as ``val_vendor``: the floor of the validation, to compare decisions with.
     """
     splits = ["train"]
@@ -151,9 +151,9 @@ def measure(directory: Path, left_out: str | None = None) -> dict[str, Any]:
         queries["val_vendor"] = np.concatenate([part[0] for part in parts]), records
         gallery = _select(gallery, [r["vendor"] != left_out for r in gallery[1]])
     return {
-        "method": "pixel nearest neighbour; a class scores by its nearest picture",
+        "method": "pixel nearest neighbour; a class scores by its nearest image",
         "note": (
-            "Held-out classes have no training picture: their accuracy is zero "
+            "Held-out classes have no training image: their accuracy is zero "
             "by construction."
         ),
         "gallery": {"split": "+".join(splits), "pictures": len(gallery[1])},

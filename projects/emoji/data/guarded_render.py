@@ -40,7 +40,7 @@ def rasterise(svg: str, side: int) -> Image.Image:
 
 
 def draw_visible(svg: str, size: int) -> bytes:
-    """Draws what a page shows, cropped to it, as a square WebP picture."""
+    """Draws what a page shows, cropped to it, as a square WebP image."""
     side = OVERSAMPLING * size
     image = rasterise(svg, side)
     box = image.getchannel("A").getbbox()
@@ -53,7 +53,7 @@ def draw_visible(svg: str, size: int) -> bytes:
 
 
 def _serve(pipe: Connection, size: int) -> None:
-    """Answers each document with (drawn, picture or reason) until told to stop."""
+    """Answers each document with (drawn, image or reason) until told to stop."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     pipe.send(None)
     while (svg := pipe.recv()) is not None:
@@ -83,7 +83,7 @@ class GuardedRenderer:
         self._pipe.recv()
 
     def draw(self, svg: str) -> bytes:
-        """Returns the picture, or raises :class:`RenderError`."""
+        """Returns the image, or raises :class:`RenderError`."""
         try:
             self._pipe.send(svg)
             if self._pipe.poll(self.seconds):
@@ -123,7 +123,7 @@ def render_guarded(
     seconds: float = 20.0,
     quiet: bool = False,
 ) -> Iterator[bytes | RenderError]:
-    """Yields, in order, the picture of each document or why there is none."""
+    """Yields, in order, the image of each document or why there is none."""
     renderers: SimpleQueue[GuardedRenderer] = SimpleQueue()
     for _ in range(workers):
         renderers.put(GuardedRenderer(size, seconds))

@@ -1,4 +1,4 @@
-"""Add the Open Clip Art Library's titled drawings to the training pictures.
+"""Add the Open Clip Art Library's titled drawings to the training images.
 
 Run ``python -m projects.emoji.data.openclipart --output DIR`` after ``prepare``,
 into the same folder; it takes one or two minutes. The drawings come from many
@@ -26,9 +26,9 @@ from projects.emoji.data.debian import DebianPackage, obtain_deb, read_deb
 from projects.emoji.data.extra import (
     Sample,
     emoji_by_label,
+    image_size,
     keep_distinct,
     keep_independent,
-    picture_size,
     read_concepts,
     replace_vendors,
     titled_record,
@@ -60,7 +60,7 @@ def usable(
     drawings = []
     for path, data in sorted(members):
         if SKIPPED.match(path):
-            dropped["kind of picture"] += 1
+            dropped["kind of image"] += 1
             continue
         if any(fnmatchcase(path.lower(), name) for name in LEFT_OUT):
             dropped["left out by hand"] += 1
@@ -115,16 +115,16 @@ def prepare_clip_art(
     output: Path, members: Iterable[tuple[str, bytes]], workers: int = 2
 ) -> dict[str, Any]:
     """Renders and writes the drawings; returns the index of the shard set."""
-    concepts, size = read_concepts(output), picture_size(output)
+    concepts, size = read_concepts(output), image_size(output)
     dropped: Counter[str] = Counter()
     described = describe(usable(members, dropped), concepts, dropped)
-    pictures = render_guarded([svg for _, svg in described], size, workers)
+    images = render_guarded([svg for _, svg in described], size, workers)
     samples: list[Sample] = []
-    for (record, _), picture in zip(described, pictures, strict=True):
-        if isinstance(picture, RenderError):
-            dropped[f"not rendered: {picture}"] += 1
+    for (record, _), image in zip(described, images, strict=True):
+        if isinstance(image, RenderError):
+            dropped[f"not rendered: {image}"] += 1
         else:
-            samples.append((record, picture))
+            samples.append((record, image))
     samples = keep_distinct(samples, dropped)
     samples, near = keep_independent(samples, output, dropped)
     about = {

@@ -32,7 +32,7 @@ SPLITS = ("train", "val_seen", "heldout", "test")
 
 
 def record_of(concept: Concept, vendor: str, role: str) -> Record:
-    """Describes one picture, as it is stored beside the pixels."""
+    """Describes one image, as it is stored beside the pixels."""
     record = concept.to_json()
     del record["vendors"]
     record["concept"] = record.pop("id")
@@ -61,12 +61,12 @@ def collect(
 
 
 def clashes(samples: Sequence[tuple[Record, bytes]]) -> list[tuple[str, str]]:
-    """Finds held-out pictures that equal a training picture, pixel by pixel."""
+    """Finds held-out images that equal a training image, pixel by pixel."""
     seen = {p: r["key"] for r, p in samples if r["split"] in ("train", "val_seen")}
     return [
-        (record["key"], seen[picture])
-        for record, picture in samples
-        if record["split"] == "heldout" and picture in seen
+        (record["key"], seen[image])
+        for record, image in samples
+        if record["split"] == "heldout" and image in seen
     ]
 
 
@@ -80,7 +80,7 @@ def write_dataset(
     """Writes shards, the concept table and, last of all, the index."""
     equal = clashes(samples)
     if equal:
-        raise ValueError(f"held-out pictures equal training pictures: {equal[:5]}")
+        raise ValueError(f"held-out images equal training images: {equal[:5]}")
     shards = []
     for split in SPLITS:
         part = [sample for sample in samples if sample[0]["split"] == split]
@@ -109,7 +109,7 @@ def write_dataset(
 
 
 def _by_vendor(samples: Sequence[tuple[Record, bytes]]) -> dict[str, dict[str, int]]:
-    """Counts pictures by vendor and split."""
+    """Counts images by vendor and split."""
     counts: dict[str, Counter[str]] = {}
     for record, _ in samples:
         counts.setdefault(record["vendor"], Counter())[record["split"]] += 1
@@ -126,8 +126,8 @@ def prepare(
         for package in packages
     }
     concepts, records, documents = collect(packages, members)
-    pictures = render_all(documents, size, workers)
-    samples = list(zip(records, pictures, strict=True))
+    images = render_all(documents, size, workers)
+    samples = list(zip(records, images, strict=True))
     return write_dataset(output, concepts, samples, packages, size)
 
 

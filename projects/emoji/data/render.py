@@ -24,7 +24,7 @@ def encode_webp(image: Image.Image) -> bytes:
 
 
 def render_svg(svg: str, size: int) -> bytes:
-    """Rasterises one SVG document to a square WebP picture."""
+    """Rasterises one SVG document to a square WebP image."""
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size))
     with Image.open(io.BytesIO(png)) as image:
         if image.size != (size, size):

@@ -1,7 +1,7 @@
 """Write the rendition test set: Fluent emoji modelled in three dimensions.
 
 Run ``python -m projects.emoji.data.rendition --output DIR`` after ``prepare``,
-into the same folder. The pictures come from the vendor of the test split, so the
+into the same folder. The images come from the vendor of the test split, so the
 two are not independent; neither is for training.
 """
 
@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from keras_pe.files import write_atomically
 from projects.emoji.data.concepts import normalise_hexcode
-from projects.emoji.data.extra import Sample, picture_size, read_concepts
+from projects.emoji.data.extra import Sample, image_size, read_concepts
 from projects.emoji.data.packages import (
     EXTRA_LIST,
     Package,
@@ -32,7 +32,7 @@ SPLIT, VENDOR = "rendition", "fluent-emoji-3d"
 
 
 def shrink(data: bytes, size: int) -> bytes:
-    """Scales a picture, margins included, onto a square like the others'."""
+    """Scales an image, margins included, onto a square like the others'."""
     with Image.open(io.BytesIO(data)) as image:
         square = (max(image.size),) * 2
         # A few are a little higher than wide: padded, not stretched.
@@ -46,7 +46,7 @@ def prepare_rendition(
     output: Path, package: Package, members: Mapping[str, bytes]
 ) -> dict[str, Any]:
     """Writes the shards and ``rendition.json``; returns the latter."""
-    concepts, size = read_concepts(output), picture_size(output)
+    concepts, size = read_concepts(output), image_size(output)
     files = {
         normalise_hexcode(PurePosixPath(name).stem): data
         for name, data in members.items()

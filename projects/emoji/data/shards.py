@@ -35,9 +35,9 @@ def shard_bytes(samples: Iterable[tuple[Record, bytes]]) -> bytes:
     """Packs records and their WebP bytes into one tar archive."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for record, picture in samples:
+        for record, image in samples:
             _add_member(archive, f"{record['key']}.json", to_json_bytes(record))
-            _add_member(archive, f"{record['key']}.webp", picture)
+            _add_member(archive, f"{record['key']}.webp", image)
     return buffer.getvalue()
 
 
@@ -72,7 +72,7 @@ def write_shards(
 
 
 def read_shards(paths: Iterable[Path | str]) -> Iterator[tuple[Record, Image.Image]]:
-    """Yields each record with its RGBA picture, in the order of writing."""
+    """Yields each record with its RGBA image, in the order of writing."""
     for path in paths:
         with tarfile.open(path, "r:") as archive:
             record: Record | None = None
@@ -104,8 +104,8 @@ def load_arrays(
     directory: Path | str, split: str
 ) -> tuple[npt.NDArray[np.uint8], list[Record]]:
     """Loads a whole split: uint8 ``(n, size, size, 4)`` and its records."""
-    pictures, records = [], []
+    images, records = [], []
     for record, image in read_shards(shard_paths(directory, split)):
-        pictures.append(np.asarray(image, dtype=np.uint8))
+        images.append(np.asarray(image, dtype=np.uint8))
         records.append(record)
-    return np.stack(pictures), records
+    return np.stack(images), records

@@ -16,7 +16,7 @@ def unit_hash(purpose: str, text: str) -> float:
 def heldout_families(
     families: Iterable[str], share: float = HELDOUT_SHARE
 ) -> frozenset[str]:
-    """Chooses the families that are absent from every training picture.
+    """Chooses the families that are absent from every training image.
 
     They are those with the lowest hashes, so that their number is exactly the
     wanted share and does not depend on luck.
@@ -28,7 +28,7 @@ def heldout_families(
 
 
 def split_of(role: str, heldout: bool, vendor: str, hexcode: str) -> str:
-    """Returns test, heldout, val_seen or train for one picture."""
+    """Returns test, heldout, val_seen or train for one image."""
     if role == "test":
         return "test"
     if heldout:

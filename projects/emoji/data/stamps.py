@@ -21,7 +21,7 @@ MAX_MEMBER_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class Stamp:
-    """A picture with the English line that describes it."""
+    """An image with the English line that describes it."""
 
     name: str
     image: Image.Image
@@ -54,7 +54,7 @@ def obtain_stamps(cache: Path) -> Path:
 
 def read_stamps(package: Path, wanted: Callable[[str], bool]) -> list[Stamp]:
     """Reads the wanted PNG stamps that have a description, sorted by name."""
-    pictures: dict[str, bytes] = {}
+    images: dict[str, bytes] = {}
     texts: dict[str, bytes] = {}
     command = ["dpkg-deb", "--fsys-tarfile", str(package)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
@@ -72,12 +72,12 @@ def read_stamps(package: Path, wanted: Callable[[str], bool]) -> list[Stamp]:
                     raise PackageError(f"Member {member.name!r} is too large.")
                 stream = archive.extractfile(member)
                 assert stream is not None
-                (pictures if kind == "png" else texts)[png] = stream.read()
+                (images if kind == "png" else texts)[png] = stream.read()
     if process.returncode:
         raise PackageError(f"dpkg-deb could not read {package.name}.")
     stamps = []
-    for name in sorted(pictures.keys() & texts.keys()):
+    for name in sorted(images.keys() & texts.keys()):
         description = texts[name].decode("utf-8").partition("\n")[0].strip()
-        with Image.open(io.BytesIO(pictures[name])) as image:
+        with Image.open(io.BytesIO(images[name])) as image:
             stamps.append(Stamp(name, image.convert("RGBA"), description))
     return stamps

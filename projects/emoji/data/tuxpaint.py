@@ -2,7 +2,7 @@
 
 Run ``python -m projects.emoji.data.tuxpaint --output DIR`` after ``prepare``,
 into the same folder. The stamps stay in the Debian package and the shards; no
-picture is committed.
+image is committed.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def fit_square(image: Image.Image, size: int) -> Image.Image:
 
 
 def photo_record(stamp: Stamp, concept: Mapping[str, Any]) -> Record:
-    """Describes a stamp like an emoji picture, with its own English sentence."""
+    """Describes a stamp like an emoji image, with its own English sentence."""
     record = {k: v for k, v in concept.items() if k not in ("id", "vendors")}
     stem = re.sub(r"[^a-z0-9]+", "-", stamp.name.removesuffix(".png").lower())
     return record | {

@@ -2,7 +2,7 @@
 
 ``python -m projects.emoji.data.tuxpaint_match --data DIR`` prints candidates
 that ``tuxpaint_photographs.json`` does not list yet. The list itself was made
-from such candidates: every picture in it was looked at on a contact sheet.
+from such candidates: every image in it was looked at on a contact sheet.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def is_photo_like(image: Image.Image) -> bool:
     """Guesses from its colours whether a cut-out is a photograph.
 
     A photograph has many colours for its size and few flat stretches; small
-    or nearly empty pictures are not considered.
+    or nearly empty images are not considered.
     """
     pixels = np.asarray(image.convert("RGBA")).astype(np.int64)
     solid = pixels[..., 3] > 200

@@ -1,1 +1,1 @@
-"""Pictures with exact masks, composed from real artwork, to probe features with."""
+"""Images with exact masks, composed from real artwork, to probe features with."""

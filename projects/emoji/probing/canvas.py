@@ -56,7 +56,7 @@ def resized(
 
 
 def premultiplied(image: Image.Image) -> Image.Image:
-    """Returns an RGBA picture as mode RGBX with colours times alpha."""
+    """Returns an RGBA image as mode RGBX with colours times alpha."""
     pixels = np.asarray(image.convert("RGBA"), "uint16")
     colours = (pixels[..., :3] * pixels[..., 3:] + 127) // 255
     array = np.concatenate([colours, pixels[..., 3:]], axis=-1).astype("uint8")
@@ -85,7 +85,7 @@ class Canvas:
     """A background with drawings on it, the last one in front.
 
     Attributes:
-        picture: float32 `(size, size, 3)`, 0 to 255.
+        image: float32 `(size, size, 3)`, 0 to 255.
         instances: uint8 `(size, size)`: 0, or the number of the drawing, from 1, that
             covers half of the pixel or more and is in front.
         rim: bool `(size, size)`: where the front drawing covers a pixel in part.
@@ -94,7 +94,7 @@ class Canvas:
 
     def __init__(self, background: Floats) -> None:
         size = len(background)
-        self.picture = np.array(background, "float32")
+        self.image = np.array(background, "float32")
         self.instances = np.zeros((size, size), "uint8")
         self.rim = np.zeros((size, size), bool)
         self.areas: list[int] = []
@@ -105,7 +105,7 @@ class Canvas:
         if not solid.any():
             return 0.0
         colours = layer.colours[solid] / layer.alpha[solid][:, None]
-        there = self.picture[layer.window][solid]
+        there = self.image[layer.window][solid]
         return float((np.abs(colours - there).max(axis=-1) > least).mean())
 
     def visible_shares(self, layer: Layer | None = None) -> list[float]:
@@ -122,8 +122,8 @@ class Canvas:
     def add(self, layer: Layer) -> None:
         """Draws one more in front of the others."""
         window, alpha = layer.window, layer.alpha
-        below = self.picture[window]
-        self.picture[window] = below * (1 - alpha[..., None]) + layer.colours
+        below = self.image[window]
+        self.image[window] = below * (1 - alpha[..., None]) + layer.colours
         self.areas.append(int(layer.solid.sum()))
         self.instances[window][layer.solid] = len(self.areas)
         low, high = RIM
@@ -131,6 +131,6 @@ class Canvas:
         rim[alpha > low] = True
         rim[alpha >= high] = False
 
-    def picture_bytes(self) -> npt.NDArray[np.uint8]:
-        """Returns the picture as uint8 `(size, size, 3)`."""
-        return np.clip(np.rint(self.picture), 0, 255).astype("uint8")
+    def image_bytes(self) -> npt.NDArray[np.uint8]:
+        """Returns the image as uint8 `(size, size, 3)`."""
+        return np.clip(np.rint(self.image), 0, 255).astype("uint8")

@@ -38,8 +38,8 @@ from projects.emoji.probing.segmentation_set import Bytes, read_archive, write_a
 PACKAGES = Path(__file__).with_name("packages.json")
 VENDOR, FILE = "fluent-emoji-anim", "clips.npz"
 OBJECTS = 2
-STEP = 2  # of 24 pictures a second, so that 24 frames are two seconds
-LEAST_PICTURES = 40  # fewer are no animation of two seconds
+STEP = 2  # of 24 images a second, so that 24 frames are two seconds
+LEAST_IMAGES = 40  # fewer are no animation of two seconds
 SIDE = (0.34, 0.48)  # of an object, as a share of the canvas
 BREATHING = 0.1  # how much an object grows and shrinks
 LEAST_PATH = 0.6  # of the canvas that an object moves in a clip
@@ -88,7 +88,7 @@ class ClipSet:
 
 @dataclass(frozen=True)
 class Animation:
-    """An animated drawing: its pictures, cropped alike, alpha premultiplied."""
+    """An animated drawing: its images, cropped alike, alpha premultiplied."""
 
     images: tuple[Image.Image, ...]
     concept: Concept
@@ -145,13 +145,13 @@ def animals(
         if concept.label in LEFT_OUT:
             continue
         with Image.open(io.BytesIO(data)) as image:
-            if getattr(image, "n_frames", 1) >= LEAST_PICTURES:
+            if getattr(image, "n_frames", 1) >= LEAST_IMAGES:
                 found.setdefault(concept.family, (concept, data))
     return list(found.values())
 
 
 def read_animation(concept: Concept, data: bytes, frames: int) -> Animation:
-    """Decodes every second picture of an animation; a short one starts again."""
+    """Decodes every second image of an animation; a short one starts again."""
     with Image.open(io.BytesIO(data)) as image:
         count = int(getattr(image, "n_frames", 1))
         wanted = [STEP * number % count for number in range(frames)]
@@ -164,7 +164,7 @@ def read_animation(concept: Concept, data: bytes, frames: int) -> Animation:
     drawn = np.array([box for box in boxes if box is not None])
     if not len(drawn):
         raise ValueError(f"the animation of {concept.label!r} is empty.")
-    # One box for all: cropping each picture by itself would undo its motion.
+    # One box for all: cropping each image by itself would undo its motion.
     left, top = drawn[:, :2].min(axis=0)
     right, bottom = drawn[:, 2:].max(axis=0)
     box = (int(left), int(top), int(right), int(bottom))
@@ -235,7 +235,7 @@ def compose_clip(
                 canvas.add(layer)
             canvases.append(canvas)
         return (
-            np.stack([canvas.picture_bytes() for canvas in canvases]),
+            np.stack([canvas.image_bytes() for canvas in canvases]),
             np.stack([canvas.instances for canvas in canvases]),
             np.array([canvas.visible_shares() for canvas in canvases], "float32"),
             kind,

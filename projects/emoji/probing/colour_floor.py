@@ -21,9 +21,9 @@ from projects.emoji.probing.segmentation_set import (
 LEVELS = 16  # of each of red, green and blue
 
 
-def colour_numbers(pictures: Bytes) -> npt.NDArray[np.int64]:
+def colour_numbers(images: Bytes) -> npt.NDArray[np.int64]:
     """Returns which of `LEVELS**3` colours each pixel has."""
-    steps = pictures.astype("int64") * LEVELS // 256
+    steps = images.astype("int64") * LEVELS // 256
     return np.asarray((steps[..., 0] * LEVELS + steps[..., 1]) * LEVELS + steps[..., 2])
 
 
@@ -34,7 +34,7 @@ def fit_colours(data: SegmentationSet) -> Bytes:
     """
     classes = len(data.class_names)
     judged = data.masks != IGNORE
-    colours = colour_numbers(data.pictures)[judged]
+    colours = colour_numbers(data.images)[judged]
     pairs = data.masks[judged].astype("int64") * LEVELS**3 + colours
     counts = np.bincount(pairs, minlength=classes * LEVELS**3)
     counts = counts.reshape(classes, LEVELS**3)
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         likeliest = fit_colours(load(options.input, "train"))
         for split in kind.SPLITS:
             data = load(options.input, split)
-            predicted = likeliest[colour_numbers(data.pictures)]
+            predicted = likeliest[colour_numbers(data.images)]
             floor = mean_iou(predicted, data.masks, len(data.class_names))
             empty = mean_iou(
                 np.zeros_like(predicted), data.masks, len(data.class_names)

@@ -29,17 +29,17 @@ def palette() -> Bytes:
     return colours
 
 
-def painted(picture: Bytes, mask: Bytes) -> Image.Image:
-    """Returns a mask in colours over a darkened grey picture."""
-    grey = picture.mean(axis=-1, keepdims=True)
+def painted(image: Bytes, mask: Bytes) -> Image.Image:
+    """Returns a mask in colours over a darkened grey image."""
+    grey = image.mean(axis=-1, keepdims=True)
     mixed = 0.3 * grey + 0.7 * palette()[mask]
     return Image.fromarray(mixed.astype("uint8"))
 
 
-def cell(picture: Image.Image, lines: Sequence[str]) -> Image.Image:
-    """Returns a picture at the size of the sheet, with lines of text below."""
+def cell(image: Image.Image, lines: Sequence[str]) -> Image.Image:
+    """Returns an image at the size of the sheet, with lines of text below."""
     sheet = Image.new("RGB", (CELL, CELL + TEXT * len(lines) + 2), "white")
-    sheet.paste(picture.resize((CELL - 4, CELL - 4), Image.Resampling.NEAREST), (2, 2))
+    sheet.paste(image.resize((CELL - 4, CELL - 4), Image.Resampling.NEAREST), (2, 2))
     draw = ImageDraw.Draw(sheet)
     for number, line in enumerate(lines):
         draw.text((2, CELL + TEXT * number - 2), line[:30], fill=INK)
@@ -57,12 +57,12 @@ def grid(cells: Sequence[Image.Image], columns: int) -> Image.Image:
 
 
 def segmentation_sheet(data: SegmentationSet, chosen: Sequence[int]) -> Image.Image:
-    """Shows each picture, its class mask, and its instances with boxes."""
+    """Shows each image, its class mask, and its instances with boxes."""
     cells = []
     for number in chosen:
-        picture = data.pictures[number]
+        image = data.images[number]
         objects = data.objects[number]
-        boxed = painted(picture, data.instances[number])
+        boxed = painted(image, data.instances[number])
         draw = ImageDraw.Draw(boxed)
         for one in objects:
             left, top, right, bottom = one.box
@@ -71,8 +71,8 @@ def segmentation_sheet(data: SegmentationSet, chosen: Sequence[int]) -> Image.Im
         lines = [*dict.fromkeys(named), *[""] * 4][:4]
         kind = [data.backgrounds[number], *[""] * 3]
         cells += [
-            cell(Image.fromarray(picture), lines),
-            cell(painted(picture, data.masks[number]), kind),
+            cell(Image.fromarray(image), lines),
+            cell(painted(image, data.masks[number]), kind),
             cell(boxed, [""] * 4),
         ]
     return grid(cells, 9)
@@ -85,12 +85,12 @@ def clip_sheet(data: ClipSet, chosen: Sequence[int], shown: int = 8) -> Image.Im
         places = np.linspace(0, data.frames.shape[1] - 1, shown).round().astype(int)
         labels = [one.label for one in data.objects[number]]
         for place in places:
-            picture = Image.fromarray(data.frames[number, place])
-            cells.append(cell(picture, [f"{place}: " + ", ".join(labels)]))
+            image = Image.fromarray(data.frames[number, place])
+            cells.append(cell(image, [f"{place}: " + ", ".join(labels)]))
         for place in places:
-            picture, mask = data.frames[number, place], data.masks[number, place]
+            image, mask = data.frames[number, place], data.masks[number, place]
             shares = [f"{share:.2f}" for share in data.visible[number, place]]
-            cells.append(cell(painted(picture, mask), [" ".join(shares)]))
+            cells.append(cell(painted(image, mask), [" ".join(shares)]))
     return grid(cells, shown)
 
 

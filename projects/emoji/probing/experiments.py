@@ -97,18 +97,18 @@ class Experiments:
         return self._segment(
             load_parts(self.probing, "train"),
             load_parts(self.probing, "test_heldout"),
-            epochs=30,  # of 400 pictures
+            epochs=30,  # of 400 images
         )
 
     def _segment(
         self, train: SegmentationSet, test: SegmentationSet, epochs: int = 10
     ) -> SweepResult:
-        # Masks at half the pictures' size: four pixels a patch and side, a quarter of
+        # Masks at half the images' size: four pixels a patch and side, a quarter of
         # the time.
         return sweep(
             self.encoder,
-            (train.pictures, np.ascontiguousarray(train.masks[:, ::2, ::2])),
-            (test.pictures, np.ascontiguousarray(test.masks[:, ::2, ::2])),
+            (train.images, np.ascontiguousarray(train.masks[:, ::2, ::2])),
+            (test.images, np.ascontiguousarray(test.masks[:, ::2, ::2])),
             # At the paper's 1e-3 ten epochs are far too few, and a head that is not at
             # its end favours early layers. Parts never chose 1e-1 rather than 3e-2.
             probe=Segmentation((3e-2,), epochs=epochs),

@@ -1,4 +1,4 @@
-"""Write pictures of people with masks of their parts: skin, hair, and the rest.
+"""Write images of people with masks of their parts: skin, hair, and the rest.
 
 Run ``python -m projects.emoji.probing.parts --data data/emoji
 --output data/probing`` after ``projects.emoji.data.prepare``. It fetches the
@@ -43,10 +43,10 @@ from projects.emoji.probing.layered_svg import (
     read_layers,
     shape_numbers,
 )
-from projects.emoji.probing.scene_pictures import described
+from projects.emoji.probing.scene_images import described
 from projects.emoji.probing.segmentation_set import (
     IGNORE,
-    MaskedPicture,
+    MaskedImage,
     SegmentationSet,
     bounding_box,
     collect,
@@ -72,12 +72,12 @@ class Split:
     Attributes:
         number: part of the seed; never changes.
         share: of the families that the emoji model was trained on.
-        pictures: how many are written.
+        images: how many are written.
     """
 
     number: int
     share: float
-    pictures: int
+    images: int
 
 
 SPLITS = {
@@ -244,7 +244,7 @@ def side_and_box(
 
 def compose(
     person: Person, size: int, textures: Sequence[Image.Image], rng: np.random.Generator
-) -> MaskedPicture:
+) -> MaskedImage:
     """Returns a person in some skin tone, somewhere on a background, with its parts."""
     concept = person.concept
     tone = int(rng.integers(len(person.drawings)))
@@ -265,7 +265,7 @@ def compose(
     canvas = Canvas(background)
     canvas.add(layer)
     # Brightness, contrast and saturation vary: one palette serves all the drawings.
-    picture = jitter(canvas.picture, JITTER, rng)
+    scene = jitter(canvas.image, JITTER, rng)
     mask, instances = np.zeros((2, size, size), "uint8")
     mask[layer.window], instances[layer.window] = part_mask, shapes
     record: dict[str, Any] = {
@@ -280,8 +280,8 @@ def compose(
         described(record, part, instances == number)
         for number, part in enumerate(parts, 1)
     )
-    whole = np.rint(picture).astype("uint8")
-    return MaskedPicture(whole, mask, instances, objects, kind)
+    whole = np.rint(scene).astype("uint8")
+    return MaskedImage(whole, mask, instances, objects, kind)
 
 
 def make_parts(
@@ -290,18 +290,18 @@ def make_parts(
     people: Sequence[Person],
     size: int = 128,
     seed: int = 0,
-    pictures: int | None = None,
+    images: int | None = None,
     quiet: bool = False,
 ) -> SegmentationSet:
-    """Composes the pictures of a split; picture i depends on seed, split and i alone.
+    """Composes the images of a split; image i depends on seed, split and i alone.
 
     Args:
         data: output of ``projects.emoji.data.prepare``, for the backgrounds.
         split: one of `SPLITS`.
         people: of all splits.
-        size: side of the pictures; the drawings are rendered at their size there.
+        size: side of the images; the drawings are rendered at their size there.
         seed: seed of everything random.
-        pictures: how many; None for the number in `SPLITS`.
+        images: how many; None for the number in `SPLITS`.
         quiet: whether to show no progress bar.
     """
     how, own = SPLITS[split], split_people(people)[split]
@@ -320,13 +320,13 @@ def make_parts(
         families[person.concept.family].append(person)
     groups = list(families.values())
 
-    def picture(place: int) -> MaskedPicture:
+    def image(place: int) -> MaskedImage:
         rng = np.random.default_rng([seed, 100 + how.number, place])
         group = groups[int(rng.integers(len(groups)))]
         person = group[int(rng.integers(len(group)))]
         return compose(person, size, textures, rng)
 
-    places = range(how.pictures if pictures is None else pictures)
+    places = range(how.images if images is None else images)
     about = {
         "kind": "parts",
         "split": split,
@@ -338,7 +338,7 @@ def make_parts(
         "drawings": sum(len(person.drawings) for person in own),
     }
     bar = tqdm(places, desc=f"parts {split}", disable=quiet)
-    return collect(map(picture, bar), PART_NAMES, about)
+    return collect(map(image, bar), PART_NAMES, about)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -363,7 +363,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data = make_parts(options.data, split, people, options.size, options.seed)
         save(split_path(options.output, "parts", split, list(SPLITS)), data)
         shown = {key: data.about[key] for key in ("concepts", "families", "drawings")}
-        print(f"{split}: {len(data)} pictures,", shown)
+        print(f"{split}: {len(data)} images,", shown)
 
 
 if __name__ == "__main__":

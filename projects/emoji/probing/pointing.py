@@ -58,7 +58,7 @@ def name_vectors(
 
 
 def all_patches(model: PECore, images: np.ndarray, method: PatchMethod) -> np.ndarray:
-    """Returns the patch embeddings of all pictures, a batch at a time."""
+    """Returns the patch embeddings of all images, a batch at a time."""
     return np.concatenate(
         [
             patch_embeddings(
@@ -75,7 +75,7 @@ def evaluate(
     """Returns pointing accuracies by method, with 95 % intervals."""
     names = sorted({o.label for objects in scenes.objects for o in objects})
     vectors = name_vectors(model, tokenizer, names)
-    images = PEImageConverter(scenes.pictures.shape[1])(scenes.pictures)
+    images = PEImageConverter(scenes.images.shape[1])(scenes.images)
     maps: dict[str, list[np.ndarray]] = {
         f"{method}{contrast}": [] for method in METHODS for contrast in ("", ", others")
     }
@@ -87,14 +87,14 @@ def evaluate(
         masks += [scenes.object_mask(number, k) for k in alone]
         texts = np.array([vectors[labels[k]] for k in alone])
         for method in METHODS if alone else ():
-            # What `text_score_maps` does, for the texts of this picture alone.
+            # What `text_score_maps` does, for the texts of this image alone.
             found = np.einsum("rcd,td->trc", patches[method][number], texts)
             maps[method] += list(found)
             # What speaks for this object rather than for the scene's others.
             rest = found - found.mean(axis=0) if len(found) > 1 else found
             maps[f"{method}, others"] += list(rest)
     side = maps[METHODS[0]][0].shape[0]
-    cell = scenes.pictures.shape[1] // side
+    cell = scenes.images.shape[1] // side
     covers = [
         (m.reshape(side, cell, side, cell).mean(axis=(1, 3)) >= 0.5) for m in masks
     ]

@@ -20,7 +20,7 @@ from projects.emoji.data.shards import load_arrays
 from projects.emoji.data.splits import unit_hash
 from projects.emoji.pairs import crop
 from projects.emoji.probing.scene_classes import CLASS_NAMES, class_of
-from projects.emoji.probing.scene_pictures import Drawing, Picker, compose_scene
+from projects.emoji.probing.scene_images import Drawing, Picker, compose_scene
 from projects.emoji.probing.segmentation_set import (
     SegmentationSet,
     collect,
@@ -83,7 +83,7 @@ def load_sources(
     family ("woman running", "man running"); nor does training share any with the
     drawings of ``test_seen``.
     """
-    pictures, records = load_arrays(data, SPLITS[split].shards)
+    images, records = load_arrays(data, SPLITS[split].shards)
     kept_back = set()
     if split in ("train", "validation"):
         _, unseen = load_arrays(data, SPLITS["test_seen"].shards)
@@ -91,27 +91,27 @@ def load_sources(
     drawings: list[Drawing] = []
     textures: list[Image.Image] = []
     dropped: Counter[str] = Counter()
-    for picture, record in zip(pictures, records, strict=True):
+    for image, record in zip(images, records, strict=True):
         if record["is_flag"] or record["is_symbol"]:
-            textures.append(crop(picture))
+            textures.append(crop(image))
             continue
         class_id = class_of(record)
         if class_id is None:
             dropped["no class"] += 1
         elif (record["vendor"], record["family"]) in kept_back:
             dropped["family in test_seen"] += 1
-        elif solid_share(picture) < LEAST_SOLID:
+        elif solid_share(image) < LEAST_SOLID:
             dropped["translucent"] += 1
         elif split in ("train", "validation") and _part(record) != split:
             dropped["other split"] += 1
         else:
-            drawings.append(Drawing(crop(picture), record, class_id))
+            drawings.append(Drawing(crop(image), record, class_id))
     return drawings, textures, dropped
 
 
-def solid_share(picture: np.ndarray) -> float:  # uint8 (height, width, 4)
+def solid_share(image: np.ndarray) -> float:  # uint8 (height, width, 4)
     """Returns which share of a drawing's pixels is nearly opaque."""
-    alpha = picture[..., 3]
+    alpha = image[..., 3]
     return float((alpha >= 0.9 * 255).sum() / max((alpha > 0.1 * 255).sum(), 1))
 
 
@@ -135,7 +135,7 @@ def make_scenes(
     Args:
         data: output of ``projects.emoji.data``.
         split: one of `SPLITS`.
-        size: side of the pictures. The drawings are held at 72 px: above 128, they
+        size: side of the images. The drawings are held at 72 px: above 128, they
             are magnified.
         seed: seed of everything random.
         scenes: how many; None for the number in `SPLITS`.
@@ -146,7 +146,7 @@ def make_scenes(
     picker = Picker(drawings)
     count = how.scenes if scenes is None else scenes
     numbers = tqdm(range(count), desc=f"scenes {split}", disable=quiet)
-    pictures = (
+    images = (
         compose_scene(
             picker, size, textures, np.random.default_rng([seed, how.number, number])
         )
@@ -164,7 +164,7 @@ def make_scenes(
         "drawings_by_vendor": dict(Counter(d.record["vendor"] for d in drawings)),
         "dropped": dict(dropped),
     }
-    return collect(pictures, CLASS_NAMES, about)
+    return collect(images, CLASS_NAMES, about)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Pictures with exact masks, one file a split: what scenes and parts have in common.
+"""Images with exact masks, one file a split: what scenes and parts have in common.
 
 A file is a NumPy archive without pickles, equal byte by byte for equal input.
 """
@@ -49,10 +49,10 @@ class MaskedObject:
 
 
 @dataclass(frozen=True)
-class MaskedPicture:
-    """One picture, before it is put into a set."""
+class MaskedImage:
+    """One image, before it is put into a set."""
 
-    picture: Bytes  # (size, size, 3)
+    image: Bytes  # (size, size, 3)
     mask: Bytes  # (size, size)
     instances: Bytes  # (size, size)
     objects: tuple[MaskedObject, ...]
@@ -61,22 +61,22 @@ class MaskedPicture:
 
 @dataclass(frozen=True)
 class SegmentationSet:
-    """Pictures with class masks and instance maps.
+    """Images with class masks and instance maps.
 
     Attributes:
-        pictures: uint8 `(count, size, size, 3)`.
+        images: uint8 `(count, size, size, 3)`.
         masks: uint8 `(count, size, size)`: 0 is background, 255 is to be ignored,
             other values are places in `class_names`.
         instances: uint8 `(count, size, size)`: 0 is background, k is what is
             visible of object k-1. Nothing is ignored here: a pixel belongs to what
             covers at least half of it.
         class_names: the first is "background".
-        objects: for each picture, what the numbers of its instance map stand for.
-        backgrounds: for each picture, the kind of its background.
+        objects: for each image, what the numbers of its instance map stand for.
+        backgrounds: for each image, the kind of its background.
         about: seed, sources and so on, as written.
     """
 
-    pictures: Bytes
+    images: Bytes
     masks: Bytes
     instances: Bytes
     class_names: tuple[str, ...]
@@ -85,29 +85,29 @@ class SegmentationSet:
     about: dict[str, Any]
 
     def __len__(self) -> int:
-        """Returns how many pictures there are."""
-        return len(self.pictures)
+        """Returns how many images there are."""
+        return len(self.images)
 
-    def object_mask(self, picture: int, number: int) -> npt.NDArray[np.bool_]:
+    def object_mask(self, image: int, number: int) -> npt.NDArray[np.bool_]:
         """Returns where an object, counted from 0, is visible: `(size, size)`."""
-        if not 0 <= number < len(self.objects[picture]):
+        if not 0 <= number < len(self.objects[image]):
             raise ValueError(
-                f"picture {picture} has {len(self.objects[picture])} objects, counted "
+                f"image {image} has {len(self.objects[image])} objects, counted "
                 f"from 0; there is no object {number}."
             )
-        mask: npt.NDArray[np.bool_] = self.instances[picture] == number + 1
+        mask: npt.NDArray[np.bool_] = self.instances[image] == number + 1
         return mask
 
 
 def collect(
-    pictures: Iterable[MaskedPicture],
+    images: Iterable[MaskedImage],
     class_names: Sequence[str],
     about: Mapping[str, Any],
 ) -> SegmentationSet:
-    """Puts pictures of equal size into one set."""
-    rows = list(pictures)
+    """Puts images of equal size into one set."""
+    rows = list(images)
     return SegmentationSet(
-        pictures=np.stack([row.picture for row in rows]),
+        images=np.stack([row.image for row in rows]),
         masks=np.stack([row.mask for row in rows]),
         instances=np.stack([row.instances for row in rows]),
         class_names=tuple(class_names),
@@ -154,7 +154,7 @@ def save(path: Path, data: SegmentationSet) -> None:
         "about": data.about,
     }
     arrays = {
-        "pictures": data.pictures,
+        "images": data.images,
         "masks": data.masks,
         "instances": data.instances,
     }
@@ -163,9 +163,9 @@ def save(path: Path, data: SegmentationSet) -> None:
 
 def load(path: Path) -> SegmentationSet:
     """Reads a set from one file."""
-    arrays, text = read_archive(path, ("pictures", "masks", "instances"))
+    arrays, text = read_archive(path, ("images", "masks", "instances"))
     return SegmentationSet(
-        pictures=arrays["pictures"],
+        images=arrays["images"],
         masks=arrays["masks"],
         instances=arrays["instances"],
         class_names=tuple(text["class_names"]),

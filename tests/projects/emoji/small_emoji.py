@@ -20,8 +20,8 @@ def drawing(colour, shape, vendor):
     second = VENDORS.index(vendor)
     hue = COLOURS.index(colour) / len(COLOURS)
     rgb = colorsys.hsv_to_rgb(hue, 1.0 - 0.4 * second, 0.9)
-    picture = Image.new("RGBA", (SIDE, SIDE))
-    brush = ImageDraw.Draw(picture)
+    image = Image.new("RGBA", (SIDE, SIDE))
+    brush = ImageDraw.Draw(image)
     fill = (*(round(255 * c) for c in rgb), 255)
     low, high = 2 + second, SIDE - 3 - second
     middle = (low + 6, high - 6)
@@ -33,7 +33,7 @@ def drawing(colour, shape, vendor):
         brush.rectangle((low, middle[0], high, middle[1]), fill)
         if shape == "cross":
             brush.rectangle((middle[0], low, middle[1], high), fill)
-    return picture
+    return image
 
 
 def write_small_emoji(directory):
@@ -57,8 +57,8 @@ def write_small_emoji(directory):
         for split, vendors in (("train", VENDORS), ("val_seen", VENDORS[:1])):
             for vendor in vendors:
                 stream = io.BytesIO()
-                picture = drawing(COLOURS[colour], SHAPES[shape], vendor)
-                picture.save(stream, "WEBP", lossless=True)
+                image = drawing(COLOURS[colour], SHAPES[shape], vendor)
+                image.save(stream, "WEBP", lossless=True)
                 record = {
                     **concept,
                     "concept": number,

@@ -272,8 +272,8 @@ def small_dataset():
 def dataset(tmp_path_factory):
     directory = tmp_path_factory.mktemp("emoji")
     packages, concepts, records, documents = small_dataset()
-    pictures = render_all(documents, SIZE, workers=1, quiet=True)
-    samples = list(zip(records, pictures, strict=True))
+    images = render_all(documents, SIZE, workers=1, quiet=True)
+    samples = list(zip(records, images, strict=True))
     index = write_dataset(directory, concepts, samples, packages, SIZE)
     return directory, index, (concepts, samples, packages)
 
@@ -310,18 +310,18 @@ def test_writing_twice_gives_the_same_bytes(dataset, tmp_path):
 
 def test_arrays_carry_alpha_and_records(dataset):
     directory, _, _ = dataset
-    pictures, records = load_arrays(directory, "test")
-    assert pictures.shape == (len(records), SIZE, SIZE, 4)
-    assert pictures.dtype == np.uint8
-    assert 0 < (pictures[..., 3] == 255).mean() < 1
+    images, records = load_arrays(directory, "test")
+    assert images.shape == (len(records), SIZE, SIZE, 4)
+    assert images.dtype == np.uint8
+    assert 0 < (images[..., 3] == 255).mean() < 1
     assert {"key", "vendor", "concept", "family", "label", "split"} <= set(records[0])
 
 
-def test_equal_heldout_and_training_pictures_are_refused(dataset, tmp_path):
+def test_equal_heldout_and_training_images_are_refused(dataset, tmp_path):
     _, _, (concepts, samples, packages) = dataset
-    picture = samples[0][1]
-    same = [(record, picture) for record, _ in samples]
-    with pytest.raises(ValueError, match="held-out pictures equal"):
+    image = samples[0][1]
+    same = [(record, image) for record, _ in samples]
+    with pytest.raises(ValueError, match="held-out images equal"):
         write_dataset(tmp_path, concepts, same, packages, SIZE)
 
 
@@ -374,7 +374,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["index.json"]
 
 
-def test_a_picture_without_record_is_refused(tmp_path):
+def test_a_image_without_record_is_refused(tmp_path):
     data = shard_bytes([sample("a")])
     path = tmp_path / "x.tar"
     path.write_bytes(data.replace(b"a.json", b"b.json"))

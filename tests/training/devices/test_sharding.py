@@ -150,7 +150,7 @@ def test_devices_fetch_weights_and_not_activations(found):
     for name in ([32, 96], [64, 32], [32, 16]):
         assert name in kernels
         assert name in gathered
-    # 64 pictures of 37 tokens: none of them travels on its way through the blocks.
+    # 64 images of 37 tokens: none of them travels on its way through the blocks.
     tokens = [s for s in gathered if s[:2] == [64, 37] or s[:1] == [64 * 37]]
     assert not tokens
     assert not any(op == "all-to-all" for op, _ in found["compiled"]["collectives"])

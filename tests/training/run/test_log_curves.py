@@ -66,7 +66,7 @@ def test_scores_may_be_missing_or_not_there_yet(tmp_path):
     assert "validation" not in without
 
 
-def test_the_picture_is_written(tmp_path):
+def test_the_image_is_written(tmp_path):
     assert draw_curves(write(tmp_path)) == tmp_path / "curves.png"
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     other = draw_curves(str(tmp_path), tmp_path / "other.svg")

@@ -61,7 +61,7 @@ def small_plan(num_devices=1, pieces=None, fused_attention=True, **changes):
 @pytest.mark.parametrize(
     ("name", "steps", "size", "sharding", "millions", "vision", "gmacs"),
     [
-        # Multiply-adds of the picture towers as timm publishes them.
+        # Multiply-adds of the image towers as timm publishes them.
         ("PE-Core-B16-224", 443_000, 224, "data", 447.66, 0.09, 17.8),
         ("PE-Core-L14-336", 443_000, 336, "data", 671.14, 0.32, 192.2),
         ("PE-Core-G14-448", 656_000, 448, "parameters", 2419.27, 1.88, 2059.3),
@@ -121,7 +121,7 @@ def test_budgets_of_the_papers_ablation(stages, zflop):
 
 
 # === Operations ===
-def test_operations_of_a_small_picture_tower_by_hand():
+def test_operations_of_a_small_image_tower_by_hand():
     # 16 patches of 8 x 8 x 3 numbers and a class token, 32 channels, 3 blocks.
     block = 17 * 32 * 96  # queries, keys and values
     block += 2 * 17 * 17 * 32  # logits and weighted sum, over all heads

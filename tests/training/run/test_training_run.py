@@ -1,7 +1,7 @@
 """A run: stops of all kinds, and what is left to go on from.
 
 One run is left alone; its twin is stopped twice, by an error while data is read and by
-a NaN in a picture, and resumed, in the end by a trainer with other initial weights.
+a NaN in an image, and resumed, in the end by a trainer with other initial weights.
 """
 
 import csv
@@ -37,7 +37,7 @@ ERROR_AT, NAN_AT = 3, 5  # batches, counted from 0
 
 
 class Recorder(ContrastiveTrainer):
-    """Notes the picture size whenever its code runs: once a compilation."""
+    """Notes the image size whenever its code runs: once a compilation."""
 
     def call(self, inputs, training=None):
         self.sizes = [*getattr(self, "sizes", []), inputs["images"].shape[1]]
@@ -337,8 +337,8 @@ def test_an_extended_schedule_is_the_new_one_from_there_on(tmp_path, compiled_on
     expected = [float((old if step < 8 else new)(step)) for step in range(10)]
     assert rates == pytest.approx(expected, rel=1e-5)
     for stages, changes, message in (
-        ([STAGES[0]._replace(image_size=32), STAGES[1]], {}, "keeps the picture sizes"),
-        (SHORT[:1], {}, "keeps the picture sizes"),
+        ([STAGES[0]._replace(image_size=32), STAGES[1]], {}, "keeps the image sizes"),
+        (SHORT[:1], {}, "keeps the image sizes"),
         (STAGES, {"data": 2}, "different: data"),
     ):
         other = planned(tmp_path, stages, new, **changes)

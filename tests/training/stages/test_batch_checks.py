@@ -166,7 +166,7 @@ def test_pairs_in_a_tuple_are_refused(source, extra):
 @pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch"])
 def test_arrays_side_by_side_are_refused(method):
     for given in ((images(4), token_ids(4)), ([images(4), token_ids(4)],)):
-        with pytest.raises(ValueError, match=r'Give {"images": pictures, "token_ids"'):
+        with pytest.raises(ValueError, match=r'Give {"images": images, "token_ids"'):
             getattr(trainer(), method)(*given)
 
 
@@ -206,19 +206,19 @@ def test_unknown_ids_are_refused_in_a_batch(method):
 
 
 @pytest.mark.parametrize("method", ["fit", "evaluate", "test_on_batch"])
-def test_more_pictures_than_texts_are_refused(method):
+def test_more_images_than_texts_are_refused(method):
     wrong = {"images": images(8), "token_ids": token_ids(4)}
     with pytest.raises(ValueError, match="8 of images, 4 of token_ids"):
         getattr(trainer(), method)(wrong)
 
 
-def test_more_pictures_than_texts_are_refused_in_batches():
+def test_more_images_than_texts_are_refused_in_batches():
     wrong = {"images": images(8), "token_ids": token_ids(4)}
     with pytest.raises(ValueError, match="8 of images, 4 of token_ids"):
         trainer().fit(((wrong,) for _ in range(1)), verbose=0)
 
 
-def test_more_pictures_than_texts_are_refused_in_tf_data():
+def test_more_images_than_texts_are_refused_in_tf_data():
     if "tensorflow" not in sys.modules:
         pytest.skip("TensorFlow is not loaded")
     import tensorflow as tf
@@ -246,7 +246,7 @@ def test_a_last_batch_of_one_pair_is_refused(source):
         trainer().fit(source(pairs(9)), shuffle=False, verbose=0)
 
 
-def test_fewer_masks_than_pictures_need_batches():
+def test_fewer_masks_than_images_need_batches():
     data = {**pairs(8), "masked_patches": np.ones((4, 16), bool)}
     with pytest.raises(ValueError, match=r"'masked_patches': 4.*give batches"):
         trainer().fit(data, batch_size=4, verbose=0)
@@ -305,10 +305,10 @@ def test_a_model_keeps_its_weights_when_a_batch_fails(method, last):
         def __getitem__(self, index):
             if index < last:
                 return super().__getitem__(index)
-            raise OSError("no such picture")
+            raise OSError("no such image")
 
     options = {"shuffle": False} if method == "fit" else {}
-    with pytest.raises(Exception, match="no such picture"):
+    with pytest.raises(Exception, match="no such image"):
         getattr(model, method)(Broken(pairs()), verbose=0, **options)
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(variable), value)

@@ -123,7 +123,7 @@ def test_mask_loss_and_contrastive_loss_are_disjoint():
     assert float(logs["contrastive_loss"]) == pytest.approx(plain, rel=1e-6)
 
 
-def test_nothing_masked_of_a_picture_is_no_loss():
+def test_nothing_masked_of_a_image_is_no_loss():
     """Masking with the patch's own embedding would be no change; a mask is one."""
     model = trainer(mask_weight=1.0)
     encoder = model.model.vision_encoder

@@ -65,7 +65,7 @@ def test_the_student_learns_the_teachers_rankings():
 
 
 @pytest.mark.slow
-def test_the_student_may_see_smaller_pictures():
+def test_the_student_may_see_smaller_images():
     student, teacher = models()
     trainer = DistillationTrainer(student, teacher, image_size=16)
     found = trainer({k: ops.convert_to_tensor(v) for k, v in batch().items()})
@@ -149,7 +149,7 @@ def test_options_that_make_no_sense():
         DistillationTrainer(student, teacher, image_size=0)
 
 
-def test_pictures_are_scaled_whatever_format_keras_is_set_to():
+def test_images_are_scaled_whatever_format_keras_is_set_to():
     student, teacher = models()
     trainer = DistillationTrainer(student, teacher, image_size=16)
     small = {"images": images(2, 32, 32), "token_ids": token_ids(2)}
@@ -163,7 +163,7 @@ def test_pictures_are_scaled_whatever_format_keras_is_set_to():
 
 
 @pytest.mark.parametrize("size", [(32, 16), (16, 32)])
-def test_pictures_that_are_not_square_are_not_squashed(size):
+def test_images_that_are_not_square_are_not_squashed(size):
     trainer = DistillationTrainer(*models(), image_size=16)
-    with pytest.raises(ValueError, match="square pictures"):
+    with pytest.raises(ValueError, match="square images"):
         trainer({"images": images(2, *size), "token_ids": token_ids(2)})

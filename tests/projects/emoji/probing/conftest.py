@@ -53,7 +53,7 @@ def few(data):
 
 @pytest.fixture(scope="module")
 def film(data, tmp_path_factory):
-    """Two clips of four animals; a still picture and a thing are not among them."""
+    """Two clips of four animals; a still image and a thing are not among them."""
     rows = [concept(n, f"animal {n}", f"F{n}", subgroup="animal-bug") for n in range(6)]
     rows[5].subgroup = "tool"
     (data / "concepts.json").write_bytes(to_json_bytes([vars(row) for row in rows]))
@@ -63,7 +63,7 @@ def film(data, tmp_path_factory):
     }
     members["package/assets/1f464.webp"] = encode_webp(drawn("lemon", "round-art"))
     members["package/assets/1f465.webp"] = animation("red")
-    members["package/assets/1f469.webp"] = b"no picture, and no concept"
+    members["package/assets/1f469.webp"] = b"no image, and no concept"
     made = clips.make_clips(data, members, clips=2, frames=12, size=64, quiet=True)
     with pytest.raises(ValueError, match="3 clips need 6 animals; there are 4"):
         clips.make_clips(data, members, clips=3, quiet=True)

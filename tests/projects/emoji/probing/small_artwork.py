@@ -101,10 +101,10 @@ def openmoji_members():
 PAINTS = ("#e02020", "#20c020", "#2020e0", "#e0c020")
 
 
-def animation(colour, pictures=48, side=32):
+def animation(colour, images=48, side=32):
     """A disc that goes to and fro in a transparent square."""
     frames = []
-    for number in range(pictures):  # no two in a row are equal: those become one
+    for number in range(images):  # no two in a row are equal: those become one
         image = Image.new("RGBA", (side, side))
         left = 2 + abs(number % 12 - 6)
         ImageDraw.Draw(image).ellipse((left, 5, left + 20, 25), colour)

@@ -36,22 +36,22 @@ def test_canvas_equals_painting_pixel_by_pixel():
         # What it said before drawing is what there is after drawing.
         assert canvas.visible_shares() == pytest.approx(shares[-1])
 
-    picture, instances = background.copy(), np.zeros((32, 32), int)
+    image, instances = background.copy(), np.zeros((32, 32), int)
     rim = np.zeros((32, 32), bool)
     for number, layer in enumerate(layers, 1):
         for row, column in np.ndindex(layer.alpha.shape):
             alpha = layer.alpha[row, column]
             place = (row + layer.top, column + layer.left)
-            picture[place] = picture[place] * (1 - alpha) + layer.colours[row, column]
+            image[place] = image[place] * (1 - alpha) + layer.colours[row, column]
             if alpha >= 0.5:
                 instances[place] = number
             if alpha > 0.1:
                 rim[place] = alpha < 0.9
-    np.testing.assert_allclose(canvas.picture, picture, atol=1e-3)
+    np.testing.assert_allclose(canvas.image, image, atol=1e-3)
     np.testing.assert_array_equal(canvas.instances, instances)
     np.testing.assert_array_equal(canvas.rim, rim)
     assert canvas.rim.any()
-    assert canvas.picture_bytes().dtype == np.uint8
+    assert canvas.image_bytes().dtype == np.uint8
 
 
 def test_contrast_is_the_share_that_differs():
@@ -75,12 +75,12 @@ def test_backgrounds_come_in_all_kinds():
     textures = [premultiplied(drawn("lemon", "round-art"))]
     kinds = set()
     for _ in range(60):
-        picture, kind = draw_background(16, textures, rng)
-        assert picture.shape == (16, 16, 3)
-        assert picture.dtype == np.float32
-        assert picture.min() >= 0
-        assert picture.max() <= 255
-        assert (np.ptp(picture, axis=(0, 1)).max() < 1) == (kind == "plain")
+        image, kind = draw_background(16, textures, rng)
+        assert image.shape == (16, 16, 3)
+        assert image.dtype == np.float32
+        assert image.min() >= 0
+        assert image.max() <= 255
+        assert (np.ptp(image, axis=(0, 1)).max() < 1) == (kind == "plain")
         kinds.add(kind)
     assert kinds == set(KINDS)
     assert {draw_background(8, [], rng)[1] for _ in range(40)} == set(KINDS[:-1])
@@ -110,7 +110,7 @@ def test_what_is_not_layered_is_refused(extra):
 
 
 def test_numbers_equal_drawing_each_shape_alone():
-    """The slow way: one picture a shape; the last one that has a pixel owns it."""
+    """The slow way: one image a shape; the last one that has a pixel owns it."""
     drawing = read_layers(person_svg())
     numbers = shape_numbers(drawing, 90)
     slow = np.zeros((90, 90), int)
@@ -126,8 +126,8 @@ def test_numbers_equal_drawing_each_shape_alone():
             .split("<g", 1)[0]
             .replace("<svg", '<svg shape-rendering="crispEdges"')
         )
-        picture = np.asarray(parts.rasterise(f"{alone}{body}</svg>", 90))
-        slow[picture[..., 3] > 127] = number
+        image = np.asarray(parts.rasterise(f"{alone}{body}</svg>", 90))
+        slow[image[..., 3] > 127] = number
     np.testing.assert_array_equal(numbers, slow)
     assert set(np.unique(numbers)) == {0, 1, 2, 3, 4}
 

@@ -90,7 +90,7 @@ def test_packages_are_pinned_and_the_test_vendor_is_for_testing():
 
 def test_colour_floor_names_what_it_has_seen(few):
     likeliest = colour_floor.fit_colours(few)
-    predicted = likeliest[colour_floor.colour_numbers(few.pictures)]
+    predicted = likeliest[colour_floor.colour_numbers(few.images)]
     floor = colour_floor.mean_iou(predicted, few.masks, len(few.class_names))
     nothing = colour_floor.mean_iou(
         np.zeros_like(predicted), few.masks, len(few.class_names)

@@ -52,16 +52,16 @@ def test_families_are_ranked_into_splits(people):
 
 def test_parts_have_their_colours(data, people, monkeypatch):
     monkeypatch.setattr(parts, "JITTER", 0.0)
-    made = parts.make_parts(data, "train", people, 64, pictures=6, quiet=True)
+    made = parts.make_parts(data, "train", people, 64, images=6, quiet=True)
     assert made.class_names == ("background", "skin", "hair", "clothes and things")
     tones = set()
     for number in range(6):
-        picture, mask = made.pictures[number].astype(int), made.masks[number]
+        image, mask = made.images[number].astype(int), made.masks[number]
         for part, colours in ((2, (HAIR,)), (3, (SHIRT,)), (1, (SKIN, "#6a462f"))):
             wanted = np.array(
                 [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in colours]
             )
-            judged = picture[mask == part]
+            judged = image[mask == part]
             assert len(judged) > 20
             # A judged pixel may show a quarter of its neighbour, at the edge.
             far = np.abs(judged[:, None] - wanted).max(axis=2)
@@ -74,8 +74,8 @@ def test_parts_have_their_colours(data, people, monkeypatch):
             inside = mask[made.object_mask(number, place)]
             assert set(np.unique(inside)) <= {one.class_id, IGNORE}
     assert tones == {0, 1}
-    again = parts.make_parts(data, "train", people, 64, pictures=2, quiet=True)
-    np.testing.assert_array_equal(again.pictures, made.pictures[:2])
+    again = parts.make_parts(data, "train", people, 64, images=2, quiet=True)
+    np.testing.assert_array_equal(again.images, made.images[:2])
     np.testing.assert_array_equal(again.masks, made.masks[:2])
 
 

@@ -10,7 +10,7 @@ from projects.emoji.probing.canvas import (
     premultiplied,
 )
 from projects.emoji.probing.scene_classes import CLASS_NAMES, CLASSES, class_of
-from projects.emoji.probing.scene_pictures import FULL_CLASS, Drawing, Picker
+from projects.emoji.probing.scene_images import FULL_CLASS, Drawing, Picker
 from projects.emoji.probing.segmentation_set import IGNORE, bounding_box, load, save
 from tests.projects.emoji.probing.small_artwork import (
     LABELS,
@@ -44,15 +44,15 @@ def test_class_of(record, name):
 
 def test_scenes_are_functions_of_seed_and_number(data, few):
     again = scenes.make_scenes(data, "train", SIZE, scenes=5, quiet=True)
-    np.testing.assert_array_equal(again.pictures, few.pictures[:5])
+    np.testing.assert_array_equal(again.images, few.images[:5])
     np.testing.assert_array_equal(again.masks, few.masks[:5])
     assert again.objects == few.objects[:5]
     other = scenes.make_scenes(data, "train", SIZE, seed=1, scenes=5, quiet=True)
-    assert (other.pictures != again.pictures).any()
+    assert (other.images != again.images).any()
 
 
 def test_masks_boxes_and_instances_agree(few):
-    assert few.pictures.shape == (12, SIZE, SIZE, 3)
+    assert few.images.shape == (12, SIZE, SIZE, 3)
     assert few.class_names == CLASS_NAMES
     for number, objects in enumerate(few.objects):
         instances, mask = few.instances[number], few.masks[number]
@@ -72,14 +72,14 @@ def test_masks_boxes_and_instances_agree(few):
             assert one.label in LABELS[CLASS_NAMES[one.class_id]]
 
 
-def test_pictures_show_what_the_masks_say(few):
-    """Every lemon is yellow: where its mask is sure, so is the picture."""
+def test_images_show_what_the_masks_say(few):
+    """Every lemon is yellow: where its mask is sure, so is the image."""
     seen = 0
     for number, objects in enumerate(few.objects):
         for place, one in enumerate(objects):
             if one.label == "lemon":
                 sure = few.object_mask(number, place) & (few.masks[number] != IGNORE)
-                colours = few.pictures[number][sure].astype(int)
+                colours = few.images[number][sure].astype(int)
                 assert np.abs(colours - [255, 255, 0]).max() <= 30  # alpha from 0.9
                 seen += 1
     assert seen
@@ -107,9 +107,9 @@ def test_no_vendor_draws_a_family_on_two_sides(data):
 
 
 def test_translucent_drawings_are_left_out():
-    picture = np.zeros((8, 8, 4), "uint8")
-    picture[:4, :, 3], picture[4:, :, 3] = 255, 128
-    assert scenes.solid_share(picture) == 0.5
+    image = np.zeros((8, 8, 4), "uint8")
+    image[:4, :, 3], image[4:, :, 3] = 255, 128
+    assert scenes.solid_share(image) == 0.5
     assert scenes.solid_share(np.zeros((8, 8, 4), "uint8")) == 0
 
 
@@ -147,7 +147,7 @@ def test_the_command_writes_every_split(data, tmp_path, monkeypatch):
     scenes.main(arguments)
     for split in small:
         read = scenes.load_scenes(tmp_path, split)
-        assert read.pictures.shape == (2, 32, 32, 3)
+        assert read.images.shape == (2, 32, 32, 3)
         assert read.about["split"] == split
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     scenes.main(arguments)
@@ -157,7 +157,7 @@ def test_the_command_writes_every_split(data, tmp_path, monkeypatch):
 def test_files_round_trip_and_others_are_refused(few, tmp_path):
     save(tmp_path / "deep" / "set.npz", few)
     read = load(tmp_path / "deep" / "set.npz")
-    np.testing.assert_array_equal(read.pictures, few.pictures)
+    np.testing.assert_array_equal(read.images, few.images)
     np.testing.assert_array_equal(read.instances, few.instances)
     assert read.objects == few.objects
     assert read.about == few.about
@@ -165,6 +165,6 @@ def test_files_round_trip_and_others_are_refused(few, tmp_path):
         scenes.load_scenes(tmp_path, "tset")
     with pytest.raises(FileNotFoundError, match=r"DATA\.md"):
         scenes.load_scenes(tmp_path, "train")
-    np.savez(tmp_path / "other.npz", pictures=np.zeros(1))
+    np.savez(tmp_path / "other.npz", images=np.zeros(1))
     with pytest.raises(ValueError, match="lacks instances, masks, text"):
         load(tmp_path / "other.npz")

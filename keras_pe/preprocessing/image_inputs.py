@@ -1,4 +1,4 @@
-"""What counts as one picture, as many, and as neither."""
+"""What counts as one image, as many, and as neither."""
 
 import io
 import os
@@ -9,27 +9,27 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing.bad_pictures import (
+from keras_pe.preprocessing.bad_images import (
     BAD_TYPE,
     BAD_VALUES,
     UNREADABLE,
-    PictureError,
+    ImageError,
 )
 
-_LONGEST_NAME = 300  # of a picture in a message; what is longer is hardly a path
+_LONGEST_NAME = 300  # of an image in a message; what is longer is hardly a path
 
 
-def as_sequence(pictures: Any) -> Sequence[Any]:
-    """Lists the pictures of a call: one picture becomes a list of one.
+def as_sequence(images: Any) -> Sequence[Any]:
+    """Lists the images of a call: one image becomes a list of one.
 
     Args:
-        pictures: one picture, an iterable of them, or a batch array.
+        images: one image, an iterable of them, or a batch array.
 
     Returns:
-        The pictures, in order.
+        The images, in order.
 
     Raises:
-        PictureError: if it is neither a picture nor an ordered collection of them.
+        ImageError: if it is neither an image nor an ordered collection of them.
 
     Example:
         >>> len(as_sequence(np.zeros((5, 8, 8, 3), "uint8")))
@@ -37,36 +37,36 @@ def as_sequence(pictures: Any) -> Sequence[Any]:
     """
     one = str | os.PathLike | bytes | bytearray | memoryview | Image.Image
     # A file is an iterable of its lines: it has to be seen before iterables are.
-    if isinstance(pictures, one) or is_file(pictures):
-        return [pictures]
-    if isinstance(pictures, list | tuple):
-        check_distinct(pictures, "pictures")
-        return pictures
-    if hasattr(pictures, "__array__"):
-        array = to_array(pictures, picture_name(pictures))
-        if array.dtype.kind in "UOT":  # an array of paths, or of pictures
+    if isinstance(images, one) or is_file(images):
+        return [images]
+    if isinstance(images, list | tuple):
+        check_distinct(images, "images")
+        return images
+    if hasattr(images, "__array__"):
+        array = to_array(images, image_name(images))
+        if array.dtype.kind in "UOT":  # an array of paths, or of images
             return _elements(array)
         if array.dtype.kind == "S":
-            raise PictureError(
-                "pictures",
+            raise ImageError(
+                "images",
                 BAD_TYPE,
                 f"An array of dtype {array.dtype}, in which NumPy drops zeros at the "
                 "end of bytes; expected a list of paths, or of the bytes of files.",
             )
         return list(array) if array.ndim == 4 else [array]
-    if isinstance(pictures, Set):
-        raise PictureError(
-            "pictures",
+    if isinstance(images, Set):
+        raise ImageError(
+            "images",
             BAD_TYPE,
-            f"A {type(pictures).__name__} has no order, so rows could not be told "
+            f"A {type(images).__name__} has no order, so rows could not be told "
             "apart; expected a list: use sorted(paths).",
         )
-    if isinstance(pictures, Iterable) and not isinstance(pictures, Mapping):
-        return listed(pictures)
-    raise PictureError(
-        "pictures",
+    if isinstance(images, Iterable) and not isinstance(images, Mapping):
+        return listed(images)
+    raise ImageError(
+        "images",
         BAD_TYPE,
-        f"A {type(pictures).__name__}; expected a path, bytes, an open file, a PIL "
+        f"A {type(images).__name__}; expected a path, bytes, an open file, a PIL "
         "image, an array, or a sequence of those.",
     )
 
@@ -75,8 +75,8 @@ def listed(items: Iterable[Any]) -> list[Any]:
     """Lists what an iterable gives, as it was when it was given.
 
     Args:
-        items: pictures or frames. Pillow's `ImageSequence.Iterator` gives one and the
-            same open picture, which shows another frame each time; decoders give one
+        items: images or frames. Pillow's `ImageSequence.Iterator` gives one and the
+            same open image, which shows another frame each time; decoders give one
             array again and again. Such are copied when they come.
 
     Returns:
@@ -100,25 +100,25 @@ def listed(items: Iterable[Any]) -> list[Any]:
 
 
 def check_distinct(items: Sequence[Any], name: str) -> None:
-    """Raises PictureError if one open animation stands for several of its frames.
+    """Raises ImageError if one open animation stands for several of its frames.
 
     Args:
-        items: pictures or frames.
+        items: images or frames.
         name: what to call them in an error.
 
     Raises:
-        PictureError: saying what to pass instead.
+        ImageError: saying what to pass instead.
     """
-    pictures = [item for item in items if isinstance(item, Image.Image)]
-    times = Counter(map(id, pictures))
-    if len(times) == len(pictures):
+    images = [item for item in items if isinstance(item, Image.Image)]
+    times = Counter(map(id, images))
+    if len(times) == len(images):
         return
-    if any(times[id(item)] > 1 and _is_animated(item) for item in pictures):
-        raise PictureError(
+    if any(times[id(item)] > 1 and _is_animated(item) for item in images):
+        raise ImageError(
             name,
             BAD_TYPE,
             "One open animation comes several times, and shows one frame at a time; "
-            "expected a picture of its own for each frame: pass the iterator itself, "
+            "expected an image of its own for each frame: pass the iterator itself, "
             "PIL.ImageSequence.all_frames(animation), or to PEVideoConverter the file.",
         )
 
@@ -130,29 +130,29 @@ def _is_animated(item: Any) -> bool:
         return False
 
 
-def picture_name(picture: Any, index: int | None = None) -> str:
-    """Names a picture for messages: its path, or its kind and position.
+def image_name(image: Any, index: int | None = None) -> str:
+    """Names an image for messages: its path, or its kind and position.
 
     Args:
-        picture: any picture.
+        image: any image.
         index: its position in the call.
 
     Returns:
         The name.
 
     Example:
-        >>> picture_name("cat.jpg", 0), picture_name(b"...", 3)
-        ('cat.jpg', 'pictures[3] (bytes)')
+        >>> image_name("cat.jpg", 0), image_name(b"...", 3)
+        ('cat.jpg', 'images[3] (bytes)')
     """
-    return name_of(picture, "picture", index)
+    return name_of(image, "image", index)
 
 
 def name_of(item: Any, kind: str, index: int | None) -> str:
-    """Names a picture or video: its path, or its type and position.
+    """Names an image or video: its path, or its type and position.
 
     Args:
-        item: any picture or video.
-        kind: "picture" or "video".
+        item: any image or video.
+        kind: "image" or "video".
         index: its position in the call, if there were several.
 
     Returns:
@@ -188,7 +188,7 @@ def file_content(file: Any, name: str) -> bytes:
         Its content.
 
     Raises:
-        PictureError: if it is closed, a text file, or can't be read.
+        ImageError: if it is closed, a text file, or can't be read.
 
     Example:
         >>> stream = io.BytesIO(b"abc")
@@ -205,14 +205,14 @@ def file_content(file: Any, name: str) -> bytes:
         if place is not None:
             file.seek(place)
     except Exception as error:  # closed, not for reading, a broken connection, ...
-        raise PictureError(
+        raise ImageError(
             name,
             UNREADABLE,
             f"Reading it raised {type(error).__name__}: {error}. Expected a file that "
             'is open for reading bytes: open(path, "rb").',
         ) from error
     if not isinstance(content, bytes | bytearray | memoryview):
-        raise PictureError(
+        raise ImageError(
             name,
             BAD_TYPE,
             f"It reads as {type(content).__name__}; expected a file of bytes: "
@@ -232,10 +232,10 @@ def to_array(item: Any, name: str) -> np.ndarray:
         The array. Floats that NumPy itself does not know (bfloat16) become float32.
 
     Raises:
-        PictureError: if it does not convert, or has masked values.
+        ImageError: if it does not convert, or has masked values.
     """
     if isinstance(item, np.ma.MaskedArray) and np.ma.is_masked(item):
-        raise PictureError(
+        raise ImageError(
             name,
             BAD_VALUES,
             "A masked array, with pixels that have no value: use array.filled(0).",
@@ -243,7 +243,7 @@ def to_array(item: Any, name: str) -> np.ndarray:
     try:
         array = _plain(item)
     except Exception as error:  # a tensor without values, of another machine, ...
-        raise PictureError(
+        raise ImageError(
             name,
             BAD_TYPE,
             f"A {type(item).__module__}.{type(item).__name__} that NumPy can't read "
@@ -271,11 +271,11 @@ def _plain(item: Any) -> np.ndarray:
 def _elements(array: np.ndarray) -> list[Any]:
     if array.ndim <= 1:
         return array.ravel().tolist()
-    raise PictureError(
-        "pictures",
+    raise ImageError(
+        "images",
         BAD_TYPE,
         f"An array of shape {array.shape} of dtype {array.dtype}; expected one row of "
-        "paths or pictures, or numbers: uint8 (0-255) or floats in [0, 1]. NumPy takes "
+        "paths or images, or numbers: uint8 (0-255) or floats in [0, 1]. NumPy takes "
         "PIL images apart: pass them in a list.",
     )
 

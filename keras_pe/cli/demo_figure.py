@@ -38,20 +38,20 @@ class Findings:
     """What the demo found.
 
     Attributes:
-        labels: what each picture shows.
-        pictures: the drawings, with transparency.
-        among_few: the best of these labels for each picture.
-        among_all: the best of all names for each picture.
+        labels: what each image shows.
+        images: the drawings, with transparency.
+        among_few: the best of these labels for each image.
+        among_all: the best of all names for each image.
         num_names: how many names that are.
         queries: words that were searched for.
-        matches: `(queries, pictures)` cosines.
-        maps: `(pictures, rows, columns)`, what each patch says for its label rather
+        matches: `(queries, images)` cosines.
+        maps: `(images, rows, columns)`, what each patch says for its label rather
             than for the others.
         num_parameters: of the model.
     """
 
     labels: list[str]
-    pictures: list[Image.Image]
+    images: list[Image.Image]
     among_few: list[list[Prediction]]
     among_all: list[list[Prediction]]
     num_names: int
@@ -67,7 +67,7 @@ class Findings:
 
 
 class _Pen:
-    """Draws in units of the reduced picture."""
+    """Draws in units of the reduced image."""
 
     def __init__(self, width: int, height: int) -> None:
         self.canvas = Image.new("RGB", (width * SCALE, height * SCALE), PAPER)
@@ -109,11 +109,9 @@ class _Pen:
             scaled, radius * SCALE, fill, outline, round(line * SCALE)
         )
 
-    def paste(
-        self, picture: Image.Image, box: tuple[float, float, float, float]
-    ) -> None:
+    def paste(self, image: Image.Image, box: tuple[float, float, float, float]) -> None:
         left, top, right, bottom = (round(edge * SCALE) for edge in box)
-        large = picture.resize((right - left, bottom - top), Image.Resampling.BICUBIC)
+        large = image.resize((right - left, bottom - top), Image.Resampling.BICUBIC)
         mask = large if large.mode == "RGBA" else None
         self.canvas.paste(large, (left, top), mask)
 
@@ -132,7 +130,7 @@ class _Pen:
 
 
 def draw(findings: Findings) -> Image.Image:
-    """Returns the picture: names among few and among all, places, search."""
+    """Returns the image: names among few and among all, places, search."""
     pen = _Pen(WIDTH, 868)
     millions = findings.num_parameters / 1e6
     pen.text((EDGE, 26), "What a small Perception Encoder sees", 28)
@@ -156,21 +154,21 @@ def _heading(pen: _Pen, left: float, top: float, number: int, text: str) -> None
 
 
 def _names(pen: _Pen, findings: Findings, top: float) -> None:
-    """Draws a column a picture: the picture, its name of few, its names of all."""
+    """Draws a column an image: the image, its name of few, its names of all."""
     count = len(findings.labels)
     width = (WIDTH - 2 * EDGE - (count - 1) * GAP) / count
     few = f"Named among {count} words: {findings.num_right(findings.among_few)} right"
     _heading(pen, EDGE, top, 1, few)
     second = top + 40 + width + 46
-    for place, (label, picture) in enumerate(
-        zip(findings.labels, findings.pictures, strict=True)
+    for place, (label, image) in enumerate(
+        zip(findings.labels, findings.images, strict=True)
     ):
         left = EDGE + place * (width + GAP)
         card = (left, top + 36, left + width, top + 36 + width + 38)
         pen.box(card, CARD, LINE, 10)
         pad = 14
         pen.paste(
-            picture,
+            image,
             (left + pad, top + 36 + pad, left + width - pad, top + 36 + width - pad),
         )
         best = findings.among_few[place][0]
@@ -220,15 +218,15 @@ def _names(pen: _Pen, findings: Findings, top: float) -> None:
 
 
 def _places(pen: _Pen, findings: Findings, top: float) -> None:
-    """Draws where each picture's own word is, brightest where it says most."""
+    """Draws where each image's own word is, brightest where it says most."""
     _heading(pen, EDGE, top, 3, "Which parts speak for the right word")
     side, step = 116.0, 124.0
-    rows = zip(findings.labels, findings.pictures, findings.maps, strict=True)
-    for place, (label, picture, heat) in enumerate(rows):
+    rows = zip(findings.labels, findings.images, findings.maps, strict=True)
+    for place, (label, image, heat) in enumerate(rows):
         left = EDGE + place % 4 * step
         y = top + 40 + place // 4 * (step + 22)
-        canvas = Image.new("RGB", picture.size, "white")
-        canvas.paste(picture, (0, 0), picture)
+        canvas = Image.new("RGB", image.size, "white")
+        canvas.paste(image, (0, 0), image)
         scaled = np.clip(heat / max(float(heat.max()), 1e-6), 0.0, 1.0)
         pen.paste(_heated(canvas, scaled), (left, y, left + side, y + side))
         pen.text((left + 2, y + side + 4), label, 14)
@@ -243,7 +241,7 @@ def _places(pen: _Pen, findings: Findings, top: float) -> None:
 
 
 def _heated(canvas: Image.Image, heat: np.ndarray) -> Image.Image:
-    """Lays a map over a picture in grey."""
+    """Lays a map over an image in grey."""
     size = (canvas.width * 4, canvas.height * 4)
     smooth = Image.fromarray(heat.astype("float32")).resize(
         size, Image.Resampling.BILINEAR
@@ -272,7 +270,7 @@ def _search(pen: _Pen, findings: Findings, top: float) -> None:
             x = left + 138 + place * step
             if place == 0:
                 pen.box((x - 6, y + 3, x + 92, y + side - 3), BEST, radius=8)
-            pen.paste(findings.pictures[index], (x, y + 7, x + 48, y + 55))
+            pen.paste(findings.images[index], (x, y + 7, x + 48, y + 55))
             cosine = f"{scores[index]:.2f}"
             pen.text(
                 (x + 54, y + side / 2), cosine, 13, FAINT if place else RIGHT, "lm"

@@ -1,4 +1,4 @@
-"""A corpus of difficult picture files: half of them sound, half of them not."""
+"""A corpus of difficult image files: half of them sound, half of them not."""
 
 import io
 import struct
@@ -8,40 +8,40 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing import bad_pictures as reasons
+from keras_pe.preprocessing import bad_images as reasons
 
-SAMPLES = Path(__file__).parent / "bad_pictures"
+SAMPLES = Path(__file__).parent / "bad_images"
 
 # What each committed sample must come to; None: it loads.
 SAMPLE_REASONS = {
     "16bit.cropped.tif": None,
-    "broken.png": reasons.NOT_A_PICTURE,
+    "broken.png": reasons.NOT_A_IMAGE,
     "decompression_bomb.gif": reasons.TOO_LARGE,
     "g4_orientation_6.tif": None,
     "hopper_orientation_6.jpg": None,
     "invalid-exif.jpg": None,
-    "oom.tif": reasons.NOT_A_PICTURE,
+    "oom.tif": reasons.NOT_A_IMAGE,
     "p_trns_single.png": None,
     "pil_sample_cmyk.jpg": None,
     "png_decompression_dos.png": reasons.DAMAGED,
     "truncated_jpeg.jpg": reasons.DAMAGED,
-    "zero_width.gif": reasons.NOT_A_PICTURE,
+    "zero_width.gif": reasons.NOT_A_IMAGE,
 }
 
 
 def photo(mode="RGB", size=(64, 48)):
-    """A smooth picture with some texture; no two corners alike."""
+    """A smooth image with some texture; no two corners alike."""
     y, x = np.mgrid[0 : size[1], 0 : size[0]] / max(size)
     wave = 0.1 * np.sin(40 * x) * np.sin(40 * y)
     planes = np.stack([0.1 + 0.8 * x + wave, 0.1 + 0.8 * y, 0.5 + wave], -1)
-    picture = Image.fromarray((planes.clip(0, 1) * 255).astype("uint8"))
-    return picture if mode == "RGB" else picture.convert(mode)
+    image = Image.fromarray((planes.clip(0, 1) * 255).astype("uint8"))
+    return image if mode == "RGB" else image.convert(mode)
 
 
-def encoded(picture, file_format, **options):
-    """The bytes of a picture file."""
+def encoded(image, file_format, **options):
+    """The bytes of an image file."""
     stream = io.BytesIO()
-    picture.save(stream, file_format, **options)
+    image.save(stream, file_format, **options)
     return stream.getvalue()
 
 
@@ -60,10 +60,10 @@ def png_header(width, height):
 
 def rotated_jpeg(orientation):
     """A JPEG with an EXIF orientation."""
-    picture = photo()
-    exif = picture.getexif()
+    image = photo()
+    exif = image.getexif()
     exif[0x0112] = orientation
-    return encoded(picture, "JPEG", exif=exif)
+    return encoded(image, "JPEG", exif=exif)
 
 
 def sixteen_bit(size=(64, 48)):
@@ -94,7 +94,7 @@ def write_corpus(folder):
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nquit\n"
 
     bad, large = reasons.DAMAGED, reasons.TOO_LARGE
-    unknown, empty = reasons.NOT_A_PICTURE, reasons.EMPTY
+    unknown, empty = reasons.NOT_A_IMAGE, reasons.EMPTY
     files = {
         # cut short
         "truncated_half.jpg": (jpeg[: len(jpeg) // 2], bad),

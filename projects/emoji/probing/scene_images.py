@@ -13,8 +13,8 @@ from projects.emoji.probing.backgrounds import draw_background
 from projects.emoji.probing.canvas import Canvas, Layer, random_place, resized
 from projects.emoji.probing.segmentation_set import (
     IGNORE,
+    MaskedImage,
     MaskedObject,
-    MaskedPicture,
     bounding_box,
 )
 
@@ -79,7 +79,7 @@ def compose_scene(
     size: int,
     textures: Sequence[Image.Image],
     rng: np.random.Generator,
-) -> MaskedPicture:
+) -> MaskedImage:
     """Returns one scene with its masks."""
     picks = picker.pick(int(rng.choice(OBJECTS)), rng)
     # What was picked stays picked, so that pale drawings are not rarer than others:
@@ -115,7 +115,7 @@ def _fits(canvas: Canvas, layer: Layer) -> bool:
     return canvas.contrast(layer) >= LEAST_CONTRAST
 
 
-def _masked(canvas: Canvas, picks: Sequence[Drawing], kind: str) -> MaskedPicture:
+def _masked(canvas: Canvas, picks: Sequence[Drawing], kind: str) -> MaskedImage:
     """Reads masks and objects off a canvas."""
     class_of_number = np.array([0, *(d.class_id for d in picks)], "uint8")
     mask = class_of_number[canvas.instances]
@@ -124,7 +124,7 @@ def _masked(canvas: Canvas, picks: Sequence[Drawing], kind: str) -> MaskedPictur
         described(drawing.record, drawing.class_id, canvas.instances == number)
         for number, drawing in enumerate(picks, 1)
     )
-    return MaskedPicture(canvas.picture_bytes(), mask, canvas.instances, objects, kind)
+    return MaskedImage(canvas.image_bytes(), mask, canvas.instances, objects, kind)
 
 
 def described(

@@ -1,9 +1,9 @@
-"""Which files of a folder are pictures or videos, in one place for the whole package.
+"""Which files of a folder are images or videos, in one place for the whole package.
 
 Folders come from other people's computers: macOS leaves `._cat.jpg` beside
 `cat.jpg` and a `__MACOSX` beside the folders of a zip, Jupyter an
-`.ipynb_checkpoints`, a NAS an `@eaDir`, Windows a `Thumbs.db`. None of them is a
-picture or a class.
+`.ipynb_checkpoints`, a NAS an `@eaDir`, Windows a `Thumbs.db`. None of them is an
+image or a class.
 """
 
 import os
@@ -12,12 +12,12 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 # Every ending of the formats in `image_file.DEFAULT_FORMATS`.
-PICTURE_SUFFIXES = (
+IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     *(".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
 )
-# Every usual ending of the containers in `bad_pictures.CONTAINERS`, and the animations.
+# Every usual ending of the containers in `bad_images.CONTAINERS`, and the animations.
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".mkv", ".webm", ".avi"),
     *(".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".flv", ".ogv", ".ogg"),
@@ -64,14 +64,14 @@ def has_suffix(path: str | os.PathLike[str], suffixes: Collection[str]) -> bool:
 
 def list_files(
     folder: str | os.PathLike[str],
-    suffixes: Collection[str] = PICTURE_SUFFIXES,
+    suffixes: Collection[str] = IMAGE_SUFFIXES,
     recursive: bool = False,
 ) -> list[Path]:
     """Lists the visible files of a folder, sorted by path.
 
     Links are followed, each folder is read once however many links lead to it, so
     a link to a folder above does no harm. A link that leads nowhere is listed: it
-    is a missing picture, which whoever opens it will name.
+    is a missing image, which whoever opens it will name.
 
     Args:
         folder: where to look; it may itself be hidden.
@@ -98,7 +98,7 @@ def list_files(
     waiting = [os.fspath(folder)]
     linked: list[str] = []
     while waiting or linked:
-        # Real folders first: a picture is known by its own path, not by a link's.
+        # Real folders first: an image is known by its own path, not by a link's.
         place = waiting.pop() if waiting else linked.pop(0)
         status = os.stat(place)
         if (status.st_dev, status.st_ino) in read:
@@ -114,7 +114,7 @@ def list_files(
 
 
 def list_classes(
-    root: str | os.PathLike[str], suffixes: Collection[str] = PICTURE_SUFFIXES
+    root: str | os.PathLike[str], suffixes: Collection[str] = IMAGE_SUFFIXES
 ) -> dict[str, list[Path]]:
     """Lists the files of folders that are named after their class.
 

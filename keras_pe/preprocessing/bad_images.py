@@ -1,24 +1,24 @@
-"""Pictures and videos that cannot be used: errors, reasons, the report of a call."""
+"""Images and videos that cannot be used: errors, reasons, the report of a call."""
 
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Self
 
-# The values of `PictureError.reason`: few and fixed, so that they can be counted.
+# The values of `ImageError.reason`: few and fixed, so that they can be counted.
 MISSING = "missing file"
 UNREADABLE = "unreadable file"
 EMPTY = "empty file"
-NOT_A_PICTURE = "not a picture of an allowed format"
+NOT_A_IMAGE = "not an image of an allowed format"
 TOO_LARGE = "too many pixels"
-DAMAGED = "damaged picture"
+DAMAGED = "damaged image"
 BAD_VALUES = "unsupported pixel values"
-BAD_TYPE = "unsupported kind of picture"
+BAD_TYPE = "unsupported kind of image"
 REASONS = (
     MISSING,
     UNREADABLE,
     EMPTY,
-    NOT_A_PICTURE,
+    NOT_A_IMAGE,
     TOO_LARGE,
     DAMAGED,
     BAD_VALUES,
@@ -26,11 +26,11 @@ REASONS = (
 )
 
 
-class PictureError(ValueError):
-    """A picture that cannot be used.
+class ImageError(ValueError):
+    """An image that cannot be used.
 
     Args:
-        name: which picture: its path, or its position in the call.
+        name: which image: its path, or its position in the call.
         reason: one of the strings in `REASONS`, for counting.
         detail: what was found, what was expected and what to do.
 
@@ -38,7 +38,7 @@ class PictureError(ValueError):
         >>> from keras_pe.preprocessing import PEImageConverter
         >>> try:
         ...     PEImageConverter()("no_such_file.jpg")
-        ... except PictureError as error:
+        ... except ImageError as error:
         ...     print(error.name, "->", error.reason)
         no_such_file.jpg -> missing file
     """
@@ -62,11 +62,11 @@ def described(error: Exception) -> str:
 
 # === What a call left out ===
 @dataclass(frozen=True)
-class SkippedPicture:
-    """One picture that was left out.
+class SkippedImage:
+    """One image that was left out.
 
     Args:
-        index: its position in the sequence of pictures.
+        index: its position in the sequence of images.
         name: its path, or a name made from its position.
         reason: one of a few fixed strings, for counting.
         detail: what exactly was wrong with this one.
@@ -80,45 +80,43 @@ class SkippedPicture:
 
 @dataclass
 class SkipReport:
-    """Every picture a run saw, and every one it skipped.
+    """Every image a run saw, and every one it skipped.
 
     Args:
-        num_pictures: pictures looked at so far.
+        num_images: images looked at so far.
         skipped: the ones left out, in order.
 
     Example:
-        >>> report = SkipReport(num_pictures=3)
-        >>> report.add(1, PictureError("b.jpg", "empty file", "It has no bytes."))
+        >>> report = SkipReport(num_images=3)
+        >>> report.add(1, ImageError("b.jpg", "empty file", "It has no bytes."))
         >>> print(report)
-        1 of 3 pictures skipped: 1 empty file (b.jpg)
+        1 of 3 images skipped: 1 empty file (b.jpg)
     """
 
-    num_pictures: int = 0
-    skipped: list[SkippedPicture] = field(default_factory=list)
+    num_images: int = 0
+    skipped: list[SkippedImage] = field(default_factory=list)
 
-    def add(self, index: int, error: PictureError) -> None:
-        """Records that the picture at `index` was skipped because of `error`."""
-        self.skipped.append(
-            SkippedPicture(index, error.name, error.reason, error.detail)
-        )
+    def add(self, index: int, error: ImageError) -> None:
+        """Records that the image at `index` was skipped because of `error`."""
+        self.skipped.append(SkippedImage(index, error.name, error.reason, error.detail))
 
     @property
     def num_skipped(self) -> int:
-        """How many pictures were skipped."""
+        """How many images were skipped."""
         return len(self.skipped)
 
     @property
     def by_reason(self) -> dict[str, int]:
-        """How many pictures were skipped for each reason, most frequent first."""
+        """How many images were skipped for each reason, most frequent first."""
         return dict(Counter(item.reason for item in self.skipped).most_common())
 
     @property
     def names(self) -> list[str]:
-        """The names of the skipped pictures, in order."""
+        """The names of the skipped images, in order."""
         return [item.name for item in self.skipped]
 
     def __str__(self) -> str:
-        head = f"{self.num_skipped} of {self.num_pictures} pictures skipped"
+        head = f"{self.num_skipped} of {self.num_images} images skipped"
         parts = []
         for reason, count in self.by_reason.items():
             names = [item.name for item in self.skipped if item.reason == reason]
@@ -137,12 +135,12 @@ DAMAGED_VIDEO = "damaged video"
 UNKNOWN_CODEC = "unknown codec"
 UNKNOWN_CONTAINER = "unknown container"
 
-# Containers that hold their own pictures. Playlists and lists of files are left out
+# Containers that hold their own images. Playlists and lists of files are left out
 # on purpose: FFmpeg would open whatever paths and addresses a hostile one names.
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf"
 
 
-class VideoError(PictureError):
+class VideoError(ImageError):
     """A video that cannot be used; `name`, `reason` and `detail` say why."""
 
 
@@ -184,7 +182,7 @@ def damaged(name: str, error: Exception) -> VideoError:
             UNKNOWN_CONTAINER,
             f"FFmpeg calls it {found[1]!r}; expected one of {CONTAINERS}, or a GIF, "
             "WebP or PNG. Put a video into one of them, such as MP4; of frames in "
-            "pictures pass the folder, or a list of their paths in a list.",
+            "images pass the folder, or a list of their paths in a list.",
         )
     return VideoError(
         name,

@@ -1,4 +1,4 @@
-"""An on-disk index of a folder's pictures, searched by text or by picture."""
+"""An on-disk index of a folder's images, searched by text or by image."""
 
 import dataclasses
 import os
@@ -11,10 +11,10 @@ import numpy as np
 from keras_pe.arrays import check_finite, checked_embeddings
 from keras_pe.models.core import PECore
 from keras_pe.models.embedding import embed_images, embed_texts
-from keras_pe.preprocessing.bad_pictures import SkipReport
+from keras_pe.preprocessing.bad_images import SkipReport
 from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.preprocessing.picture_files import PICTURE_SUFFIXES, list_files
-from keras_pe.preprocessing.picture_inputs import as_sequence, picture_name, to_array
+from keras_pe.preprocessing.image_inputs import as_sequence, image_name, to_array
+from keras_pe.preprocessing.media_folders import IMAGE_SUFFIXES, list_files
 from keras_pe.preprocessing.tokenizer import PETokenizer
 from keras_pe.search.build import build_index
 from keras_pe.search.fingerprint import fingerprint
@@ -28,10 +28,10 @@ UNIT_LENGTH_SLACK = 0.01  # more than half precision needs
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """A picture that was found.
+    """An image that was found.
 
     Attributes:
-        path: the picture.
+        path: the image.
         similarity: cosine with the query.
     """
 
@@ -39,8 +39,8 @@ class Match:
     similarity: float
 
 
-class PictureIndex:
-    """Embeddings of many pictures in a directory, with their paths.
+class ImageIndex:
+    """Embeddings of many images in a directory, with their paths.
 
     Search is exact: a query is compared with every vector, which takes 0.4 s for a
     million vectors of 512 numbers on one core. They are mapped from the disk, not
@@ -48,23 +48,23 @@ class PictureIndex:
     approximate search be wanted on top.
 
     Args:
-        paths: the pictures, in the order of the vectors.
-        vectors: float32 `(pictures, output_dim)`, rows of unit length.
-        fingerprint: the model's embedding of a fixed picture, to recognise it.
+        paths: the images, in the order of the vectors.
+        vectors: float32 `(images, output_dim)`, rows of unit length.
+        fingerprint: the model's embedding of a fixed image, to recognise it.
         preset: handle that the model was loaded from, if it is known.
 
     Raises:
         ValueError: if there is not one vector of floating-point numbers a path, or one
             is not of unit length.
-        NonFiniteError: naming the first picture whose vector is NaN or infinite.
+        NonFiniteError: naming the first image whose vector is NaN or infinite.
 
     Attributes:
-        report: after `build`, which pictures were skipped.
+        report: after `build`, which images were skipped.
         num_unchanged: after `build`, how many vectors came from the updated index.
         num_resumed: after `build`, how many came from an interrupted build.
 
     Example:
-        >>> index = PictureIndex.build(model, "photos", "photos.index")
+        >>> index = ImageIndex.build(model, "photos", "photos.index")
         ... # doctest: +SKIP
         >>> index.search(index.query_text(model, tokenizer, "a red car"))
         ... # doctest: +SKIP
@@ -92,7 +92,7 @@ class PictureIndex:
     def build(
         cls,
         model: PECore,
-        pictures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         directory: str | os.PathLike[str],
         image_converter: PEImageConverter | None = None,
         batch_size: int = 32,
@@ -101,40 +101,40 @@ class PictureIndex:
         preset: str | None = None,
         update: bool = False,
     ) -> Self:
-        """Embeds pictures and writes the index, whole or not at all.
+        """Embeds images and writes the index, whole or not at all.
 
         A build that is killed goes on where it was when it is started again with the
-        same pictures, model and converter: what is done lies beside the directory
+        same images, model and converter: what is done lies beside the directory
         until then, under its name with a dot before and `.parts` behind it.
 
         Args:
             model: makes the embeddings.
-            pictures: a folder, searched with all below it, or a list of files.
+            images: a folder, searched with all below it, or a list of files.
             directory: where the index is written; an index there is replaced.
-            image_converter: prepares pictures; None makes one of the model's size.
-            batch_size: pictures a forward pass.
-            max_skipped_share: share of unreadable pictures that stops the run.
+            image_converter: prepares images; None makes one of the model's size.
+            batch_size: images a forward pass.
+            max_skipped_share: share of unreadable images that stops the run.
             progress: whether a progress bar is shown.
             preset: handle that the model was loaded from; `index.preset` remembers
                 it for whoever searches.
-            update: whether pictures that an index in this directory has, with the same
+            update: whether images that an index in this directory has, with the same
                 size and time of change, keep their vectors. New and changed ones are
                 embedded, removed ones leave. Without an index there all are new.
 
         Returns:
-            The index; its `report` names the pictures that were skipped.
+            The index; its `report` names the images that were skipped.
 
         Raises:
-            ValueError: if there are no pictures, the directory holds other things, or
+            ValueError: if there are no images, the directory holds other things, or
                 an index to be updated is of another model.
             NonFiniteError: if the model gives NaN or infinity.
-            PictureError: if too many pictures can't be read.
+            ImageError: if too many images can't be read.
             OSError: if the directory can't be written, which is found before any
-                picture is embedded, or another process writes it.
+                image is embedded, or another process writes it.
         """
         built = build_index(
             model,
-            find_pictures(pictures),
+            find_images(images),
             directory,
             image_converter,
             batch_size,
@@ -186,34 +186,34 @@ class PictureIndex:
         self.check_model(model)
         return embed_texts(model, tokenizer, [text], batch_size=1)[0]
 
-    def query_picture(
+    def query_image(
         self,
         model: PECore,
-        picture: Any,
+        image: Any,
         image_converter: PEImageConverter | None = None,
     ) -> np.ndarray:
-        """Returns the query vector of a picture, `(output_dim,)`.
+        """Returns the query vector of an image, `(output_dim,)`.
 
         Raises:
-            ValueError: if it is not one picture, or another model made the index.
-            PictureError: if it can't be read.
+            ValueError: if it is not one image, or another model made the index.
+            ImageError: if it can't be read.
         """
         self.check_model(model)
         converter = image_converter or PEImageConverter(model.vision_encoder.image_size)
-        pictures = as_sequence(picture)
-        if len(pictures) != 1:
+        images = as_sequence(image)
+        if len(images) != 1:
             raise ValueError(
-                f"A query is one picture, got {len(pictures)}. Search for each alone."
+                f"A query is one image, got {len(images)}. Search for each alone."
             )
-        prepared = converter.convert(pictures[0], picture_name(pictures[0]))
+        prepared = converter.convert(images[0], image_name(images[0]))
         return embed_images(model, prepared[None], batch_size=1)[0]
 
     def search(self, query: np.ndarray, top_k: int = 10) -> list[Match]:
-        """Returns the nearest pictures, nearest first.
+        """Returns the nearest images, nearest first.
 
         Args:
-            query: from `query_text` or `query_picture`, `(output_dim,)`.
-            top_k: pictures to return.
+            query: from `query_text` or `query_image`, `(output_dim,)`.
+            top_k: images to return.
 
         Raises:
             ValueError: if the query has another length or is zero, or `top_k` is no
@@ -231,13 +231,13 @@ class PictureIndex:
         if query.shape != self.vectors.shape[1:]:
             raise ValueError(
                 f"Expected a query of shape {self.vectors.shape[1:]}, got "
-                f"{query.shape}. query_text and query_picture make one."
+                f"{query.shape}. query_text and query_image make one."
             )
         largest = float(np.abs(query).max())
         if not largest:
             raise ValueError(
-                "The query is zero everywhere, which is as near to any picture as to "
-                "any other. query_text and query_picture make one that is not."
+                "The query is zero everywhere, which is as near to any image as to "
+                "any other. query_text and query_image make one that is not."
             )
         query = query / largest  # first, or squares overflow
         query = (query / np.linalg.norm(query)).astype("float32")
@@ -247,16 +247,16 @@ class PictureIndex:
 
 
 def _checked_vectors(vectors: np.ndarray, paths: list[Path]) -> np.ndarray:
-    """Returns float32 `(pictures, output_dim)`, mapped from the disk if it was."""
+    """Returns float32 `(images, output_dim)`, mapped from the disk if it was."""
     if np.shape(vectors)[:1] != (len(paths),) or np.ndim(vectors) != 2:
         raise ValueError(
             f"Got vectors of shape {np.shape(vectors)} for {len(paths)} paths; "
-            "expected (pictures, output_dim), one vector a path."
+            "expected (images, output_dim), one vector a path."
         )
     for start in range(0, len(paths), ROWS_AT_ONCE):  # not all of the disk at once
         rows = slice(start, start + ROWS_AT_ONCE)
         what = f"vectors from {start} on"
-        checked = checked_embeddings(vectors[rows], what, "picture", paths[rows])
+        checked = checked_embeddings(vectors[rows], what, "image", paths[rows])
         if not isinstance(vectors, np.memmap):  # an index has checksums
             _check_lengths(checked, paths[rows])
     if getattr(vectors, "dtype", None) == np.dtype("float32"):
@@ -274,35 +274,35 @@ def _check_lengths(vectors: np.ndarray, paths: list[Path]) -> None:
         )
 
 
-def find_pictures(
-    pictures: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+def find_images(
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
 ) -> list[Path]:
-    """Returns the picture files of a folder and all below it, or of a list.
+    """Returns the image files of a folder and all below it, or of a list.
 
     Of a folder, hidden files and what systems leave (`__MACOSX`, ...) are left out.
 
     Raises:
         ValueError: if there are none.
     """
-    if isinstance(pictures, str | os.PathLike):
-        root = _named(pictures)
+    if isinstance(images, str | os.PathLike):
+        root = _named(images)
         if root.is_dir():
             found = list_files(root, recursive=True)
             if not found:
                 raise ValueError(
-                    f"No pictures in {root}: looked for {', '.join(PICTURE_SUFFIXES)}, "
+                    f"No images in {root}: looked for {', '.join(IMAGE_SUFFIXES)}, "
                     "hidden files and folders left out."
                 )
             return [path.absolute() for path in found]
-        pictures = [pictures]
-    paths = [_named(path) for path in pictures]
+        images = [images]
+    paths = [_named(path) for path in images]
     missing = [str(path) for path in paths if not path.is_file()]
     if missing or not paths:
-        raise ValueError(f"No such picture or folder: {', '.join(missing) or '(none)'}")
+        raise ValueError(f"No such image or folder: {', '.join(missing) or '(none)'}")
     return [path.absolute() for path in paths]
 
 
 def _named(path: str | os.PathLike[str]) -> Path:
     if not os.fspath(path):  # Path("") would be the working directory
-        raise ValueError("The path of a picture or folder is empty: name one.")
+        raise ValueError("The path of an image or folder is empty: name one.")
     return Path(path)

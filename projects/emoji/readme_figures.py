@@ -1,6 +1,6 @@
-"""Makes the pictures of the README again, all of them.
+"""Makes the images of the README again, all of them.
 
-Run:      python -m projects.emoji.readme_pictures --output docs/images
+Run:      python -m projects.emoji.readme_figures --output docs/images
 Expect:   demo.png (what `keras-pe demo` draws), pca.png, attention.png, text.png,
           similarity.png and layers.png; under a minute.
 
@@ -17,7 +17,7 @@ from PIL import Image
 
 from keras_pe import PEImageConverter
 from keras_pe.cli.common import BUNDLED_PRESET, load
-from keras_pe.cli.demo import PICTURES
+from keras_pe.cli.demo import IMAGES
 from keras_pe.cli.main import main as keras_pe_command
 from keras_pe.models.embedding import embed_texts
 from keras_pe.visualization import (
@@ -47,7 +47,7 @@ def scene(names: tuple[str, ...]) -> Image.Image:
     """Returns drawings side by side on one white canvas."""
     canvas = Image.new("RGB", (SIDE * len(names), SIDE), "white")
     for place, name in enumerate(names):
-        with Image.open(PICTURES / f"{name}.png") as file:
+        with Image.open(IMAGES / f"{name}.png") as file:
             drawing = file.convert("RGBA").resize((SIDE - 8, SIDE - 8))
         canvas.paste(drawing, (SIDE * place + 4, 4), drawing)
     return canvas
@@ -68,9 +68,9 @@ def visualizations(output: Path) -> None:
     point = (2, 4)  # the owl's face
     similarity_figure(
         images,
-        similarity_map(features, *point, picture=2),
+        similarity_map(features, *point, image=2),
         point,
-        picture=2,
+        image=2,
         path=output / "similarity.png",
     )
     names = [name for names in SCENES for name in names]
@@ -80,19 +80,19 @@ def visualizations(output: Path) -> None:
     draw_panels(own_names(displayable(images), maps, names), 3, output / "text.png")
 
 
-def own_names(pictures: np.ndarray, maps: np.ndarray, names: list[str]) -> list[Panel]:
+def own_names(images: np.ndarray, maps: np.ndarray, names: list[str]) -> list[Panel]:
     """Returns each scene and the maps of the two things in it.
 
     The lightest colour of a scene's maps is the highest score that any of the eight
     names has there.
     """
     panels = []
-    for picture, heats, own in zip(pictures, maps, SCENES, strict=True):
-        panels.append(Panel(picture))
+    for image, heats, own in zip(images, maps, SCENES, strict=True):
+        panels.append(Panel(image))
         for name in own:
             heat = heats[names.index(name)]
             title = f"{name}, highest {heat.max():+.3f}"
-            panels.append(Panel(picture, heat, (0.0, float(heats.max())), title=title))
+            panels.append(Panel(image, heat, (0.0, float(heats.max())), title=title))
     return panels
 
 
@@ -107,7 +107,7 @@ def curves(output: Path) -> None:
 
 
 def shrink(path: Path) -> None:
-    """Writes a picture again with 256 colours: a quarter of the bytes."""
+    """Writes an image again with 256 colours: a quarter of the bytes."""
     with Image.open(path) as file:
         small = file.convert("RGB").quantize(256)
     small.save(path, optimize=True)

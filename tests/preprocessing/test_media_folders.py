@@ -1,4 +1,4 @@
-"""Which files of a folder count: the user's own pictures, all of them, nothing else."""
+"""Which files of a folder count: the user's own images, all of them, nothing else."""
 
 import os
 import warnings
@@ -12,8 +12,8 @@ from keras_pe.evaluation.datasets import read_image_folder
 from keras_pe.evaluation.hashes import data_hash
 from keras_pe.preprocessing import PEVideoConverter
 from keras_pe.preprocessing.image_file import DEFAULT_FORMATS
-from keras_pe.preprocessing.picture_files import (
-    PICTURE_SUFFIXES,
+from keras_pe.preprocessing.media_folders import (
+    IMAGE_SUFFIXES,
     list_classes,
     list_files,
     visible,
@@ -34,15 +34,15 @@ def names_of(folder, **options):
     return [path.relative_to(folder).as_posix() for path in found]
 
 
-def clutter(folder, picture="x.png"):
+def clutter(folder, image="x.png"):
     """What a Mac, Jupyter, a NAS and Windows leave in a folder."""
     write(
         folder,
-        f"._{picture}",
-        f".ipynb_checkpoints/{picture}",
-        f"__MACOSX/{picture}",
-        f"@eaDir/{picture}/SYNOPHOTO_THUMB.jpg",
-        f"$RECYCLE.BIN/{picture}",
+        f"._{image}",
+        f".ipynb_checkpoints/{image}",
+        f"__MACOSX/{image}",
+        f"@eaDir/{image}/SYNOPHOTO_THUMB.jpg",
+        f"$RECYCLE.BIN/{image}",
     )
     for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
         Path(folder, name).write_bytes(b"\0")
@@ -77,15 +77,15 @@ def test_every_suffix_of_the_formats_that_are_read():
         for suffix, kind in Image.registered_extensions().items()
         if kind in opened
     }
-    assert registered <= set(PICTURE_SUFFIXES)
-    assert all(suffix == suffix.lower() for suffix in PICTURE_SUFFIXES)
+    assert registered <= set(IMAGE_SUFFIXES)
+    assert all(suffix == suffix.lower() for suffix in IMAGE_SUFFIXES)
 
 
 def test_one_folder_and_all_below(tmp_path):
     write(tmp_path, "b.JPG", "a.jfif", "c/d.jpe", "c/e/f.pgm", "c/.g/h.png")
     clutter(tmp_path)
     clutter(tmp_path / "c")
-    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "folder.png").mkdir()
     assert names_of(tmp_path) == ["a.jfif", "b.JPG"]
     below = ["a.jfif", "b.JPG", "c/d.jpe", "c/e/f.pgm"]
@@ -107,11 +107,11 @@ def test_links_are_followed_once(tmp_path):
     (root / "up").symlink_to(root)  # would go on for ever
     (root / "self").symlink_to("self")
     (root / "a").symlink_to(tmp_path / "elsewhere")
-    (root / "b").symlink_to(tmp_path / "elsewhere")  # the same pictures again
+    (root / "b").symlink_to(tmp_path / "elsewhere")  # the same images again
     (root / "gone.png").symlink_to("deleted.png")
     found = names_of(root, recursive=True)
     assert found == ["a/far.png", "gone.png", "real.png"]
-    # A picture is known by its own path even if a link to it sorts first.
+    # An image is known by its own path even if a link to it sorts first.
     (tmp_path / "a_link").symlink_to(root)
     assert "z/real.png" in names_of(tmp_path, recursive=True)
     assert "a_link/real.png" not in names_of(tmp_path, recursive=True)

@@ -94,13 +94,13 @@ def svg(colour, body="", title=None, **licence):
 
 @pytest.fixture
 def directory(tmp_path):
-    """What ``prepare`` leaves: table, index, and one picture a split."""
+    """What ``prepare`` leaves: table, index, and one image a split."""
     rows = [vars(one) for one in CONCEPTS]
     (tmp_path / "concepts.json").write_bytes(to_json_bytes(rows))
     (tmp_path / "index.json").write_bytes(to_json_bytes({"size": SIZE}))
     for split, colour in (("test", "lime"), ("val_seen", "navy")):
-        picture = draw_visible(svg(colour), SIZE)
-        write_shards(tmp_path, split, [({"key": split, "concept": 0}, picture)])
+        image = draw_visible(svg(colour), SIZE)
+        write_shards(tmp_path, split, [({"key": split, "concept": 0}, image)])
     return tmp_path
 
 
@@ -201,7 +201,7 @@ def test_icon_titles():
 # Rendering --------------------------------------------------------------------
 
 
-def test_pictures_are_cropped_to_what_is_visible():
+def test_images_are_cropped_to_what_is_visible():
     with Image.open(io.BytesIO(draw_visible(svg("red"), SIZE))) as image:
         assert image.getchannel("A").getbbox() == (0, 4, 24, 20)
 
@@ -293,8 +293,8 @@ def test_icons_share_concepts_and_leave_out_what_is_heldout(directory):
 def test_clip_art_joins_the_icons_in_any_order_with_the_same_bytes(directory, tmp_path):
     members = [
         ("fruit/lemon_01.svg", svg("yellow", title="Lemon", words=["fruit"])),
-        ("fruit/lemon_02.svg", svg("yellow", title="Lemon")),  # the same picture
-        ("fruit/lemon_03.svg", svg("lime", title="lemon")),  # like the test picture
+        ("fruit/lemon_02.svg", svg("yellow", title="Lemon")),  # the same image
+        ("fruit/lemon_03.svg", svg("lime", title="lemon")),  # like the test image
         ("homes/house.svg", svg("brown", title="House")),
         ("homes/home.svg", svg("#fdfdfd", title="Home")),
         ("homes/hut.svg", svg("green", title="Den", words=["mice"])),
@@ -317,13 +317,13 @@ def test_clip_art_joins_the_icons_in_any_order_with_the_same_bytes(directory, tm
     }
     assert art["lemon"]["keywords"] == ["fruit"]
     assert index["vendors"]["openclipart"]["dropped"] == {
-        "kind of picture": 1,
+        "kind of image": 1,
         "licence not stated": 1,
         "names a held-out concept": 1,
-        "equal picture": 1,
+        "equal image": 1,
         "hardly visible on white": 1,
-        "near copy of a test picture": 1,
-        "near copy of a val_seen picture": 0,
+        "near copy of a test image": 1,
+        "near copy of a val_seen image": 0,
     }
 
 

@@ -1,4 +1,4 @@
-"""Damaged pictures: an error that says so, or an array of the right kind."""
+"""Damaged images: an error that says so, or an array of the right kind."""
 
 import io
 import struct
@@ -16,8 +16,8 @@ from tests.fuzz.mutations import byte_edits, edited
 SIZES = (0, 1, 2, 3, 255, 65_535, 65_536, 9_000, 89_000_000, 2**31 - 1)
 
 
-def valid_pictures() -> dict[str, bytes]:
-    """Returns small pictures of every format and of many kinds."""
+def valid_images() -> dict[str, bytes]:
+    """Returns small images of every format and of many kinds."""
     rng = np.random.default_rng(0)
     colours = Image.fromarray(rng.integers(0, 255, (24, 30, 3), dtype="uint8"))
     alpha = Image.fromarray(rng.integers(0, 255, (24, 30, 4), dtype="uint8"))
@@ -47,9 +47,9 @@ def valid_pictures() -> dict[str, bytes]:
         "mpo": (colours, "MPO", {"save_all": True, "append_images": [colours]}),
     }
     files = {}
-    for name, (picture, kind, options) in made.items():
+    for name, (image, kind, options) in made.items():
         stream = io.BytesIO()
-        picture.save(stream, kind, **options)
+        image.save(stream, kind, **options)
         files[name] = stream.getvalue()
     return files
 
@@ -80,21 +80,21 @@ def png_of(width: int, height: int, depth: int, colour: int, rows: bytes) -> byt
     )
 
 
-class Pictures(Campaign):
+class Images(Campaign):
     """`PEImageConverter` on damaged files of every format."""
 
-    name = "pictures"
+    name = "images"
     short = 200
-    # A picture at the documented limit of 89 million pixels is decoded: 4 bytes each.
+    # An image at the documented limit of 89 million pixels is decoded: 4 bytes each.
     memory_mb = 1000
 
     def prepare(self, folder: Path) -> None:
         import keras_pe
-        from keras_pe.preprocessing.bad_pictures import PictureError
+        from keras_pe.preprocessing.bad_images import ImageError
 
-        self.error = PictureError
+        self.error = ImageError
         self.converter = keras_pe.PEImageConverter(32)
-        self.files = valid_pictures()
+        self.files = valid_images()
         self.right = {n: self.converter(content) for n, content in self.files.items()}
 
     def cases(self) -> st.SearchStrategy[Any]:
@@ -135,7 +135,7 @@ class Pictures(Campaign):
         try:
             found = self.converter(content)
         except self.error as error:
-            require(case[0] != "valid", f"a valid picture is refused: {error}")
+            require(case[0] != "valid", f"a valid image is refused: {error}")
             return refused(error)
         assert found.shape == (1, 32, 32, 3), f"shape {found.shape}"
         assert found.dtype == np.float32, f"dtype {found.dtype}"

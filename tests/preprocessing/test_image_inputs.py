@@ -1,4 +1,4 @@
-"""Every kind of object that a user may hand over: a picture, or told what to use."""
+"""Every kind of object that a user may hand over: an image, or told what to use."""
 
 import io
 import os
@@ -13,12 +13,12 @@ import pytest
 from PIL import Image, ImageSequence
 
 from keras_pe.preprocessing import (
+    ImageError,
     PEImageConverter,
     PEVideoConverter,
-    PictureError,
     load_batches,
 )
-from keras_pe.preprocessing.bad_pictures import (
+from keras_pe.preprocessing.bad_images import (
     BAD_TYPE,
     BAD_VALUES,
     MISSING,
@@ -26,7 +26,7 @@ from keras_pe.preprocessing.bad_pictures import (
 )
 
 sys.path.insert(0, str(Path(__file__).parent))
-from picture_corpus import encoded, photo
+from image_corpus import encoded, photo
 
 pytestmark = pytest.mark.quick
 CONVERTER = PEImageConverter(16)
@@ -73,7 +73,7 @@ def object_array(*items):
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [
         io.BytesIO(CONTENT),
         at_its_end(),
@@ -95,8 +95,8 @@ def object_array(*items):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_is_a_picture(picture):
-    np.testing.assert_array_equal(CONVERTER(picture), EXPECTED)
+def test_what_is_an_image(image):
+    np.testing.assert_array_equal(CONVERTER(image), EXPECTED)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -104,8 +104,8 @@ def test_small_floats(dtype):
     units = PIXELS.astype("float32") / 255
     array = units.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
     tensor = keras.ops.convert_to_tensor(units, dtype=dtype)
-    for picture in (array, tensor, [tensor], keras.ops.stack([tensor])):
-        np.testing.assert_allclose(CONVERTER(picture), EXPECTED, atol=2 / 127.5)
+    for image in (array, tensor, [tensor], keras.ops.stack([tensor])):
+        np.testing.assert_allclose(CONVERTER(image), EXPECTED, atol=2 / 127.5)
 
 
 def test_tensors_of_pytorch_on_every_backend():
@@ -117,16 +117,16 @@ def test_tensors_of_pytorch_on_every_backend():
         torch.nn.Parameter(units),
         units.double(),
     ):
-        for picture in (tensor, [tensor], tensor[None]):
-            np.testing.assert_allclose(CONVERTER(picture), EXPECTED, atol=1e-6)
+        for image in (tensor, [tensor], tensor[None]):
+            np.testing.assert_allclose(CONVERTER(image), EXPECTED, atol=1e-6)
     np.testing.assert_allclose(CONVERTER([units.bfloat16()]), EXPECTED, atol=2 / 127.5)
     for tensor in (units.to("meta"), units.to_sparse(), units[..., 0].to_sparse_csr()):
-        with pytest.raises(PictureError, match="NumPy can't read"):
+        with pytest.raises(ImageError, match="NumPy can't read"):
             CONVERTER(tensor)
 
 
 def test_tensors_without_values_are_told_what_a_model_takes_instead():
-    with pytest.raises(PictureError, match=r"Rescaling\(1 / 127.5, offset=-1\)"):
+    with pytest.raises(ImageError, match=r"Rescaling\(1 / 127.5, offset=-1\)"):
         CONVERTER(keras.Input((8, 8, 3)))
 
 
@@ -141,7 +141,7 @@ def test_paths_in_arrays(tmp_path):
         *([os.fsencode(path.name)], [np.str_(text)]),
     ):
         if isinstance(one, list) and isinstance(one[0], bytes):
-            with pytest.raises(PictureError):  # bytes are content, never a path
+            with pytest.raises(ImageError):  # bytes are content, never a path
                 CONVERTER(one)
             continue
         np.testing.assert_array_equal(CONVERTER(one), EXPECTED)
@@ -164,12 +164,12 @@ def test_open_files_keep_their_place(tmp_path):
         np.testing.assert_array_equal(CONVERTER(answer), EXPECTED)
     with path.open("rb") as file:
         file.close()
-        with pytest.raises(PictureError, match=r"photo\.png: unreadable"):
+        with pytest.raises(ImageError, match=r"photo\.png: unreadable"):
             CONVERTER(file)
 
 
 @pytest.mark.parametrize(
-    ("picture", "reason", "message"),
+    ("image", "reason", "message"),
     [
         (closed(), UNREADABLE, "closed"),
         (io.StringIO("text"), BAD_TYPE, '"rb"'),
@@ -197,15 +197,15 @@ def test_open_files_keep_their_place(tmp_path):
         (3, BAD_TYPE, "int"),
     ],
 )
-def test_what_is_none(picture, reason, message):
-    with pytest.raises(PictureError, match=message) as caught:
-        CONVERTER(picture)
+def test_what_is_none(image, reason, message):
+    with pytest.raises(ImageError, match=message) as caught:
+        CONVERTER(image)
     assert caught.value.reason == reason
     assert len(str(caught.value)) < 1000
 
 
 def test_a_name_of_a_megabyte_is_cut():
-    with pytest.raises(PictureError) as caught:
+    with pytest.raises(ImageError) as caught:
         CONVERTER("data:image/png;base64," + "A" * 10**6)
     assert len(str(caught.value)) < 1000
 
@@ -213,10 +213,10 @@ def test_a_name_of_a_megabyte_is_cut():
 def test_a_closed_pil_image(tmp_path):
     path = tmp_path / "photo.png"
     path.write_bytes(CONTENT)
-    picture = Image.open(path)
-    picture.close()
-    with pytest.raises(PictureError, match=r"photo\.png"):
-        CONVERTER(picture)
+    image = Image.open(path)
+    image.close()
+    with pytest.raises(ImageError, match=r"photo\.png"):
+        CONVERTER(image)
 
 
 def test_what_an_iterator_overwrites_is_copied():
@@ -232,18 +232,18 @@ def test_what_an_iterator_overwrites_is_copied():
             buffer[:] = level
             yield buffer
 
-    pictures, videos = PEImageConverter(8), PEVideoConverter(8, num_frames=3)
+    images, videos = PEImageConverter(8), PEVideoConverter(8, num_frames=3)
     for frames in (lambda: ImageSequence.Iterator(animation), buffered):
         for found in (
-            pictures(frames()),
+            images(frames()),
             videos(frames())[0],
-            next(iter(load_batches(frames(), pictures, 3)))[1],
+            next(iter(load_batches(frames(), images, 3)))[1],
         ):
             np.testing.assert_allclose((found[:, 0, 0, 0] + 1) * 127.5, levels)
     several = list(ImageSequence.Iterator(animation))  # one object, three times
-    for converter in (pictures, videos):
-        with pytest.raises(PictureError, match="One open animation comes several"):
+    for converter in (images, videos):
+        with pytest.raises(ImageError, match="One open animation comes several"):
             converter(several)
     still = Image.new("L", (8, 8), 100)
-    assert len(pictures([still, still])) == 2
-    assert len(pictures([animation, still])) == 2
+    assert len(images([still, still])) == 2
+    assert len(images([animation, still])) == 2

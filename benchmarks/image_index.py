@@ -1,13 +1,13 @@
-"""Whether a picture index survives damage, kills and a hundred thousand pictures.
+"""Whether an image index survives damage, kills and a hundred thousand images.
 
-Run:      KERAS_BACKEND=torch python benchmarks/picture_index.py
-Expect:   four lines and results/picture_index.json; about ten minutes.
+Run:      KERAS_BACKEND=torch python benchmarks/image_index.py
+Expect:   four lines and results/image_index.json; about ten minutes.
 
 damage    1,000 indexes with a flipped bit, a cut or a piece of another file in them are
           opened and searched, each in a process of its own.
 kills     200 processes that replace an index without pause get SIGKILL at a random
           instant; then the index is opened and written once more.
-resume    a build of 100,000 pictures is killed five times and started again; its files
+resume    a build of 100,000 images is killed five times and started again; its files
           are compared with those of a build that nobody killed.
 large     CPU seconds of opening an index of a million vectors, which compares the
           checksums, and of a search in it.
@@ -33,22 +33,22 @@ from PIL import Image
 
 from keras_pe.files import write_directory
 from keras_pe.search.index_files import (
+    IMAGES,
     INDEX,
-    PICTURES,
     VECTORS,
     DamagedIndexError,
     read_index,
     write_index,
 )
 
-FILES = (INDEX, PICTURES, VECTORS)
+FILES = (INDEX, IMAGES, VECTORS)
 SIZES = {"hidden_dim": 16, "num_layers": 1, "num_heads": 2, "intermediate_dim": 32}
 
 
 def write(directory: Path, seed: int = 0, count: int = 200) -> None:
     """Writes an index of random vectors."""
     vectors = np.random.default_rng(seed).normal(size=(count, 32)).astype("float32")
-    paths = [f"/pictures/{number}.png" for number in range(count)]
+    paths = [f"/images/{number}.png" for number in range(count)]
     with write_directory(directory) as aside:
         write_index(aside, paths, [(1, 2)] * count, [vectors], 32, {"seed": seed})
 
@@ -137,8 +137,8 @@ def kills(folder: Path, count: int) -> dict[str, int]:
     return dict(found)
 
 
-def make_pictures(folder: Path, count: int) -> None:
-    """Writes pictures of 12 x 12 random pixels, 1,000 a folder."""
+def make_images(folder: Path, count: int) -> None:
+    """Writes images of 12 x 12 random pixels, 1,000 a folder."""
     rng = np.random.default_rng(0)
     for number in range(count):
         below = folder / f"{number // 1000:03d}"
@@ -148,12 +148,12 @@ def make_pictures(folder: Path, count: int) -> None:
         Image.fromarray(pixels).save(below / f"{number % 1000:03d}.bmp")
 
 
-def build(pictures: Path, directory: Path) -> None:
+def build(images: Path, directory: Path) -> None:
     """Builds an index with a small model; prints what it took from a stopped run."""
     import keras
 
     import keras_pe
-    from keras_pe.search import PictureIndex
+    from keras_pe.search import ImageIndex
 
     keras.utils.set_random_seed(0)
     model = keras_pe.PECore(
@@ -165,7 +165,7 @@ def build(pictures: Path, directory: Path) -> None:
         ),
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    index = PictureIndex.build(model, pictures, directory, batch_size=256)
+    index = ImageIndex.build(model, images, directory, batch_size=256)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(
         json.dumps(
@@ -180,18 +180,18 @@ def build(pictures: Path, directory: Path) -> None:
 
 def resume(folder: Path, count: int, times: int = 5) -> dict[str, object]:
     """Builds once in one go and once with kills, and compares."""
-    pictures = folder / "pictures"
-    make_pictures(pictures, count)
+    images = folder / "images"
+    make_images(images, count)
 
     def start(target: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, __file__, "--build", pictures, folder / target]
+        command = [sys.executable, __file__, "--build", images, folder / target]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def last_line(process: "subprocess.Popen[str]") -> dict[str, int]:
         return dict(json.loads(process.communicate()[0].splitlines()[-1]))
 
     few = folder / "few"
-    make_pictures(few, count // 10)
+    make_images(few, count // 10)
     command = [sys.executable, __file__, "--build", few, folder / "few.index"]
     small = subprocess.run(command, capture_output=True, text=True, check=True)
     whole = last_line(start("whole"))
@@ -212,20 +212,20 @@ def resume(folder: Path, count: int, times: int = 5) -> dict[str, object]:
         for name in FILES
     )
     return {
-        "pictures": count,
+        "images": count,
         "kills": times,
         "of the last run, from stopped ones": last["resumed"],
         "equal to the bit": same,
         "left over": [name for name in os.listdir(folder) if name.startswith(".")],
         "one go": whole,
-        "a tenth of the pictures": json.loads(small.stdout.splitlines()[-1]),
+        "a tenth of the images": json.loads(small.stdout.splitlines()[-1]),
         "after the kills": last,
     }
 
 
 def large(folder: Path, count: int, dim: int = 512) -> dict[str, float]:
     """Returns the least CPU seconds of opening a large index and of searching it."""
-    from keras_pe.search import PictureIndex
+    from keras_pe.search import ImageIndex
 
     rng = np.random.default_rng(0)
 
@@ -234,13 +234,13 @@ def large(folder: Path, count: int, dim: int = 512) -> dict[str, float]:
             found = rng.normal(size=(min(piece, count - start), dim)).astype("float32")
             yield found / np.linalg.norm(found, axis=1, keepdims=True)
 
-    paths = [f"/pictures/{number}.png" for number in range(count)]
+    paths = [f"/images/{number}.png" for number in range(count)]
     with write_directory(folder / "index") as aside:
         write_index(aside, paths, [(1, 2)] * count, rows(), dim, {})
     opened, searched = [], []
     for _ in range(3):
         marks = [time.process_time()]
-        index = PictureIndex.open(folder / "index")
+        index = ImageIndex.open(folder / "index")
         marks.append(time.process_time())
         index.search(np.ones(dim, "float32"))
         marks.append(time.process_time())
@@ -259,21 +259,21 @@ def main() -> None:
     parts: dict[str, tuple[Callable[..., object], str]] = {
         "damage": (damage, "damaged"),
         "kills": (kills, "kills"),
-        "resume": (resume, "pictures"),
+        "resume": (resume, "images"),
         "large": (large, "large"),
     }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", nargs=2, type=Path)
     parser.add_argument("--damaged", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--pictures", type=int, default=100_000)
+    parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--large", type=int, default=1_000_000)
     parser.add_argument("--parts", nargs="+", choices=parts, default=[*parts])
     options = parser.parse_args()
     if options.build:
         build(*options.build)
         return
-    output = Path(__file__).parent / "results" / "picture_index.json"
+    output = Path(__file__).parent / "results" / "image_index.json"
     result = json.loads(output.read_text()) if output.exists() else {}
     result["date"] = datetime.date.today().isoformat()
     for name in options.parts:

@@ -1,4 +1,4 @@
-"""Size, mode and format of a picture, without decoding its pixels."""
+"""Size, mode and format of an image, without decoding its pixels."""
 
 import io
 import warnings
@@ -11,11 +11,11 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 
 @dataclass(frozen=True)
-class PictureHeader:
-    """What the beginning of a picture file says.
+class ImageHeader:
+    """What the beginning of an image file says.
 
     Args:
-        status: "ok", "empty", "truncated", "not a picture", "damaged" or
+        status: "ok", "empty", "truncated", "not an image", "damaged" or
             "too many pixels".
         format: Pillow's name of the format, "" if unknown.
         mode: Pillow's name of the pixel layout, "" if unknown.
@@ -32,8 +32,8 @@ class PictureHeader:
 
 def read_header(
     data: bytes, most_pixels: int, decode_pixels: bool = False
-) -> PictureHeader:
-    """Describes a picture file.
+) -> ImageHeader:
+    """Describes an image file.
 
     A file that stops too early is found from its own length fields and end markers
     (PNG, JPEG, WebP, GIF, BMP); a truncated TIFF or PPM, and pixels damaged inside a
@@ -49,36 +49,36 @@ def read_header(
 
     Example:
         >>> read_header(b"P5 2 1 255 " + bytes(2), most_pixels=100)
-        PictureHeader(status='ok', format='PPM', mode='L', width=2, height=1)
+        ImageHeader(status='ok', format='PPM', mode='L', width=2, height=1)
     """
     if not data:
-        return PictureHeader("empty")
+        return ImageHeader("empty")
     if is_truncated(data):
-        return PictureHeader("truncated")
+        return ImageHeader("truncated")
     try:
         with warnings.catch_warnings():
             # The size is judged by `most_pixels`, not by Pillow's own limit.
             warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
-        return PictureHeader("not a picture")
+        return ImageHeader("not an image")
     except Image.DecompressionBombError:
-        return PictureHeader("too many pixels")
+        return ImageHeader("too many pixels")
     except Exception:  # decoders raise nearly anything on hostile bytes
-        return PictureHeader("damaged")
-    width, height = picture.size
-    header = PictureHeader("ok", picture.format or "", picture.mode, width, height)
+        return ImageHeader("damaged")
+    width, height = image.size
+    header = ImageHeader("ok", image.format or "", image.mode, width, height)
     if width < 1 or height < 1:
-        return PictureHeader("damaged")
+        return ImageHeader("damaged")
     if width * height > most_pixels:
         return header
     try:
         if decode_pixels:
-            picture.load()
-        elif picture.format == "PNG":
-            picture.verify()
+            image.load()
+        elif image.format == "PNG":
+            image.verify()
     except Exception:
-        return PictureHeader("damaged", header.format, header.mode, width, height)
+        return ImageHeader("damaged", header.format, header.mode, width, height)
     return header
 
 
