@@ -60,3 +60,44 @@ def kl_distillation(x, y, scale, teacher_x, teacher_y, teacher_scale):
         value += np.sum(np.exp(log_t) * (log_t - log_s)) / (2 * len(x))
         gradient = gradient + (np.exp(log_s) - np.exp(log_t)) / (2 * len(x))
     return _expected(x, y, scale, value, gradient)
+
+
+# === Alignment to a teacher's tokens ===
+def feature_alignment(student, teacher):
+    """Value and gradient of the mean of 1 - cosine, token by token."""
+    student, teacher = student.astype(float), teacher.astype(float)
+    value, gradient = 0.0, np.zeros_like(student)
+    places = list(np.ndindex(student.shape[:2]))
+    for at in places:
+        s, t = student[at], teacher[at] / np.linalg.norm(teacher[at])
+        length = np.linalg.norm(s)
+        value += (1 - s @ t / length) / len(places)
+        gradient[at] = -(t - s * (s @ t) / length**2) / length / len(places)
+    return Expected(value, [gradient], [value, np.abs(gradient).max()])
+
+
+def correspondence(student, teacher, sharpness, background=None, background_weight=1.0):
+    """Value and gradient of the mean square error of all pairs, pair by pair."""
+    student, teacher = student.astype(float), teacher.astype(float)
+    images, tokens, _ = student.shape
+    value, gradient = 0.0, np.zeros_like(student)
+    for image in range(images):
+        lengths = np.linalg.norm(student[image], axis=1)
+        unit = student[image] / lengths[:, None]
+        taught = teacher[image] / np.linalg.norm(teacher[image], axis=1)[:, None]
+        weights = np.ones((tokens, tokens))
+        if background is not None:
+            both = np.outer(background[image], background[image])
+            weights = 1 - (1 - background_weight) * both
+        share = weights / weights.sum() / images
+        for i, j in np.ndindex(tokens, tokens):
+            target = taught[i] @ taught[j]
+            if sharpness is not None:
+                target = np.exp(sharpness * (target - 1))
+            cosine = unit[i] @ unit[j]
+            error = cosine - target
+            value += share[i, j] * error**2
+            slope = 2 * share[i, j] * error
+            gradient[image, i] += slope * (unit[j] - cosine * unit[i]) / lengths[i]
+            gradient[image, j] += slope * (unit[i] - cosine * unit[j]) / lengths[j]
+    return Expected(value, [gradient], [value, np.abs(gradient).max()])

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pe.losses.masked_alignment import masked_alignment_loss
+from keras_pe.losses.token_alignment import masked_alignment_loss
 from keras_pe.training.devices.distribution import batch_parts
 from keras_pe.training.stages.chunks import num_chunks
 

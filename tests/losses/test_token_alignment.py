@@ -1,12 +1,13 @@
-"""Mask regularisation against a loop over tokens, and what has no gradient."""
+"""Losses of single tokens against loops over tokens, and what has no gradient."""
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from keras_pe.losses import masked_alignment_loss
-from tests.losses.gradients import value_and_gradients
+from keras_pe.losses import feature_alignment_loss, masked_alignment_loss
+from tests.losses import float64
+from tests.losses.gradients import largest_difference, value_and_gradients
 
 pytestmark = pytest.mark.quick
 
@@ -106,3 +107,35 @@ def test_low_precision_input_is_computed_in_float32():
 def test_what_does_not_fit_is_named(arguments, options, match):
     with pytest.raises(ValueError, match=match):
         masked_alignment_loss(*arguments, **options)
+
+
+# === All tokens to a teacher's ===
+def test_feature_alignment_equals_float64():
+    expected = float64.feature_alignment(MASKED, FULL)
+    value, (gradient, of_teacher) = value_and_gradients(
+        feature_alignment_loss, MASKED, FULL
+    )
+    assert largest_difference((value, [gradient]), expected, expected) < 1e-6
+    assert not np.any(of_teacher)
+
+
+def test_a_student_like_its_teacher_has_no_feature_loss():
+    scaled = FULL * RNG.uniform(0.1, 10.0, (3, 5, 1)).astype("float32")
+    value, (gradient, _) = value_and_gradients(feature_alignment_loss, scaled, FULL)
+    assert value == pytest.approx(0.0, abs=1e-6)
+    assert np.abs(gradient).max() < 1e-6
+
+
+def test_tokens_of_no_length_have_a_feature_loss_of_one_and_no_gradient():
+    student = MASKED.copy()
+    student[0, 0] = 0.0
+    value, (gradient, _) = value_and_gradients(feature_alignment_loss, student, FULL)
+    assert np.isfinite(value)
+    assert not np.any(gradient[0, 0])
+    assert np.all(np.isfinite(gradient))
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (3, 4, 8), (3, 5, 6)])
+def test_feature_alignment_refuses_tokens_that_do_not_fit(shape):
+    with pytest.raises(ValueError, match="student and teacher"):
+        feature_alignment_loss(np.ones((3, 5, 8)), np.ones(shape))
