@@ -1,4 +1,4 @@
-"""Copies of a vision encoder: cut after a block, or for another patch or image size.
+"""Copies of a vision encoder: cut, to be aligned, or for another patch or image size.
 
 Detectors want patches of 16 pixels, so that strides are powers of two; the large
 published models have 14. A converted encoder reads an image of 512 pixels in patches
@@ -17,6 +17,7 @@ of the whole image lets cross the edges of patches:
   4 from patches of 14 to 16.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict, TypeVar
 
@@ -87,6 +88,49 @@ def truncated(
     for ours, theirs in pairs:
         theirs.set_weights(ours.get_weights())
     return small
+
+
+# === To be aligned ===
+def to_align(
+    cls: type[Encoder],
+    encoder: VisionForward,
+    layers: int,
+    layer_scale: float | None,
+    drop_path: float,
+    rescale: bool,
+) -> Encoder:
+    """Returns the copy that an alignment starts from; see `PESpatial.from_core`."""
+    _check_plain(encoder)
+    if layer_scale is not None and not 0.0 < layer_scale < math.inf:
+        raise ValueError(
+            f"layer_scale must be more than 0, or None, got {layer_scale}."
+        )
+    plain = truncated(type(encoder), encoder, layers)
+    added = layer_scale is not None and encoder.layer_scale is None
+    config = {k: v for k, v in plain.get_config().items() if k not in STATE_KEYS}
+    config.update(drop_path=drop_path, name=None)
+    if added:
+        config["layer_scale"] = layer_scale
+    new: Encoder = cls.from_config(config)
+    scales = {
+        id(weight)
+        for block in new.blocks
+        if added
+        for scale in (block.attention_scale, block.feed_forward_scale)
+        for weight in scale.weights
+    }
+    kept = [weight for weight in new.weights if id(weight) not in scales]
+    for ours, theirs in zip(plain.weights, kept, strict=True):
+        theirs.assign(ours)
+    if added and rescale:
+        for block in new.blocks:
+            for layer in (
+                block.attention.output_projection,
+                block.feed_forward.contract,
+            ):
+                for weight in layer.weights:
+                    weight.assign(weight / layer_scale)
+    return new
 
 
 # === The patch projection ===
