@@ -29,11 +29,15 @@ from keras_pe.training.run.training_run import TrainingRun
 from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
 from keras_pe.training.stages.distillation_trainer import DistillationTrainer
 from keras_pe.training.stages.patch_masking import kept_patches, masked_patches
+from keras_pe.training.stages.spatial_trainer import SpatialAlignmentTrainer
+from keras_pe.training.teachers.features import FeatureTeacher
+from keras_pe.training.teachers.shapes import background_share, shape_rows
 
 __all__ = [
     "ABLATION_STAGES",
     "ContrastiveTrainer",
     "DistillationTrainer",
+    "FeatureTeacher",
     "GradientWatch",
     "Lamb",
     "NonFiniteError",
@@ -41,6 +45,7 @@ __all__ = [
     "ResolutionStage",
     "RunCheckpoints",
     "RunConfig",
+    "SpatialAlignmentTrainer",
     "StopOnNonFinite",
     "TrainingPlan",
     "TrainingRun",
@@ -48,6 +53,7 @@ __all__ = [
     "WarmupLinear",
     "WatchedAdamW",
     "WatchedLamb",
+    "background_share",
     "collect",
     "draw_curves",
     "extended",
@@ -57,5 +63,6 @@ __all__ = [
     "plan_training",
     "rescaled",
     "restore",
+    "shape_rows",
     "watched",
 ]

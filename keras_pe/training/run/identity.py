@@ -1,13 +1,16 @@
 """What makes a run the one that was saved: compared when it is resumed."""
 
 import copy
+import hashlib
 import json
 import logging
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
+from keras_pe.training.devices.sharding import whole_values
 from keras_pe.training.resolution import PlannedStage
 
 _log = logging.getLogger(__name__)
@@ -24,16 +27,32 @@ def plan_of(
         stages: of the run.
 
     Returns:
-        `batch_size`, `stages` and the settings of the `optimizer`.
+        `batch_size`, `stages`, the settings of the `optimizer` and, of a stage with
+        teachers, a hash of each one's weights, which a checkpoint does not hold.
     """
     plan = {
         "batch_size": batch_size,
         "stages": [list(stage) for stage in stages],
         "optimizer": _settings(trainer.optimizer),
     }
+    teachers = getattr(trainer, "teachers", ())
+    if teachers:
+        plan["teachers"] = [_digest(model) for model in teachers]
     # What JSON does not know is left out of the comparison.
     text = json.dumps(plan, default=lambda _: None)
     return dict(json.loads(text, parse_constant=str))
+
+
+def _digest(model: keras.Model) -> str:
+    """Returns a hash of a frozen model's weights, in their order."""
+    digest = hashlib.sha256()
+    weights = [w for w in model.weights if "seed_generator" not in w.path]
+    with whole_values(weights):
+        for weight in weights:
+            value = ops.convert_to_numpy(ops.cast(weight, "float32"))
+            digest.update(f"{weight.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.tobytes())
+    return digest.hexdigest()
 
 
 def _settings(optimizer: Any) -> dict[str, Any]:
@@ -70,7 +89,7 @@ def _known(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
     """Returns what of one plan another one speaks of too."""
     kept: dict[str, Any] = {
         key: ours[key]
-        for key in ("batch_size", "stages")
+        for key in ("batch_size", "stages", "teachers")
         if key in ours and key in theirs
     }
     other = theirs.get("optimizer", {})

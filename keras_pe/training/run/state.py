@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 METRICS = "metrics/"
 
 
-def collect(trainer: "keras.Model") -> dict[str, Any]:
+def collect(trainer: "keras.Model", with_teachers: bool = False) -> dict[str, Any]:
     """Returns all variables of a compiled trainer by name.
 
     `weights/...` are those of the model, frozen ones and the states of random seeds
-    included; `optimizer/...` those of the optimizer (moments by the weight that they
-    belong to, averages, accumulated gradients, counters); `metrics/...` those of the
-    metrics that exist so far. A number that Keras appends to a name it makes up
-    (`dense_7`) counts the layers made before in the process, so it is counted anew.
+    included, but for a stage's `teachers`, which are loaded anew; `optimizer/...` those
+    of the optimizer (moments by the weight that they belong to, averages, accumulated
+    gradients, counters); `metrics/...` those of the metrics that exist so far. A number
+    that Keras appends to a name it makes up (`dense_7`) counts the layers made before
+    in the process, so it is counted anew.
 
     One source of randomness is no variable: on PyTorch `keras.layers.Dropout` without a
     seed draws from PyTorch's own numbers, which `fit` draws from too when it starts.
@@ -33,6 +34,7 @@ def collect(trainer: "keras.Model") -> dict[str, Any]:
 
     Args:
         trainer: a compiled model, its weights built.
+        with_teachers: whether those of its teachers are given too.
 
     Returns:
         Keras variables, to be saved before the next step.
@@ -75,7 +77,12 @@ def collect(trainer: "keras.Model") -> dict[str, Any]:
         *(f"optimizer/{_optimizer_name(v.name, of_weight)}" for v in moments),
         *(METRICS + path for path in _stable_paths(metrics, made_up)),
     ]
-    return dict(zip(_distinct(names), [*weights, *moments, *metrics], strict=True))
+    variables = [*weights, *moments, *metrics]
+    taught = {
+        id(v) for model in getattr(trainer, "teachers", ()) for v in model.variables
+    }
+    pairs = zip(_distinct(names), variables, strict=True)
+    return {name: v for name, v in pairs if with_teachers or id(v) not in taught}
 
 
 def restore(trainer: "keras.Model", arrays: Mapping[str, np.ndarray]) -> None:
@@ -98,7 +105,9 @@ def restore(trainer: "keras.Model", arrays: Mapping[str, np.ndarray]) -> None:
     """
     variables = collect(trainer)
     missing = [n for n in variables if n not in arrays and not n.startswith(METRICS)]
-    extra = [n for n in arrays if n not in variables and not n.startswith(METRICS)]
+    # Checkpoints of earlier versions hold the teacher's too.
+    known = collect(trainer, with_teachers=True)
+    extra = [n for n in arrays if n not in known and not n.startswith(METRICS)]
     other = [
         f"{name} is {_kind(arrays[name])} in the checkpoint and {_kind(variable)} here"
         for name, variable in variables.items()

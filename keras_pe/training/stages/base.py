@@ -91,6 +91,11 @@ class StageTrainer(CheckedModel):
         """Returns for each array of token ids how many ids there are."""
         return {}
 
+    @property
+    def teachers(self) -> tuple[keras.Model, ...]:
+        """The frozen models, which a run's checkpoint leaves out."""
+        return ()
+
     def terms(self, x: Mapping[str, Any], y_pred: Any) -> Iterable[Term]:
         """Yields what a step minimises, and what else its logs show.
 

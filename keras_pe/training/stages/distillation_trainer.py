@@ -118,6 +118,11 @@ class DistillationTrainer(StageTrainer):
         tower = self.teacher.towers()[part]
         return ops.stop_gradient(self.embed(tower, rows, sizes[part], False))
 
+    @property
+    def teachers(self) -> tuple[keras.Model, ...]:
+        """The frozen models, which a run's checkpoint leaves out."""
+        return (self.teacher,)
+
     def vocabularies(self) -> dict[str, int]:
         """Returns for each array of token ids how many ids there are."""
         return {

@@ -1,0 +1,88 @@
+"""Exact masks as what says which patches belong together."""
+
+from typing import Literal
+
+import numpy as np
+
+Kind = Literal["cover", "distance"]
+
+
+def shape_rows(
+    numbers: np.ndarray,  # (height, width)
+    grid: tuple[int, int],
+    num_shapes: int,
+    kind: Kind = "cover",
+) -> np.ndarray:
+    """Returns what a map of numbered shapes says of each patch.
+
+    Args:
+        numbers: integers `(height, width)`: which shape is in front, 0 for none.
+        grid: (rows, columns) of patches; divides height and width.
+        num_shapes: shapes there may be; the rows of those that are not there are 0,
+            and change no cosine.
+        kind: "cover": the share of the patch that each shape, and what is none, cover.
+            "distance": the mean signed distance to each one's edge in patches, above 0
+            inside, cut at 1, as logits of a mask; missing shapes are far everywhere.
+
+    Returns:
+        float32 `(rows * columns, num_shapes + 1)`: what is no shape comes first.
+
+    Raises:
+        ValueError: if there are more shapes, or the grid does not fit.
+
+    Example:
+        >>> shape_rows(np.array([[0, 0, 1, 1], [0, 0, 0, 1]]), (1, 2), 1).tolist()
+        [[1.0, 0.0], [0.25, 0.75]]
+    """
+    height, width = numbers.shape
+    rows, columns = grid
+    if height % rows or width % columns:
+        raise ValueError(
+            f"A map of {height}x{width} pixels has no {rows}x{columns} equal patches. "
+            f"Give maps of the images' size."
+        )
+    if numbers.min() < 0 or numbers.max() > num_shapes:
+        raise ValueError(
+            f"A map has shapes {numbers.min()} to {numbers.max()}, expected 0 to "
+            f"num_shapes={num_shapes}."
+        )
+    down, across = height // rows, width // columns
+    present = [k for k in range(num_shapes + 1) if (numbers == k).any()]
+    planes = np.zeros((num_shapes + 1, height, width), "float32")
+    if kind == "cover":
+        for k in present:
+            planes[k] = numbers == k
+    elif kind == "distance":
+        from scipy.ndimage import distance_transform_edt
+
+        planes -= 1.0
+        side = float(max(down, across))
+        for k in present:
+            inside = numbers == k
+            if inside.all():
+                planes[k] = 1.0
+                continue
+            signed = distance_transform_edt(inside) - distance_transform_edt(~inside)
+            planes[k] = np.clip(signed / side, -1.0, 1.0)
+    else:
+        raise ValueError(f'kind must be "cover" or "distance", got {kind!r}.')
+    patches = planes.reshape(num_shapes + 1, rows, down, columns, across).mean((2, 4))
+    return patches.reshape(num_shapes + 1, rows * columns).T.copy()
+
+
+def background_share(numbers: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Returns the share of each patch that is no shape, float32 `(patches,)`.
+
+    Args:
+        numbers: as of `shape_rows`.
+        grid: as of `shape_rows`.
+
+    Example:
+        >>> background_share(np.array([[0, 0, 1, 1], [0, 0, 0, 1]]), (1, 2)).tolist()
+        [1.0, 0.25]
+    """
+    height, width = numbers.shape
+    rows, columns = grid
+    empty = (numbers == 0).reshape(rows, height // rows, columns, width // columns)
+    share: np.ndarray = empty.mean((1, 3)).reshape(-1).astype("float32")
+    return share
