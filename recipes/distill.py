@@ -22,7 +22,6 @@ from keras_pe.training.run.config import (
     small_towers,
     stages_of,
 )
-from keras_pe.training.run.distill import train
 from keras_pe.training.run.options import (
     add_config,
     add_overrides,
@@ -32,6 +31,7 @@ from keras_pe.training.run.options import (
     recipe_parser,
 )
 from keras_pe.training.run.start import run_recipe
+from keras_pe.training.run.train import distill
 from recipes.configs import paper
 
 
@@ -85,7 +85,7 @@ def main() -> None:
     def configured() -> DistillConfig:
         return distill_settings(CONFIGS[options.config], options)
 
-    run_recipe(options, configured, train)
+    run_recipe(options, configured, distill)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import keras
 
-from keras_pe.training.devices.memory import without_allocation
+from keras_pe.layers.initializers import without_allocation
 from keras_pe.training.run.config import (
     RunConfig,
     build_model,
@@ -35,7 +35,7 @@ from keras_pe.training.run.options import (
 )
 from keras_pe.training.run.plan import plan_training
 from keras_pe.training.run.start import said_plainly
-from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
 from recipes.configs import CONFIGS
 
 # Operations a second in bfloat16, dense, as their makers publish them.

@@ -30,8 +30,8 @@ from keras_pe.training.run.options import (
     recipe_parser,
     with_overrides,
 )
-from keras_pe.training.run.pretrain import train
 from keras_pe.training.run.start import run_recipe
+from keras_pe.training.run.train import pretrain
 from recipes.configs import CONFIGS
 
 
@@ -52,7 +52,7 @@ def main() -> None:
     def configured() -> RunConfig:
         return with_overrides(CONFIGS[options.config], options)
 
-    run_recipe(options, configured, train)
+    run_recipe(options, configured, pretrain)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from keras_pe.files import (
     check_file_target,
     file_aside,
     only_writer,
-    read_directory,
     write_atomically,
     write_directory,
 )
+from keras_pe.folder_reading import read_directory
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
 

@@ -211,7 +211,7 @@ def prepare(
 
 def source_size(converter: "PEImageConverter", image: Path) -> tuple[int, int]:
     """Returns height and width of an image as its photographer saw it."""
-    from keras_pe.preprocessing.image_file import open_image_file
+    from keras_pe.preprocessing.image_decoding import open_image_file
 
     name, formats = str(image), converter.formats
     opened = open_image_file(image, name, formats, converter.max_pixels)

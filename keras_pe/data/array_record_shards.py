@@ -21,9 +21,9 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from keras_pe.data.samples import Sample
 from keras_pe.data.shard_files import (
     Paths,
+    Sample,
     expand_paths,
     joined_digest,
     open_shard_file,

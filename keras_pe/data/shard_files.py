@@ -13,6 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Sample = dict[str, Any]  # bytes by the ending of their file
+
+# In the order in which a sample's image is looked for.
+IMAGE_EXTENSIONS = (
+    *("jpg", "jpeg", "webp", "png", "gif", "bmp", "tif", "tiff", "ppm"),
+    *("jpe", "jfif", "mpo", "apng", "dib", "pgm", "pbm", "pnm", "pfm"),
+)
 
 # What a storage service may say about a file's content, so that a change shows.
 _FINGERPRINT_KEYS = (

@@ -14,9 +14,10 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from keras_pe.data.array_record_shards import ArrayRecordShards
-from keras_pe.data.samples import IMAGE_EXTENSIONS, Sample
 from keras_pe.data.shard_files import (
+    IMAGE_EXTENSIONS,
     Paths,
+    Sample,
     ShardFile,
     expand_paths,
     is_url,

@@ -6,15 +6,15 @@ from typing import Any, ClassVar, Literal, Self
 import keras
 from keras import ops
 
-from keras_pe.layers.adaptable import (
+from keras_pe.arrays import check_sizes
+from keras_pe.layers.attention import RotaryTable
+from keras_pe.layers.fine_tuning import (
     STATE_KEYS,
     adaptations,
-    check_sizes,
     restore_state,
     state_config,
     walk,
 )
-from keras_pe.layers.attention import RotaryTable
 from keras_pe.layers.transformer import TransformerBlock, drop_path_factors
 from keras_pe.layers.windows import WindowedBlocks
 from keras_pe.models.checked_model import CheckedModel

@@ -4,18 +4,19 @@ Which decoders run and how much memory an image may take is the user's decision.
 preset comes from somebody else: it may ask for less than the defaults, never for more.
 """
 
+import difflib
 import inspect
 import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from keras_pe.preprocessing.bad_images import DEFAULT_MAX_FRAMES
-from keras_pe.preprocessing.image_file import (
+from keras_pe.preprocessing.image_decoding import (
     DEFAULT_FORMATS,
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_SIDE,
 )
+from keras_pe.preprocessing.image_errors import DEFAULT_MAX_FRAMES
 
 _LIMITS = {
     "max_pixels": DEFAULT_MAX_PIXELS,
@@ -150,6 +151,20 @@ def _check_scale(config: Mapping[str, Any]) -> None:
                 f"mean {mean} and std {std} make pixels of up to {largest:g}, expected "
                 f"less than {_LARGEST_VALUE:g}"
             )
+
+
+def check_changes(cls: type, changes: Mapping[str, Any]) -> None:
+    """Refuses changes to a preset's configuration that are no arguments of its class.
+
+    Raises:
+        TypeError: naming the first, and the argument nearest to it.
+    """
+    known = list(inspect.signature(cls).parameters)
+    for name in changes:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"It has {', '.join(known)}."
+            raise TypeError(f"{cls.__name__} has no argument {name!r}. {hint}")
 
 
 # === How they are shown: as the call that makes them again ===

@@ -9,14 +9,15 @@ import keras
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing.bad_images import (
-    BAD_TYPE,
-    DAMAGED,
-    ImageError,
-    SkipReport,
+from keras_pe.preprocessing.converter_configs import check_changes, narrowed, shown_call
+from keras_pe.preprocessing.given_images import (
+    as_sequence,
+    file_content,
+    image_name,
+    is_file,
+    to_array,
 )
-from keras_pe.preprocessing.converter_configs import narrowed, shown_call
-from keras_pe.preprocessing.image_file import (
+from keras_pe.preprocessing.image_decoding import (
     DEFAULT_FORMATS,
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_SIDE,
@@ -24,12 +25,11 @@ from keras_pe.preprocessing.image_file import (
     open_image_file,
     upright,
 )
-from keras_pe.preprocessing.image_inputs import (
-    as_sequence,
-    file_content,
-    image_name,
-    is_file,
-    to_array,
+from keras_pe.preprocessing.image_errors import (
+    BAD_TYPE,
+    DAMAGED,
+    ImageError,
+    SkipReport,
 )
 from keras_pe.preprocessing.image_modes import from_array, resizable
 from keras_pe.presets.from_preset import load_image_converter
@@ -235,11 +235,13 @@ class PEImageConverter:
 
         Raises:
             CheckpointError: if there is no such preset, or it has no converter.
+            TypeError: if there is no such argument.
 
         Example:
             >>> PEImageConverter.from_preset("PE-Core-L14-336").image_size
             (336, 336)
         """
+        check_changes(cls, changes)
         converter: Self = load_image_converter(cls, preset)
         return cls(**{**converter.get_config(), **changes}) if changes else converter
 

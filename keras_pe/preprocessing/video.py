@@ -9,21 +9,21 @@ import keras
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing import image_file
-from keras_pe.preprocessing.bad_images import (
+from keras_pe.preprocessing import image_decoding
+from keras_pe.preprocessing.converter_configs import check_changes, narrowed, shown_call
+from keras_pe.preprocessing.given_images import (
+    is_file,
+    listed,
+    name_of,
+    to_array,
+)
+from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.preprocessing.image_errors import (
     DAMAGED_VIDEO,
     DEFAULT_MAX_FRAMES,
     ImageError,
     SkipReport,
     VideoError,
-)
-from keras_pe.preprocessing.converter_configs import narrowed, shown_call
-from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.preprocessing.image_inputs import (
-    is_file,
-    listed,
-    name_of,
-    to_array,
 )
 from keras_pe.preprocessing.video_source import open_frames
 
@@ -123,12 +123,12 @@ class PEVideoConverter:
         interpolation: str = "bilinear",
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.5, 0.5, 0.5),
-        max_pixels: int = image_file.DEFAULT_MAX_PIXELS,
-        formats: Collection[str] = image_file.DEFAULT_FORMATS,
+        max_pixels: int = image_decoding.DEFAULT_MAX_PIXELS,
+        formats: Collection[str] = image_decoding.DEFAULT_FORMATS,
         background: Sequence[int] | None = None,
         max_frames: int = DEFAULT_MAX_FRAMES,
         on_error: str = "raise",
-        max_side: int = image_file.DEFAULT_MAX_SIDE,
+        max_side: int = image_decoding.DEFAULT_MAX_SIDE,
     ) -> None:
         self.image_converter = PEImageConverter(
             image_size=image_size,
@@ -270,11 +270,13 @@ class PEVideoConverter:
 
         Raises:
             CheckpointError: if there is no such preset, or it has no converter.
+            TypeError: if there is no such argument.
 
         Example:
             >>> PEVideoConverter.from_preset("PE-Core-L14-336").image_size
             (336, 336)
         """
+        check_changes(cls, changes)
         config = PEImageConverter.from_preset(preset).get_config()
         return cls(**{**config, **changes})
 

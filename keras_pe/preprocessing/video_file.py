@@ -14,8 +14,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing import image_file
-from keras_pe.preprocessing.bad_images import (
+from keras_pe.preprocessing import image_decoding
+from keras_pe.preprocessing.container_rules import check_container
+from keras_pe.preprocessing.decoder_reports import DamageReported, errors_raised
+from keras_pe.preprocessing.image_errors import (
     CONTAINERS,
     NO_FRAMES,
     UNKNOWN_CODEC,
@@ -25,8 +27,6 @@ from keras_pe.preprocessing.bad_images import (
     check_pixels,
     damaged,
 )
-from keras_pe.preprocessing.container_rules import check_container
-from keras_pe.preprocessing.decoder_reports import DamageReported, errors_raised
 from keras_pe.preprocessing.mpeg_streams import check_mpeg_stream
 
 # Decoders that read the alpha channel of WebM, by those that don't.
@@ -53,7 +53,7 @@ class VideoFileFrames:
         name: str,
         max_pixels: int,
         max_frames: int,
-        max_side: int = image_file.DEFAULT_MAX_SIDE,
+        max_side: int = image_decoding.DEFAULT_MAX_SIDE,
     ) -> None:
         self.source, self.name = source, name
         self.limits = max_pixels, max_side
@@ -92,7 +92,7 @@ class VideoFileFrames:
         self.keys = sorted(keys)
 
     def _check(self, check: Callable[[BinaryIO], None]) -> None:
-        with image_file.open_stream(self.source, self.name) as file:
+        with image_decoding.open_stream(self.source, self.name) as file:
             try:
                 check(file)
             except ValueError as error:
@@ -221,7 +221,7 @@ class VideoFileFrames:
     def _opened(self, **more: str) -> Iterator[tuple[Any, Any]]:
         """Opens the file, with more options of FFmpeg; any fault is a VideoError."""
         av = _pyav()
-        with image_file.open_stream(self.source, self.name) as file:
+        with image_decoding.open_stream(self.source, self.name) as file:
             try:
                 options = {"format_whitelist": CONTAINERS, "err_detect": _STRICT}
                 options |= more

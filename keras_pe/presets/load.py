@@ -24,8 +24,8 @@ from keras_pe.presets.formats.rules import scalar
 from keras_pe.presets.inspect import describe
 from keras_pe.presets.manifest import model_manifest, model_variables
 from keras_pe.presets.open_checkpoint import open_checkpoint
-from keras_pe.presets.reader import SAFETENSORS_DTYPES, Reader
 from keras_pe.presets.report import CheckpointError, LoadReport
+from keras_pe.presets.tensor_reader import SAFETENSORS_DTYPES, Reader
 
 MAX_NAMES = 8  # names that an error lists before it counts the rest
 

@@ -20,12 +20,12 @@ from keras_pe.files import (
 )
 from keras_pe.models.core import PECore
 from keras_pe.models.embedding import embed_images
-from keras_pe.preprocessing.bad_images import ImageError, SkipReport
 from keras_pe.preprocessing.batches import load_batches
 from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.preprocessing.image_errors import ImageError, SkipReport
 from keras_pe.search.fingerprint import fingerprint
 from keras_pe.search.index_files import is_index, read_index, write_index
-from keras_pe.search.parts import Part, Parts
+from keras_pe.search.unfinished_build import Part, Parts
 
 # A part is written after so many images or seconds: what a kill costs at most.
 PART_IMAGES, PART_SECONDS = 1024, 30.0

@@ -12,7 +12,6 @@ tower.
 import argparse
 
 from keras_pe.training.run.config import DistillConfig
-from keras_pe.training.run.distill import train
 from keras_pe.training.run.options import (
     add_config,
     add_overrides,
@@ -21,6 +20,7 @@ from keras_pe.training.run.options import (
     recipe_parser,
 )
 from keras_pe.training.run.start import run_recipe
+from keras_pe.training.run.train import distill
 from projects.emoji.configs import DISTILLED
 from projects.emoji.drawings_data import (
     add_drawings_arguments,
@@ -49,7 +49,7 @@ def main() -> None:
     def configured() -> DistillConfig:
         return distill_settings(DISTILLED[options.config], options)
 
-    run_recipe(options, configured, train, check_drawings, drawings_data)
+    run_recipe(options, configured, distill, check_drawings, drawings_data)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from keras_pe.training.run.options import (
     recipe_parser,
     with_overrides,
 )
-from keras_pe.training.run.pretrain import train
 from keras_pe.training.run.start import run_recipe
+from keras_pe.training.run.train import pretrain
 from projects.emoji.configs import CONFIGS
 from projects.emoji.drawings_data import (
     add_drawings_arguments,
@@ -48,7 +48,7 @@ def main() -> None:
     def configured() -> RunConfig:
         return with_overrides(CONFIGS[options.config], options)
 
-    run_recipe(options, configured, train, check_drawings, drawings_data)
+    run_recipe(options, configured, pretrain, check_drawings, drawings_data)
 
 
 if __name__ == "__main__":

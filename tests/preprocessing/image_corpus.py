@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing import bad_images as reasons
+from keras_pe.preprocessing import image_errors as reasons
 
 SAMPLES = Path(__file__).parent / "bad_images"
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from keras_pe.presets.report import CheckpointError
-from keras_pe.training.run.checkpoint_files import (
+from keras_pe.training.run.saved_tensors import (
     checked_state,
     read_files,
     sync_directory,

@@ -11,7 +11,7 @@ from keras_pe.training.devices.setup import add_device_arguments
 from keras_pe.training.resolution import ResolutionStage, extended, rescaled
 from keras_pe.training.run.config import DistillConfig, RunConfig
 from keras_pe.training.run.initial_weights import with_architecture
-from keras_pe.training.run.settings import parse_value, setting_values, with_settings
+from keras_pe.training.run.overrides import parse_value, setting_values, with_settings
 from keras_pe.training.run.shard_data import START_TIMEOUT
 
 

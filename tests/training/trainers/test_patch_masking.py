@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_pe.training.stages.patch_masking import (
+from keras_pe.training.trainers.patch_masking import (
     kept_patches,
     masked_patches,
     masked_rows,

@@ -6,8 +6,8 @@ import pytest
 from keras import ops
 
 from keras_pe.training.optimizers.lamb import Lamb
-from keras_pe.training.stages.base import Latest
-from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.trainers.base import Latest
+from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
 from tests.small_models import core, images, perturb, token_ids
 
 pytestmark = pytest.mark.quick

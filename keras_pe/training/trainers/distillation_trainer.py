@@ -7,18 +7,18 @@ from typing import Any, Self
 import keras
 from keras import ops
 
-from keras_pe.layers.adaptable import check_sizes
+from keras_pe.arrays import check_sizes
 from keras_pe.losses.distillation import (
     chunked_kl_distillation_loss,
     kl_distillation_loss,
 )
 from keras_pe.models.core import PECore
 from keras_pe.training.devices.distribution import cross_replica_gather
-from keras_pe.training.stages.base import Latest, StageTrainer, Term, loss_rows
+from keras_pe.training.trainers.base import BaseTrainer, Latest, Term, loss_rows
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class DistillationTrainer(StageTrainer):
+class DistillationTrainer(BaseTrainer):
     """Trains a student to match how a teacher ranks the images and texts of a batch.
 
     Batches are those of `ContrastiveTrainer`, with images of the teacher's size, and

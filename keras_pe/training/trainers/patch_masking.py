@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_pe.losses.masked_alignment import masked_alignment_loss
 from keras_pe.training.devices.distribution import batch_parts
-from keras_pe.training.stages.chunks import num_chunks
+from keras_pe.training.trainers.chunks import num_chunks
 
 
 # === The draw ===

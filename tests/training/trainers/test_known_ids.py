@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_pe.training.stages.batch_checks import check_ids
-from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
-from keras_pe.training.stages.distillation_trainer import DistillationTrainer
+from keras_pe.training.trainers.batch_checks import check_ids
+from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.trainers.distillation_trainer import DistillationTrainer
 from tests.small_models import core, images, text_encoder, token_ids, vision_encoder
 
 pytestmark = pytest.mark.quick

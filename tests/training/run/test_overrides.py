@@ -11,7 +11,7 @@ from keras_pe.training.resolution import ResolutionStage
 from keras_pe.training.run import start
 from keras_pe.training.run.config import RunConfig, check_config, check_towers
 from keras_pe.training.run.options import distill_settings, with_overrides
-from keras_pe.training.run.settings import (
+from keras_pe.training.run.overrides import (
     SettingError,
     parse_value,
     setting_kinds,
@@ -19,8 +19,8 @@ from keras_pe.training.run.settings import (
     with_settings,
 )
 from keras_pe.training.run.shard_data import ShardData
-from keras_pe.training.run.stage_run import RunOptions
 from keras_pe.training.run.start import AFTER_STOP, said_plainly
+from keras_pe.training.run.train import RunOptions
 from keras_pe.training.run.training_run import RunMismatch
 from recipes import distill, pretrain
 from recipes.configs import CONFIGS
@@ -205,7 +205,7 @@ def test_a_batch_of_one_is_refused_by_the_recipe(tmp_path):
     one = dataclasses.replace(SMOKE, batch_size=1)
     data = ShardData("no data are looked for")
     with pytest.raises(ValueError, match="--batch-size"):
-        pretrain.train(one, data, RunOptions(tmp_path))
+        pretrain.pretrain(one, data, RunOptions(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
@@ -325,7 +325,7 @@ def test_what_ends_a_run_is_said_without_a_traceback(
     monkeypatch.setattr("sys.argv", line.split())
     monkeypatch.setattr(start, "start_run", lambda *given: None)
     monkeypatch.setattr(start, "shard_data", lambda *given: None)
-    monkeypatch.setattr(recipe, "train", fails)
+    monkeypatch.setattr(recipe, recipe.__name__.rpartition(".")[2], fails)
     with pytest.raises(SystemExit) as caught:
         recipe.main()
     assert caught.value.code == 2

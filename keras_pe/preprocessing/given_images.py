@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing.bad_images import (
+from keras_pe.preprocessing.image_errors import (
     BAD_TYPE,
     BAD_VALUES,
     UNREADABLE,

@@ -1,4 +1,4 @@
-"""A stage from its configuration to its results, which all recipes share."""
+"""Pretraining and distillation, from a configuration to results: what recipes run."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,29 +7,40 @@ from typing import Any, Protocol
 
 import keras
 
+from keras_pe.arrays import check_sizes
 from keras_pe.data.image_text import Tokenizer
-from keras_pe.layers.adaptable import check_sizes
 from keras_pe.models.core import PECore
+from keras_pe.preprocessing.given_texts import check_tokenizer
 from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.preprocessing.text_inputs import check_tokenizer
 from keras_pe.preprocessing.tokenizer import PETokenizer
 from keras_pe.presets.save import check_room
 from keras_pe.training.devices.setup import (
     all_devices,
+    check_layout,
     is_first_process,
 )
 from keras_pe.training.devices.sharding import whole_values
 from keras_pe.training.resolution import plan_stages
 from keras_pe.training.run.config import (
+    DistillConfig,
     RunConfig,
     build_model,
+    build_optimizer,
     build_tokenizer,
+    build_trainer,
     check_config,
+    freeze,
 )
 from keras_pe.training.run.identity import completed
+from keras_pe.training.run.initial_weights import (
+    copy_spaced_blocks,
+    load_initial_weights,
+)
 from keras_pe.training.run.log import draw_curves
 from keras_pe.training.run.training_run import Evaluate, MakeBatches, TrainingRun
-from keras_pe.training.stages.base import StageTrainer
+from keras_pe.training.trainers.base import BaseTrainer
+from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.trainers.distillation_trainer import DistillationTrainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,19 +87,90 @@ class RunData(Protocol):
         """Returns what scores the model during training, or None."""
 
 
-def run_stage(
+def pretrain(config: RunConfig, data: RunData, options: RunOptions) -> PECore:
+    """Trains a model and leaves weights, logs and curves in a directory.
+
+    Args:
+        config: the run.
+        data: what it is trained on and scored by.
+        options: where it goes, and from which weights.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        ValueError: if the configuration can't run, or the directory holds another run.
+    """
+
+    def make_trainer() -> ContrastiveTrainer:
+        model = build_model(config)
+        if options.initial_weights is not None:
+            load_initial_weights(model, options.initial_weights)
+        freeze(model, config.freeze)
+        trainer = build_trainer(config, model)
+        check_layout(trainer)
+        return trainer
+
+    return run_trainer(config, make_trainer, data, options)
+
+
+class BothTokenizers:
+    """Makes a student's and a teacher's token ids of the same captions."""
+
+    def __init__(self, student: PETokenizer, teacher: PETokenizer) -> None:
+        self.student, self.teacher = student, teacher
+
+    def __call__(self, captions: list[str]) -> dict[str, Any]:
+        return {
+            "token_ids": self.student(captions),
+            "teacher_token_ids": self.teacher(captions),
+        }
+
+
+def distill(config: DistillConfig, data: RunData, options: RunOptions) -> PECore:
+    """Distils a student; arguments and output as of `pretrain`."""
+    of_student = config.student
+    teacher = PETokenizer.from_preset(config.teacher)
+    captions = BothTokenizers(build_tokenizer(of_student), teacher)
+
+    def make_trainer() -> DistillationTrainer:
+        teacher = PECore.from_preset(config.teacher, dtype=of_student.precision)
+        check_tokenizer(captions.teacher, teacher)
+        student = build_model(of_student)
+        if options.initial_weights is not None:
+            load_initial_weights(student, options.initial_weights)
+        elif config.start == "blocks":
+            copy_spaced_blocks(teacher, student)
+        freeze(student, of_student.freeze)
+        trainer = DistillationTrainer(
+            student,
+            teacher,
+            teacher_logit_scale=config.teacher_logit_scale,
+            image_size=student.vision_encoder.image_size,
+            image_chunk_size=of_student.image_chunk_size,
+            text_chunk_size=of_student.text_chunk_size,
+            loss_chunk_size=of_student.loss_chunk_size,
+        )
+        trainer.compile(optimizer=build_optimizer(of_student))
+        return trainer
+
+    settings = dataclasses.asdict(config)
+    return run_trainer(of_student, make_trainer, data, options, settings, captions)
+
+
+def run_trainer(
     config: RunConfig,
-    build_trainer: Callable[[], StageTrainer],
+    make_trainer: Callable[[], BaseTrainer],
     data: RunData,
     options: RunOptions,
     settings: dict[str, Any] | None = None,
     captions: Tokenizer | None = None,
 ) -> PECore:
-    """Trains a stage and leaves weights, logs and curves in a directory.
+    """Trains what every recipe trains: model, tokenizer, data, run, results.
 
     Args:
         config: the run.
-        build_trainer: makes the compiled stage; called where the devices are, after
+        make_trainer: makes the compiled trainer; called where the devices are, after
             the seed was set.
         data: what it is trained on and scored by.
         options: where it goes.
@@ -105,7 +187,7 @@ def run_stage(
     check_config(config)
     with all_devices(config.sharding, lambda: build_model(config).variables):
         keras.utils.set_random_seed(config.seed)
-        trainer = build_trainer()
+        trainer = make_trainer()
         tokenizer = build_tokenizer(config)
         check_tokenizer(tokenizer, trainer.model)
         run = TrainingRun(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Self
 import keras
 from keras import ops
 
-from keras_pe.layers.adaptable import check_sizes
+from keras_pe.arrays import check_sizes
 from keras_pe.models.checked_model import CheckedModel
 from keras_pe.models.core import l2_normalize
 from keras_pe.training.devices.distribution import (
@@ -15,7 +15,7 @@ from keras_pe.training.devices.distribution import (
     scope_of,
 )
 from keras_pe.training.optimizers.averages import constrain
-from keras_pe.training.stages.batch_checks import (
+from keras_pe.training.trainers.batch_checks import (
     BatchCheck,
     check_arrays,
     check_names,
@@ -25,12 +25,10 @@ from keras_pe.training.stages.batch_checks import (
     warn_of_unknown_length,
     with_checked_batches,
 )
-from keras_pe.training.stages.chunks import (
-    add_drop_path,
+from keras_pe.training.trainers.chunks import (
     map_chunks,
     merge_rows,
     num_chunks,
-    take_drop_path,
 )
 
 LOW_PRECISION = ("float16", "bfloat16")
@@ -50,7 +48,7 @@ class Term(NamedTuple):
     weight: float | None
 
 
-class StageTrainer(CheckedModel):
+class BaseTrainer(CheckedModel):
     """The base of the stages of training, each a `keras.Model` of a model.
 
     `compile` takes an optimizer alone and `fit` does the rest. A stage says which
@@ -215,7 +213,8 @@ class StageTrainer(CheckedModel):
         """
         first = next(iter(rows.values()))
         chunks = 1
-        if not isinstance(first, keras.KerasTensor):  # else Keras looks at shapes alone
+        # A KerasTensor: Keras looks at shapes alone.
+        if chunk_size is not None and not isinstance(first, keras.KerasTensor):
             known = first.shape[0]
             chunks = num_chunks(known, chunk_size, num_replicas(), bool(training))
         if chunks == 1:
@@ -291,6 +290,19 @@ class StageTrainer(CheckedModel):
             for key, value in config.items()
         }
         return cls(**config)
+
+
+def add_drop_path(rows: dict[str, Any], tower: Any, batch: int) -> None:
+    """Adds a tower's stochastic-depth factors to arrays that are cut by rows."""
+    factors = tower.draw_drop_path(batch)  # (blocks, 2, batch, 1, 1)
+    if factors is not None:
+        rows["drop_path"] = ops.transpose(factors, (2, 0, 1, 3, 4))
+
+
+def take_drop_path(chunk: dict[str, Any]) -> Any:
+    """Returns a chunk's stochastic-depth factors in the blocks' layout, or None."""
+    factors = chunk.get("drop_path")
+    return None if factors is None else ops.transpose(factors, (1, 2, 0, 3, 4))
 
 
 def loss_rows(chunk_size: int) -> int:

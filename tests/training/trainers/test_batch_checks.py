@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_pe.training.stages.batch_checks import (
+from keras_pe.training.trainers.batch_checks import (
     warn_of_unknown_length,
     with_checked_batches,
 )
-from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
 from tests.small_models import core, images, token_ids
 
 pytestmark = pytest.mark.quick

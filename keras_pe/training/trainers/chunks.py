@@ -124,16 +124,3 @@ def num_chunks(
             f"{replicas}."
         )
     return chunks
-
-
-def add_drop_path(rows: dict[str, Any], tower: Any, batch: int) -> None:
-    """Adds a tower's stochastic-depth factors to arrays that are cut by rows."""
-    factors = tower.draw_drop_path(batch)  # (blocks, 2, batch, 1, 1)
-    if factors is not None:
-        rows["drop_path"] = ops.transpose(factors, (2, 0, 1, 3, 4))
-
-
-def take_drop_path(chunk: dict[str, Any]) -> Any:
-    """Returns a chunk's stochastic-depth factors in the blocks' layout, or None."""
-    factors = chunk.get("drop_path")
-    return None if factors is None else ops.transpose(factors, (1, 2, 0, 3, 4))

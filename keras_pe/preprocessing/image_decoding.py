@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from keras_pe.preprocessing.bad_images import (
+from keras_pe.preprocessing.image_errors import (
     BAD_VALUES,
     DAMAGED,
     EMPTY,

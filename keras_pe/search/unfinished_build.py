@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_pe.files import write_atomically
-from keras_pe.preprocessing.bad_images import SkippedImage
+from keras_pe.preprocessing.image_errors import SkippedImage
 
 IDENTITY = "identity.json"
 DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)

@@ -7,7 +7,7 @@ from keras_pe.cli.common import load
 from keras_pe.evaluation import evaluate_retrieval, evaluate_zero_shot
 from keras_pe.evaluation.zero_shot import ZeroShotClassifier
 from keras_pe.models.embedding import embed_texts
-from keras_pe.preprocessing.text_inputs import check_tokenizer
+from keras_pe.preprocessing.given_texts import check_tokenizer
 from tests.small_models import core, images
 
 pytestmark = pytest.mark.quick

@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer, caption_ids
-from keras_pe.training.stages.patch_masking import kept_patches, masked_patches
+from keras_pe.training.trainers.contrastive_trainer import (
+    ContrastiveTrainer,
+    caption_ids,
+)
+from keras_pe.training.trainers.patch_masking import kept_patches, masked_patches
 from tests.small_models import core, images, perturb, token_ids
 from tests.training.gradients import loss_and_gradients
 

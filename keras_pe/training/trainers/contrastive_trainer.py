@@ -16,15 +16,20 @@ from keras_pe.losses.sigmoid import (
 )
 from keras_pe.models.core import MAX_LOGIT_SCALE, PECore, l2_normalize
 from keras_pe.training.devices.distribution import cross_replica_gather
-from keras_pe.training.stages.base import Latest, StageTrainer, Term, loss_rows
-from keras_pe.training.stages.chunks import take_drop_path
-from keras_pe.training.stages.patch_masking import mask_loss, used_patches
+from keras_pe.training.trainers.base import (
+    BaseTrainer,
+    Latest,
+    Term,
+    loss_rows,
+    take_drop_path,
+)
+from keras_pe.training.trainers.patch_masking import mask_loss, used_patches
 
 INITIAL_SIGMOID_BIAS = -10.0  # Zhai et al. 2023: most pairs of a batch do not match
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class ContrastiveTrainer(StageTrainer):
+class ContrastiveTrainer(BaseTrainer):
     """Trains a `PECore` on image-caption pairs.
 
     Batches are dictionaries: `images` `(batch, height, width, 3)` in [-1, 1] and
@@ -149,7 +154,9 @@ class ContrastiveTrainer(StageTrainer):
     ) -> dict[str, Any]:
         """Returns the embeddings `(batch, output_dim)`, and the mask loss if asked."""
         vision = self.model.vision_encoder
-        masks, kept = used_patches(inputs, self.mask_weight, training)
+        masks, kept = None, inputs.get("kept_patches")
+        if self.mask_weight or "masked_patches" in inputs:
+            masks, kept = used_patches(inputs, self.mask_weight, training)
         if masks is not None:
             # TensorFlow recomputes no function of bool: it would have a gradient.
             masks = ops.cast(masks, "int32")

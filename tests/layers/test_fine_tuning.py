@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_pe.layers.adaptable import Dense, adaptations
+from keras_pe.layers.fine_tuning import Dense, adaptations
 from tests.small_models import core
 
 pytestmark = pytest.mark.quick

@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("resvg_py", reason="resvg_py draws the SVGs")
 
-from projects.emoji.probing import parts
+from projects.emoji.probing import body_parts
 from projects.emoji.probing.segmentation_set import IGNORE, bounding_box
 from tests.projects.emoji.probing.small_artwork import (
     CONCEPTS,
@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 @pytest.fixture(scope="module")
 def people():
-    dropped = parts.Counter()
-    found = parts.read_people(openmoji_members(), CONCEPTS, dropped)
+    dropped = body_parts.Counter()
+    found = body_parts.read_people(openmoji_members(), CONCEPTS, dropped)
     assert dropped == {"not in the emoji table": 1, "fewer than two parts": 1}
     return found
 
@@ -30,7 +30,7 @@ def test_people_come_with_their_skin_tones(people):
     assert [one.concept.id for one in people] == [0, 1, 2, 3, 4, 5, 6, 7, 9]
     assert all(len(one.drawings) == 2 for one in people)
     assert SKIN in people[0].drawings[0].svg
-    shares = parts.part_shares(people[0].drawings[0])
+    shares = body_parts.part_shares(people[0].drawings[0])
     assert shares.sum() == pytest.approx(1)
     assert shares[0] == 0
     # The face's share of what is drawn: a disc, a half-covered one, and a bar.
@@ -40,19 +40,19 @@ def test_people_come_with_their_skin_tones(people):
 
 
 def test_families_are_ranked_into_splits(people):
-    split = parts.split_people(people)
+    split = body_parts.split_people(people)
     assert {name: len(group) for name, group in split.items()} == {
         "validation": 1, "test_seen": 2, "train": 5, "test_heldout": 1
     }  # fmt: skip
     assert [one.concept.id for one in split["test_heldout"]] == [9]
-    assert parts.split_people(people[::-1])["validation"] == split["validation"]
+    assert body_parts.split_people(people[::-1])["validation"] == split["validation"]
     everyone = [one.concept.id for group in split.values() for one in group]
     assert sorted(everyone) == [one.concept.id for one in people]
 
 
 def test_parts_have_their_colours(data, people, monkeypatch):
-    monkeypatch.setattr(parts, "JITTER", 0.0)
-    made = parts.make_parts(data, "train", people, 64, images=6, quiet=True)
+    monkeypatch.setattr(body_parts, "JITTER", 0.0)
+    made = body_parts.make_parts(data, "train", people, 64, images=6, quiet=True)
     assert made.class_names == ("background", "skin", "hair", "clothes and things")
     tones = set()
     for number in range(6):
@@ -74,15 +74,15 @@ def test_parts_have_their_colours(data, people, monkeypatch):
             inside = mask[made.object_mask(number, place)]
             assert set(np.unique(inside)) <= {one.class_id, IGNORE}
     assert tones == {0, 1}
-    again = parts.make_parts(data, "train", people, 64, images=2, quiet=True)
+    again = body_parts.make_parts(data, "train", people, 64, images=2, quiet=True)
     np.testing.assert_array_equal(again.images, made.images[:2])
     np.testing.assert_array_equal(again.masks, made.masks[:2])
 
 
 def test_the_drawing_has_the_wanted_size(people):
     drawing = people[0].drawings[0]
-    side, box = parts.side_and_box(drawing, 50)
-    ink = bounding_box(np.asarray(parts.rasterise(drawing.svg, side))[..., 3] > 0)
+    side, box = body_parts.side_and_box(drawing, 50)
+    ink = bounding_box(np.asarray(body_parts.rasterise(drawing.svg, side))[..., 3] > 0)
     assert box[0] <= ink[0]
     assert box[1] <= ink[1]
     assert box[2] >= ink[2]
@@ -92,6 +92,6 @@ def test_the_drawing_has_the_wanted_size(people):
 
 def test_unknown_or_empty_split_of_parts(data, people, tmp_path):
     with pytest.raises(ValueError, match="no split 'test'"):
-        parts.load_parts(tmp_path, "test")
+        body_parts.load_parts(tmp_path, "test")
     with pytest.raises(ValueError, match="no drawing belongs to the split"):
-        parts.make_parts(data, "test_heldout", people[:3], 64, quiet=True)
+        body_parts.make_parts(data, "test_heldout", people[:3], 64, quiet=True)

@@ -18,7 +18,7 @@ from keras_pe.preprocessing import (
     PEVideoConverter,
     load_batches,
 )
-from keras_pe.preprocessing.bad_images import (
+from keras_pe.preprocessing.image_errors import (
     BAD_TYPE,
     BAD_VALUES,
     MISSING,

@@ -7,8 +7,8 @@ from keras import ops
 
 import keras_pe
 from keras_pe.training.optimizers.lamb import Lamb
-from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
-from keras_pe.training.stages.distillation_trainer import DistillationTrainer
+from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.trainers.distillation_trainer import DistillationTrainer
 from tests.small_models import core, images, perturb, token_ids
 
 pytestmark = [pytest.mark.quick, pytest.mark.slow]

@@ -1,6 +1,6 @@
 """Write images of people with masks of their parts: skin, hair, and the rest.
 
-Run ``python -m projects.emoji.probing.parts --data data/emoji
+Run ``python -m projects.emoji.probing.body_parts --data data/emoji
 --output data/probing`` after ``projects.emoji.data.prepare``. It fetches the
 package ``openmoji`` (4 MB) with npm; its SVG drawings keep the named layers that
 the icon package has lost. All drawings are one vendor's,

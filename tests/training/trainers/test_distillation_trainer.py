@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from keras_pe.losses.distillation import kl_distillation_loss
-from keras_pe.training.stages.distillation_trainer import DistillationTrainer
+from keras_pe.training.trainers.distillation_trainer import DistillationTrainer
 from tests.small_models import core, images, perturb, token_ids
 from tests.training.gradients import loss_and_gradients
 
