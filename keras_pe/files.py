@@ -85,7 +85,7 @@ def file_aside(path: FilePath) -> Iterator[Path]:
             _remove_if_orphaned(target.with_name(name), process)
     try:
         yield aside
-        _sync(aside)
+        sync(aside)
         os.replace(aside, target)
     finally:
         aside.unlink(missing_ok=True)
@@ -279,9 +279,9 @@ def new_directory(target: FilePath) -> Iterator[Path]:
     try:
         yield aside
         for path in [*aside.rglob("*"), aside]:
-            _sync(path)
+            sync(path)
         _move_into_place(aside, target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -379,7 +379,7 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Waits until a file, or the names in a folder, are on the disk."""
     if sys.platform == "win32" and path.is_dir():
         return

@@ -23,8 +23,6 @@ from keras_pe.training.run.config import (
     stages_of,
 )
 from keras_pe.training.run.options import (
-    add_config,
-    add_overrides,
     add_run_arguments,
     add_shard_arguments,
     distill_settings,
@@ -67,14 +65,12 @@ CONFIGS: dict[str, DistillConfig] = {
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = recipe_parser("recipes.distill", __doc__)
-    add_config(parser, CONFIGS)
+    parser = recipe_parser("recipes.distill", __doc__, CONFIGS)
     parser.add_argument(
         "--teacher", metavar="PRESET", help="in the place of the configuration's"
     )
     add_shard_arguments(parser)
     add_run_arguments(parser)
-    add_overrides(parser)
     return parser.parse_args(arguments)
 
 

@@ -23,8 +23,6 @@ import argparse
 
 from keras_pe.training.run.config import RunConfig
 from keras_pe.training.run.options import (
-    add_config,
-    add_overrides,
     add_run_arguments,
     add_shard_arguments,
     recipe_parser,
@@ -37,11 +35,9 @@ from recipes.configs import CONFIGS
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = recipe_parser("recipes.pretrain", __doc__)
-    add_config(parser, CONFIGS)
+    parser = recipe_parser("recipes.pretrain", __doc__, CONFIGS)
     add_shard_arguments(parser)
     add_run_arguments(parser)
-    add_overrides(parser)
     return parser.parse_args(arguments)
 
 

@@ -98,28 +98,7 @@ class CaptionReader:
         )
 
 
-def default_caption(sample: dict[str, Any], rng: np.random.Generator) -> str:
-    """Returns the caption of a sample: its text file, or what its JSON says.
-
-    Args:
-        sample: what a source gives: `txt` as UTF-8, or `json` with `"caption"`,
-            `"captions"` or `"text"`: a text, or a list of which one is drawn.
-        rng: where the choice comes from.
-
-    Returns:
-        The caption, with no white space around it.
-
-    Raises:
-        SampleError: if there is none, or it is empty or damaged.
-
-    Example:
-        >>> default_caption({"txt": b"a cat"}, np.random.default_rng(0))
-        'a cat'
-    """
-    return _DEFAULT(sample, rng)
-
-
-_DEFAULT = CaptionReader()
+default_caption = CaptionReader()
 
 
 def _record(sample: dict[str, Any]) -> dict[str, Any]:

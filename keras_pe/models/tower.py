@@ -55,11 +55,6 @@ class Tower(CheckedModel):
             "Weights do not tell the number of heads: ask who trained them.",
             num_heads=num_heads,
         )
-        if hidden_dim % num_heads:
-            raise ValueError(
-                f"num_heads must divide hidden_dim, got hidden_dim={hidden_dim} and "
-                f"num_heads={num_heads}."
-            )
         if not 0.0 <= drop_path < 1.0:
             raise ValueError(f"drop_path must be in [0, 1), got {drop_path}.")
         self.num_layers = num_layers

@@ -130,12 +130,13 @@ def _is_animated(item: Any) -> bool:
         return False
 
 
-def image_name(image: Any, index: int | None = None) -> str:
-    """Names an image for messages: its path, or its kind and position.
+def image_name(item: Any, index: int | None = None, kind: str = "image") -> str:
+    """Names an image or video for messages: its path, or its type and position.
 
     Args:
-        image: any image.
-        index: its position in the call.
+        item: any image or video.
+        index: its position in the call, if there were several.
+        kind: "image" or "video".
 
     Returns:
         The name.
@@ -143,20 +144,6 @@ def image_name(image: Any, index: int | None = None) -> str:
     Example:
         >>> image_name("cat.jpg", 0), image_name(b"...", 3)
         ('cat.jpg', 'images[3] (bytes)')
-    """
-    return name_of(image, "image", index)
-
-
-def name_of(item: Any, kind: str, index: int | None) -> str:
-    """Names an image or video: its path, or its type and position.
-
-    Args:
-        item: any image or video.
-        kind: "image" or "video".
-        index: its position in the call, if there were several.
-
-    Returns:
-        The name.
     """
     if isinstance(item, str | os.PathLike):
         path: Any = _path_of(item)

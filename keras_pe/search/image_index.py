@@ -16,8 +16,7 @@ from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.image_errors import SkipReport
 from keras_pe.preprocessing.media_folders import IMAGE_SUFFIXES, list_files
 from keras_pe.preprocessing.tokenizer import PETokenizer
-from keras_pe.search.build import build_index
-from keras_pe.search.fingerprint import fingerprint
+from keras_pe.search.build import build_index, fingerprint
 from keras_pe.search.index_files import read_index
 
 # Two runs of one model agree far better than this on any backend; two models do not.

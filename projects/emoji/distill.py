@@ -13,8 +13,6 @@ import argparse
 
 from keras_pe.training.run.config import DistillConfig
 from keras_pe.training.run.options import (
-    add_config,
-    add_overrides,
     add_run_arguments,
     distill_settings,
     recipe_parser,
@@ -31,14 +29,12 @@ from projects.emoji.drawings_data import (
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = recipe_parser("projects.emoji.distill", __doc__)
-    add_config(parser, DISTILLED)
+    parser = recipe_parser("projects.emoji.distill", __doc__, DISTILLED)
     parser.add_argument(
         "--teacher", metavar="PRESET", help="in the place of the configuration's"
     )
     add_drawings_arguments(parser)
     add_run_arguments(parser)
-    add_overrides(parser)
     return parser.parse_args(arguments)
 
 

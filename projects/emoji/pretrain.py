@@ -15,8 +15,6 @@ import argparse
 
 from keras_pe.training.run.config import RunConfig
 from keras_pe.training.run.options import (
-    add_config,
-    add_overrides,
     add_run_arguments,
     recipe_parser,
     with_overrides,
@@ -33,11 +31,9 @@ from projects.emoji.drawings_data import (
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = recipe_parser("projects.emoji.pretrain", __doc__)
-    add_config(parser, CONFIGS)
+    parser = recipe_parser("projects.emoji.pretrain", __doc__, CONFIGS)
     add_drawings_arguments(parser)
     add_run_arguments(parser)
-    add_overrides(parser)
     return parser.parse_args(arguments)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import ml_dtypes  # noqa: F401  (NumPy then knows bfloat16 by its name)
 import numpy as np
 
+from keras_pe.files import sync
 from keras_pe.presets.checksums import sha256_of
 from keras_pe.presets.report import CheckpointError
 
@@ -61,7 +62,7 @@ def write_files(
         file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())
-    sync_directory(directory)
+    sync(directory)
 
 
 def read_files(directory: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -104,15 +105,6 @@ def checked_state(state: Mapping[str, Any]) -> dict[str, Any]:
             f"strings, lists, mappings): {error}."
         ) from error
     return dict(loaded)
-
-
-def sync_directory(directory: Path) -> None:
-    """Waits until the names in a directory are on the disk."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # === Tensors ===
