@@ -110,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=path,
         metavar="FILE",
-        help="image file to write (default: IMAGE_KIND.png, here)",
+        help="file of the figure (default: IMAGE_KIND.png, here)",
     )
     add_preset(parser)
 
@@ -149,7 +149,7 @@ def run(options: argparse.Namespace) -> int:
         "layers": draw_layers,
     }[options.kind]
     draw(options, paths, output)
-    print(f"Image: {printable(output)}")
+    print(f"Figure: {printable(output)}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What our layers stand on: what is frozen, quantised or adapted in them is kept.
+"""What fine-tuning leaves in layers, frozen, quantised or adapted by LoRA, is kept.
 
 Keras keeps it in the configuration of each layer. Our layers make their sublayers
 themselves, so their own configuration has to say it for all of them. It says exceptions

@@ -22,7 +22,7 @@ from keras_pe.preprocessing.image_errors import (
     DAMAGED,
     EMPTY,
     MISSING,
-    NOT_A_IMAGE,
+    NOT_AN_IMAGE,
     TOO_LARGE,
     UNREADABLE,
     ImageError,
@@ -259,7 +259,7 @@ def read_header(stream: BinaryIO, name: str, formats: Collection[str]) -> Image.
     except UnidentifiedImageError:
         raise ImageError(
             name,
-            NOT_A_IMAGE,
+            NOT_AN_IMAGE,
             f"It starts with {beginning!r}; expected a header that one of "
             f"{sorted(formats)} accepts. Convert it to PNG or JPEG, copy it again, "
             "or extend `formats`.",

@@ -9,7 +9,7 @@ from typing import Self
 MISSING = "missing file"
 UNREADABLE = "unreadable file"
 EMPTY = "empty file"
-NOT_A_IMAGE = "not an image of an allowed format"
+NOT_AN_IMAGE = "not an image of an allowed format"
 TOO_LARGE = "too many pixels"
 DAMAGED = "damaged image"
 BAD_VALUES = "unsupported pixel values"
@@ -18,7 +18,7 @@ REASONS = (
     MISSING,
     UNREADABLE,
     EMPTY,
-    NOT_A_IMAGE,
+    NOT_AN_IMAGE,
     TOO_LARGE,
     DAMAGED,
     BAD_VALUES,
@@ -135,7 +135,7 @@ DAMAGED_VIDEO = "damaged video"
 UNKNOWN_CODEC = "unknown codec"
 UNKNOWN_CONTAINER = "unknown container"
 
-# Containers that hold their own images. Playlists and lists of files are left out
+# Containers that hold their own frames. Playlists and lists of files are left out
 # on purpose: FFmpeg would open whatever paths and addresses a hostile one names.
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf"
 

@@ -34,8 +34,8 @@ _ALPHA_CODECS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 # Checksums are compared, what a codec's rules forbid and what ends too early is an
 # error. FFmpeg has more such flags; they refuse what DivX and Xvid wrote.
 _STRICT = "crccheck+bitstream+buffer+explode"
-# MPEG-1 and 2 say where a group of images begins: with one that needs no other. At a
-# constant rate they fill images up with zeros, which "bitstream" takes for damage.
+# MPEG-1 and 2 say where a group of frames begins: with one that needs no other. At a
+# constant rate they fill frames up with zeros, which "bitstream" takes for damage.
 _GROUPED, _GROUP = ("mpeg1video", "mpeg2video"), b"\0\0\1\xb8"
 _SEQUENCE = b"\0\0\1\xb3"  # sizes and rates: they may come again, with any group
 _GROUPED_STRICT = "crccheck+buffer+explode"
@@ -194,7 +194,7 @@ class VideoFileFrames:
             if begun or container.format.name != _TS:
                 yield packet
             elif stream.codec_context.name in _GROUPED and _GROUP in bytes(packet):
-                raise DamageReported("a group's first image is damaged")
+                raise DamageReported("a group's first frame is damaged")
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
         """Yields frames in the order of showing, from where the container stands.

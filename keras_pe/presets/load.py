@@ -220,7 +220,7 @@ def _compare(
         found = tensors[name].shape
         if name == "logit_scale" and found == (1,):
             continue  # open_clip writes either
-        if _is_grid(name, rule) and _other_grid(found, rule.shape):
+        if _is_grid(rule) and _other_grid(found, rule.shape):
             resampled.append(name)
             if resample_positions and _can_resample(model, found):
                 continue
@@ -276,9 +276,8 @@ def _why(found: tuple[int, ...], rule: Rule) -> str:
     return ""
 
 
-def _is_grid(name: str, rule: Rule) -> bool:
-    target = rule.targets[0][0]
-    return target.endswith("patch_embedding/position_embedding")
+def _is_grid(rule: Rule) -> bool:
+    return rule.targets[0][0].endswith("patch_embedding/position_embedding")
 
 
 def _other_grid(found: tuple[int, ...], expected: tuple[int, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""Training: stages that are `keras.Model`s, optimizers, and runs that can be resumed.
+"""Training: trainers that are `keras.Model`s, optimizers, and runs that can be resumed.
 
 What is here runs on any backend. Several devices: `keras_pe.training.devices`, where
 `distribution` is for any backend, `sharding` for JAX and `torch_loop` for PyTorch.

@@ -52,7 +52,7 @@ class TrainingRun:
     hold the average beside them.
 
     Args:
-        trainer: a compiled stage, such as `ContrastiveTrainer`.
+        trainer: a compiled one, such as `ContrastiveTrainer`.
         directory: where checkpoints, logs, `config.json` and curves go.
         stages: what `plan_stages` returns.
         batch_size: samples of a step, over all devices.

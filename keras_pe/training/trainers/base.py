@@ -1,4 +1,4 @@
-"""What all stages of training share: the look at batches, the loss, what is saved."""
+"""What all trainers share: the look at batches, the loss, what is saved."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Self
@@ -49,15 +49,15 @@ class Term(NamedTuple):
 
 
 class BaseTrainer(CheckedModel):
-    """The base of the stages of training, each a `keras.Model` of a model.
+    """The base of all trainers, each a `keras.Model` of a model.
 
-    `compile` takes an optimizer alone and `fit` does the rest. A stage says which
+    `compile` takes an optimizer alone and `fit` does the rest. A trainer says which
     arrays a batch has (`known_arrays`, `vocabularies`), what it computes of them
     (`call`) and what it minimises (`terms`); the towers run in chunks by `in_chunks`.
 
     Args:
         model: what is trained, in place.
-        name: name of the stage.
+        name: name of the trainer.
         chunk_sizes: rows that go through a part at once, over all devices, by the name
             of the option; None for all of them.
 
@@ -82,9 +82,9 @@ class BaseTrainer(CheckedModel):
         self.model = model
 
     def build(self, inputs_shape: Any = None) -> None:
-        """Does nothing: all weights are made when the stage is."""
+        """Does nothing: all weights are made when the trainer is."""
 
-    # === What a stage says of itself ===
+    # === What a trainer says of itself ===
     def vocabularies(self) -> dict[str, int]:
         """Returns for each array of token ids how many ids there are."""
         return {}
@@ -103,7 +103,8 @@ class BaseTrainer(CheckedModel):
         """Trains as `keras.Model.fit` does, after a look at every batch."""
         self._check_compiled()
         history = super().fit(x, *arguments, **options)
-        constrain(self.trainable_variables)  # after an average of the weights
+        if getattr(self._own_optimizer(), "use_ema", False):
+            constrain(self.trainable_variables)  # the average took the weights' place
         return history
 
     def train_on_batch(self, x: Any, *arguments: Any, **options: Any) -> Any:
@@ -161,9 +162,13 @@ class BaseTrainer(CheckedModel):
                 f"compile would not be used. Compile with an optimizer alone."
             )
 
+    def _own_optimizer(self) -> Any:
+        """Returns the optimizer without the one around it that scales the loss."""
+        return getattr(self.optimizer, "inner_optimizer", self.optimizer)
+
     def _check_known_to_optimizer(self) -> None:
         """Refuses weights that were made or thawed after the optimizer was built."""
-        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        optimizer = self._own_optimizer()
         known = {id(v) for v in getattr(optimizer, "_trainable_variables", ())}
         new = [v.path for v in self.trainable_variables if id(v) not in known]
         if known and new:

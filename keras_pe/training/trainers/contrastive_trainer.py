@@ -1,4 +1,4 @@
-"""The contrastive stage as a `keras.Model`: `compile` and `fit` do the rest."""
+"""Contrastive training as a `keras.Model`: `compile` and `fit` do the rest."""
 
 import math
 from collections.abc import Iterator, Mapping

@@ -161,7 +161,7 @@ class DistillationTrainer(BaseTrainer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
-        # Said by versions in which this stage was a kind of the contrastive one.
+        # Said by versions in which this trainer was a kind of the contrastive one.
         former = ("mask_positions", "mask_normed")
         kept = {key: value for key, value in config.items() if key not in former}
         return super().from_config(kept)

@@ -7,7 +7,7 @@ from PIL import Image
 pytest.importorskip("resvg_py", reason="resvg_py draws the SVGs")
 
 from projects.emoji.data.packages import load_packages
-from projects.emoji.probing import clips, colour_floor, contact_sheet, parts
+from projects.emoji.probing import body_parts, clips, colour_floor, contact_sheet
 from projects.emoji.probing.canvas import (
     Canvas,
 )
