@@ -42,7 +42,6 @@ _CLASSES = {
     "ZeroShotClassifier": "evaluation.zero_shot",
 }
 _PACKAGES = (
-    "checkpoints",
     "data",
     "evaluation",
     "layers",

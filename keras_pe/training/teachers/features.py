@@ -4,7 +4,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_pe.layers.adaptable import check_sizes
+from keras_pe.arrays import check_sizes
 from keras_pe.models.tower import resolve_layers
 from keras_pe.models.vision_forward import VisionForward
 
