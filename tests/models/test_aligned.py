@@ -86,8 +86,8 @@ def test_truncated_and_folded_is_the_inner_layer():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layer_scale": 0.0}, "layer_scale must be above 0"),
-        ({"layer_scale": float("inf")}, "layer_scale must be above 0"),
+        ({"layer_scale": 0.0}, "layer_scale must be more than 0"),
+        ({"layer_scale": float("inf")}, "layer_scale must be more than 0"),
         ({"drop_path": 1.0}, "drop_path"),
     ],
 )

@@ -14,8 +14,13 @@ from keras_pe.losses.token_alignment import feature_alignment_loss
 from keras_pe.models.tower import resolve_layers
 from keras_pe.models.vision_forward import VisionForward
 from keras_pe.training.teachers.features import grid_tokens
-from keras_pe.training.trainers.base import BaseTrainer, Latest, Term, loss_rows
-from keras_pe.training.trainers.chunks import take_drop_path
+from keras_pe.training.trainers.base import (
+    BaseTrainer,
+    Latest,
+    Term,
+    loss_rows,
+    take_drop_path,
+)
 
 MaskTeacher = Callable[[Any, tuple[int, int]], Any]
 
