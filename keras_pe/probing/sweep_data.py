@@ -18,7 +18,7 @@ SweepData = tuple[Any, Any] | Iterable[Any] | Callable[[], Iterable[Any]]
 def sweep_batches(
     data: SweepData, batch_size: int, converter: PEImageConverter | None
 ) -> Iterator[Batch]:
-    """Yields (converted, targets) batches.
+    """Yields (images, targets) batches.
 
     Args:
         data: `(images, targets)`, where images are paths, PIL images or uint8

@@ -143,7 +143,10 @@ class TrainingRun:
             if host_position()[0] == 0:
                 # Two runs would replace each other's checkpoints.
                 stack.enter_context(only_writer(self.checkpoints.directory))
-            stack.enter_context(averages_put_in_once(self.trainer))
+            optimizer = self.trainer.optimizer
+            inner = getattr(optimizer, "inner_optimizer", optimizer)  # scales the loss
+            if getattr(inner, "use_ema", False):
+                stack.enter_context(averages_put_in_once(self.trainer))
             self._run(step, seconds)
 
     def _run(self, step: int, seconds: float) -> None:

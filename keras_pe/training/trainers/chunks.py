@@ -81,7 +81,7 @@ def map_chunks(
 
 def num_chunks(
     rows: int | None,
-    chunk_size: int | None,
+    chunk_size: int,
     replicas: int = 1,
     training: bool = True,
 ) -> int:
@@ -89,7 +89,7 @@ def num_chunks(
 
     Args:
         rows: rows of this replica; None where TensorFlow does not know them.
-        chunk_size: rows of a chunk, over all replicas; None for no chunking.
+        chunk_size: rows of a chunk, over all replicas.
         replicas: over how many replicas the batch is spread. Each runs as many chunks,
             of its own rows.
         training: in training the chunks must have the size asked for. An evaluation
@@ -99,8 +99,6 @@ def num_chunks(
     Raises:
         ValueError: in training, if the rows are not known or not divisible.
     """
-    if chunk_size is None:
-        return 1
     if rows is None:
         if not training:
             return 1

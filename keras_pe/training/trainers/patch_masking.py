@@ -39,7 +39,9 @@ def masked_rows(rows: int, mask_every: int, image_chunk_size: int | None) -> int
     replicas = batch_parts()
     # JAX alone cuts the rows of all devices into chunks, the others each replica's own.
     whole = keras.backend.backend() == "jax"
-    chunks = num_chunks(rows if whole else rows // replicas, image_chunk_size)
+    chunks = 1
+    if image_chunk_size is not None:
+        chunks = num_chunks(rows if whole else rows // replicas, image_chunk_size)
     parts = math.lcm(replicas, chunks) if whole else replicas * chunks
     good = [n for n in range(parts, rows + 1, parts) if rows % n == 0]
     if not good:
