@@ -76,7 +76,8 @@ def prepare(backend: str, threads: int, cache: Path) -> None:
 
 def small_config(steps: int) -> Any:
     """Returns the smoke configuration, thinner, with mask loss and two stages."""
-    from keras_pe.training.run.config import small_towers, stages_of
+    from keras_pe.training.run.config import small_towers
+    from keras_pe.training.run.training_config import stages_of
     from projects.emoji.configs import CONFIGS
 
     return dataclasses.replace(

@@ -3,7 +3,8 @@
 from typing import Any
 
 from keras_pe.presets.variants import text_config, vision_config
-from keras_pe.training.run.config import RunConfig, small_towers, stages_of
+from keras_pe.training.run.config import RunConfig, small_towers
+from keras_pe.training.run.training_config import stages_of
 
 
 # === The paper's own runs: tables 17 and 18 ===

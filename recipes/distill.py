@@ -20,7 +20,6 @@ from keras_pe.training.run.config import (
     DistillConfig,
     RunConfig,
     small_towers,
-    stages_of,
 )
 from keras_pe.training.run.options import (
     add_run_arguments,
@@ -30,6 +29,7 @@ from keras_pe.training.run.options import (
 )
 from keras_pe.training.run.start import run_recipe
 from keras_pe.training.run.train import distill
+from keras_pe.training.run.training_config import stages_of
 from recipes.configs import paper
 
 

@@ -7,8 +7,8 @@ from keras_pe.training.run.config import (
     DistillConfig,
     RunConfig,
     small_towers,
-    stages_of,
 )
+from keras_pe.training.run.training_config import stages_of
 
 
 @dataclasses.dataclass(frozen=True)

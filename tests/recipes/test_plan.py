@@ -15,8 +15,9 @@ from keras_pe.training.devices.setup import (
     refuse_pieces,
     start_devices,
 )
-from keras_pe.training.run.config import small_towers, stages_of
+from keras_pe.training.run.config import small_towers
 from keras_pe.training.run.plan import plan_training
+from keras_pe.training.run.training_config import stages_of
 from recipes import plan
 from recipes.configs import CONFIGS
 from recipes.plan import print_plan, small_step

@@ -4,8 +4,6 @@ Mistakes are found before data or weights are touched.
 """
 
 import dataclasses
-import math
-import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -16,91 +14,47 @@ from keras_pe.models.core import PECore
 from keras_pe.models.text_encoder import PETextEncoder
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.preprocessing.tokenizer import PETokenizer
-from keras_pe.training.optimizers.gradient_watch import WatchedAdamW
-from keras_pe.training.optimizers.lamb import WatchedLamb
-from keras_pe.training.optimizers.schedules import WarmupCosine, WarmupLinear
-from keras_pe.training.resolution import ResolutionStage, plan_stages
+from keras_pe.training.resolution import ResolutionStage
 from keras_pe.training.run.overrides import SettingError
+from keras_pe.training.run.training_config import (
+    TrainingConfig,
+    build_optimizer,
+    check_training,
+    expect,
+)
 from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
 from keras_pe.training.trainers.distillation_trainer import check_teacher_scale
 from keras_pe.training.trainers.patch_masking import masked_rows
 
 
-@dataclasses.dataclass(frozen=True)
-class RunConfig:
-    """Everything that decides a run. Defaults are the paper's (tables 17 and 18).
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig(TrainingConfig):
+    """What decides a run of pretraining. Defaults are the paper's (tables 17 and 18).
 
     Attributes:
         vision: constructor arguments of `PEVisionEncoder`; empty where they are taken
             from the initial weights.
         text: constructor arguments of `PETextEncoder`, likewise.
-        stages: image size and samples of each stage of resolution.
-        batch_size: pairs of a step, over all devices.
-        optimizer: "lamb" or "adamw".
-        learning_rate: its peak.
-        warmup_steps: steps until the peak.
-        schedule: "cosine" or "linear" decay to zero. The paper says annealed.
-        weight_decay: of matrices; vectors and the logit scale have none.
-        beta_2: decay of the second moment.
-        lamb_exclude: tensors that LAMB does not adapt, besides vectors; expressions.
-        unadapted_rate: factor of LAMB's learning rate for all that are not adapted.
-        gradient_clip: largest global norm of a step's gradient; None for no limit.
         loss: "softmax" or "sigmoid".
         duplicates: what equal captions of a batch are to each other.
-        augment: random crop, brightness, saturation and mirroring.
         mask_weight: factor of the mask loss; 0 for no mask regularisation.
-        mask_ratio: share of a copy's patches that is masked.
         mask_every: one image in so many has a masked copy.
-        mask_block: side of a masked block, patches.
         keep_patches: share of patches that stays; below 1 drops the others.
-        image_chunk_size: images that go through the tower at once; None for all.
-        text_chunk_size: the same for texts.
-        loss_chunk_size: rows of the loss matrix held at once; None for all.
-        remat: whether blocks are computed again in the backward pass.
-        precision: Keras dtype policy.
+        text_chunk_size: texts that go through the tower at once; None for all.
         caption_key: text file or JSON field that has the captions; None for the usual.
-        max_bad_share: share of unusable samples above which the run stops.
         freeze: tower whose weights stay as they are: "none", "vision" or "text".
-        sharding: "data" copies the weights to each device, "parameters" cuts them.
-        seed: of weights, data order, augmentation and masks.
     """
 
     vision: dict[str, Any]
     text: dict[str, Any]
-    stages: tuple[ResolutionStage, ...]
-    batch_size: int = 131_072
-    optimizer: Literal["lamb", "adamw"] = "lamb"
-    learning_rate: float = 2e-3
-    warmup_steps: int = 2000
-    schedule: Literal["cosine", "linear"] = "cosine"
-    weight_decay: float = 0.05
-    beta_2: float = 0.95
-    lamb_exclude: tuple[str, ...] = ()
-    unadapted_rate: float = 1.0
-    gradient_clip: float | None = None
     loss: Literal["softmax", "sigmoid"] = "softmax"
     duplicates: Literal["negative", "ignore"] = "negative"
-    augment: bool = True
     mask_weight: float = 1.0
-    mask_ratio: float = 0.4
     mask_every: int = 16
-    mask_block: int = 1
     keep_patches: float = 1.0
-    image_chunk_size: int | None = None
     text_chunk_size: int | None = None
-    loss_chunk_size: int | None = None
-    remat: bool = False
-    precision: str = "float32"
     caption_key: str | None = None
-    max_bad_share: float = 0.01
     freeze: Literal["none", "vision", "text"] = "none"
-    sharding: Literal["data", "parameters"] = "data"
-    seed: int = 0
-
-    @property
-    def samples(self) -> int:
-        """Pairs seen in the whole run."""
-        return sum(stage.samples for stage in self.stages)
 
 
 def read_config(settings: dict[str, Any]) -> RunConfig:
@@ -110,18 +64,6 @@ def read_config(settings: dict[str, Any]) -> RunConfig:
     arguments["stages"] = tuple(ResolutionStage(**s) for s in settings["stages"])
     arguments["lamb_exclude"] = tuple(settings["lamb_exclude"])
     return RunConfig(**arguments)
-
-
-def stages_of(
-    samples: int, sizes: tuple[int, ...], shares: tuple[int, ...]
-) -> tuple[ResolutionStage, ...]:
-    """Splits a number of samples over image sizes in given proportions."""
-    ends = [
-        samples * sum(shares[: i + 1]) // sum(shares) for i in range(-1, len(shares))
-    ]
-    return tuple(
-        ResolutionStage(size, ends[i + 1] - ends[i]) for i, size in enumerate(sizes)
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,22 +132,6 @@ def small_towers(
 
 
 # === What can be wrong with it ===
-AT_LEAST_ONE = (
-    "mask_every",
-    "mask_block",
-    "image_chunk_size",
-    "text_chunk_size",
-    "loss_chunk_size",
-)
-AT_LEAST_ZERO = (
-    "warmup_steps",
-    "weight_decay",
-    "unadapted_rate",
-    "mask_weight",
-    "seed",
-)
-
-
 def check_config(config: RunConfig) -> None:
     """Refuses a configuration that can't run.
 
@@ -227,31 +153,15 @@ def check_config(config: RunConfig) -> None:
             "--initial-weights with a preset (pe_core_emoji_patch8_64, a directory, "
             "PE-Core-S16-384, ...)."
         )
-    for name, kind in typing.get_type_hints(RunConfig).items():
-        if typing.get_origin(kind) is Literal:
-            _expect(config, name, getattr(config, name) in typing.get_args(kind), kind)
-    for name, value in vars(config).items():
-        finite = not isinstance(value, float) or math.isfinite(value)
-        _expect(config, name, finite, "a finite number")
-    for name in AT_LEAST_ONE:
-        value = getattr(config, name)
-        _expect(config, name, value is None or value >= 1, "1 or more")
-    for name in AT_LEAST_ZERO:
-        _expect(config, name, getattr(config, name) >= 0, "0 or more")
-    _expect(config, "learning_rate", config.learning_rate > 0, "more than 0")
-    _expect(config, "beta_2", 0 <= config.beta_2 < 1, "0 to 1, less than 1")
-    _expect(config, "max_bad_share", 0 <= config.max_bad_share <= 1, "0 to 1")
-    _expect(config, "keep_patches", 0 < config.keep_patches <= 1, "up to 1, above 0")
-    _expect(config, "mask_ratio", 0 < config.mask_ratio < 1, "between 0 and 1")
-    clip = config.gradient_clip
-    _expect(config, "gradient_clip", clip is None or clip > 0, "more than 0, or none")
+    expect(config, "keep_patches", 0 < config.keep_patches <= 1, "up to 1, above 0")
+    expect(config, "mask_ratio", 0 < config.mask_ratio < 1, "between 0 and 1")
     if config.batch_size < 2:
         raise SettingError(
             f"batch_size={config.batch_size}: an image is told from the captions of "
             "the others in its batch, so a batch of one teaches nothing (its loss is "
             "0). Expected 2 or more (--batch-size)."
         )
-    _check_chunks(config)
+    check_training(config, config.vision.get("patch_size", 16))
     if config.mask_weight and config.keep_patches < 1:
         raise SettingError(
             "Masked images are compared with whole ones, so masks and dropped "
@@ -261,14 +171,6 @@ def check_config(config: RunConfig) -> None:
         raise SettingError(
             "Masks train the vision tower, which freeze=vision holds as it is: --set "
             "mask_weight=0."
-        )
-    patch = config.vision.get("patch_size", 16)
-    planned = plan_stages(config.stages, config.batch_size, patch)
-    steps = sum(stage.num_steps for stage in planned)
-    if config.warmup_steps >= steps:
-        raise SettingError(
-            f"warmup_steps={config.warmup_steps} in a run of {steps} steps: expected "
-            "fewer (--warmup-steps), or a longer run (--samples)."
         )
     if config.mask_weight:
         masked_rows(config.batch_size, config.mask_every, config.image_chunk_size)
@@ -294,25 +196,6 @@ def check_towers(config: RunConfig) -> None:
         PECore(vision, text)
 
 
-def _check_chunks(config: RunConfig) -> None:
-    for name in ("image_chunk_size", "text_chunk_size", "loss_chunk_size"):
-        size = getattr(config, name)
-        if size and size < config.batch_size and config.batch_size % size:
-            raise SettingError(
-                f"{name}={size}: expected a divisor of the batch of "
-                f"{config.batch_size} (--{name.replace('_', '-')}, --batch-size)."
-            )
-
-
-def _expect(config: RunConfig, name: str, right: bool, expected: Any) -> None:
-    if not right:
-        if not isinstance(expected, str):
-            expected = " or ".join(map(str, typing.get_args(expected)))
-        raise SettingError(
-            f"{name}={getattr(config, name)!r}: expected {expected} (--set {name}=...)."
-        )
-
-
 # === What is built of it ===
 def build_model(config: RunConfig) -> PECore:
     """Returns an untrained dual encoder."""
@@ -336,34 +219,6 @@ def freeze(model: PECore, tower: str) -> None:
     """Holds the weights of a tower, "vision" or "text", as they are; "none" of none."""
     if tower != "none":
         getattr(model, f"{tower}_encoder").trainable = False
-
-
-def build_optimizer(config: RunConfig) -> keras.optimizers.Optimizer:
-    """Returns the optimizer, on one learning-rate curve through all stages."""
-    curve = {"cosine": WarmupCosine, "linear": WarmupLinear}[config.schedule]
-    planned = plan_stages(config.stages, config.batch_size)
-    steps = sum(stage.num_steps for stage in planned)
-    schedule = curve(config.learning_rate, config.warmup_steps, steps)
-    settings: dict[str, Any] = {
-        "weight_decay": config.weight_decay,
-        "beta_1": 0.9,
-        "beta_2": config.beta_2,
-        "epsilon": 1e-6,
-        "global_clipnorm": config.gradient_clip,
-    }
-    if config.optimizer == "lamb":
-        return WatchedLamb(
-            schedule,
-            **settings,
-            exclude=config.lamb_exclude,
-            unadapted_rate=config.unadapted_rate,
-        )
-    optimizer = WatchedAdamW(schedule, **settings)
-    # Lamb leaves vectors out by itself.
-    optimizer.exclude_from_weight_decay(
-        var_names=["bias", "gamma", "beta", "scale", "embedding", "probe"]
-    )
-    return optimizer
 
 
 def build_trainer(config: RunConfig, model: PECore) -> ContrastiveTrainer:

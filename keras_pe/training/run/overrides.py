@@ -45,7 +45,8 @@ def with_settings(config: Any, settings: Iterable[str]) -> Any:
             another type, or a name that is set twice.
 
     Example:
-        >>> from keras_pe.training.run.config import RunConfig, small_towers, stages_of
+        >>> from keras_pe.training.run.config import RunConfig, small_towers
+        >>> from keras_pe.training.run.training_config import stages_of
         >>> towers = small_towers(64, width=32, layers=2, text_layers=1)
         >>> config = RunConfig(**towers, stages=stages_of(640, (48, 64), (3, 2)))
         >>> changed = with_settings(config, ["seed=3", "vision.num_layers=6"])
@@ -78,7 +79,8 @@ def setting_kinds(config: Any, prefix: str = "") -> dict[str, Any]:
         prefix: what stands before the names.
 
     Example:
-        >>> from keras_pe.training.run.config import RunConfig, small_towers, stages_of
+        >>> from keras_pe.training.run.config import RunConfig, small_towers
+        >>> from keras_pe.training.run.training_config import stages_of
         >>> towers = small_towers(64, width=32, layers=2, text_layers=1)
         >>> config = RunConfig(**towers, stages=stages_of(640, (48, 64), (3, 2)))
         >>> setting_kinds(config)["text.num_layers"]
@@ -125,7 +127,8 @@ def setting_values(config: Any) -> dict[str, str]:
         config: a dataclass.
 
     Example:
-        >>> from keras_pe.training.run.config import RunConfig, small_towers, stages_of
+        >>> from keras_pe.training.run.config import RunConfig, small_towers
+        >>> from keras_pe.training.run.training_config import stages_of
         >>> towers = small_towers(64, width=32, layers=2, text_layers=1)
         >>> config = RunConfig(**towers, stages=stages_of(640, (48, 64), (3, 2)))
         >>> setting_values(config)["stages"]

@@ -25,7 +25,6 @@ from keras_pe.training.run.config import (
     DistillConfig,
     RunConfig,
     build_model,
-    build_optimizer,
     build_tokenizer,
     build_trainer,
     check_config,
@@ -37,6 +36,7 @@ from keras_pe.training.run.initial_weights import (
     load_initial_weights,
 )
 from keras_pe.training.run.log import draw_curves
+from keras_pe.training.run.training_config import build_optimizer
 from keras_pe.training.run.training_run import Evaluate, MakeBatches, TrainingRun
 from keras_pe.training.trainers.base import BaseTrainer
 from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
