@@ -24,6 +24,7 @@ from keras_pe.training.run.config import (
 from keras_pe.training.run.options import (
     add_run_arguments,
     add_shard_arguments,
+    add_weights_arguments,
     distill_settings,
     recipe_parser,
 )
@@ -70,6 +71,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--teacher", metavar="PRESET", help="in the place of the configuration's"
     )
     add_shard_arguments(parser)
+    add_weights_arguments(parser)
     add_run_arguments(parser)
     return parser.parse_args(arguments)
 

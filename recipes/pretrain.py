@@ -25,6 +25,7 @@ from keras_pe.training.run.config import RunConfig
 from keras_pe.training.run.options import (
     add_run_arguments,
     add_shard_arguments,
+    add_weights_arguments,
     recipe_parser,
     with_overrides,
 )
@@ -37,6 +38,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = recipe_parser("recipes.pretrain", __doc__, CONFIGS)
     add_shard_arguments(parser)
+    add_weights_arguments(parser)
     add_run_arguments(parser)
     return parser.parse_args(arguments)
 

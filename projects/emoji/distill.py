@@ -14,6 +14,7 @@ import argparse
 from keras_pe.training.run.config import DistillConfig
 from keras_pe.training.run.options import (
     add_run_arguments,
+    add_weights_arguments,
     distill_settings,
     recipe_parser,
 )
@@ -34,6 +35,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--teacher", metavar="PRESET", help="in the place of the configuration's"
     )
     add_drawings_arguments(parser)
+    add_weights_arguments(parser)
     add_run_arguments(parser)
     return parser.parse_args(arguments)
 

@@ -16,6 +16,7 @@ import argparse
 from keras_pe.training.run.config import RunConfig
 from keras_pe.training.run.options import (
     add_run_arguments,
+    add_weights_arguments,
     recipe_parser,
     with_overrides,
 )
@@ -33,6 +34,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = recipe_parser("projects.emoji.pretrain", __doc__, CONFIGS)
     add_drawings_arguments(parser)
+    add_weights_arguments(parser)
     add_run_arguments(parser)
     return parser.parse_args(arguments)
 

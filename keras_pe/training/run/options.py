@@ -5,7 +5,7 @@ import dataclasses
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from keras_pe.training.devices.setup import add_device_arguments
 from keras_pe.training.resolution import ResolutionStage, extended, rescaled
@@ -13,6 +13,10 @@ from keras_pe.training.run.config import DistillConfig, RunConfig
 from keras_pe.training.run.initial_weights import with_architecture
 from keras_pe.training.run.overrides import parse_value, setting_values, with_settings
 from keras_pe.training.run.shard_data import START_TIMEOUT
+from keras_pe.training.run.spatial_config import SpatialConfig
+from keras_pe.training.run.training_config import TrainingConfig
+
+Config = TypeVar("Config", bound=TrainingConfig)
 
 
 def recipe_parser(
@@ -98,7 +102,14 @@ def add_shard_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds a run's weights, results and devices, and changes of its configuration."""
+    """Adds a run's results and devices, and changes of its configuration."""
+    _add_run(parser)
+    add_device_arguments(parser)
+    _add_overrides(parser)
+
+
+def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what a run of a dual encoder starts from."""
     group = parser.add_argument_group("weights")
     group.add_argument(
         "--initial-weights",
@@ -117,6 +128,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("none", "vision", "text"),
         help="tower whose weights stay as they are",
     )
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the run")
     group.add_argument("--output", type=Path, metavar="FOLDER", help="for everything")
     group.add_argument(
@@ -135,8 +149,6 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--evaluate-every", type=int, default=250, metavar="STEPS", help="(default 250)"
     )
     group.add_argument("--quiet", action="store_true", help="no progress bar")
-    add_device_arguments(parser)
-    _add_overrides(parser)
 
 
 # === Changes of a configuration ===
@@ -193,6 +205,17 @@ def with_overrides(config: RunConfig, options: argparse.Namespace) -> RunConfig:
     return with_samples(config, options)
 
 
+def aligned_settings(
+    config: SpatialConfig, options: argparse.Namespace
+) -> SpatialConfig:
+    """Returns a configuration of an alignment with what the command line changes."""
+    flags = {name: getattr(options, name) for name in ("encoder", "teacher")}
+    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
+    settings = [*flag_settings(options), *given, *options.settings]
+    changed: SpatialConfig = with_settings(config, settings)
+    return with_samples(changed, options)
+
+
 def with_weights_architecture(
     config: RunConfig, options: argparse.Namespace
 ) -> RunConfig:
@@ -232,7 +255,7 @@ def distill_settings(
     return dataclasses.replace(config, student=with_samples(config.student, options))
 
 
-def with_samples(config: RunConfig, options: argparse.Namespace) -> RunConfig:
+def with_samples(config: Config, options: argparse.Namespace) -> Config:
     """Returns a configuration whose stages share so many samples.
 
     Raises:

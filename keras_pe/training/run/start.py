@@ -20,7 +20,7 @@ from keras_pe.training.devices.setup import start_devices
 from keras_pe.training.run.config import RunConfig, check_config, check_towers
 from keras_pe.training.run.options import print_settings
 from keras_pe.training.run.shard_data import ShardData, check_validation
-from keras_pe.training.run.train import RunData, RunOptions
+from keras_pe.training.run.train import RunOptions
 from keras_pe.training.run.training_run import RunMismatch
 
 # What of a run that has begun is the user's to mend; all of them say how.
@@ -123,8 +123,9 @@ def check_shards(options: argparse.Namespace) -> None:
 
 def start_run(
     options: argparse.Namespace,
-    config: RunConfig,
+    config: Any,
     check_data: Callable[[argparse.Namespace], None] = check_shards,
+    check: Callable[[Any], None] = check_run,
 ) -> RunOptions:
     """Starts the devices and checks the configuration, paths and data.
 
@@ -132,23 +133,24 @@ def start_run(
         options: the parsed command line.
         config: the run.
         check_data: refuses data that are not there.
+        check: refuses a configuration that can't run.
 
     Raises:
         ValueError: if data, output or configuration can't be, with all that is wrong.
     """
     start_devices(options)
     if options.data is None or options.output is None:
-        check_all(_say_what_is_needed, lambda: check_run(config))
+        check_all(_say_what_is_needed, lambda: check(config))
     check_all(
         lambda: check_data(options),
         lambda: check_output(options),
-        lambda: check_run(config),
+        lambda: check(config),
     )
     return RunOptions(
         output=options.output,
         resume=options.resume,
         extend=options.extend,
-        initial_weights=options.initial_weights,
+        initial_weights=getattr(options, "initial_weights", None),
         save_every=options.save_every,
         evaluate_every=options.evaluate_every,
         progress=not options.quiet,
@@ -181,7 +183,8 @@ def run_recipe(
     configured: Callable[[], Any],
     train: Callable[[Any, Any, RunOptions], Any],
     check_data: Callable[[argparse.Namespace], None] = check_shards,
-    make_data: Callable[[argparse.Namespace], RunData] | None = None,
+    make_data: Callable[[argparse.Namespace], Any] = shard_data,
+    check: Callable[[Any], None] = check_run,
 ) -> None:
     """Runs what a command line asks for, or prints its settings.
 
@@ -191,14 +194,15 @@ def run_recipe(
             `RunConfig`, or what holds one as its `student`.
         train: is given the configuration, the data and where the run goes.
         check_data: refuses data that are not there.
-        make_data: returns the data; None for `shard_data`.
+        make_data: returns the data.
+        check: refuses a configuration that can't run.
     """
     with said_plainly():
         config = configured()
         if options.list_settings:
             print_settings(config)
             return
-        run = start_run(options, getattr(config, "student", config), check_data)
-        data = (make_data or shard_data)(options)
+        run = start_run(options, getattr(config, "student", config), check_data, check)
+        data = make_data(options)
     with said_plainly(OF_A_RUN, AFTER_STOP):
         train(config, data, run)

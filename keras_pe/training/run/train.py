@@ -1,9 +1,10 @@
 """Pretraining and distillation, from a configuration to results: what recipes run."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import keras
 
@@ -36,7 +37,7 @@ from keras_pe.training.run.initial_weights import (
     load_initial_weights,
 )
 from keras_pe.training.run.log import draw_curves
-from keras_pe.training.run.training_config import build_optimizer
+from keras_pe.training.run.training_config import TrainingConfig, build_optimizer
 from keras_pe.training.run.training_run import Evaluate, MakeBatches, TrainingRun
 from keras_pe.training.trainers.base import BaseTrainer
 from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
@@ -111,7 +112,7 @@ def pretrain(config: RunConfig, data: RunData, options: RunOptions) -> PECore:
         check_layout(trainer)
         return trainer
 
-    return run_trainer(config, make_trainer, data, options)
+    return run_pairs(config, make_trainer, data, options)
 
 
 class BothTokenizers:
@@ -155,10 +156,10 @@ def distill(config: DistillConfig, data: RunData, options: RunOptions) -> PECore
         return trainer
 
     settings = dataclasses.asdict(config)
-    return run_trainer(of_student, make_trainer, data, options, settings, captions)
+    return run_pairs(of_student, make_trainer, data, options, settings, captions)
 
 
-def run_trainer(
+def run_pairs(
     config: RunConfig,
     make_trainer: Callable[[], BaseTrainer],
     data: RunData,
@@ -166,12 +167,11 @@ def run_trainer(
     settings: dict[str, Any] | None = None,
     captions: Tokenizer | None = None,
 ) -> PECore:
-    """Trains what every recipe trains: model, tokenizer, data, run, results.
+    """Trains what reads images and their captions; see `run_trainer`.
 
     Args:
         config: the run.
-        make_trainer: makes the compiled trainer; called where the devices are, after
-            the seed was set.
+        make_trainer: as of `run_trainer`.
         data: what it is trained on and scored by.
         options: where it goes.
         settings: all that decides the run; None for `config`.
@@ -185,34 +185,96 @@ def run_trainer(
         ValueError: if the configuration can't run, or the directory holds another run.
     """
     check_config(config)
-    with all_devices(config.sharding, lambda: build_model(config).variables):
+
+    def parts(trainer: BaseTrainer) -> RunParts:
+        model, tokenizer = trainer.model, build_tokenizer(config)
+        check_tokenizer(tokenizer, model)
+        converter = PEImageConverter(model.vision_encoder.image_size)
+        return RunParts(
+            data.batches(config, captions or tokenizer),
+            data.scores(config, model, tokenizer),
+            {"tokenizer": tokenizer, "image_converter": converter},
+        )
+
+    configuration = {**(settings or dataclasses.asdict(config)), **data.describe()}
+    variables = functools.partial(_untrained_variables, config)
+    model: PECore = run_trainer(
+        config, variables, make_trainer, parts, options, configuration
+    )
+    return model
+
+
+def _untrained_variables(config: RunConfig) -> list[Any]:
+    variables: list[Any] = build_model(config).variables
+    return variables
+
+
+class RunParts(NamedTuple):
+    """What a run needs beside its trainer.
+
+    Attributes:
+        batches: makes the batches of a stage: from (stage, first, count).
+        evaluate: scores the model during training, or None.
+        preset: what is written into the preset beside the model.
+    """
+
+    batches: MakeBatches
+    evaluate: Evaluate | None
+    preset: dict[str, Any]
+
+
+def run_trainer(
+    config: TrainingConfig,
+    make_variables: Callable[[], list[Any]],
+    make_trainer: Callable[[], BaseTrainer],
+    make_parts: Callable[[BaseTrainer], RunParts],
+    options: RunOptions,
+    configuration: dict[str, Any],
+) -> Any:
+    """Trains what every recipe trains: devices, seed, trainer, run, results.
+
+    Args:
+        config: the run, which has been checked.
+        make_variables: makes those of an untrained model, by whose shapes weights are
+            cut over devices.
+        make_trainer: makes the compiled trainer; called where the devices are, after
+            the seed was set.
+        make_parts: makes data and scores, once the trainer is there.
+        options: where it goes.
+        configuration: all that decides the run, compared when it is resumed.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        ValueError: if the directory holds another run.
+    """
+    with all_devices(config.sharding, make_variables):
         keras.utils.set_random_seed(config.seed)
         trainer = make_trainer()
-        tokenizer = build_tokenizer(config)
-        check_tokenizer(tokenizer, trainer.model)
+        parts = make_parts(trainer)
         run = TrainingRun(
             trainer,
             options.output,
             plan_stages(config.stages, config.batch_size),
             config.batch_size,
-            data.batches(config, captions or tokenizer),
+            parts.batches,
             configuration={
-                **(settings or dataclasses.asdict(config)),
+                **configuration,
                 "initial_weights": options.initial_weights,
-                **data.describe(),
             },
             save_every=options.save_every,
-            evaluate=data.scores(config, trainer.model, tokenizer),
+            evaluate=parts.evaluate,
             evaluate_every=options.evaluate_every,
             progress=options.progress,
             complete=completed,
         )
         run.train(options.resume, options.extend)
-        finish_run(trainer.model, options.output, tokenizer)
+        finish_run(trainer.model, options.output, parts.preset)
         return trainer.model
 
 
-def finish_run(model: PECore, output: Path, tokenizer: PETokenizer) -> None:
+def finish_run(model: Any, output: Path, preset: Mapping[str, Any]) -> None:
     """Writes `model.weights.h5`, `preset` and `curves.png`, from one process alone.
 
     Weights that are cut over devices are put together first. A stop in the middle
@@ -221,7 +283,7 @@ def finish_run(model: PECore, output: Path, tokenizer: PETokenizer) -> None:
     Args:
         model: the trained model.
         output: directory of the run.
-        tokenizer: the model's, for the preset.
+        preset: what is written into the preset beside the model.
     """
     with whole_values(model.variables):
         if is_first_process():
@@ -229,9 +291,5 @@ def finish_run(model: PECore, output: Path, tokenizer: PETokenizer) -> None:
             aside = output / "aside.weights.h5"
             model.save_weights(aside)
             aside.replace(output / "model.weights.h5")
-            model.save_to_preset(
-                output / "preset",
-                tokenizer=tokenizer,
-                image_converter=PEImageConverter(model.vision_encoder.image_size),
-            )
+            model.save_to_preset(output / "preset", **preset)
             draw_curves(output)

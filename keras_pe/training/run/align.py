@@ -1,0 +1,74 @@
+"""Alignment from a configuration to results: what its recipes run."""
+
+import dataclasses
+from typing import Any, Protocol
+
+from keras_pe.models.aligned import PESpatial
+from keras_pe.models.vision_encoder import PEVisionEncoder
+from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.training.devices.setup import check_layout
+from keras_pe.training.run.spatial_config import (
+    SpatialConfig,
+    build_spatial_trainer,
+    check_spatial,
+)
+from keras_pe.training.run.train import RunOptions, RunParts, run_trainer
+from keras_pe.training.run.training_run import Evaluate, MakeBatches
+from keras_pe.training.trainers.base import BaseTrainer
+from keras_pe.training.trainers.spatial_trainer import SpatialAlignmentTrainer
+
+
+class SpatialData(Protocol):
+    """What spatial alignment is trained on and scored by."""
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what a run's configuration says of it, wherever it lies."""
+
+    def batches(self, config: SpatialConfig, patch_size: int) -> MakeBatches:
+        """Returns what makes the batches of a stage: from (stage, first, count)."""
+
+    def scores(self, config: SpatialConfig, model: PESpatial) -> Evaluate | None:
+        """Returns what scores the encoder during training, or None."""
+
+
+def align_spatial(
+    config: SpatialConfig, data: SpatialData, options: RunOptions
+) -> PESpatial:
+    """Aligns an encoder and leaves weights, logs and curves in a directory.
+
+    Args:
+        config: the run.
+        data: what it is trained on and scored by.
+        options: where it goes; `initial_weights` is the configuration's `encoder`.
+
+    Returns:
+        The aligned encoder.
+
+    Raises:
+        ValueError: if the configuration can't run, or the directory holds another run.
+    """
+    check_spatial(config)
+
+    def make_trainer() -> SpatialAlignmentTrainer:
+        trainer = build_spatial_trainer(config)
+        check_layout(trainer)
+        return trainer
+
+    def parts(trainer: BaseTrainer) -> RunParts:
+        model = trainer.model
+        converter = PEImageConverter(model.image_size)
+        return RunParts(
+            data.batches(config, model.patch_size),
+            data.scores(config, model),
+            {"image_converter": converter},
+        )
+
+    def untrained_variables() -> list[Any]:
+        variables: list[Any] = PEVisionEncoder.from_preset(config.encoder).variables
+        return variables
+
+    configuration = {**dataclasses.asdict(config), **data.describe()}
+    model: PESpatial = run_trainer(
+        config, untrained_variables, make_trainer, parts, options, configuration
+    )
+    return model
