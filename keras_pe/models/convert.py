@@ -117,6 +117,7 @@ def to_align(
         for block in new.blocks
         if added
         for scale in (block.attention_scale, block.feed_forward_scale)
+        if scale is not None
         for weight in scale.weights
     }
     kept = [weight for weight in new.weights if id(weight) not in scales]

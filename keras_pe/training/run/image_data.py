@@ -11,9 +11,9 @@ from keras_pe.data.tar_shards import open_shards
 from keras_pe.models.aligned import PESpatial
 from keras_pe.training.devices.distribution import host_position
 from keras_pe.training.resolution import PlannedStage
+from keras_pe.training.run.overrides import SettingError
 from keras_pe.training.run.shard_data import START_TIMEOUT, ShardBatches, ShardData
 from keras_pe.training.run.spatial_config import MASKS, SpatialConfig
-from keras_pe.training.run.training_config import SettingError
 from keras_pe.training.run.training_run import Evaluate, MakeBatches
 from keras_pe.training.trainers.patch_masking import masked_patches
 

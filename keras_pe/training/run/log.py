@@ -18,19 +18,13 @@ from keras_pe.training.resolution import PlannedStage
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STEP_COLUMNS = (
-    "step",
-    "samples",
-    "image_size",
-    "seconds",
-    "loss",
-    "contrastive_loss",
-    "mask_loss",
-    "logit_scale",
-    "learning_rate",
-    "gradient_norm",
-    "samples_per_second",
-)
+PAIR_TERMS = ("contrastive_loss", "mask_loss", "logit_scale")
+
+
+def step_columns(terms: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the columns of `steps.csv`, a trainer's own numbers among them."""
+    before = ("step", "samples", "image_size", "seconds", "loss")
+    return (*before, *terms, "learning_rate", "gradient_norm", "samples_per_second")
 
 
 class RunLog(keras.callbacks.Callback):
@@ -47,6 +41,7 @@ class RunLog(keras.callbacks.Callback):
         seconds: training time before, in a run that goes on.
         progress: whether a progress bar is shown.
         tensorboard: whether TensorBoard events are written.
+        terms: the trainer's own numbers of a step.
     """
 
     first_process_only = True
@@ -60,17 +55,18 @@ class RunLog(keras.callbacks.Callback):
         seconds: float = 0.0,
         progress: bool = True,
         tensorboard: bool = True,
+        terms: tuple[str, ...] = PAIR_TERMS,
     ) -> None:
         super().__init__()
         from tqdm import tqdm
 
         directory.mkdir(parents=True, exist_ok=True)
-        self.directory, self.batch_size = directory, batch_size
+        self.directory, self.batch_size, self.terms = directory, batch_size, terms
         self.step = first_step
         self.stages: list[PlannedStage] = []
         self.seconds = seconds
         self.last = time.perf_counter()
-        self.table = Table(directory / "steps.csv", STEP_COLUMNS, first_step)
+        self.table = Table(directory / "steps.csv", step_columns(terms), first_step)
         self.scores: Table | None = None  # its columns come with the first scores
         events = directory / "tensorboard"
         self.events = EventFile(events, first_step) if tensorboard else None
@@ -99,16 +95,12 @@ class RunLog(keras.callbacks.Callback):
             "samples": self.step * self.batch_size,
             "image_size": image_size,
             "seconds": round(self.seconds, 2),
-            "loss": values.get("contrastive_loss", values.get("loss")),
-            "contrastive_loss": values.get("contrastive_loss"),
-            "mask_loss": values.get("mask_loss"),
-            "logit_scale": values.get("logit_scale"),
+            "loss": self._loss(values),
+            **{name: values.get(name) for name in self.terms},
             "learning_rate": learning_rate(optimizer, self.step - 1),
             "gradient_norm": optimizer_number(self.model, "gradient_norm"),
             "samples_per_second": round(self.batch_size / max(passed, 1e-9), 2),
         }
-        if row["mask_loss"] and row["loss"] is not None:
-            row["loss"] += getattr(self.model, "mask_weight", 0.0) * row["mask_loss"]
         self.table.add(row)
         if self.events is not None:
             self.events.add(self.step, row)
@@ -116,6 +108,12 @@ class RunLog(keras.callbacks.Callback):
             size=image_size, loss=f"{row['loss'] or 0.0:.3f}", refresh=False
         )
         self.bar.update(1)
+
+    def _loss(self, values: dict[str, float]) -> float | None:
+        """Returns the step's loss; Keras' own is the mean of an epoch."""
+        weights = getattr(self.model, "loss_weights", {})
+        known = [weight * values[n] for n, weight in weights.items() if n in values]
+        return sum(known) if known else values.get("loss")
 
     def add_scores(self, scores: dict[str, float], begun: float) -> None:
         """Notes what an evaluation gave.
@@ -312,6 +310,8 @@ PANELS = (
     ("learning_rate", "learning rate"),
     ("gradient_norm", "gradient norm"),
     ("logit_scale", "logit scale"),
+    ("feature_loss", "feature loss"),
+    ("correspondence_loss", "correspondence loss"),
     ("samples_per_second", "samples a second"),
 )
 

@@ -1,6 +1,7 @@
 """What decides a run of spatial alignment, its mistakes, and what is built of it."""
 
 import dataclasses
+from typing import Any
 
 from keras_pe.losses.correspondence import SHARPNESS
 from keras_pe.models.aligned import PESpatial
@@ -99,12 +100,12 @@ def build_spatial_trainer(config: SpatialConfig) -> SpatialAlignmentTrainer:
         teacher = own
     elif config.teacher != "none":
         teacher = PEVisionEncoder.from_preset(config.teacher, dtype=config.precision)
-    names = {MASKS: "batch", "none": None}
+    names: dict[str, Any] = {MASKS: "batch", "teacher": "teacher", "none": None}
     trainer = SpatialAlignmentTrainer(
         student,
         teacher,
         teacher_layer="auto" if config.teacher_layer is None else config.teacher_layer,
-        mask_teacher=names.get(config.mask_teacher, config.mask_teacher),
+        mask_teacher=names[config.mask_teacher],
         feature_weight=config.feature_weight,
         correspondence_weight=config.correspondence_weight,
         sharpness=config.sharpness,

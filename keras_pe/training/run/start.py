@@ -183,7 +183,7 @@ def run_recipe(
     configured: Callable[[], Any],
     train: Callable[[Any, Any, RunOptions], Any],
     check_data: Callable[[argparse.Namespace], None] = check_shards,
-    make_data: Callable[[argparse.Namespace], Any] = shard_data,
+    make_data: Callable[[argparse.Namespace], Any] | None = None,
     check: Callable[[Any], None] = check_run,
 ) -> None:
     """Runs what a command line asks for, or prints its settings.
@@ -194,7 +194,7 @@ def run_recipe(
             `RunConfig`, or what holds one as its `student`.
         train: is given the configuration, the data and where the run goes.
         check_data: refuses data that are not there.
-        make_data: returns the data.
+        make_data: returns the data; None for `shard_data`.
         check: refuses a configuration that can't run.
     """
     with said_plainly():
@@ -203,6 +203,6 @@ def run_recipe(
             print_settings(config)
             return
         run = start_run(options, getattr(config, "student", config), check_data, check)
-        data = make_data(options)
+        data = (make_data or shard_data)(options)
     with said_plainly(OF_A_RUN, AFTER_STOP):
         train(config, data, run)

@@ -26,7 +26,7 @@ from keras_pe.training.optimizers.gradient_watch import StopOnNonFinite
 from keras_pe.training.resolution import PlannedStage
 from keras_pe.training.run.checkpoint import RunCheckpoints
 from keras_pe.training.run.identity import differences, other_plan, plan_of
-from keras_pe.training.run.log import RunLog, learning_rate
+from keras_pe.training.run.log import PAIR_TERMS, RunLog, learning_rate
 from keras_pe.training.run.saved_tensors import checked_state
 from keras_pe.training.run.state import collect, restore
 
@@ -184,6 +184,7 @@ class TrainingRun:
             first_step=step,
             seconds=seconds,
             progress=self.progress,
+            terms=getattr(self.trainer, "logged_terms", PAIR_TERMS),
         )
         log.stages = self.stages
         for told in (self.beginning, self.extension):

@@ -67,6 +67,11 @@ class BaseTrainer(CheckedModel):
 
     known_arrays: tuple[str, ...]
     needed_arrays: tuple[str, ...] = ("images",)
+    logged_terms: tuple[str, ...] = (
+        "contrastive_loss",
+        "mask_loss",
+        "logit_scale",
+    )  # by their metrics' names
     one_row_is_nothing = False  # whether one row alone has no loss
 
     def __init__(
@@ -93,6 +98,11 @@ class BaseTrainer(CheckedModel):
     def teachers(self) -> tuple[keras.Model, ...]:
         """The frozen models, which a run's checkpoint leaves out."""
         return ()
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """The factors of the terms that a step minimises, by their metrics' names."""
+        return {"contrastive_loss": 1.0}
 
     def terms(self, x: Mapping[str, Any], y_pred: Any) -> Iterable[Term]:
         """Yields what a step minimises, and what else its logs show.

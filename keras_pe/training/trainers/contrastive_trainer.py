@@ -199,6 +199,11 @@ class ContrastiveTrainer(BaseTrainer):
         """Returns the factor of the cosines, never above the limit, gradient kept."""
         return self.model.clamped_logit_scale()
 
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """The factors of the terms that a step minimises, by their metrics' names."""
+        return {"contrastive_loss": 1.0, "mask_loss": self.mask_weight}
+
     def terms(self, x: Mapping[str, Any], y_pred: Any) -> Iterator[Term]:
         scale = self.logit_scale()
         loss = self._contrastive_loss(x, y_pred, scale)

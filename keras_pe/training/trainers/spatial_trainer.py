@@ -71,6 +71,7 @@ class SpatialAlignmentTrainer(BaseTrainer):
     """
 
     known_arrays = ("images", "masked_patches", "mask_rows", "background")
+    logged_terms = ("feature_loss", "correspondence_loss")
 
     def __init__(
         self,
@@ -191,7 +192,9 @@ class SpatialAlignmentTrainer(BaseTrainer):
         tokens = tokens[:, int(student.class_token) :]
         grid = student.patch_embedding.grid(images.shape)
         taught, losses = None, {}
-        if self.of_features or self.mask_teacher == "teacher":
+        if self.teacher is not None and (
+            self.of_features or self.mask_teacher == "teacher"
+        ):
             taught = grid_tokens(self.teacher, images, self.teacher_layer, grid)
         if self.of_features:
             seen = tokens if self.projection is None else self.projection(tokens)
@@ -213,10 +216,19 @@ class SpatialAlignmentTrainer(BaseTrainer):
             return chunk["mask_rows"]
         if self.mask_teacher == "teacher":
             return taught
+        assert callable(self.mask_teacher)
         rows = self.mask_teacher(chunk["images"], grid)
         return ops.reshape(rows, (-1, grid[0] * grid[1], rows.shape[-1]))
 
     # === Loss ===
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """The factors of the terms that a step minimises, by their metrics' names."""
+        return {
+            "feature_loss": self.feature_weight,
+            "correspondence_loss": self.correspondence_weight,
+        }
+
     def terms(self, x: Mapping[str, Any], y_pred: Any) -> Iterator[Term]:
         if self.feature_metric is not None:
             loss = y_pred["feature_loss"]
