@@ -91,6 +91,11 @@ def test_the_name_space_is_what_users_are_told():
         keras_pe.PECOre  # noqa: B018
 
 
+def test_the_former_name_of_presets_stays():
+    for name in keras_pe.checkpoints.__all__:
+        assert getattr(keras_pe.checkpoints, name) is getattr(keras_pe.presets, name)
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A model as .keras file and as pickle."""
