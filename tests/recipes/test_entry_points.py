@@ -10,6 +10,7 @@ import pytest
 RECIPES = (
     "recipes.pretrain",
     "recipes.distill",
+    "recipes.align_spatial",
     "projects.emoji.pretrain",
     "projects.emoji.readme_figures",
     "projects.emoji.probing.experiments",

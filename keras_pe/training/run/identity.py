@@ -137,7 +137,7 @@ def completed(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
         What is to be compared with `ours`.
 
     Example:
-        >>> completed({"batch_size": 8}, {"batch_size": 8})["freeze"]
+        >>> completed({"batch_size": 8}, {"batch_size": 8, "freeze": "none"})["freeze"]
         'none'
     """
     theirs = copy.deepcopy(theirs)
@@ -151,8 +151,8 @@ def completed(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
             if name not in now:
                 settings.pop(name, None)
         if "batch_size" in settings:
-            for name, value in FORMER.items():
-                settings.setdefault(name, value)
+            for name in FORMER.keys() & now.keys():
+                settings.setdefault(name, FORMER[name])
     data = ours.get("data")
     noted = theirs.get("data", {})
     if data is not None and "digest" not in noted:

@@ -153,6 +153,7 @@ def distill(config: DistillConfig, data: RunData, options: RunOptions) -> PECore
             loss_chunk_size=of_student.loss_chunk_size,
         )
         trainer.compile(optimizer=build_optimizer(of_student))
+        check_layout(trainer)
         return trainer
 
     settings = dataclasses.asdict(config)

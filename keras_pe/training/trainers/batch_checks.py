@@ -53,6 +53,17 @@ def as_arrays(inputs: Any) -> Mapping[str, Any]:
     )
 
 
+# Arrays with a row for each image. Masks of mask regularisation have fewer.
+ROWS_OF_IMAGES = (
+    "images",
+    "token_ids",
+    "teacher_token_ids",
+    "kept_patches",
+    "mask_rows",
+    "background",
+)
+
+
 def check_rows(inputs: Mapping[str, Any]) -> None:
     """Refuses as many texts as there are no images, where both numbers are known.
 
@@ -60,14 +71,14 @@ def check_rows(inputs: Mapping[str, Any]) -> None:
         ValueError: naming both.
     """
     rows = {}
-    for name in ("images", "token_ids", "teacher_token_ids", "kept_patches"):
+    for name in ROWS_OF_IMAGES:
         shape = getattr(inputs.get(name), "shape", None)
         if shape is not None and len(shape) and shape[0] is not None:
             rows[name] = int(shape[0])
     if len(set(rows.values())) > 1:
         said = ", ".join(f"{count} of {name}" for name, count in rows.items())
         raise ValueError(
-            f"Row i of the images belongs to row i of the texts, got rows: {said}. "
+            f"Row i of the images belongs to row i of all others, got rows: {said}. "
             f"Give as many of each."
         )
 
