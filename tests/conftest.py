@@ -30,6 +30,19 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     _keep_what_there_is()
 
 
+@pytest.hookimpl(tryfirst=True)  # before the fixtures of the test
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """On TensorFlow, runs operations one by one but in tests marked `compiled`.
+
+    Every model is traced anew: ten times the work of a step or two, and more with XLA.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        compiled = item.get_closest_marker("compiled") is not None
+        tf.config.run_functions_eagerly(not compiled)
+
+
 def _keep_what_there_is() -> None:
     """What is imported stays: no later collection need look at it.
 

@@ -9,7 +9,6 @@ import sys
 import textwrap
 import time
 
-import keras
 import numpy as np
 import psutil
 import pytest
@@ -18,13 +17,7 @@ from keras_pe.data import LoaderStalled, SkippedSamples, batches
 from keras_pe.data.workers import StartWatch
 from tests.data.shards import StuckSource, open_shards, same_batch, small_dataset
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        keras.backend.backend() != "jax",
-        reason="starts many processes and does not depend on the backend",
-    ),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 
 def workers():
