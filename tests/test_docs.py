@@ -215,11 +215,17 @@ def batches(tokenizer, count=2):
     return ((batch,) for batch in found)
 
 
+MARKS = {
+    "README.md": pytest.mark.compiled,
+    "docs/detection.md": pytest.mark.once,  # tests of its models run everywhere
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=pytest.mark.compiled if page == "README.md" else ())
+        pytest.param(page, marks=MARKS.get(page, ()))
         for page in PAGES
         if python_blocks(page) and "recipes" not in page
     ],
