@@ -11,7 +11,7 @@ run        a small pretraining run from the command line: 4 steps, 2 evaluations
            checkpoints, on shards that it writes first (not traced)
 preset     PECore.from_preset of a bundled preset, without embedding anything
 label      one image file to its label, with a classifier that is there
-step       the second step of `fit` of the contrastive stage, on arrays
+step       the second step of `fit` of contrastive training, on arrays
 """
 
 import argparse

@@ -6,7 +6,7 @@ Expect:   "200 of 200 kills left a run that resumed", and losses and final weigh
           results/kill_and_resume.json.
 
 A process that has imported everything and started nothing (no thread, no device) forks
-children; each is a whole run of `recipes.pretrain.train`: it reads the data, builds
+children; each is a whole run of `recipes.pretrain.pretrain`: it reads the data, builds
 the model, restores the newest checkpoint, trains, saves after every step. Forking
 spares the imports; on JAX compiled steps come from its persistent cache. The child gets
 SIGKILL at a random instant, and the next one goes on. When a run is complete, it is
@@ -116,9 +116,9 @@ def start(config: Any, data: Path, run: Path, log: Path) -> int:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for stream in (1, 2):
             os.dup2(descriptor, stream)
-        from keras_pe.training.run.stage_run import RunOptions
+        from keras_pe.training.run.train import RunOptions
         from projects.emoji.drawings_data import DrawingsData
-        from projects.emoji.pretrain import train
+        from projects.emoji.pretrain import pretrain
 
         options = RunOptions(
             run,
@@ -127,7 +127,7 @@ def start(config: Any, data: Path, run: Path, log: Path) -> int:
             evaluate_every=10**9,  # at the end alone
             progress=False,
         )
-        train(config, DrawingsData(data), options)
+        pretrain(config, DrawingsData(data), options)
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -158,7 +158,7 @@ def newest_step(run: Path) -> int:
 
 def final_arrays(run: Path) -> "dict[str, np.ndarray]":
     """Returns weights, random states and optimizer from the last checkpoint."""
-    from keras_pe.training.run.checkpoint_files import read_files
+    from keras_pe.training.run.saved_tensors import read_files
     from keras_pe.training.run.state import METRICS
 
     arrays, _ = read_files(run / "checkpoints" / f"step_{newest_step(run):09d}")

@@ -49,7 +49,7 @@ def noise(batch: int) -> dict[str, Any]:
     """Returns a batch of the emoji configuration's shapes."""
     import numpy as np
 
-    from keras_pe.training.stages.patch_masking import masked_patches
+    from keras_pe.training.trainers.patch_masking import masked_patches
     from projects.emoji.configs import CONFIGS
 
     config = CONFIGS["emoji"]

@@ -9,6 +9,7 @@ looked at where they are collected, once, and the first bad place is named.
 import ctypes
 import functools
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -295,3 +296,28 @@ def release_freed_memory(results: Any) -> None:
         if tensor.requires_grad:
             tensor.register_hook(trim_again)
             break
+
+
+# === Sizes that are asked for ===
+def check_sizes(hint: str = "", **sizes: Any) -> None:
+    """Raises ValueError for the first size that is no whole number of at least 1.
+
+    Args:
+        hint: what else to tell the reader, a sentence.
+        **sizes: the sizes by the names of the arguments that they were given as.
+
+    Raises:
+        ValueError: naming the argument.
+
+    Example:
+        >>> check_sizes(patch_size=16, hidden_dim=0)
+        Traceback (most recent call last):
+        ValueError: hidden_dim must be a whole number of at least 1, got 0.
+    """
+    for name, size in sizes.items():
+        whole = isinstance(size, numbers.Integral) and not isinstance(size, bool)
+        if not whole or size < 1:
+            raise ValueError(
+                f"{name} must be a whole number of at least 1, got {size!r}. "
+                f"{hint}".rstrip()
+            )

@@ -19,13 +19,11 @@ import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 FilePath = str | os.PathLike[str]
-Found = TypeVar("Found")
-TRIES = 100  # to read a folder that is replaced at this very moment
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Linux, fcntl.h and linux/fs.h
 # What a file system answers that can't exchange two names.
 NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
@@ -87,7 +85,7 @@ def file_aside(path: FilePath) -> Iterator[Path]:
             _remove_if_orphaned(target.with_name(name), process)
     try:
         yield aside
-        _sync(aside)
+        sync(aside)
         os.replace(aside, target)
     finally:
         aside.unlink(missing_ok=True)
@@ -281,65 +279,11 @@ def new_directory(target: FilePath) -> Iterator[Path]:
     try:
         yield aside
         for path in [*aside.rglob("*"), aside]:
-            _sync(path)
+            sync(path)
         _move_into_place(aside, target)
-        _sync(target.parent)
+        sync(target.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def whole_directory(target: FilePath) -> Path:
-    """Returns the path under which a reader finds a folder.
-
-    It is `target`, except after a kill between the two renames that replace a folder
-    where names can't be exchanged: then the old one still has another name.
-    """
-    target = _resolved(target)
-    old = _beside(target, "old")
-    return old if not target.exists() and old.is_dir() else target
-
-
-def read_directory(
-    target: FilePath,
-    read: Callable[[Path], Found],
-    failures: tuple[type[Exception], ...],
-) -> Found:
-    """Reads several files of a folder that a writer may replace at any moment.
-
-    A file of the old folder beside one of the new would look damaged, or fit by
-    chance: what was read while the folder changed is read again.
-
-    Args:
-        target: the folder.
-        read: reads it from the path that it gets.
-        failures: what `read` raises if files do not fit together.
-
-    Returns:
-        What `read` returned, all of one folder.
-
-    Raises:
-        TargetBusyError: if it changes every time.
-    """
-    for _ in range(TRIES):
-        place = whole_directory(target)
-        before = _identity(place)
-        try:
-            found = read(place)
-        except failures:
-            if _identity(whole_directory(target)) == before:
-                raise
-            continue
-        if _identity(whole_directory(target)) == before:
-            return found
-    raise TargetBusyError(f"{target} is replaced all the time. Try later.")
-
-
-def _identity(directory: Path) -> tuple[int, int] | None:
-    try:
-        found = directory.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_ctime_ns
 
 
 def parts_of(target: FilePath) -> Path:
@@ -435,7 +379,7 @@ def _lock(descriptor: int) -> bool:
     return True
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Waits until a file, or the names in a folder, are on the disk."""
     if sys.platform == "win32" and path.is_dir():
         return

@@ -22,16 +22,14 @@ from keras_pe.training.run.config import (
     small_towers,
     stages_of,
 )
-from keras_pe.training.run.distill import train
 from keras_pe.training.run.options import (
-    add_config,
-    add_overrides,
     add_run_arguments,
     add_shard_arguments,
     distill_settings,
     recipe_parser,
 )
 from keras_pe.training.run.start import run_recipe
+from keras_pe.training.run.train import distill
 from recipes.configs import paper
 
 
@@ -67,14 +65,12 @@ CONFIGS: dict[str, DistillConfig] = {
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = recipe_parser("recipes.distill", __doc__)
-    add_config(parser, CONFIGS)
+    parser = recipe_parser("recipes.distill", __doc__, CONFIGS)
     parser.add_argument(
         "--teacher", metavar="PRESET", help="in the place of the configuration's"
     )
     add_shard_arguments(parser)
     add_run_arguments(parser)
-    add_overrides(parser)
     return parser.parse_args(arguments)
 
 
@@ -85,7 +81,7 @@ def main() -> None:
     def configured() -> DistillConfig:
         return distill_settings(CONFIGS[options.config], options)
 
-    run_recipe(options, configured, train)
+    run_recipe(options, configured, distill)
 
 
 if __name__ == "__main__":

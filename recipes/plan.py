@@ -18,7 +18,7 @@ from pathlib import Path
 
 import keras
 
-from keras_pe.training.devices.memory import without_allocation
+from keras_pe.layers.initializers import without_allocation
 from keras_pe.training.run.config import (
     RunConfig,
     build_model,
@@ -27,15 +27,14 @@ from keras_pe.training.run.config import (
     read_config,
 )
 from keras_pe.training.run.options import (
-    add_config,
-    add_overrides,
     add_run_arguments,
     add_shard_arguments,
+    recipe_parser,
     with_overrides,
 )
 from keras_pe.training.run.plan import plan_training
 from keras_pe.training.run.start import said_plainly
-from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
 from recipes.configs import CONFIGS
 
 # Operations a second in bfloat16, dense, as their makers publish them.
@@ -186,19 +185,12 @@ def compile_order() -> None:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m recipes.plan",
-        usage="%(prog)s --config NAME [--devices N] [options]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_config(parser, CONFIGS)
+    parser = recipe_parser("recipes.plan", __doc__, CONFIGS, "[--devices N]")
     parser.add_argument(
         "--devices", type=int, default=8, metavar="N", help="that share it (default 8)"
     )
     add_shard_arguments(parser)
     add_run_arguments(parser)  # the command line of a run can be planned as it is
-    add_overrides(parser)
     return parser.parse_args(arguments)
 
 

@@ -23,25 +23,21 @@ import argparse
 
 from keras_pe.training.run.config import RunConfig
 from keras_pe.training.run.options import (
-    add_config,
-    add_overrides,
     add_run_arguments,
     add_shard_arguments,
     recipe_parser,
     with_overrides,
 )
-from keras_pe.training.run.pretrain import train
 from keras_pe.training.run.start import run_recipe
+from keras_pe.training.run.train import pretrain
 from recipes.configs import CONFIGS
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = recipe_parser("recipes.pretrain", __doc__)
-    add_config(parser, CONFIGS)
+    parser = recipe_parser("recipes.pretrain", __doc__, CONFIGS)
     add_shard_arguments(parser)
     add_run_arguments(parser)
-    add_overrides(parser)
     return parser.parse_args(arguments)
 
 
@@ -52,7 +48,7 @@ def main() -> None:
     def configured() -> RunConfig:
         return with_overrides(CONFIGS[options.config], options)
 
-    run_recipe(options, configured, train)
+    run_recipe(options, configured, pretrain)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 
 from keras_pe import arrays
 from keras_pe.arrays import NonFiniteError, check_finite
-from keras_pe.training.stages.chunks import map_chunks, merge_rows
+from keras_pe.training.trainers.chunks import map_chunks, merge_rows
 
 pytestmark = pytest.mark.quick
 

@@ -16,10 +16,10 @@ from keras_pe.files import (
     check_file_target,
     file_aside,
     only_writer,
-    read_directory,
     write_atomically,
     write_directory,
 )
+from keras_pe.folder_reading import read_directory
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
 
@@ -71,7 +71,7 @@ def test_a_failed_write_keeps_the_old_folder(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    for name in ("_sync", "_exchange", "_move_into_place"):
+    for name in ("sync", "_exchange", "_move_into_place"):
         with monkeypatch.context() as patch:
             patch.setattr(f"keras_pe.files.{name}", fail)
             with pytest.raises(OSError, match="disk full"):

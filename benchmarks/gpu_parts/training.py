@@ -43,7 +43,7 @@ def make_trainer(vision: dict[str, Any], text: dict[str, Any], remat: bool) -> A
     """Returns a compiled trainer in mixed bfloat16 with the paper's optimizer."""
     import keras_pe
     from keras_pe.training import Lamb
-    from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
+    from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
 
     policy = "mixed_bfloat16"
     model = keras_pe.PECore(

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from keras_pe.models.core import PECore
-    from keras_pe.preprocessing.bad_images import SkipReport
     from keras_pe.preprocessing.image import PEImageConverter
+    from keras_pe.preprocessing.image_errors import SkipReport
     from keras_pe.preprocessing.tokenizer import PETokenizer
 
 BUNDLED_PRESET = "pe_core_emoji_patch8_64"
@@ -137,8 +137,8 @@ def load(preset: str) -> Loaded:
         ValueError: if the preset's tokenizer is not that of its model.
     """
     from keras_pe.models.core import PECore
+    from keras_pe.preprocessing.given_texts import check_tokenizer
     from keras_pe.preprocessing.image import PEImageConverter
-    from keras_pe.preprocessing.text_inputs import check_tokenizer
     from keras_pe.preprocessing.tokenizer import PETokenizer
     from keras_pe.presets.checksums import read_metadata
     from keras_pe.presets.hub import resolve

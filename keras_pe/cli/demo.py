@@ -36,13 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=path,
         default=Path("keras_pe_demo.png"),
         metavar="FILE",
-        help="image file to write (default: keras_pe_demo.png)",
+        help="file of the figure (default: keras_pe_demo.png)",
     )
     add_json(parser, "the answers")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Looks at the demo images, prints what was found, writes an image."""
+    """Looks at the demo images, prints what was found, draws the figure."""
     from keras_pe.files import check_file_target, file_aside
 
     check_file_target(options.output)
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
         print_json(as_json(findings))
     else:
         print_findings(findings)
-        print(f"{seconds:.1f} s. Image: {printable(options.output)}")
+        print(f"{seconds:.1f} s. Figure: {printable(options.output)}")
     return 0
 
 

@@ -67,7 +67,7 @@ class Findings:
 
 
 class _Pen:
-    """Draws in units of the reduced image."""
+    """Draws in units of the reduced figure."""
 
     def __init__(self, width: int, height: int) -> None:
         self.canvas = Image.new("RGB", (width * SCALE, height * SCALE), PAPER)
@@ -130,7 +130,7 @@ class _Pen:
 
 
 def draw(findings: Findings) -> Image.Image:
-    """Returns the image: names among few and among all, places, search."""
+    """Returns the figure: names among few and among all, places, search."""
     pen = _Pen(WIDTH, 868)
     millions = findings.num_parameters / 1e6
     pen.text((EDGE, 26), "What a small Perception Encoder sees", 28)
@@ -154,7 +154,7 @@ def _heading(pen: _Pen, left: float, top: float, number: int, text: str) -> None
 
 
 def _names(pen: _Pen, findings: Findings, top: float) -> None:
-    """Draws a column an image: the image, its name of few, its names of all."""
+    """Draws a column for each image: itself, its name of few, its names of all."""
     count = len(findings.labels)
     width = (WIDTH - 2 * EDGE - (count - 1) * GAP) / count
     few = f"Named among {count} words: {findings.num_right(findings.among_few)} right"

@@ -170,7 +170,7 @@ def run(options: argparse.Namespace) -> int:
     """Evaluates, prints and writes; returns the exit code."""
     from keras_pe.cli.common import say_skipped
     from keras_pe.files import check_file_target
-    from keras_pe.preprocessing.bad_images import SkipReport
+    from keras_pe.preprocessing.image_errors import SkipReport
 
     if options.output:
         check_file_target(options.output)  # before hours of evaluation

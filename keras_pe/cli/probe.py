@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--csv", type=path, metavar="FILE", help="CSV file, one line a layer"
     )
     parser.add_argument(
-        "--plot", type=path, metavar="FILE", help="image of the curve over the layers"
+        "--plot", type=path, metavar="FILE", help="figure of the curve over the layers"
     )
     add_json(parser, "everything --output would write")
     add_preset(parser)

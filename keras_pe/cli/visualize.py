@@ -110,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=path,
         metavar="FILE",
-        help="image file to write (default: IMAGE_KIND.png, here)",
+        help="file of the figure (default: IMAGE_KIND.png, here)",
     )
     add_preset(parser)
 
@@ -149,7 +149,7 @@ def run(options: argparse.Namespace) -> int:
         "layers": draw_layers,
     }[options.kind]
     draw(options, paths, output)
-    print(f"Image: {printable(output)}")
+    print(f"Figure: {printable(output)}")
     return 0
 
 
@@ -211,7 +211,7 @@ def prepare(
 
 def source_size(converter: "PEImageConverter", image: Path) -> tuple[int, int]:
     """Returns height and width of an image as its photographer saw it."""
-    from keras_pe.preprocessing.image_file import open_image_file
+    from keras_pe.preprocessing.image_decoding import open_image_file
 
     name, formats = str(image), converter.formats
     opened = open_image_file(image, name, formats, converter.max_pixels)

@@ -16,14 +16,13 @@ from keras_pe.data.augmentation import (
     RandomResizedCrop,
     TrainAugmentation,
 )
+from keras_pe.data.captions import CaptionReader, default_caption
 from keras_pe.data.order import Order, SequentialOrder, ShuffledOrder
-from keras_pe.data.samples import (
-    CaptionReader,
+from keras_pe.data.sample_errors import (
     SampleError,
     SkippedSample,
     SkippedSamples,
     TooManySkipped,
-    default_caption,
 )
 from keras_pe.data.tar_headers import TarShardError
 from keras_pe.data.tar_shards import TarShards

@@ -10,9 +10,7 @@ none in its errors, and its readers do not survive a fork.
 """
 
 import functools
-import hashlib
 import json
-import operator
 import os
 import struct
 import threading
@@ -21,9 +19,10 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from keras_pe.data.samples import Sample
 from keras_pe.data.shard_files import (
+    NumberedSamples,
     Paths,
+    Sample,
     expand_paths,
     joined_digest,
     open_shard_file,
@@ -43,7 +42,7 @@ class ArrayRecordError(ValueError):
     """An ArrayRecord file that cannot be used, or a record that is not a sample."""
 
 
-class ArrayRecordShards:
+class ArrayRecordShards(NumberedSamples):
     """The samples of ArrayRecord files, by number, in the order of the files.
 
     The same interface as `TarShards`; only counts are held in memory.
@@ -63,17 +62,15 @@ class ArrayRecordShards:
         ['__key__', '__shard__', 'json', 'webp']
     """
 
+    _files_are = "files"
+
     def __init__(self, paths: Paths) -> None:
         self.paths = expand_paths(paths)
         self._reset()
         counts = [self._reader(shard).num_records() for shard in range(len(self.paths))]
-        # Samples before each file, and all of them at the end.
         self._starts = np.cumsum([0, *counts])
         if not len(self):
             raise ArrayRecordError(f"{self.paths}: no record in them.")
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
 
     def __getitem__(self, number: SupportsIndex) -> Sample:
         """Reads one sample.
@@ -118,13 +115,6 @@ class ArrayRecordShards:
         shard, row = self._locate(number)
         return f"record {row} in {self.paths[shard]}"
 
-    def __repr__(self) -> str:
-        names = "\n".join([*self.paths, *map(str, self._starts)])
-        digest = hashlib.sha256(names.encode()).hexdigest()[:12]
-        return (
-            f"ArrayRecordShards({len(self.paths)} files, {len(self)} samples, {digest})"
-        )
-
     def __getstate__(self) -> dict[str, Any]:
         return {"paths": self.paths, "_starts": self._starts}
 
@@ -136,13 +126,6 @@ class ArrayRecordShards:
         self._readers: dict[int, Any] = {}
         self._lock = threading.Lock()
         self._process = os.getpid()
-
-    def _locate(self, number: SupportsIndex) -> tuple[int, int]:
-        position = operator.index(number)
-        if not 0 <= position < len(self):
-            raise IndexError(f"Sample {position}: expected 0 to {len(self) - 1}.")
-        shard = int(np.searchsorted(self._starts, position, side="right")) - 1
-        return shard, position - int(self._starts[shard])
 
     def _reader(self, shard: int) -> Any:
         if self._process != os.getpid():  # its threads did not survive the fork

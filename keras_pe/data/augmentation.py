@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from keras_pe.preprocessing.given_images import image_name
 from keras_pe.preprocessing.image import INTERPOLATIONS, PEImageConverter
-from keras_pe.preprocessing.image_file import DEFAULT_MAX_PIXELS, decode, upright
-from keras_pe.preprocessing.image_inputs import image_name
+from keras_pe.preprocessing.image_decoding import DEFAULT_MAX_PIXELS, decode, upright
 from keras_pe.preprocessing.image_modes import from_array, resizable
 
 # Red, green and blue parts of luminance: ITU-R BT.601, as in Pillow's mode "L".

@@ -14,22 +14,17 @@ import grain
 import numpy as np
 from PIL import Image
 
+from keras_pe.data.captions import default_caption
 from keras_pe.data.order import Order
-from keras_pe.data.samples import (
-    IMAGE_EXTENSIONS,
-    NO_IMAGE,
-    SampleError,
-    SkippedSample,
-    default_caption,
-)
+from keras_pe.data.sample_errors import NO_IMAGE, SampleError, SkippedSample
+from keras_pe.data.shard_files import IMAGE_EXTENSIONS, Sample
 from keras_pe.data.workers import report
-from keras_pe.preprocessing import image_file
-from keras_pe.preprocessing.bad_images import ImageError
+from keras_pe.preprocessing import image_decoding
+from keras_pe.preprocessing.image_errors import ImageError
 
 MAX_ATTEMPTS = 10
 ENDLESS = 1 << 62  # batches, where `num_batches` is None
 
-Sample = dict[str, Any]
 Batch = dict[str, Any]
 Captions = Callable[[Sample, np.random.Generator], str]
 Extras = Callable[[int, np.random.Generator], Mapping[str, np.ndarray]]
@@ -283,10 +278,10 @@ class ImageTextDataset(grain.MapDataset[Batch]):
                 f"one of {IMAGE_EXTENSIONS}.",
             )
         if getattr(self.transform, "decodes", False):
-            return image_file.read_header(
-                io.BytesIO(record[name]), name, image_file.DEFAULT_FORMATS
+            return image_decoding.read_header(
+                io.BytesIO(record[name]), name, image_decoding.DEFAULT_FORMATS
             )
-        return image_file.open_image_file(bytes(record[name]), name)
+        return image_decoding.open_image_file(bytes(record[name]), name)
 
     def _extras(self, number: int, taken: Batch) -> dict[str, np.ndarray]:
         if self.extras is None:

@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_pe.data.augmentation import to_unit_range
 from keras_pe.data.image_text import Batch, ImageTextDataset
-from keras_pe.data.samples import SkippedSamples
+from keras_pe.data.sample_errors import SkippedSamples
 from keras_pe.data.workers import (
     Outcome,
     ReadingBoard,

@@ -4,15 +4,25 @@ import glob
 import hashlib
 import io
 import itertools
+import operator
 import os
 import re
 import stat
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, SupportsIndex
+
+import numpy as np
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Sample = dict[str, Any]  # bytes by the ending of their file
+
+# In the order in which a sample's image is looked for.
+IMAGE_EXTENSIONS = (
+    *("jpg", "jpeg", "webp", "png", "gif", "bmp", "tif", "tiff", "ppm"),
+    *("jpe", "jfif", "mpo", "apng", "dib", "pgm", "pbm", "pnm", "pfm"),
+)
 
 # What a storage service may say about a file's content, so that a change shows.
 _FINGERPRINT_KEYS = (
@@ -49,6 +59,35 @@ class ShardFile(Protocol):
 
     def read(self, offset: int, size: int) -> bytes:
         """Returns `size` bytes from `offset`; fewer only at the file's end."""
+
+
+class NumberedSamples:
+    """Samples numbered over all shards, one shard after the other.
+
+    Attributes:
+        paths: the shards.
+    """
+
+    paths: list[str]
+    _files_are: ClassVar[str] = "shards"  # what `repr` calls them
+    _starts: np.ndarray  # samples before each shard, and all of them at the end
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __repr__(self) -> str:
+        # Short and the same in every run: grain writes it into its checkpoints.
+        names = "\n".join([*self.paths, *map(str, self._starts)])
+        digest = hashlib.sha256(names.encode()).hexdigest()[:12]
+        kind, files = type(self).__name__, len(self.paths)
+        return f"{kind}({files} {self._files_are}, {len(self)} samples, {digest})"
+
+    def _locate(self, number: SupportsIndex) -> tuple[int, int]:
+        position = operator.index(number)
+        if not 0 <= position < len(self):
+            raise IndexError(f"Sample {position}: expected 0 to {len(self) - 1}.")
+        shard = int(np.searchsorted(self._starts, position, side="right")) - 1
+        return shard, position - int(self._starts[shard])
 
 
 def expand_paths(paths: Paths) -> list[str]:

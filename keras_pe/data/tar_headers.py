@@ -140,10 +140,7 @@ def read_members(file: ShardFile, max_member_bytes: int) -> Iterator[Member]:
             awaited = awaited or kind != b"g"
             offset = _next_header(content, size)
             continue
-        if "path" in extended:
-            name = _text(extended["path"], file.path, offset)
-        else:
-            name = _text(_name_bytes(block), file.path, offset)
+        name = _text(extended.get("path", _name_bytes(block)), file.path, offset)
         if "size" in extended:
             size = _decimal(extended["size"], file.path, offset)
         extended, awaited = {}, False
@@ -208,7 +205,12 @@ def _check_end(window: _Window, offset: int) -> None:
 
 def _check_sum(block: bytes, path: str, offset: int) -> None:
     if not _sum_is_right(block):
-        raise _no_header(block, path, offset)
+        raise TarShardError(
+            path,
+            offset,
+            f"There is no tar header here, it starts with {block[:12]!r}: this is no "
+            "tar file, or it is damaged. Copy or write it again.",
+        )
 
 
 def _sum_is_right(block: bytes) -> bool:
@@ -220,14 +222,6 @@ def _sum_is_right(block: bytes) -> bool:
     signed = sum(byte - 256 if byte > 127 else byte for byte in block)
     field = sum(byte - 256 if byte > 127 else byte for byte in block[148:156])
     return signed - field + spaces == expected
-
-
-def _no_header(block: bytes, path: str, offset: int) -> TarShardError:
-    problem = (
-        f"There is no tar header here, it starts with {block[:12]!r}: this is no tar "
-        "file, or it is damaged. Copy or write it again."
-    )
-    return TarShardError(path, offset, problem)
 
 
 def _check_start(window: _Window) -> None:

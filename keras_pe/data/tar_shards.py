@@ -1,8 +1,6 @@
 """Random access to the samples of WebDataset-style tar shards, and how shards open."""
 
 import functools
-import hashlib
-import operator
 import os
 import threading
 import warnings
@@ -14,9 +12,11 @@ from typing import Any, SupportsIndex
 import numpy as np
 
 from keras_pe.data.array_record_shards import ArrayRecordShards
-from keras_pe.data.samples import IMAGE_EXTENSIONS, Sample
 from keras_pe.data.shard_files import (
+    IMAGE_EXTENSIONS,
+    NumberedSamples,
     Paths,
+    Sample,
     ShardFile,
     expand_paths,
     is_url,
@@ -31,7 +31,7 @@ MAX_OPEN_SHARDS = 64
 _MAX_GAP = 65_536
 
 
-class TarShards:
+class TarShards(NumberedSamples):
     """The samples of tar shards, by number, in the order of the shards.
 
     A sample is the files with a common key: `000123.webp` with `000123.json` or
@@ -87,15 +87,11 @@ class TarShards:
             found = list(pool.map(self._open_and_index, self.paths))
         self._fingerprints = [file.fingerprint for file, _ in found]
         self._indexes: list[TarIndex | None] = [index for _, index in found]
-        # Samples before each shard, and all of them at the end.
         self._starts = np.cumsum([0, *(len(index) for _, index in found)])
         self._check_extensions([index for _, index in found])
         self._warn_of_dots([index for _, index in found])
         self.digest = joined_digest(index.digest for _, index in found)
         self._reset()
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
 
     def __getitem__(self, number: SupportsIndex) -> Sample:
         """Reads one sample.
@@ -129,12 +125,6 @@ class TarShards:
         shard, row = self._locate(number)
         return f"{self._index(shard).key(row)} in {self.paths[shard]}"
 
-    def __repr__(self) -> str:
-        # Short and the same in every run: grain writes it into its checkpoints.
-        names = "\n".join([*self.paths, *map(str, self._starts)])
-        digest = hashlib.sha256(names.encode()).hexdigest()[:12]
-        return f"TarShards({len(self.paths)} shards, {len(self)} samples, {digest})"
-
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__.copy()
         for name in ("_files", "_lock", "_process"):
@@ -152,13 +142,6 @@ class TarShards:
         self._files: OrderedDict[int, ShardFile] = OrderedDict()
         self._lock = threading.Lock()
         self._process = os.getpid()
-
-    def _locate(self, number: SupportsIndex) -> tuple[int, int]:
-        position = operator.index(number)
-        if not 0 <= position < len(self):
-            raise IndexError(f"Sample {position}: expected 0 to {len(self) - 1}.")
-        shard = int(np.searchsorted(self._starts, position, side="right")) - 1
-        return shard, position - int(self._starts[shard])
 
     def _open_and_index(self, path: str) -> tuple[ShardFile, TarIndex]:
         file = open_shard_file(path)

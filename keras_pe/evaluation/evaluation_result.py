@@ -12,7 +12,7 @@ import keras
 
 from keras_pe.evaluation.intervals import Score
 from keras_pe.files import write_atomically
-from keras_pe.preprocessing.bad_images import SkippedImage
+from keras_pe.preprocessing.image_errors import SkippedImage
 
 FORMAT = 1
 PACKAGES = ("keras-pe", "keras", "numpy", "pillow", "tokenizers", "ftfy", "av")

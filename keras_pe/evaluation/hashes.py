@@ -14,8 +14,8 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
-from keras_pe.preprocessing.bad_images import ImageError
-from keras_pe.preprocessing.image_inputs import file_content, is_file, to_array
+from keras_pe.preprocessing.given_images import file_content, is_file, to_array
+from keras_pe.preprocessing.image_errors import ImageError
 from keras_pe.preprocessing.media_folders import list_files
 from keras_pe.presets.manifest import model_variables
 

@@ -11,9 +11,9 @@ import numpy as np
 from keras_pe.arrays import check_finite
 from keras_pe.models.core import FrameAverage, PECore
 from keras_pe.models.embedding import embed_in_batches
-from keras_pe.preprocessing.bad_images import SkipReport
 from keras_pe.preprocessing.batches import load_batches
 from keras_pe.preprocessing.image import RESIZE_MODES, PEImageConverter
+from keras_pe.preprocessing.image_errors import SkipReport
 from keras_pe.preprocessing.tokenizer import PETokenizer
 from keras_pe.preprocessing.video import PEVideoConverter, frame_indices
 

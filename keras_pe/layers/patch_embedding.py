@@ -6,7 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pe.layers.adaptable import Dense, LayerOfLayers, check_sizes
+from keras_pe.arrays import check_sizes
+from keras_pe.layers.fine_tuning import Dense, LayerOfLayers
 from keras_pe.layers.initializers import RandomNormal
 
 

@@ -5,8 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_pe.layers.adaptable import Dense, LayerOfLayers, check_sizes
+from keras_pe.arrays import check_sizes
 from keras_pe.layers.attention import RotaryTable, SelfAttention, attend
+from keras_pe.layers.fine_tuning import Dense, LayerOfLayers
 from keras_pe.layers.initializers import RandomNormal
 
 NORM_EPSILON = 1e-5  # upstream's LayerNorm default, everywhere in the model

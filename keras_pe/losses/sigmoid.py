@@ -62,10 +62,9 @@ def sigmoid_contrastive_loss(
         >>> float(sigmoid_contrastive_loss(x, x, 100.0, -50.0)) < 1e-6
         True
     """
-    sides = _prepared(
+    images, texts, all_texts, ids, all_ids = _prepared(
         image_embeddings, text_embeddings, caption_ids, duplicates, gather
     )
-    images, texts, all_texts, ids, all_ids = sides
     scale, bias = ops.cast(logit_scale, "float32"), ops.cast(logit_bias, "float32")
     matching = ops.sum(images * texts, axis=-1) * scale + bias  # (local_batch,)
     logits = pair_logits(images, all_texts, scale, all_ids, ids) + bias
@@ -112,10 +111,9 @@ def chunked_sigmoid_contrastive_loss(
         True
     """
     checked_chunk_size(chunk_size)
-    sides = _prepared(
+    images, texts, all_texts, ids, all_ids = _prepared(
         image_embeddings, text_embeddings, caption_ids, duplicates, gather
     )
-    images, texts, all_texts, ids, all_ids = sides
     scale, bias = ops.cast(logit_scale, "float32"), ops.cast(logit_bias, "float32")
     matching = ops.sum(images * texts, axis=-1) * scale + bias  # (local_batch,)
     as_negatives = _streaming_softplus(

@@ -16,13 +16,17 @@ import keras
 import numpy as np
 
 from keras_pe.arrays import torch_array
-from keras_pe.layers.adaptable import FLOAT8_AND_LORA, little_to_collect
+from keras_pe.layers.fine_tuning import FLOAT8_AND_LORA, little_to_collect
 
 Check = Callable[[Any], Any]  # of what a model is called with; raises ValueError
 
 
 class CheckedModel(keras.Model):
     """A model whose inputs are refused by place before they reach a compiled step."""
+
+    def __dir__(self) -> list[str]:
+        # Keras evaluates all that is named here, whenever it saves or loads weights.
+        return [name for name in super().__dir__() if name != "presets"]
 
     def input_check(self, training: bool) -> Check:
         """Returns what looks at inputs.

@@ -23,7 +23,7 @@ from typing import Any, Literal, TypedDict, TypeVar
 import numpy as np
 from keras import ops
 
-from keras_pe.layers.adaptable import STATE_KEYS, restore_state
+from keras_pe.layers.fine_tuning import STATE_KEYS, restore_state
 from keras_pe.layers.patch_embedding import resample_positions
 from keras_pe.models.compiled import no_gradient
 from keras_pe.models.tower import resolve_layers

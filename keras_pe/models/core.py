@@ -9,17 +9,19 @@ from typing import Any, Literal, Self
 import keras
 from keras import ops
 
-from keras_pe.layers.adaptable import flags_config, restore_trainable_flags
+from keras_pe.layers.fine_tuning import flags_config, restore_trainable_flags
 from keras_pe.models.compiled import run_compiled
 from keras_pe.models.embedding import preset_class_vectors
 from keras_pe.models.pair_model import PairModel, check_pair
 from keras_pe.models.text_encoder import PETextEncoder
 from keras_pe.models.tower import Tower
+from keras_pe.models.vision_arguments import check_frames
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.presets.from_preset import load_preset
 from keras_pe.presets.save import MAX_SHARD_GB, save_preset
 from keras_pe.presets.table import PresetsProperty
 
+TOWERS = ("vision_encoder", "text_encoder")
 FrameAverage = Literal["normalized", "raw"]
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # upstream `CLIP.__init__`
 MAX_LOGIT_SCALE = 100.0  # Radford et al. 2021, section 2.5, and the paper
@@ -170,11 +172,8 @@ class PECore(PairModel):
 
     def compute_output_shape(self, inputs_shape: Any, **shapes: Any) -> Any:
         rows = None if inputs_shape is None else inputs_shape["images"][0]
-        return {
-            "image_embeddings": (rows, self.output_dim),
-            "text_embeddings": (rows, self.output_dim),
-            "logit_scale": (),
-        }
+        shape = (rows, self.output_dim)
+        return {"image_embeddings": shape, "text_embeddings": shape, "logit_scale": ()}
 
     # === Inference ===
     def encode_image(
@@ -266,16 +265,7 @@ class PECore(PairModel):
                 f'frame_average must be "normalized" or "raw", got {frame_average!r}.'
             )
         frames = self.vision_encoder.checked_images(frames)
-        if len(frames.shape) != 5:
-            raise ValueError(
-                f"Expected frames of shape (batch, frames, height, width, 3), got "
-                f"{tuple(frames.shape)}. For one video add an axis: frames[None]."
-            )
-        if frames.shape[1] == 0:
-            raise ValueError(
-                f"A video of no frames has no average, got frames of shape "
-                f"{tuple(frames.shape)}. Leave such videos out."
-            )
+        check_frames(frames.shape)
         method = functools.partial(
             self._encode_video, normalize=normalize, frame_average=frame_average
         )
@@ -305,10 +295,7 @@ class PECore(PairModel):
             self.logit_scale.trainable = False
 
     def _towers_with_lora(self) -> int:
-        towers = (
-            getattr(self, "vision_encoder", None),
-            getattr(self, "text_encoder", None),
-        )
+        towers = (getattr(self, name, None) for name in TOWERS)
         return sum(tower is not None and tower.has_lora for tower in towers)
 
     def enable_lora(self, rank: int, alpha: float | None = None) -> None:
@@ -340,7 +327,7 @@ class PECore(PairModel):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         config = dict(config)
-        for tower in ("vision_encoder", "text_encoder"):
+        for tower in TOWERS:
             config[tower] = keras.saving.deserialize_keras_object(config[tower])
         flags = config.pop("trainable_flags", {})
         model = cls(**config)
@@ -402,13 +389,10 @@ class PECore(PairModel):
             dtype: of the weights in the file; None is the model's own.
             max_shard_size: gigabytes above which the weights are split into files.
         """
-        save_preset(
-            self,
-            directory,
-            tokenizer,
-            image_converter,
-            metadata,
-            dtype,
-            max_shard_size,
-            functools.partial(preset_class_vectors, self, tokenizer, metadata or {}),
-        )
+        class_vectors = None
+        if metadata and metadata.get("zero_shot") is not None:
+            class_vectors = functools.partial(
+                preset_class_vectors, self, tokenizer, metadata
+            )
+        given = (tokenizer, image_converter, metadata, dtype, max_shard_size)
+        save_preset(self, directory, *given, class_vectors)

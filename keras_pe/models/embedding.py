@@ -8,8 +8,8 @@ from keras import ops
 
 from keras_pe.arrays import check_finite
 from keras_pe.models.compiled import padded_batch
+from keras_pe.preprocessing.given_texts import check_tokenizer
 from keras_pe.preprocessing.prompts import fill, known_classes
-from keras_pe.preprocessing.text_inputs import check_tokenizer
 from keras_pe.preprocessing.tokenizer import PETokenizer
 from keras_pe.presets.class_vectors import ClassVectors
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 import keras
 from keras import ops
 
-from keras_pe.layers.adaptable import flags_config, restore_trainable_flags
+from keras_pe.layers.fine_tuning import flags_config, restore_trainable_flags
 from keras_pe.models.checked_model import Check, CheckedModel
 from keras_pe.models.tower import resolve_layers
 from keras_pe.models.vision_arguments import check_parts

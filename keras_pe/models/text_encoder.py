@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pe.arrays import host_array
-from keras_pe.layers.adaptable import Dense, check_sizes
+from keras_pe.arrays import check_sizes, host_array
+from keras_pe.layers.fine_tuning import Dense
 from keras_pe.layers.initializers import RandomNormal
 from keras_pe.layers.transformer import NORM_EPSILON
 from keras_pe.models.checked_model import Check

@@ -6,15 +6,15 @@ from typing import Any, ClassVar, Literal, Self
 import keras
 from keras import ops
 
-from keras_pe.layers.adaptable import (
+from keras_pe.arrays import check_sizes
+from keras_pe.layers.attention import RotaryTable
+from keras_pe.layers.fine_tuning import (
     STATE_KEYS,
     adaptations,
-    check_sizes,
     restore_state,
     state_config,
     walk,
 )
-from keras_pe.layers.attention import RotaryTable
 from keras_pe.layers.transformer import TransformerBlock, drop_path_factors
 from keras_pe.layers.windows import WindowedBlocks
 from keras_pe.models.checked_model import CheckedModel
@@ -55,11 +55,6 @@ class Tower(CheckedModel):
             "Weights do not tell the number of heads: ask who trained them.",
             num_heads=num_heads,
         )
-        if hidden_dim % num_heads:
-            raise ValueError(
-                f"num_heads must divide hidden_dim, got hidden_dim={hidden_dim} and "
-                f"num_heads={num_heads}."
-            )
         if not 0.0 <= drop_path < 1.0:
             raise ValueError(f"drop_path must be in [0, 1), got {drop_path}.")
         self.num_layers = num_layers

@@ -8,8 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pe.arrays import check_finite, host_array
-from keras_pe.layers.adaptable import check_sizes
+from keras_pe.arrays import check_finite, check_sizes, host_array
 from keras_pe.models.tower import resolve_layers
 
 Pooling = Literal["attention", "token", "average"] | None
@@ -157,6 +156,20 @@ def check_images(images: Any) -> None:
             hint = "Look at how they are made."
             check_finite(values, "images", "image", hint=hint)
     check_pixels(images)
+
+
+def check_frames(shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless this is the shape of videos with frames."""
+    if len(shape) != 5:
+        raise ValueError(
+            f"Expected frames of shape (batch, frames, height, width, 3), got "
+            f"{tuple(shape)}. For one video add an axis: frames[None]."
+        )
+    if shape[1] == 0:
+        raise ValueError(
+            f"A video of no frames has no average, got frames of shape "
+            f"{tuple(shape)}. Leave such videos out."
+        )
 
 
 def check_pixels(images: Any) -> None:

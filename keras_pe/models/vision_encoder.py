@@ -6,7 +6,7 @@ from typing import Any, Self, Unpack
 
 import keras
 
-from keras_pe.layers.adaptable import Dense
+from keras_pe.layers.fine_tuning import Dense
 from keras_pe.layers.initializers import RandomNormal
 from keras_pe.layers.patch_embedding import PatchEmbedding
 from keras_pe.layers.transformer import NORM_EPSILON, AttentionPooling

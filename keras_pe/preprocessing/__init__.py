@@ -1,13 +1,13 @@
 """What happens before the models: text to ids, images to arrays."""
 
-from keras_pe.preprocessing.bad_images import (
+from keras_pe.preprocessing.batches import ImageBatches, load_batches
+from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.preprocessing.image_errors import (
     ImageError,
     SkippedImage,
     SkipReport,
     VideoError,
 )
-from keras_pe.preprocessing.batches import ImageBatches, load_batches
-from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.tokenizer import PETokenizer, TruncationReport
 from keras_pe.preprocessing.video import PEVideoConverter, frame_indices
 

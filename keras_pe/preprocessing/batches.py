@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pe.preprocessing.bad_images import ImageError, SkipReport
+from keras_pe.preprocessing.given_images import as_sequence, image_name
 from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.preprocessing.image_inputs import as_sequence, image_name
+from keras_pe.preprocessing.image_errors import ImageError, SkipReport
 
 TOO_MANY_SKIPPED = "too many images skipped"
 

@@ -60,7 +60,7 @@ def _check_flv(stream: BinaryIO) -> None:
     while size - place > 0:
         stream.seek(place)
         head = stream.read(11)
-        if head[0] & 31 not in (8, 9, 18):  # sound, image, words: else no tag
+        if head[0] & 31 not in (8, 9, 18):  # sound, video, script: else no tag
             return
         place += 11 + int.from_bytes(head[1:4], "big") + 4
         if len(head) < 11 or place - 4 > size:

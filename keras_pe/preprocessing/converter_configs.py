@@ -4,17 +4,24 @@ Which decoders run and how much memory an image may take is the user's decision.
 preset comes from somebody else: it may ask for less than the defaults, never for more.
 """
 
+import difflib
 import inspect
 import math
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
 
-from keras_pe.preprocessing.bad_images import DEFAULT_MAX_FRAMES
-from keras_pe.preprocessing.image_file import (
+import numpy as np
+
+from keras_pe.preprocessing.image_decoding import (
     DEFAULT_FORMATS,
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_SIDE,
+)
+from keras_pe.preprocessing.image_errors import (
+    DEFAULT_MAX_FRAMES,
+    ImageError,
+    SkipReport,
 )
 
 _LIMITS = {
@@ -150,6 +157,60 @@ def _check_scale(config: Mapping[str, Any]) -> None:
                 f"mean {mean} and std {std} make pixels of up to {largest:g}, expected "
                 f"less than {_LARGEST_VALUE:g}"
             )
+
+
+def check_changes(cls: type, changes: Mapping[str, Any]) -> None:
+    """Refuses changes to a preset's configuration that are no arguments of its class.
+
+    Raises:
+        TypeError: naming the first, and the argument nearest to it.
+    """
+    known = list(inspect.signature(cls).parameters)
+    for name in changes:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"It has {', '.join(known)}."
+            raise TypeError(f"{cls.__name__} has no argument {name!r}. {hint}")
+
+
+# === What both converters do with their configuration, and with many items ===
+class Converter:
+    """A converter of images or videos, one of which may be skipped and counted."""
+
+    on_error: str
+    last_report: SkipReport
+
+    def __repr__(self) -> str:
+        return shown_call(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Builds a converter from what `get_config` returned."""
+        return cls(**config)
+
+    narrowed = staticmethod(narrowed)  # what a file decides of its configuration
+
+    def convert(self, item: Any, name: str | None = None) -> np.ndarray:
+        """Converts exactly one item, whatever `on_error` says."""
+        raise NotImplementedError
+
+    def _convert_all(self, items: Iterable[tuple[Any, str]]) -> list[np.ndarray]:
+        """Converts items with their names, but for those that `on_error` skips."""
+        report = SkipReport()
+        rows = []
+        for index, (item, name) in enumerate(items):
+            report.num_images += 1
+            try:
+                rows.append(self.convert(item, name))
+            except ImageError as error:
+                if self.on_error == "raise":
+                    raise
+                report.add(index, error)
+        self.last_report = report
+        if report.skipped:
+            # For the caller of `__call__`.
+            warnings.warn(f"{report}. `last_report` has the details.", stacklevel=3)
+        return rows
 
 
 # === How they are shown: as the call that makes them again ===

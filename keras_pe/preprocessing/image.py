@@ -1,7 +1,6 @@
 """Images to the arrays that the vision tower reads."""
 
 import os
-import warnings
 from collections.abc import Collection, Sequence
 from typing import Any, Self
 
@@ -9,14 +8,15 @@ import keras
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing.bad_images import (
-    BAD_TYPE,
-    DAMAGED,
-    ImageError,
-    SkipReport,
+from keras_pe.preprocessing.converter_configs import Converter, check_changes
+from keras_pe.preprocessing.given_images import (
+    as_sequence,
+    file_content,
+    image_name,
+    is_file,
+    to_array,
 )
-from keras_pe.preprocessing.converter_configs import narrowed, shown_call
-from keras_pe.preprocessing.image_file import (
+from keras_pe.preprocessing.image_decoding import (
     DEFAULT_FORMATS,
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_SIDE,
@@ -24,12 +24,11 @@ from keras_pe.preprocessing.image_file import (
     open_image_file,
     upright,
 )
-from keras_pe.preprocessing.image_inputs import (
-    as_sequence,
-    file_content,
-    image_name,
-    is_file,
-    to_array,
+from keras_pe.preprocessing.image_errors import (
+    BAD_TYPE,
+    DAMAGED,
+    ImageError,
+    SkipReport,
 )
 from keras_pe.preprocessing.image_modes import from_array, resizable
 from keras_pe.presets.from_preset import load_image_converter
@@ -44,7 +43,7 @@ INTERPOLATIONS = {
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class PEImageConverter:
+class PEImageConverter(Converter):
     """Turns images of any kind into float32 arrays in [-1, 1].
 
     Takes one image or a sequence of them, mixed as you like: paths, the bytes
@@ -149,19 +148,10 @@ class PEImageConverter:
             >>> PEImageConverter(8)([grey, grey]).max()
             np.float32(-1.0)
         """
-        report = SkipReport()
-        rows = []
-        for index, image in enumerate(as_sequence(images)):
-            report.num_images += 1
-            try:
-                rows.append(self.convert(image, image_name(image, index)))
-            except ImageError as error:
-                if self.on_error == "raise":
-                    raise
-                report.add(index, error)
-        self.last_report = report
-        if report.skipped:
-            warnings.warn(f"{report}. `last_report` has the details.", stacklevel=2)
+        rows = self._convert_all(
+            (image, image_name(image, index))
+            for index, image in enumerate(as_sequence(images))
+        )
         if not rows:
             return np.zeros((0, self.height, self.width, 3), "float32")
         return np.stack(rows)
@@ -193,9 +183,6 @@ class PEImageConverter:
         unit = np.asarray(rgb, dtype="float32") / np.float32(255)
         return (unit - np.array(self.mean, "float32")) / np.array(self.std, "float32")
 
-    def __repr__(self) -> str:
-        return shown_call(self)
-
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments, ready for JSON."""
         return {
@@ -210,13 +197,6 @@ class PEImageConverter:
             "background": None if self.background is None else list(self.background),
             "on_error": self.on_error,
         }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        """Builds a converter from what `get_config` returned."""
-        return cls(**config)
-
-    narrowed = staticmethod(narrowed)  # what a file decides of its configuration
 
     @classmethod
     def from_preset(cls, preset: str, **changes: Any) -> Self:
@@ -235,11 +215,13 @@ class PEImageConverter:
 
         Raises:
             CheckpointError: if there is no such preset, or it has no converter.
+            TypeError: if there is no such argument.
 
         Example:
             >>> PEImageConverter.from_preset("PE-Core-L14-336").image_size
             (336, 336)
         """
+        check_changes(cls, changes)
         converter: Self = load_image_converter(cls, preset)
         return cls(**{**converter.get_config(), **changes}) if changes else converter
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing.bad_images import BAD_TYPE, BAD_VALUES, ImageError
+from keras_pe.preprocessing.image_errors import BAD_TYPE, BAD_VALUES, ImageError
 
 # === Grey of other than eight bits: white is the largest value of its depth ===
 # Pillow hands it out in the modes `I` and `I;16`, which do not say how many bits were

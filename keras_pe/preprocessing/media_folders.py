@@ -11,13 +11,13 @@ import warnings
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-# Every ending of the formats in `image_file.DEFAULT_FORMATS`.
+# Every ending of the formats in `image_decoding.DEFAULT_FORMATS`.
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     *(".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
 )
-# Every usual ending of the containers in `bad_images.CONTAINERS`, and the animations.
+# Every usual ending of the containers in `image_errors.CONTAINERS`, and the animations.
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".mkv", ".webm", ".avi"),
     *(".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".flv", ".ogv", ".ogg"),

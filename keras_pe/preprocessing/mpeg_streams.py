@@ -38,7 +38,7 @@ def check_mpeg_stream(stream: BinaryIO, kind: str) -> None:
 
 
 def check_transport_stream(stream: BinaryIO) -> None:
-    """Checks that packets are whole, and that pictures and sound begin where they say.
+    """Checks that packets are whole, and that frames and sound begin where they say.
 
     Each packet begins with the sync byte (ISO/IEC 13818-1, 2.4.3.2). A recording may
     begin within a packet, and may not end within one.
@@ -69,7 +69,7 @@ def check_transport_stream(stream: BinaryIO) -> None:
 
 
 class _Units:
-    """Where units begin: a stream has packets of pictures and sound, or tables.
+    """Where units begin: a stream has packets of frames and sound, or tables.
 
     The first kind begins with a start code, each time (2.4.3.7); FFmpeg leaves out
     what does not.

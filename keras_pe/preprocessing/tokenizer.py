@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_pe.preprocessing.converter_configs import narrowed_tokenizer, shown_call
-from keras_pe.preprocessing.text_inputs import as_texts
+from keras_pe.preprocessing.given_texts import as_texts
 from keras_pe.presets.from_preset import load_tokenizer
 
 if TYPE_CHECKING:

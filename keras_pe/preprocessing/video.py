@@ -1,7 +1,6 @@
 """Videos to the arrays that the vision tower reads: a few frames of each."""
 
 import os
-import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Any, Self
 
@@ -9,21 +8,20 @@ import keras
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing import image_file
-from keras_pe.preprocessing.bad_images import (
-    DAMAGED_VIDEO,
-    DEFAULT_MAX_FRAMES,
-    ImageError,
-    SkipReport,
-    VideoError,
-)
-from keras_pe.preprocessing.converter_configs import narrowed, shown_call
-from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.preprocessing.image_inputs import (
+from keras_pe.preprocessing import image_decoding
+from keras_pe.preprocessing.converter_configs import Converter, check_changes
+from keras_pe.preprocessing.given_images import (
+    image_name,
     is_file,
     listed,
-    name_of,
     to_array,
+)
+from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.preprocessing.image_errors import (
+    DAMAGED_VIDEO,
+    DEFAULT_MAX_FRAMES,
+    SkipReport,
+    VideoError,
 )
 from keras_pe.preprocessing.video_source import open_frames
 
@@ -74,7 +72,7 @@ def frame_indices(
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class PEVideoConverter:
+class PEVideoConverter(Converter):
     """Turns videos of any kind into float32 arrays in [-1, 1].
 
     A video is the path or bytes of a video file (read with PyAV: `pip install
@@ -123,12 +121,12 @@ class PEVideoConverter:
         interpolation: str = "bilinear",
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.5, 0.5, 0.5),
-        max_pixels: int = image_file.DEFAULT_MAX_PIXELS,
-        formats: Collection[str] = image_file.DEFAULT_FORMATS,
+        max_pixels: int = image_decoding.DEFAULT_MAX_PIXELS,
+        formats: Collection[str] = image_decoding.DEFAULT_FORMATS,
         background: Sequence[int] | None = None,
         max_frames: int = DEFAULT_MAX_FRAMES,
         on_error: str = "raise",
-        max_side: int = image_file.DEFAULT_MAX_SIDE,
+        max_side: int = image_decoding.DEFAULT_MAX_SIDE,
     ) -> None:
         self.image_converter = PEImageConverter(
             image_size=image_size,
@@ -182,19 +180,10 @@ class PEVideoConverter:
             >>> PEVideoConverter(8, num_frames=2)([frames, frames]).shape
             (2, 2, 8, 8, 3)
         """
-        report = SkipReport()
-        rows = []
-        for index, video in enumerate(_as_videos(videos)):
-            report.num_images += 1
-            try:
-                rows.append(self.convert(video, name_of(video, "video", index)))
-            except ImageError as error:
-                if self.on_error == "raise":
-                    raise
-                report.add(index, error)
-        self.last_report = report
-        if report.skipped:
-            warnings.warn(f"{report}. `last_report` has the details.", stacklevel=2)
+        rows = self._convert_all(
+            (video, image_name(video, index, "video"))
+            for index, video in enumerate(_as_videos(videos))
+        )
         if not rows:
             return np.zeros((0, self.num_frames, *self.image_size, 3), "float32")
         return np.stack(rows)
@@ -213,7 +202,7 @@ class PEVideoConverter:
             ImageError: if it cannot be used, whatever `on_error` says.
             ImportError: if a video file needs PyAV, which is not installed.
         """
-        name = name_of(video, "video", None) if name is None else name
+        name = image_name(video, None, "video") if name is None else name
         images = self.image_converter
         frames = open_frames(
             video,
@@ -237,9 +226,6 @@ class PEVideoConverter:
             name, DAMAGED_VIDEO, "It ends early; copy it again or re-encode it."
         )
 
-    def __repr__(self) -> str:
-        return shown_call(self)
-
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments, ready for JSON."""
         return {
@@ -248,13 +234,6 @@ class PEVideoConverter:
             "frame_rule": self.frame_rule,
             "max_frames": self.max_frames,
         }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        """Builds a converter from what `get_config` returned."""
-        return cls(**config)
-
-    narrowed = staticmethod(narrowed)  # what a file decides of its configuration
 
     @classmethod
     def from_preset(cls, preset: str, **changes: Any) -> Self:
@@ -270,11 +249,13 @@ class PEVideoConverter:
 
         Raises:
             CheckpointError: if there is no such preset, or it has no converter.
+            TypeError: if there is no such argument.
 
         Example:
             >>> PEVideoConverter.from_preset("PE-Core-L14-336").image_size
             (336, 336)
         """
+        check_changes(cls, changes)
         config = PEImageConverter.from_preset(preset).get_config()
         return cls(**{**config, **changes})
 
@@ -285,7 +266,7 @@ def _as_videos(videos: Any) -> Sequence[Any]:
     if isinstance(videos, one) or is_file(videos):
         return [videos]
     if hasattr(videos, "__array__") and not isinstance(videos, Image.Image):
-        array = to_array(videos, name_of(videos, "video", None))
+        array = to_array(videos, image_name(videos, None, "video"))
         if array.dtype.kind in "UOT" and array.ndim <= 1:  # an array of paths
             return _as_videos(array.ravel().tolist())
         return list(array) if array.ndim == 5 else [array]

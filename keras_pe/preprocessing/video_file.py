@@ -14,8 +14,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing import image_file
-from keras_pe.preprocessing.bad_images import (
+from keras_pe.preprocessing import image_decoding
+from keras_pe.preprocessing.container_rules import check_container
+from keras_pe.preprocessing.decoder_reports import DamageReported, errors_raised
+from keras_pe.preprocessing.image_errors import (
     CONTAINERS,
     NO_FRAMES,
     UNKNOWN_CODEC,
@@ -25,8 +27,6 @@ from keras_pe.preprocessing.bad_images import (
     check_pixels,
     damaged,
 )
-from keras_pe.preprocessing.container_rules import check_container
-from keras_pe.preprocessing.decoder_reports import DamageReported, errors_raised
 from keras_pe.preprocessing.mpeg_streams import check_mpeg_stream
 
 # Decoders that read the alpha channel of WebM, by those that don't.
@@ -34,8 +34,8 @@ _ALPHA_CODECS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 # Checksums are compared, what a codec's rules forbid and what ends too early is an
 # error. FFmpeg has more such flags; they refuse what DivX and Xvid wrote.
 _STRICT = "crccheck+bitstream+buffer+explode"
-# MPEG-1 and 2 say where a group of images begins: with one that needs no other. At a
-# constant rate they fill images up with zeros, which "bitstream" takes for damage.
+# MPEG-1 and 2 say where a group of frames begins: with one that needs no other. At a
+# constant rate they fill frames up with zeros, which "bitstream" takes for damage.
 _GROUPED, _GROUP = ("mpeg1video", "mpeg2video"), b"\0\0\1\xb8"
 _SEQUENCE = b"\0\0\1\xb3"  # sizes and rates: they may come again, with any group
 _GROUPED_STRICT = "crccheck+buffer+explode"
@@ -53,7 +53,7 @@ class VideoFileFrames:
         name: str,
         max_pixels: int,
         max_frames: int,
-        max_side: int = image_file.DEFAULT_MAX_SIDE,
+        max_side: int = image_decoding.DEFAULT_MAX_SIDE,
     ) -> None:
         self.source, self.name = source, name
         self.limits = max_pixels, max_side
@@ -92,7 +92,7 @@ class VideoFileFrames:
         self.keys = sorted(keys)
 
     def _check(self, check: Callable[[BinaryIO], None]) -> None:
-        with image_file.open_stream(self.source, self.name) as file:
+        with image_decoding.open_stream(self.source, self.name) as file:
             try:
                 check(file)
             except ValueError as error:
@@ -194,7 +194,7 @@ class VideoFileFrames:
             if begun or container.format.name != _TS:
                 yield packet
             elif stream.codec_context.name in _GROUPED and _GROUP in bytes(packet):
-                raise DamageReported("a group's first image is damaged")
+                raise DamageReported("a group's first frame is damaged")
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
         """Yields frames in the order of showing, from where the container stands.
@@ -221,7 +221,7 @@ class VideoFileFrames:
     def _opened(self, **more: str) -> Iterator[tuple[Any, Any]]:
         """Opens the file, with more options of FFmpeg; any fault is a VideoError."""
         av = _pyav()
-        with image_file.open_stream(self.source, self.name) as file:
+        with image_decoding.open_stream(self.source, self.name) as file:
             try:
                 options = {"format_whitelist": CONTAINERS, "err_detect": _STRICT}
                 options |= more

@@ -8,8 +8,14 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from keras_pe.preprocessing import image_file
-from keras_pe.preprocessing.bad_images import (
+from keras_pe.preprocessing import image_decoding
+from keras_pe.preprocessing.given_images import (
+    check_distinct,
+    file_content,
+    is_file,
+    to_array,
+)
+from keras_pe.preprocessing.image_errors import (
     BAD_TYPE,
     EMPTY,
     NO_FRAMES,
@@ -19,12 +25,6 @@ from keras_pe.preprocessing.bad_images import (
     check_pixels,
     damaged,
     described,
-)
-from keras_pe.preprocessing.image_inputs import (
-    check_distinct,
-    file_content,
-    is_file,
-    to_array,
 )
 from keras_pe.preprocessing.image_modes import (
     check_unit,
@@ -58,8 +58,8 @@ def open_frames(
     name: str,
     max_pixels: int,
     max_frames: int,
-    formats: Collection[str] = image_file.DEFAULT_FORMATS,
-    max_side: int = image_file.DEFAULT_MAX_SIDE,
+    formats: Collection[str] = image_decoding.DEFAULT_FORMATS,
+    max_side: int = image_decoding.DEFAULT_MAX_SIDE,
 ) -> Frames:
     """Opens a video of any kind; no frame is decoded yet.
 
@@ -143,23 +143,23 @@ class AnimationFrames:
         name: str,
         max_pixels: int,
         formats: Collection[str],
-        max_side: int = image_file.DEFAULT_MAX_SIDE,
+        max_side: int = image_decoding.DEFAULT_MAX_SIDE,
     ) -> None:
         self.source, self.name, self.formats = source, name, formats
         self.limits = max_pixels, max_side
-        with image_file.open_stream(source, name) as stream:
+        with image_decoding.open_stream(source, name) as stream:
             image = self._header(stream)
             try:
                 # More images behind a photo (MPO) are other views, no frames.
                 still = image.format == "MPO"
                 self.count = 1 if still else int(getattr(image, "n_frames", 1))
-                self.first = int(image_file.hides_first_frame(image))
+                self.first = int(image_decoding.hides_first_frame(image))
             except Exception as error:  # decoders raise nearly anything
                 raise damaged(name, error) from error
         self.count -= self.first
 
     def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        with image_file.open_stream(self.source, self.name) as stream:
+        with image_decoding.open_stream(self.source, self.name) as stream:
             image = self._header(stream)
             for number in numbers:
                 try:
@@ -177,7 +177,7 @@ class AnimationFrames:
                 yield number, frame
 
     def _header(self, stream: Any) -> Image.Image:
-        image = image_file.read_header(stream, self.name, self.formats)
+        image = image_decoding.read_header(stream, self.name, self.formats)
         check_pixels(*image.size, self.name, *self.limits)
         return image
 
@@ -191,7 +191,7 @@ def _open_file(
     max_side: int,
 ) -> Frames:
     """The content decides who decodes a file, not its name."""
-    with image_file.open_stream(source, name) as stream:
+    with image_decoding.open_stream(source, name) as stream:
         beginning = stream.read(16)
     if not beginning:
         raise VideoError(name, EMPTY, "It has no bytes: copy it again.")

@@ -29,8 +29,8 @@ from keras_pe.arrays import (
     torch_array,
 )
 from keras_pe.presets.manifest import model_variables
-from keras_pe.presets.reader import SAFETENSORS_DTYPES, Reader
 from keras_pe.presets.report import CheckpointError
+from keras_pe.presets.tensor_reader import SAFETENSORS_DTYPES, Reader
 
 Model = TypeVar("Model", bound=keras.Model)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_pe.files import read_directory
+from keras_pe.folder_reading import read_directory
 from keras_pe.presets.assign import build_unfilled, fill, rule
 from keras_pe.presets.checksums import read_metadata, read_verified
 from keras_pe.presets.hub import CONFIG, Location, known_preset, resolve
@@ -16,7 +16,6 @@ from keras_pe.presets.load import load_open
 from keras_pe.presets.manifest import model_variables
 from keras_pe.presets.open_checkpoint import open_checkpoint
 from keras_pe.presets.preset_weights import PresetWeights
-from keras_pe.presets.reader import Reader
 from keras_pe.presets.report import CheckpointError
 from keras_pe.presets.serialized import (
     DUAL,
@@ -30,6 +29,7 @@ from keras_pe.presets.serialized import (
     family_of,
     set_dtype,
 )
+from keras_pe.presets.tensor_reader import Reader
 
 
 def load_preset(

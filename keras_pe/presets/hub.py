@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from keras_pe.files import whole_directory
+from keras_pe.folder_reading import whole_directory
 from keras_pe.presets import download as hub_download
 from keras_pe.presets.checksums import METADATA, read_metadata
 from keras_pe.presets.hub_errors import HubError, NotCachedError, NotOnHubError

@@ -14,9 +14,9 @@ from keras_pe.presets.formats.identify import Family, Kind, identify
 from keras_pe.presets.hub import CONFIG, resolve
 from keras_pe.presets.open_checkpoint import open_checkpoint
 from keras_pe.presets.preset_weights import PresetWeights
-from keras_pe.presets.reader import TORCH_SUFFIXES, Reader, TensorInfo
 from keras_pe.presets.report import CheckpointError
 from keras_pe.presets.serialized import DUAL, MODELS, check
+from keras_pe.presets.tensor_reader import TORCH_SUFFIXES, Reader, TensorInfo
 
 FILE_SUFFIXES = (".safetensors", ".h5", *TORCH_SUFFIXES)
 

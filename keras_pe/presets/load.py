@@ -24,8 +24,8 @@ from keras_pe.presets.formats.rules import scalar
 from keras_pe.presets.inspect import describe
 from keras_pe.presets.manifest import model_manifest, model_variables
 from keras_pe.presets.open_checkpoint import open_checkpoint
-from keras_pe.presets.reader import SAFETENSORS_DTYPES, Reader
 from keras_pe.presets.report import CheckpointError, LoadReport
+from keras_pe.presets.tensor_reader import SAFETENSORS_DTYPES, Reader
 
 MAX_NAMES = 8  # names that an error lists before it counts the rest
 
@@ -220,7 +220,7 @@ def _compare(
         found = tensors[name].shape
         if name == "logit_scale" and found == (1,):
             continue  # open_clip writes either
-        if _is_grid(name, rule) and _other_grid(found, rule.shape):
+        if _is_grid(rule) and _other_grid(found, rule.shape):
             resampled.append(name)
             if resample_positions and _can_resample(model, found):
                 continue
@@ -276,9 +276,8 @@ def _why(found: tuple[int, ...], rule: Rule) -> str:
     return ""
 
 
-def _is_grid(name: str, rule: Rule) -> bool:
-    target = rule.targets[0][0]
-    return target.endswith("patch_embedding/position_embedding")
+def _is_grid(rule: Rule) -> bool:
+    return rule.targets[0][0].endswith("patch_embedding/position_embedding")
 
 
 def _other_grid(found: tuple[int, ...], expected: tuple[int, ...]) -> bool:

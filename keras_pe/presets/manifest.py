@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from keras_pe.layers.adaptable import check_sizes
+from keras_pe.arrays import check_sizes
 from keras_pe.presets.serialized import DUAL, TEXT, VISION, class_named
 
 Shape = tuple[int, ...]

@@ -6,7 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from keras_pe.presets.reader import (
+from keras_pe.presets.report import CheckpointError
+from keras_pe.presets.tensor_reader import (
     MAX_HEADER_BYTES,
     TORCH_SUFFIXES,
     OpenFile,
@@ -14,7 +15,6 @@ from keras_pe.presets.reader import (
     Reader,
     check_count,
 )
-from keras_pe.presets.report import CheckpointError
 from keras_pe.presets.torch_file import TorchFile
 
 

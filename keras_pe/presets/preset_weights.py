@@ -18,7 +18,8 @@ from keras_pe.presets.manifest import (
     h5_names,
     preset_manifest,
 )
-from keras_pe.presets.reader import (
+from keras_pe.presets.report import CheckpointError
+from keras_pe.presets.tensor_reader import (
     MAX_TENSORS,
     SAFETENSORS_DTYPES,
     OpenFile,
@@ -26,7 +27,6 @@ from keras_pe.presets.reader import (
     TensorInfo,
     check_count,
 )
-from keras_pe.presets.report import CheckpointError
 
 MAX_DEPTH = 16  # groups inside groups; Keras' files have seven
 DTYPES = {"<f8": "F64", "<f4": "F32", "<f2": "F16"}

@@ -46,7 +46,7 @@ def save_preset(
     metadata: Mapping[str, Any] | None = None,
     dtype: str | None = None,
     max_shard_size: float = MAX_SHARD_GB,
-    class_vectors: Callable[[], ClassVectors | None] = lambda: None,
+    class_vectors: Callable[[], ClassVectors | None] | None = None,
 ) -> None:
     """Writes a preset directory in KerasHub's layout, with checksums of all files.
 
@@ -93,7 +93,7 @@ def save_preset(
             text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
             (aside / name).write_text(text, encoding="utf-8")
         stored = _save_weights(model, aside, dtype, max_shard_size)
-        classes = class_vectors()
+        classes = None if class_vectors is None else class_vectors()
         if classes is not None:
             write_class_vectors(aside, classes)
         write_metadata(aside, _metadata(model, stored, metadata))

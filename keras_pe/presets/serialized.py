@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from keras_pe.layers.adaptable import STATE_KEYS
+from keras_pe.layers.fine_tuning import STATE_KEYS
 from keras_pe.presets.report import CheckpointError
 from keras_pe.version import __version__
 

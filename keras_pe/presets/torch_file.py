@@ -16,8 +16,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keras_pe.presets.reader import MAX_HEADER_BYTES, OpenFile, Place, check_count
 from keras_pe.presets.report import CheckpointError
+from keras_pe.presets.tensor_reader import (
+    MAX_HEADER_BYTES,
+    OpenFile,
+    Place,
+    check_count,
+)
 
 # The first bytes of what torch.save wrote before PyTorch 1.6: a pickled long integer.
 LEGACY_MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa85019")

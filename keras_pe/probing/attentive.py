@@ -9,12 +9,12 @@ from keras import ops
 
 from keras_pe.layers.transformer import NORM_EPSILON, AttentionPooling
 from keras_pe.probing.feature_store import Samples
-from keras_pe.probing.head_training import HeadTrainer, TrainedHead
+from keras_pe.probing.head_training import HeadProbe, TrainedHead
 from keras_pe.probing.layer_outputs import Reading
 from keras_pe.probing.probe import ClassificationProbe, FittedProbe, count_labels
 
 
-class Attentive(ClassificationProbe):
+class Attentive(HeadProbe, ClassificationProbe):
     """A learned probe asks all tokens of a layer; a linear head names the class.
 
     Learning rate and number of epochs are chosen on the validation images.
@@ -41,24 +41,16 @@ class Attentive(ClassificationProbe):
         weight_decay: float = 0.05,
         head_dim: int = 64,
     ) -> None:
-        self.learning_rates = tuple(learning_rates)
-        self.epochs, self.batch_size = epochs, batch_size
-        self.weight_decay = weight_decay
+        super().__init__(learning_rates, epochs, batch_size, weight_decay)
         self.head_dim = head_dim
-        self._trainers: dict[int, HeadTrainer] = {}
 
     def fit(self, train: Samples, validation: Samples, seed: int) -> "FittedAttentive":
         num_classes = count_labels(train).num_classes
-        trainer = self._trainers.setdefault(
+        trainer = self.trainer(
             num_classes,
-            HeadTrainer(
-                lambda shape: attentive_head(shape, num_classes, self.head_dim),
-                cross_entropy,
-                lambda logits: ops.argmax(logits, axis=-1),
-                epochs=self.epochs,
-                batch_size=self.batch_size,
-                weight_decay=self.weight_decay,
-            ),
+            lambda shape: attentive_head(shape, num_classes, self.head_dim),
+            cross_entropy,
+            lambda logits: ops.argmax(logits, axis=-1),
         )
         head, setting = trainer.choose(
             train,

@@ -8,14 +8,14 @@ import numpy as np
 from keras import ops
 
 from keras_pe.probing.feature_store import Samples
-from keras_pe.probing.head_training import HeadTrainer, TrainedHead
+from keras_pe.probing.head_training import HeadProbe, TrainedHead
 from keras_pe.probing.layer_outputs import Reading
-from keras_pe.probing.probe import FittedProbe, Probe
+from keras_pe.probing.probe import FittedProbe
 
 NUM_BINS = 256
 
 
-class Depth(Probe):
+class Depth(HeadProbe):
     """Tells the depth of every pixel from its patch; scored by the RMSE.
 
     Targets are float32 `(samples, height, width)` in metres, or any unit; values that
@@ -38,34 +38,17 @@ class Depth(Probe):
     higher_is_better: ClassVar[bool] = False
     readings: ClassVar[tuple[Reading, ...]] = ("map",)
 
-    def __init__(
-        self,
-        learning_rates: Sequence[float] = (1e-3, 1e-2),
-        epochs: int = 20,
-        batch_size: int = 16,
-        weight_decay: float = 1e-4,
-    ) -> None:
-        self.learning_rates = tuple(learning_rates)
-        self.epochs, self.batch_size = epochs, batch_size
-        self.weight_decay = weight_decay
-        self._trainers: dict[Any, HeadTrainer] = {}
-
     def map(self, features: Any) -> Any:
         """Returns what the bins are read from: of the linear head the features."""
         return keras.layers.BatchNormalization(momentum=0.9)(features)
 
     def fit(self, train: Samples, validation: Samples, seed: int) -> "FittedDepth":
         limits, size = depth_range(train)
-        trainer = self._trainers.setdefault(
+        trainer = self.trainer(
             (limits, size),
-            HeadTrainer(
-                lambda shape: self._head(shape, limits, size),
-                depth_loss,
-                lambda depth: depth,
-                epochs=self.epochs,
-                batch_size=self.batch_size,
-                weight_decay=self.weight_decay,
-            ),
+            lambda shape: self._head(shape, limits, size),
+            depth_loss,
+            lambda depth: depth,
         )
 
         def judge(head: TrainedHead) -> float:

@@ -12,6 +12,7 @@ from keras import ops
 from keras_pe.arrays import NonFiniteError, check_finite
 from keras_pe.models.compiled import no_gradient, run_compiled
 from keras_pe.probing.feature_store import Samples
+from keras_pe.probing.probe import Probe
 
 # From (targets, outputs of the head) to the mean loss of a batch.
 Loss = Callable[[Any, Any], Any]
@@ -261,3 +262,40 @@ class HeadBatches(keras.utils.PyDataset):
             self.order[start : start + self.batch_size]
         )
         return features.astype("float32"), targets
+
+
+# === Probes with such a head ===
+class HeadProbe(Probe):
+    """A probe that trains a head; it keeps one trainer for each shape of targets.
+
+    Args:
+        learning_rates: peaks to choose from, on the validation samples.
+        epochs: most passes over the training samples; their number is chosen too.
+        batch_size: samples in a step.
+        weight_decay: of AdamW.
+    """
+
+    def __init__(
+        self,
+        learning_rates: Sequence[float] = (1e-3, 1e-2),
+        epochs: int = 20,
+        batch_size: int = 16,
+        weight_decay: float = 1e-4,
+    ) -> None:
+        self.learning_rates = tuple(learning_rates)
+        self.epochs, self.batch_size = epochs, batch_size
+        self.weight_decay = weight_decay
+        self._trainers: dict[Any, HeadTrainer] = {}
+
+    def trainer(
+        self,
+        targets: Any,
+        build: Callable[[tuple[int, ...]], keras.Model],
+        loss: Loss,
+        predict: Callable[[Any], Any],
+    ) -> HeadTrainer:
+        """Returns the trainer of such targets; the rest as of `HeadTrainer`."""
+        settings = (self.epochs, self.batch_size, self.weight_decay)
+        return self._trainers.setdefault(
+            targets, HeadTrainer(build, loss, predict, *settings)
+        )

@@ -5,8 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from keras_pe.probing.feature_store import Samples
-from keras_pe.probing.moments import Standardization
+from keras_pe.probing.feature_store import Samples, Standardization
 from keras_pe.probing.probe import ClassificationProbe, count_labels
 from keras_pe.probing.ridge import FittedRidge, LinearHead, checked_alphas
 

@@ -25,21 +25,37 @@ class FittedProbe(abc.ABC):
         """Returns float64 `(samples, statistics)`: what the score is made of."""
 
 
-class Probe(abc.ABC):
-    """Fits a head to the features of one layer.
+class Scored(abc.ABC):
+    """What all probes say of their score.
 
     Attributes:
         name: of the probe.
         metric: what its score is called.
         higher_is_better: whether a larger score is a better one.
         bounds: the least and the greatest score there can be; None if there are none.
-        readings: what it can read of a layer, its default first.
     """
 
     name: ClassVar[str]
     metric: ClassVar[str]
     higher_is_better: ClassVar[bool] = True
     bounds: ClassVar[tuple[float, float] | None] = None
+
+    @abc.abstractmethod
+    def score(self, means: np.ndarray) -> np.ndarray:  # (..., statistics) -> (...)
+        """Returns the score of the statistics' means over samples or items."""
+
+    def gain(self, ours: Any, theirs: Any) -> Any:
+        """Returns by how much one score is better than another."""
+        return ours - theirs if self.higher_is_better else theirs - ours
+
+
+class Probe(Scored):
+    """Fits a head to the features of one layer.
+
+    Attributes:
+        readings: what it can read of a layer, its default first.
+    """
+
     readings: ClassVar[tuple[Reading, ...]]
 
     @abc.abstractmethod
@@ -50,17 +66,9 @@ class Probe(abc.ABC):
     def baseline(self, train: Samples, test: Samples) -> np.ndarray:
         """Returns the statistics of a guess that never looks at an image."""
 
-    @abc.abstractmethod
-    def score(self, means: np.ndarray) -> np.ndarray:  # (..., statistics) -> (...)
-        """Returns the score of the statistics' means over samples."""
-
     def target_protocol(self, train: Samples, test: Samples) -> dict[str, Any]:
         """Returns what the targets mean for the score, for the sweep's protocol."""
         return {}
-
-    def gain(self, ours: Any, theirs: Any) -> Any:
-        """Returns by how much one score is better than another."""
-        return ours - theirs if self.higher_is_better else theirs - ours
 
 
 # === Classification ===
@@ -153,20 +161,8 @@ class FittedClassifier(FittedProbe):
 Maps = Callable[[np.ndarray], list[np.ndarray]]
 
 
-class TrainingFreeProbe(abc.ABC):
-    """Measures each layer on items of several images, such as clips or pairs.
-
-    Attributes:
-        name: of the probe.
-        metric: what its score is called.
-        higher_is_better: whether a larger score is a better one.
-        bounds: the least and the greatest score there can be; None if there are none.
-    """
-
-    name: ClassVar[str]
-    metric: ClassVar[str]
-    higher_is_better: ClassVar[bool] = True
-    bounds: ClassVar[tuple[float, float] | None] = None
+class TrainingFreeProbe(Scored):
+    """Measures each layer on items of several images, such as clips or pairs."""
 
     @abc.abstractmethod
     def measure(self, item: Any, maps: Maps) -> list[np.ndarray]:
@@ -175,11 +171,3 @@ class TrainingFreeProbe(abc.ABC):
     @abc.abstractmethod
     def baseline(self, item: Any) -> np.ndarray:
         """Returns the statistics of a guess that never looks at an image."""
-
-    @abc.abstractmethod
-    def score(self, means: np.ndarray) -> np.ndarray:  # (..., statistics) -> (...)
-        """Returns the score of the statistics' means over items."""
-
-    def gain(self, ours: Any, theirs: Any) -> Any:
-        """Returns by how much one score is better than another."""
-        return ours - theirs if self.higher_is_better else theirs - ours

@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras_pe.arrays import check_finite
-from keras_pe.probing.feature_store import Samples
-from keras_pe.probing.moments import Standardization
+from keras_pe.probing.feature_store import Samples, Standardization
 from keras_pe.probing.probe import (
     ClassificationProbe,
     FittedClassifier,

@@ -1,6 +1,6 @@
 """Segmentation probe: batch norm and a linear layer on every patch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import keras
@@ -8,14 +8,14 @@ import numpy as np
 from keras import ops
 
 from keras_pe.probing.feature_store import Samples
-from keras_pe.probing.head_training import HeadTrainer, TrainedHead
+from keras_pe.probing.head_training import HeadProbe, TrainedHead
 from keras_pe.probing.layer_outputs import Reading
-from keras_pe.probing.probe import FittedProbe, Probe
+from keras_pe.probing.probe import FittedProbe
 
 IGNORE = 255
 
 
-class Segmentation(Probe):
+class Segmentation(HeadProbe):
     """Names the class of every pixel from its patch; scored by the mean IoU.
 
     Targets are masks, uint8 `(samples, height, width)`; 255 is left out of loss and
@@ -40,32 +40,15 @@ class Segmentation(Probe):
     bounds = (0.0, 1.0)
     readings: ClassVar[tuple[Reading, ...]] = ("map",)
 
-    def __init__(
-        self,
-        learning_rates: Sequence[float] = (1e-3, 1e-2),
-        epochs: int = 20,
-        batch_size: int = 16,
-        weight_decay: float = 1e-4,
-    ) -> None:
-        self.learning_rates = tuple(learning_rates)
-        self.epochs, self.batch_size = epochs, batch_size
-        self.weight_decay = weight_decay
-        self._trainers: dict[tuple[int, ...], HeadTrainer] = {}
-
     def fit(
         self, train: Samples, validation: Samples, seed: int
     ) -> "FittedSegmentation":
         num_classes, size = mask_classes(train)
-        trainer = self._trainers.setdefault(
+        trainer = self.trainer(
             (num_classes, *size),
-            HeadTrainer(
-                lambda shape: segmentation_head(shape, num_classes, size),
-                masked_cross_entropy,
-                lambda logits: ops.argmax(logits, axis=-1),
-                epochs=self.epochs,
-                batch_size=self.batch_size,
-                weight_decay=self.weight_decay,
-            ),
+            lambda shape: segmentation_head(shape, num_classes, size),
+            masked_cross_entropy,
+            lambda logits: ops.argmax(logits, axis=-1),
         )
 
         def judge(head: TrainedHead) -> float:

@@ -12,10 +12,16 @@ from keras_pe.arrays import check_finite
 from keras_pe.models.compiled import padded_batch
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.probing.attentive import Attentive
+from keras_pe.probing.correspondence import Correspondence
+from keras_pe.probing.depth import Depth, DPTDepth
 from keras_pe.probing.feature_store import TARGETS, FeatureStore, Samples
 from keras_pe.probing.layer_outputs import LayerName, LayerOutputs, Reading
+from keras_pe.probing.logistic import Logistic
+from keras_pe.probing.nearest_neighbours import NearestNeighbours
 from keras_pe.probing.probe import FittedProbe, Probe, TrainingFreeProbe
-from keras_pe.probing.probes import find_probe
+from keras_pe.probing.ridge import Ridge, RidgeRegression
+from keras_pe.probing.segmentation import Segmentation
 from keras_pe.probing.sweep_data import (
     SweepData,
     count_samples,
@@ -24,7 +30,23 @@ from keras_pe.probing.sweep_data import (
 from keras_pe.probing.sweep_items import list_of_items, sweep_items
 from keras_pe.probing.sweep_result import SweepResult
 from keras_pe.probing.sweep_summary import LayerOutcome, best_place, summarize
+from keras_pe.probing.tracking import Tracking
 
+PROBES: dict[str, type[Probe] | type[TrainingFreeProbe]] = {
+    kind.name: kind
+    for kind in (
+        NearestNeighbours,
+        Ridge,
+        Logistic,
+        RidgeRegression,
+        Attentive,
+        Segmentation,
+        Depth,
+        DPTDepth,
+        Tracking,
+        Correspondence,
+    )
+}
 NUM_SHUFFLES = 5  # of the test targets, to tell what chance gives
 
 
@@ -343,3 +365,21 @@ def with_progress(names: tuple[LayerName, ...], probe: Probe, shown: bool) -> An
     from tqdm import tqdm
 
     return tqdm(names, desc=probe.name, unit=" layers", disable=not shown)
+
+
+def find_probe(
+    probe: str | Probe | TrainingFreeProbe,
+) -> Probe | TrainingFreeProbe:
+    """Returns a probe, or the one of a name with its defaults.
+
+    Raises:
+        ValueError: if there is no such probe.
+    """
+    if isinstance(probe, Probe | TrainingFreeProbe):
+        return probe
+    if probe not in PROBES:
+        raise ValueError(
+            f"There is no probe {probe!r}. Known: {', '.join(PROBES)}; or give a "
+            f"Probe object with settings of its own."
+        )
+    return PROBES[probe]()

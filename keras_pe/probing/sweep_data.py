@@ -18,10 +18,10 @@ SweepData = tuple[Any, Any] | Iterable[Any] | Callable[[], Iterable[Any]]
 def sweep_batches(
     data: SweepData, batch_size: int, converter: PEImageConverter | None
 ) -> Iterator[Batch]:
-    """Yields (converted, targets) batches.
+    """Yields (images, targets) batches.
 
     Args:
-        data: `(images, targets)`, where images are paths, PIL converted or uint8
+        data: `(images, targets)`, where images are paths, PIL images or uint8
             arrays, which the converter prepares, or one float array
             `(samples, height, width, 3)` that is prepared already; targets are an
             array, one row an image. Or batches of prepared images and targets, for
@@ -53,7 +53,7 @@ def sweep_batches(
         return
     if converter is None:
         raise ValueError(
-            "Images that are paths, PIL converted or uint8 arrays need an "
+            "Images that are paths, PIL images or uint8 arrays need an "
             "image_converter, such as keras_pe.PEImageConverter(224)."
         )
     for indices, converted in load_batches(

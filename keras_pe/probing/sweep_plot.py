@@ -1,4 +1,4 @@
-"""Images of layer sweeps."""
+"""Figures of layer sweeps."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ def plot_sweeps(
 
     Args:
         results: sweeps by the name of their curve.
-        path: where the image is saved; None saves none.
+        path: where the figure is saved; None saves none.
         panels: names of the curves in each panel; None makes one for each metric.
 
     Returns:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from keras import ops
 
 from keras_pe.arrays import check_finite
 from keras_pe.evaluation.hashes import weights_hash
@@ -18,14 +19,14 @@ from keras_pe.files import (
     only_writer,
     parts_of,
 )
+from keras_pe.models.compiled import no_gradient
 from keras_pe.models.core import PECore
 from keras_pe.models.embedding import embed_images
-from keras_pe.preprocessing.bad_images import ImageError, SkipReport
 from keras_pe.preprocessing.batches import load_batches
 from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.search.fingerprint import fingerprint
+from keras_pe.preprocessing.image_errors import ImageError, SkipReport
 from keras_pe.search.index_files import is_index, read_index, write_index
-from keras_pe.search.parts import Part, Parts
+from keras_pe.search.unfinished_build import Part, Parts
 
 # A part is written after so many images or seconds: what a kill costs at most.
 PART_IMAGES, PART_SECONDS = 1024, 30.0
@@ -296,3 +297,23 @@ def _check_replaceable(directory: Path) -> None:
             f"{directory} exists and is no image index, so it is not replaced. "
             f"Choose another directory."
         )
+
+
+def fingerprint(model: PECore) -> np.ndarray:
+    """Returns the embedding of a fixed colour gradient, which tells models apart.
+
+    Raises:
+        NonFiniteError: if it holds NaN or infinity.
+    """
+    side = model.vision_encoder.image_size
+    ramp = np.linspace(-1.0, 1.0, side, dtype="float32")
+    rows, columns = np.meshgrid(ramp, ramp, indexing="ij")
+    image = np.stack([rows, columns, rows * columns], axis=-1)[None]
+    with no_gradient():
+        embeddings = np.asarray(ops.convert_to_numpy(model.encode_image(image)))
+    return check_finite(
+        embeddings.astype("float32"),
+        "this model's embedding of a test image",
+        "image",
+        hint="Look at its weights: training may have diverged.",
+    )[0]

@@ -11,13 +11,12 @@ import numpy as np
 from keras_pe.arrays import check_finite, checked_embeddings
 from keras_pe.models.core import PECore
 from keras_pe.models.embedding import embed_images, embed_texts
-from keras_pe.preprocessing.bad_images import SkipReport
+from keras_pe.preprocessing.given_images import as_sequence, image_name, to_array
 from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.preprocessing.image_inputs import as_sequence, image_name, to_array
+from keras_pe.preprocessing.image_errors import SkipReport
 from keras_pe.preprocessing.media_folders import IMAGE_SUFFIXES, list_files
 from keras_pe.preprocessing.tokenizer import PETokenizer
-from keras_pe.search.build import build_index
-from keras_pe.search.fingerprint import fingerprint
+from keras_pe.search.build import build_index, fingerprint
 from keras_pe.search.index_files import read_index
 
 # Two runs of one model agree far better than this on any backend; two models do not.

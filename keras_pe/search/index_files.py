@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_pe.files import read_directory
+from keras_pe.folder_reading import read_directory
 
 FORMAT = 2
 INDEX, IMAGES, VECTORS = "index.json", "pictures.json", "vectors.npy"

@@ -1,4 +1,4 @@
-"""Training: stages that are `keras.Model`s, optimizers, and runs that can be resumed.
+"""Training: trainers that are `keras.Model`s, optimizers, and runs that can be resumed.
 
 What is here runs on any backend. Several devices: `keras_pe.training.devices`, where
 `distribution` is for any backend, `sharding` for JAX and `torch_loop` for PyTorch.
@@ -26,9 +26,9 @@ from keras_pe.training.run.config import RunConfig
 from keras_pe.training.run.log import draw_curves
 from keras_pe.training.run.plan import TrainingPlan, plan_training
 from keras_pe.training.run.training_run import TrainingRun
-from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
-from keras_pe.training.stages.distillation_trainer import DistillationTrainer
-from keras_pe.training.stages.patch_masking import kept_patches, masked_patches
+from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.trainers.distillation_trainer import DistillationTrainer
+from keras_pe.training.trainers.patch_masking import kept_patches, masked_patches
 
 __all__ = [
     "ABLATION_STAGES",

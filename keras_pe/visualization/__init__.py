@@ -1,4 +1,4 @@
-"""Images of what the model sees."""
+"""Figures of what the model sees."""
 
 from keras_pe.visualization.attention_weights import (
     PoolingAttention,

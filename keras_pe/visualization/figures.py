@@ -35,7 +35,7 @@ def overlay_figure(
     interpolation: Interpolation = "bilinear",
     opacity: float = 0.65,
 ) -> "Figure":
-    """Draws shown and, beside each, its map laid over it.
+    """Draws images and, beside each, its map laid over it.
 
     Args:
         images: `(batch, height, width, 3)`.
@@ -74,7 +74,7 @@ def pca_figure(
     path: FilePath | None = None,
     interpolation: Interpolation = "nearest",
 ) -> "Figure":
-    """Draws shown and, beside each, its patches in the colours of `pca_map`.
+    """Draws images and, beside each, its patches in the colours of `pca_map`.
 
     Args:
         images: `(batch, height, width, 3)`.
@@ -210,7 +210,7 @@ def similarity_figure(
     interpolation: Interpolation = "bilinear",
     opacity: float = 0.65,
 ) -> "Figure":
-    """Draws shown with the chosen patch and, beside each, what resembles it.
+    """Draws images with the chosen patch and, beside each, what resembles it.
 
     Args:
         images: `(batch, height, width, 3)`.

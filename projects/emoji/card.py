@@ -55,7 +55,7 @@ icons. It ships inside the package so that `keras_pe` runs offline in one line.
 ## What it can't do
 **Photographs.** It has seen drawings only; the row "photographs" below says how little
 that carries over. It does not read text, count, or know people. Concepts without an
-emoji are unknown to it. For images of the world load a released PE core model.
+emoji are unknown to it. For photographs load a released PE core model.
 
 ## Architecture
 {architecture}

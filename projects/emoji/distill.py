@@ -12,15 +12,13 @@ tower.
 import argparse
 
 from keras_pe.training.run.config import DistillConfig
-from keras_pe.training.run.distill import train
 from keras_pe.training.run.options import (
-    add_config,
-    add_overrides,
     add_run_arguments,
     distill_settings,
     recipe_parser,
 )
 from keras_pe.training.run.start import run_recipe
+from keras_pe.training.run.train import distill
 from projects.emoji.configs import DISTILLED
 from projects.emoji.drawings_data import (
     add_drawings_arguments,
@@ -31,14 +29,12 @@ from projects.emoji.drawings_data import (
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = recipe_parser("projects.emoji.distill", __doc__)
-    add_config(parser, DISTILLED)
+    parser = recipe_parser("projects.emoji.distill", __doc__, DISTILLED)
     parser.add_argument(
         "--teacher", metavar="PRESET", help="in the place of the configuration's"
     )
     add_drawings_arguments(parser)
     add_run_arguments(parser)
-    add_overrides(parser)
     return parser.parse_args(arguments)
 
 
@@ -49,7 +45,7 @@ def main() -> None:
     def configured() -> DistillConfig:
         return distill_settings(DISTILLED[options.config], options)
 
-    run_recipe(options, configured, train, check_drawings, drawings_data)
+    run_recipe(options, configured, distill, check_drawings, drawings_data)
 
 
 if __name__ == "__main__":

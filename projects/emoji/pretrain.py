@@ -15,14 +15,12 @@ import argparse
 
 from keras_pe.training.run.config import RunConfig
 from keras_pe.training.run.options import (
-    add_config,
-    add_overrides,
     add_run_arguments,
     recipe_parser,
     with_overrides,
 )
-from keras_pe.training.run.pretrain import train
 from keras_pe.training.run.start import run_recipe
+from keras_pe.training.run.train import pretrain
 from projects.emoji.configs import CONFIGS
 from projects.emoji.drawings_data import (
     add_drawings_arguments,
@@ -33,11 +31,9 @@ from projects.emoji.drawings_data import (
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = recipe_parser("projects.emoji.pretrain", __doc__)
-    add_config(parser, CONFIGS)
+    parser = recipe_parser("projects.emoji.pretrain", __doc__, CONFIGS)
     add_drawings_arguments(parser)
     add_run_arguments(parser)
-    add_overrides(parser)
     return parser.parse_args(arguments)
 
 
@@ -48,7 +44,7 @@ def main() -> None:
     def configured() -> RunConfig:
         return with_overrides(CONFIGS[options.config], options)
 
-    run_recipe(options, configured, train, check_drawings, drawings_data)
+    run_recipe(options, configured, pretrain, check_drawings, drawings_data)
 
 
 if __name__ == "__main__":

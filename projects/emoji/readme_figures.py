@@ -1,4 +1,4 @@
-"""Makes the images of the README again, all of them.
+"""Makes the figures of the README again, all of them.
 
 Run:      python -m projects.emoji.readme_figures --output docs/images
 Expect:   demo.png (what `keras-pe demo` draws), pca.png, attention.png, text.png,

@@ -8,7 +8,7 @@ from PIL import Image
 
 from keras_pe.data import ColorJitter, RandomResizedCrop, TrainAugmentation
 from keras_pe.data.augmentation import jitter, to_unit_range
-from keras_pe.preprocessing.bad_images import ImageError
+from keras_pe.preprocessing.image_errors import ImageError
 from tests.preprocessing.image_corpus import encoded, photo, rotated_jpeg
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]

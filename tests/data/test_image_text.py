@@ -19,7 +19,7 @@ from keras_pe.data import (
     default_caption,
     image_text_dataset,
 )
-from keras_pe.preprocessing import bad_images
+from keras_pe.preprocessing import image_errors
 from tests.data.shards import (
     image_bytes,
     json_bytes,
@@ -174,7 +174,7 @@ def test_bad_samples_are_replaced_counted_and_named(tmp_path):
     assert set(named) == {3, 11}
     assert named[3].key == "000003"
     assert named[3].shard.endswith("shard-000.tar")
-    assert named[3].reason == bad_images.DAMAGED
+    assert named[3].reason == image_errors.DAMAGED
     assert named[11].key == "000011"
     assert named[11].shard.endswith("shard-001.tar")
     assert named[11].reason == "no caption"
@@ -197,7 +197,7 @@ def test_the_corpus_of_bad_images(tmp_path, decodes):
     corpus = {
         path: reason
         for path, reason in write_corpus(tmp_path).items()
-        if reason != bad_images.MISSING
+        if reason != image_errors.MISSING
     }
     image = {"png": image_bytes(1), "txt": b"number 1"}
     names = [path.name for path in corpus]
@@ -232,7 +232,7 @@ def test_the_corpus_of_bad_images(tmp_path, decodes):
         ({"png": image_bytes(0), "json": b'{"captions": [null, " "]}'}, "no caption"),
         ({"png": image_bytes(0), "txt": b"\n", "json": b"{}"}, "no caption"),
         ({"png": image_bytes(0), "cls": b"3"}, "no caption"),
-        ({"png": b"", "txt": b"number 1"}, bad_images.EMPTY),
+        ({"png": b"", "txt": b"number 1"}, image_errors.EMPTY),
     ],
 )
 def test_reasons(files, reason):

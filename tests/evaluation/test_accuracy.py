@@ -10,7 +10,7 @@ from keras_pe import PEImageConverter
 from keras_pe.evaluation import VideoProtocol, evaluate_zero_shot, weights_hash
 from keras_pe.evaluation.accuracy import label_ranks
 from keras_pe.evaluation.sample_embedder import SampleEmbedder
-from keras_pe.preprocessing.bad_images import ImageError
+from keras_pe.preprocessing.image_errors import ImageError
 from keras_pe.preprocessing.video import PEVideoConverter
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from keras_pe.evaluation import datasets
-from keras_pe.preprocessing.bad_images import ImageError
+from keras_pe.preprocessing.image_errors import ImageError
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
 

@@ -9,9 +9,9 @@ A new file is added when a format changes; those that are there stay as they are
 presets had vectors of classes and indexes of images their present form.
 """
 
+import argparse
 import os
 import shutil
-import sys
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +24,7 @@ from keras_pe.search import ImageIndex
 from keras_pe.training.resolution import ResolutionStage
 from keras_pe.training.run.config import RunConfig, build_tokenizer
 from keras_pe.training.run.shard_data import ShardData
-from keras_pe.training.run.stage_run import RunOptions
+from keras_pe.training.run.train import RunOptions
 from recipes import pretrain
 from tests.data.shards import write_shards
 
@@ -80,7 +80,7 @@ def train(folder: Path, resume: bool = False) -> PECore:
         folder / "run", resume, save_every=3, evaluate_every=100, progress=False
     )
     data = ShardData(str(folder / "shards" / "shard-{000..001}.tar"))
-    return pretrain.train(CONFIG, data, options)
+    return pretrain.pretrain(CONFIG, data, options)
 
 
 def write(folder: Path) -> None:
@@ -124,9 +124,12 @@ def cut_short(run: Path) -> None:
 
 def main() -> None:
     """Writes a zip."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("output", type=Path, help="the zip, which must not be there")
+    output = parser.parse_args().output
     with TemporaryDirectory() as folder:
         write(Path(folder))
-        with zipfile.ZipFile(sys.argv[1], "w", zipfile.ZIP_DEFLATED, True, 9) as file:
+        with zipfile.ZipFile(output, "x", zipfile.ZIP_DEFLATED, True, 9) as file:
             for path in sorted(Path(folder).rglob("*")):
                 file.write(path, path.relative_to(folder))
 

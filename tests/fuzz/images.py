@@ -90,7 +90,7 @@ class Images(Campaign):
 
     def prepare(self, folder: Path) -> None:
         import keras_pe
-        from keras_pe.preprocessing.bad_images import ImageError
+        from keras_pe.preprocessing.image_errors import ImageError
 
         self.error = ImageError
         self.converter = keras_pe.PEImageConverter(32)

@@ -188,7 +188,7 @@ class Presets(Campaign):
 
     def check_trust(self, converter: Any, untouched: bool) -> None:
         """A file may allow less than the default, and never more."""
-        from keras_pe.preprocessing.image_file import (
+        from keras_pe.preprocessing.image_decoding import (
             DEFAULT_FORMATS,
             DEFAULT_MAX_PIXELS,
         )

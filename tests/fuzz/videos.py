@@ -95,7 +95,7 @@ class Videos(Campaign):
 
     def prepare(self, folder: Path) -> None:
         import keras_pe
-        from keras_pe.preprocessing.bad_images import ImageError
+        from keras_pe.preprocessing.image_errors import ImageError
 
         self.error = ImageError  # what the converter documents
         self.raising = keras_pe.PEVideoConverter(32, num_frames=4)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_pe.layers.adaptable import Dense
+from keras_pe.layers.fine_tuning import Dense
 from keras_pe.layers.initializers import (
     PIECE,
     GlorotUniform,

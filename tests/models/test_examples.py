@@ -17,7 +17,7 @@ MODULES = [
 ]
 MODULES += [
     "keras_pe.preprocessing.tokenizer",
-    "keras_pe.preprocessing.text_inputs",
+    "keras_pe.preprocessing.given_texts",
 ]
 WITH_EXAMPLES = [
     name

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import keras_pe
-from keras_pe.layers.adaptable import adaptations
+from keras_pe.layers.fine_tuning import adaptations
 from keras_pe.layers.transformer import TransformerBlock
 from keras_pe.presets.report import CheckpointError
 from tests.small_models import token_ids

@@ -8,24 +8,24 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_pe.preprocessing import bad_images as reasons
+from keras_pe.preprocessing import image_errors as reasons
 
 SAMPLES = Path(__file__).parent / "bad_images"
 
 # What each committed sample must come to; None: it loads.
 SAMPLE_REASONS = {
     "16bit.cropped.tif": None,
-    "broken.png": reasons.NOT_A_IMAGE,
+    "broken.png": reasons.NOT_AN_IMAGE,
     "decompression_bomb.gif": reasons.TOO_LARGE,
     "g4_orientation_6.tif": None,
     "hopper_orientation_6.jpg": None,
     "invalid-exif.jpg": None,
-    "oom.tif": reasons.NOT_A_IMAGE,
+    "oom.tif": reasons.NOT_AN_IMAGE,
     "p_trns_single.png": None,
     "pil_sample_cmyk.jpg": None,
     "png_decompression_dos.png": reasons.DAMAGED,
     "truncated_jpeg.jpg": reasons.DAMAGED,
-    "zero_width.gif": reasons.NOT_A_IMAGE,
+    "zero_width.gif": reasons.NOT_AN_IMAGE,
 }
 
 
@@ -94,7 +94,7 @@ def write_corpus(folder):
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nquit\n"
 
     bad, large = reasons.DAMAGED, reasons.TOO_LARGE
-    unknown, empty = reasons.NOT_A_IMAGE, reasons.EMPTY
+    unknown, empty = reasons.NOT_AN_IMAGE, reasons.EMPTY
     files = {
         # cut short
         "truncated_half.jpg": (jpeg[: len(jpeg) // 2], bad),

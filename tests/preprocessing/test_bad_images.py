@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from keras_pe.preprocessing import ImageError, PEImageConverter, load_batches
-from keras_pe.preprocessing.bad_images import REASONS, TOO_LARGE, UNREADABLE
+from keras_pe.preprocessing.image_errors import REASONS, TOO_LARGE, UNREADABLE
 
 sys.path.insert(0, str(Path(__file__).parent))
 from image_corpus import (

@@ -10,7 +10,7 @@ import pytest
 from keras_pe import PETokenizer
 from keras_pe.preprocessing import ImageError, PEImageConverter, PEVideoConverter
 from keras_pe.preprocessing.converter_configs import narrowed
-from keras_pe.preprocessing.image_file import (
+from keras_pe.preprocessing.image_decoding import (
     DEFAULT_FORMATS,
     DEFAULT_MAX_PIXELS,
     DEFAULT_MAX_SIDE,
@@ -180,3 +180,10 @@ def test_defaults_are_left_out():
     converter = PEImageConverter(32, max_side=9000)
     assert repr(converter) == "PEImageConverter(image_size=(32, 32), max_side=9000)"
     assert repr(PETokenizer()) == "PETokenizer()"
+
+
+@pytest.mark.parametrize("kind", [PEImageConverter, PEVideoConverter])
+def test_a_misspelt_change_is_named_with_the_nearest_argument(kind):
+    said = f"{kind.__name__} has no argument .image_sise.. Did you mean image_size"
+    with pytest.raises(TypeError, match=said):
+        kind.from_preset("pe_core_emoji_patch8_64", image_sise=3)

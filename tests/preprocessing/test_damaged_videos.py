@@ -291,7 +291,7 @@ def pages(content):
             "mpegts",
             "mpeg2video",
             lambda c: flipped(c, c.index(b"\0\0\1\0"), 4),
-            "group's first image is damaged",
+            "group's first frame is damaged",
         ),
         (
             "mpeg",

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from safetensors.numpy import load_file
 
 from keras_pe.preprocessing import ImageError, PEImageConverter
-from keras_pe.preprocessing.bad_images import BAD_TYPE, BAD_VALUES
+from keras_pe.preprocessing.image_errors import BAD_TYPE, BAD_VALUES
 
 sys.path.insert(0, str(Path(__file__).parent))
 from image_corpus import encoded, photo, rotated_jpeg, sixteen_bit

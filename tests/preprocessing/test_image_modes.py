@@ -10,8 +10,8 @@ from PIL import Image
 
 from keras_pe.data.augmentation import TrainAugmentation
 from keras_pe.preprocessing import ImageError, PEImageConverter
-from keras_pe.preprocessing.bad_images import BAD_VALUES
-from keras_pe.preprocessing.image_file import open_image_file
+from keras_pe.preprocessing.image_decoding import open_image_file
+from keras_pe.preprocessing.image_errors import BAD_VALUES
 
 sys.path.insert(0, str(Path(__file__).parent))
 from grey_files import DEPTHS, pgm, png, ramp, tiff

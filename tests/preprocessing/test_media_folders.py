@@ -11,7 +11,7 @@ from PIL import Image
 from keras_pe.evaluation.datasets import read_image_folder
 from keras_pe.evaluation.hashes import data_hash
 from keras_pe.preprocessing import PEVideoConverter
-from keras_pe.preprocessing.image_file import DEFAULT_FORMATS
+from keras_pe.preprocessing.image_decoding import DEFAULT_FORMATS
 from keras_pe.preprocessing.media_folders import (
     IMAGE_SUFFIXES,
     list_classes,

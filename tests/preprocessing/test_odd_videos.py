@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from keras_pe.preprocessing import PEImageConverter, PEVideoConverter, VideoError
-from keras_pe.preprocessing.bad_images import (
+from keras_pe.preprocessing.image_errors import (
     NO_FRAMES,
     UNKNOWN_CODEC,
     UNKNOWN_CONTAINER,

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_pe.preprocessing.bad_images import ImageError
 from keras_pe.preprocessing.batches import load_batches
 from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.preprocessing.image_errors import ImageError
 from keras_pe.preprocessing.video import PEVideoConverter, frame_indices
 from keras_pe.preprocessing.video_file import VideoError, VideoFileFrames
 

@@ -12,7 +12,7 @@ from keras_pe.presets.manifest import (
     text_manifest,
     vision_manifest,
 )
-from keras_pe.presets.reader import TensorInfo
+from keras_pe.presets.tensor_reader import TensorInfo
 from tests.reference_models import REFERENCE
 from tests.small_models import core, text_encoder, vision_encoder
 

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 import keras_pe
 from keras_pe import PEImageConverter, PETokenizer
-from keras_pe.preprocessing.image_file import DEFAULT_FORMATS, DEFAULT_MAX_PIXELS
+from keras_pe.preprocessing.image_decoding import DEFAULT_FORMATS, DEFAULT_MAX_PIXELS
 from keras_pe.presets import CheckpointError, inspect_checkpoint
 from keras_pe.presets.formats.upstream import core_rules
 from keras_pe.presets.hub import resolve

@@ -258,7 +258,7 @@ def test_a_failed_save_keeps_the_old_preset(preset, model, monkeypatch):
     def full_disk(*arguments):
         raise OSError(28, "No space left on device")
 
-    for broken in ("presets.save.write_metadata", "files._sync"):
+    for broken in ("presets.save.write_metadata", "files.sync"):
         with monkeypatch.context() as patch:
             patch.setattr(f"keras_pe.{broken}", full_disk)
             with pytest.raises(OSError, match="No space"):

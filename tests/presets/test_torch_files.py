@@ -302,7 +302,9 @@ def test_large_weights_go_in_by_rows(model, tensors, tmp_path, monkeypatch):
     load_weights(model, path)
     for old, new in zip(expected, values(model), strict=True):
         np.testing.assert_array_equal(old, new)
-    monkeypatch.setattr("keras_pe.presets.reader.OpenFile.check_unchanged", _fail())
+    monkeypatch.setattr(
+        "keras_pe.presets.tensor_reader.OpenFile.check_unchanged", _fail()
+    )
     with pytest.raises(CheckpointError, match="changed"):
         load_weights(model, saved({k: v + 1 for k, v in tensors.items()}, path))
     for old, new in zip(expected, values(model), strict=True):

@@ -19,7 +19,7 @@ from keras_pe.probing import (
 from keras_pe.probing.bootstrap import bootstrap_scores, interval
 from keras_pe.probing.feature_store import FeatureStore
 from keras_pe.probing.nearest_neighbours import unit
-from keras_pe.probing.probes import PROBES, find_probe
+from keras_pe.probing.sweep import PROBES, find_probe
 from keras_pe.probing.sweep_summary import LayerOutcome, best_place
 from tests.probing.planted import SIDE, noise, planted_model
 from tests.probing.stored import blobs, stored

@@ -21,7 +21,7 @@ from keras_pe.training.run.config import (
 from keras_pe.training.run.initial_weights import towers_of, with_architecture
 from keras_pe.training.run.options import with_overrides
 from keras_pe.training.run.shard_data import ShardData
-from keras_pe.training.run.stage_run import RunOptions
+from keras_pe.training.run.train import RunOptions
 from recipes import pretrain
 from recipes.configs import CONFIGS, FINETUNE
 from tests.data.shards import write_shards
@@ -85,7 +85,7 @@ def test_weights_that_do_not_tell(tmp_path):
     with pytest.raises(ValueError, match="has no text tower"):
         towers_of("PE-Spatial-B16-512")
     with pytest.raises(ValueError, match="give --initial-weights"):
-        pretrain.train(FINETUNE, ShardData("nothing"), RunOptions(tmp_path))
+        pretrain.pretrain(FINETUNE, ShardData("nothing"), RunOptions(tmp_path))
     options = pretrain.parse(["--config", "smoke", "--architecture", "weights"])
     with pytest.raises(ValueError, match="needs --initial-weights"):
         with_overrides(CONFIGS["smoke"], options)

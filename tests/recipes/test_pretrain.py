@@ -33,10 +33,10 @@ from keras_pe.training.run.shard_data import (
     ShardData,
     check_validation,
 )
-from keras_pe.training.run.stage_run import RunOptions
+from keras_pe.training.run.train import RunOptions
 from keras_pe.training.run.training_run import RunMismatch
 from recipes.configs import CONFIGS
-from recipes.pretrain import main, train
+from recipes.pretrain import main, pretrain
 from tests.data.shards import same_batch, write_shards
 
 quick = pytest.mark.quick
@@ -226,7 +226,7 @@ def test_a_run_goes_on_where_it_was_stopped(shards, tmp_path):
     config = dataclasses.replace(CONFIG, stages=(ResolutionStage(24, 18),))
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     options = RunOptions(whole, save_every=1, progress=False)
-    train(config, ShardData(shards, validation_data=shards), options)
+    pretrain(config, ShardData(shards, validation_data=shards), options)
     rows = list(csv.DictReader((whole / "steps.csv").open()))
     assert [row["image_size"] for row in rows] == ["24", "24", "24"]
     scores = list(csv.DictReader((whole / "scores.csv").open()))
@@ -237,7 +237,7 @@ def test_a_run_goes_on_where_it_was_stopped(shards, tmp_path):
     shutil.copytree(whole, stopped)
     shutil.rmtree(stopped / "checkpoints" / "step_000000003")
     options = RunOptions(stopped, resume=True, progress=False)
-    train(config, ShardData(shards), options)
+    pretrain(config, ShardData(shards), options)
     resumed = list(csv.DictReader((stopped / "steps.csv").open()))
     for name in ("step", "loss", "mask_loss", "gradient_norm"):
         for row, other in zip(rows, resumed, strict=True):
@@ -251,7 +251,7 @@ def test_a_run_goes_on_where_it_was_stopped(shards, tmp_path):
     (other / "shard-001.tar").write_bytes(content)
     for data in (fewer, str(other)):  # same names, counts and sizes
         with pytest.raises(RunMismatch, match="another configuration; different: data"):
-            train(config, ShardData(data), options)
+            pretrain(config, ShardData(data), options)
 
 
 @quick

@@ -26,7 +26,7 @@ LONG = range(14, 16)  # 30:1
 REPEATED = range(20, 32)  # each comes twice, under two keys
 KEY_REPEATED = 50  # another image under the key of its neighbour
 TRUNCATED = 40
-NOT_A_IMAGE = 41
+NOT_AN_IMAGE = 41
 BROKEN_JSON = 42
 LONG_CAPTION = range(43, 47)
 
@@ -72,7 +72,7 @@ def damaged_sample(number):
         members["jpg"] = image(rng, 1200, 40)
     if number == TRUNCATED:
         members["jpg"] = members["jpg"][:-200]
-    if number == NOT_A_IMAGE:
+    if number == NOT_AN_IMAGE:
         members["jpg"] = b"<html>not found</html>"
     members["json"] = json.dumps(record).encode()
     if number == BROKEN_JSON:

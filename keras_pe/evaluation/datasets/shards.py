@@ -33,7 +33,7 @@ class ShardImage:
         Raises:
             ImageError: if the sample has none.
         """
-        from keras_pe.preprocessing.bad_images import MISSING, ImageError
+        from keras_pe.preprocessing.image_errors import MISSING, ImageError
 
         sample = self.shards[self.number]
         for extension in (*IMAGES, *VIDEOS):

@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import keras
 
+from keras_pe.layers.initializers import without_allocation
 from keras_pe.training.devices.distribution import host_position
-from keras_pe.training.devices.memory import without_allocation
 from keras_pe.training.devices.sharding import (
     check_sharded,
     data_parallel,

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from keras_pe.training.devices.memory import without_allocation
+from keras_pe.layers.initializers import without_allocation
 from keras_pe.training.devices.sharding import require_jax
 
 Inputs = dict[str, tuple[tuple[int, ...], str]]  # (shape, dtype) by name

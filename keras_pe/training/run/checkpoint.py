@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from keras_pe.files import sync
 from keras_pe.presets.report import CheckpointError
-from keras_pe.training.run.checkpoint_files import (
+from keras_pe.training.run.saved_tensors import (
     checked_state,
     read_files,
-    sync_directory,
     write_files,
 )
 from keras_pe.training.run.state import collect, restore
@@ -172,7 +172,7 @@ class RunCheckpoints:
     def _make_directory(self) -> None:
         if not self.directory.is_dir():
             self.directory.mkdir(parents=True, exist_ok=True)
-            sync_directory(self.directory.parent)
+            sync(self.directory.parent)
 
     def _write(
         self,
@@ -198,7 +198,7 @@ class RunCheckpoints:
                 shutil.rmtree(old, ignore_errors=True)
             else:
                 aside.rename(target)
-            sync_directory(self.directory)
+            sync(self.directory)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 

@@ -11,19 +11,19 @@ from typing import Any, Literal
 
 import keras
 
+from keras_pe.layers.initializers import without_allocation
 from keras_pe.models.core import PECore
 from keras_pe.models.text_encoder import PETextEncoder
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.preprocessing.tokenizer import PETokenizer
-from keras_pe.training.devices.memory import without_allocation
 from keras_pe.training.optimizers.gradient_watch import WatchedAdamW
 from keras_pe.training.optimizers.lamb import WatchedLamb
 from keras_pe.training.optimizers.schedules import WarmupCosine, WarmupLinear
 from keras_pe.training.resolution import ResolutionStage, plan_stages
-from keras_pe.training.run.settings import SettingError
-from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
-from keras_pe.training.stages.distillation_trainer import check_teacher_scale
-from keras_pe.training.stages.patch_masking import masked_rows
+from keras_pe.training.run.overrides import SettingError
+from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.trainers.distillation_trainer import check_teacher_scale
+from keras_pe.training.trainers.patch_masking import masked_rows
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ from keras_pe.presets.inspect import inspect_checkpoint
 from keras_pe.presets.serialized import check
 from keras_pe.training.resolution import ResolutionStage
 from keras_pe.training.run.config import RunConfig
-from keras_pe.training.run.settings import tower_arguments
+from keras_pe.training.run.overrides import tower_arguments
 
 BLOCK = re.compile(r"(?P<tower>.*)/block_(?P<number>\d+)/")
 

@@ -11,27 +11,30 @@ from keras_pe.training.devices.setup import add_device_arguments
 from keras_pe.training.resolution import ResolutionStage, extended, rescaled
 from keras_pe.training.run.config import DistillConfig, RunConfig
 from keras_pe.training.run.initial_weights import with_architecture
-from keras_pe.training.run.settings import parse_value, setting_values, with_settings
+from keras_pe.training.run.overrides import parse_value, setting_values, with_settings
 from keras_pe.training.run.shard_data import START_TIMEOUT
 
 
-def recipe_parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """Returns a parser for the command line of a recipe.
+def recipe_parser(
+    name: str,
+    description: str | None,
+    configs: Iterable[str],
+    usage: str = "--data DATA --output FOLDER",
+) -> argparse.ArgumentParser:
+    """Returns a parser for the command line of a recipe, with its `--config`.
 
     Args:
         name: of its module.
         description: its docstring.
+        configs: names of its configurations, the default first.
+        usage: the options that it is mostly called with.
     """
-    return argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog=f"python -m {name}",
-        usage="%(prog)s --config NAME --data DATA --output FOLDER [options]",
+        usage=f"%(prog)s --config NAME {usage} [options]",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-
-
-def add_config(parser: argparse.ArgumentParser, configs: Iterable[str]) -> None:
-    """Adds the choice of a named configuration."""
     names = list(configs)
     parser.add_argument(
         "--config",
@@ -40,6 +43,7 @@ def add_config(parser: argparse.ArgumentParser, configs: Iterable[str]) -> None:
         metavar="NAME",
         help=f"one of {', '.join(names)} (default {names[0]})",
     )
+    return parser
 
 
 def add_shard_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +98,7 @@ def add_shard_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds what says where a run's weights and results are, and its devices."""
+    """Adds a run's weights, results and devices, and changes of its configuration."""
     group = parser.add_argument_group("weights")
     group.add_argument(
         "--initial-weights",
@@ -132,6 +136,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--quiet", action="store_true", help="no progress bar")
     add_device_arguments(parser)
+    _add_overrides(parser)
 
 
 # === Changes of a configuration ===
@@ -150,7 +155,7 @@ OVERRIDES = {
 ELSEWHERE = ("caption_key", "max_bad_share", "freeze")
 
 
-def add_overrides(parser: argparse.ArgumentParser) -> None:
+def _add_overrides(parser: argparse.ArgumentParser) -> None:
     """Adds what a user may change without writing a configuration."""
     group = parser.add_argument_group("settings, in the place of the configuration's")
     group.add_argument("--samples", metavar="N", help="pairs of the run, all stages")

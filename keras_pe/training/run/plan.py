@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_pe.layers.initializers import without_allocation
 from keras_pe.training.devices.flops import (
     TowerFlops,
     loss_flops,
@@ -20,7 +21,6 @@ from keras_pe.training.devices.memory import (
     loss_bytes,
     parameter_bytes,
     tower_bytes,
-    without_allocation,
 )
 from keras_pe.training.devices.sharding import ParameterGroup, parameter_groups
 from keras_pe.training.resolution import ResolutionStage, plan_stages

@@ -31,7 +31,7 @@ from keras_pe.training.devices.distribution import host_position
 from keras_pe.training.resolution import PlannedStage
 from keras_pe.training.run.config import RunConfig
 from keras_pe.training.run.training_run import Evaluate, MakeBatches
-from keras_pe.training.stages.patch_masking import (
+from keras_pe.training.trainers.patch_masking import (
     kept_patches,
     masked_patches,
     masked_rows,

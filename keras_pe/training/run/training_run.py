@@ -10,8 +10,8 @@ from typing import Any
 
 import keras
 
+from keras_pe.arrays import check_sizes
 from keras_pe.files import only_writer, write_atomically
-from keras_pe.layers.adaptable import check_sizes
 from keras_pe.models.checked_model import sync_state
 from keras_pe.training.devices.distribution import (
     host_position,
@@ -25,9 +25,9 @@ from keras_pe.training.optimizers.averages import averages_put_in_once
 from keras_pe.training.optimizers.gradient_watch import StopOnNonFinite
 from keras_pe.training.resolution import PlannedStage
 from keras_pe.training.run.checkpoint import RunCheckpoints
-from keras_pe.training.run.checkpoint_files import checked_state
 from keras_pe.training.run.identity import differences, other_plan, plan_of
 from keras_pe.training.run.log import RunLog, learning_rate
+from keras_pe.training.run.saved_tensors import checked_state
 from keras_pe.training.run.state import collect, restore
 
 MakeBatches = Callable[[PlannedStage, int, int], Iterable[Any]]
@@ -52,7 +52,7 @@ class TrainingRun:
     hold the average beside them.
 
     Args:
-        trainer: a compiled stage, such as `ContrastiveTrainer`.
+        trainer: a compiled one, such as `ContrastiveTrainer`.
         directory: where checkpoints, logs, `config.json` and curves go.
         stages: what `plan_stages` returns.
         batch_size: samples of a step, over all devices.
@@ -143,7 +143,10 @@ class TrainingRun:
             if host_position()[0] == 0:
                 # Two runs would replace each other's checkpoints.
                 stack.enter_context(only_writer(self.checkpoints.directory))
-            stack.enter_context(averages_put_in_once(self.trainer))
+            optimizer = self.trainer.optimizer
+            inner = getattr(optimizer, "inner_optimizer", optimizer)  # scales the loss
+            if getattr(inner, "use_ema", False):
+                stack.enter_context(averages_put_in_once(self.trainer))
             self._run(step, seconds)
 
     def _run(self, step: int, seconds: float) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,17 +54,17 @@ def obtain_deb(package: DebianPackage, cache: Path) -> Path:
     return path
 
 
-def read_deb(path: Path, folder: str, ending: str) -> Iterator[tuple[str, bytes]]:
-    """Yields name below the folder and content of regular files; links are left out."""
+def read_deb(
+    path: Path, folder: str, wanted: Callable[[str], bool]
+) -> Iterator[tuple[str, bytes]]:
+    """Yields name below the folder and content of wanted files; links are left out."""
     command = ["dpkg-deb", "--fsys-tarfile", str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
             for member in archive:
                 name = member.name.removeprefix(folder)
-                if name == member.name or not name.endswith(ending):
-                    continue
-                if not member.isreg():
+                if name == member.name or not (member.isreg() and wanted(name)):
                     continue
                 if member.size > MAX_MEMBER_BYTES:
                     raise PackageError(f"Member {member.name!r} is too large.")

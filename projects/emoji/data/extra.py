@@ -5,17 +5,23 @@ they are, so the commands may run in any order and more than once. The shards of
 ``prepare`` are only read.
 """
 
+import io
 import json
 import tarfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
 from keras_pe.files import write_atomically
-from projects.emoji.data.near_copies import LIMIT, ink, nearest_of_same_concept
+from projects.emoji.data.floor import descriptors
 from projects.emoji.data.shards import (
     Record,
+    load_arrays,
     to_json_bytes,
     write_shards,
 )
@@ -27,6 +33,7 @@ FIRST_ID = 100_000  # concepts that are no emoji count from here
 MAX_KEYWORDS = 12
 LEAST_INK = 0.03  # thin outlines and pale drawings below it look like blank pages
 Sample = tuple[Record, bytes]
+SIDE, LIMIT = 24, 0.06  # of near copies: mean absolute difference on white, in [0, 1]
 
 
 def read_concepts(directory: Path) -> list[Concept]:
@@ -185,3 +192,38 @@ def read_samples(paths: Iterable[Path]) -> Iterator[Sample]:
 def _repeated(keys: Iterable[str]) -> list[str]:
     """Lists the keys that occur more than once."""
     return [key for key, count in Counter(keys).items() if count > 1]
+
+
+# === Near copies of another set, pixel by pixel ===
+def pixels_of(content: bytes) -> npt.NDArray[np.uint8]:
+    """Decodes one WebP content to uint8 ``(size, size, 4)``."""
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGBA"), dtype=np.uint8)
+
+
+def ink(image: bytes) -> float:
+    """Returns the mean difference from a white page, in [0, 1]."""
+    return float(1 - descriptors(pixels_of(image)[None], SIDE, "as drawn").mean())
+
+
+def nearest_of_same_concept(
+    samples: Sequence[tuple[Record, bytes]], directory: Path, split: str
+) -> list[float | None]:
+    """Returns each sample's least distance to the split's images of its concept.
+
+    None where the split has no such image; flags, which all vendors draw
+    alike, count like everything else.
+    """
+    gallery: dict[int, list[npt.NDArray[np.float32]]] = defaultdict(list)
+    arrays, records = load_arrays(directory, split)
+    for row, record in zip(descriptors(arrays, SIDE, "as drawn"), records, strict=True):
+        gallery[record["concept"]].append(row)
+    distances: list[float | None] = []
+    for record, image in samples:
+        others = gallery.get(record["concept"])
+        if others is None:
+            distances.append(None)
+            continue
+        row = descriptors(pixels_of(image)[None], SIDE, "as drawn")
+        distances.append(float(np.abs(np.stack(others) - row).mean(axis=1).min()))
+    return distances

@@ -149,7 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     cache = options.cache or options.output / "cache"
     try:
-        members = read_deb(obtain_deb(PACKAGE, cache), FOLDER, ".svg")
+        members = read_deb(
+            obtain_deb(PACKAGE, cache), FOLDER, lambda name: name.endswith(".svg")
+        )
         index = prepare_clip_art(options.output, members, options.workers)
     except PackageError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")

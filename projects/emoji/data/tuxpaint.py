@@ -6,6 +6,7 @@ image is committed.
 """
 
 import argparse
+import dataclasses
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -22,14 +23,7 @@ from projects.emoji.data.shards import (
     to_json_bytes,
     write_shards,
 )
-from projects.emoji.data.stamps import (
-    PACKAGE,
-    SHA256,
-    VERSION,
-    Stamp,
-    obtain_stamps,
-    read_stamps,
-)
+from projects.emoji.data.stamps import PACKAGE, Stamp, read_stamps
 
 LIST = Path(__file__).with_name("tuxpaint_photographs.json")
 SHARDS, SPLIT, VENDOR = "tuxpaint", "photo", "tuxpaint"
@@ -67,7 +61,7 @@ def prepare_photographs(output: Path, cache: Path) -> dict[str, Any]:
     table = json.loads((output / "concepts.json").read_text(encoding="utf-8"))
     size = json.loads((output / "index.json").read_text(encoding="utf-8"))["size"]
     concepts = {concept["hexcode"]: concept for concept in table}
-    stamps = read_stamps(obtain_stamps(cache), listed.__contains__)
+    stamps = read_stamps(cache, listed.__contains__)
     missing = listed.keys() - {stamp.name for stamp in stamps}
     if missing:
         raise PackageError(f"The package lacks {sorted(missing)[:3]}.")
@@ -79,7 +73,7 @@ def prepare_photographs(output: Path, cache: Path) -> dict[str, Any]:
         for stamp in stamps
     ]
     index = {
-        "package": {"name": PACKAGE, "version": VERSION, "sha256": SHA256},
+        "package": dataclasses.asdict(PACKAGE),
         "licence": "GPL-2",
         "size": size,
         "samples": len(samples),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from projects.emoji.data.stamps import obtain_stamps, read_stamps
+from projects.emoji.data.stamps import read_stamps
 
 _SKIPPED_FOLDERS = {"symbols", "cartoon", "flags", "roadsigns"}
 
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Path(__file__).with_name("tuxpaint_photographs.json").read_text("utf-8")
     )
     stamps = read_stamps(
-        obtain_stamps(options.cache or options.data / "cache"),
+        options.cache or options.data / "cache",
         lambda name: not _SKIPPED_FOLDERS & set(name.split("/")),
     )
     for stamp in stamps:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from projects.emoji.probing import parts, scenes
+from projects.emoji.probing import body_parts, scenes
 from projects.emoji.probing.segmentation_set import (
     BACKGROUND,
     IGNORE,
@@ -63,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--input", type=Path, required=True)
     options = parser.parse_args(arguments)
-    for kind in (scenes, parts):
-        load = scenes.load_scenes if kind is scenes else parts.load_parts
+    for kind in (scenes, body_parts):
+        load = scenes.load_scenes if kind is scenes else body_parts.load_parts
         likeliest = fit_colours(load(options.input, "train"))
         for split in kind.SPLITS:
             data = load(options.input, split)

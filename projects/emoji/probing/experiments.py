@@ -24,8 +24,8 @@ from keras_pe.probing.sweep_plot import plot_sweeps
 from projects.emoji.data.shards import load_arrays
 from projects.emoji.evaluation import plain_classes
 from projects.emoji.preset import TEST_VENDOR, WHITE
+from projects.emoji.probing.body_parts import load_parts
 from projects.emoji.probing.clips import load_clips
-from projects.emoji.probing.parts import load_parts
 from projects.emoji.probing.scenes import load_scenes
 from projects.emoji.probing.segmentation_set import SegmentationSet
 

@@ -17,7 +17,7 @@ from keras_pe.training.run.config import (
     small_towers,
 )
 from keras_pe.training.run.options import with_overrides, with_samples
-from keras_pe.training.run.stage_run import RunOptions
+from keras_pe.training.run.train import RunOptions
 from projects.emoji import distill
 from projects.emoji.configs import DISTILLED, EmojiConfig
 from projects.emoji.drawings_data import DrawingsData
@@ -52,7 +52,7 @@ def test_train_and_go_on(tmp_path):
     config = DistillConfig(STUDENT, str(preset))
     output = tmp_path / "run"
     drawings, options = DrawingsData(data), RunOptions(output, progress=False)
-    model = distill.train(config, drawings, options)
+    model = distill.distill(config, drawings, options)
     with (output / "steps.csv").open(newline="") as stream:
         steps = list(csv.DictReader(stream))
     assert [row["step"] for row in steps] == ["1", "2", "3"]
@@ -71,7 +71,7 @@ def test_train_and_go_on(tmp_path):
             keras.ops.convert_to_numpy(ours), keras.ops.convert_to_numpy(theirs)
         )
     with pytest.raises(ValueError, match="already holds a run"):
-        distill.train(config, drawings, options)
+        distill.distill(config, drawings, options)
 
     command = ["--resume", "--extend", "--samples", "40", "--output", str(output)]
     for _ in range(2):  # the second time it is a resume of the extended run
@@ -79,7 +79,7 @@ def test_train_and_go_on(tmp_path):
         assert longer.stages == (ResolutionStage(16, 5 * 8),)
         config = dataclasses.replace(config, student=longer)
         more = dataclasses.replace(options, resume=True, extend=True)
-        distill.train(config, drawings, more)
+        distill.distill(config, drawings, more)
     with (output / "steps.csv").open(newline="") as stream:
         steps = [row["step"] for row in csv.DictReader(stream)]
     assert steps == ["1", "2", "3", "4", "5"]

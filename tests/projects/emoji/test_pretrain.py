@@ -17,8 +17,7 @@ from keras_pe.training.run.config import (
     read_config,
     small_towers,
 )
-from keras_pe.training.run.distill import BothTokenizers
-from keras_pe.training.run.stage_run import RunOptions
+from keras_pe.training.run.train import BothTokenizers, RunOptions
 from projects.emoji import distill, pretrain
 from projects.emoji.configs import CONFIGS, DISTILLED, EmojiConfig
 from projects.emoji.drawings_data import DrawingsData
@@ -51,7 +50,7 @@ def test_train_leaves_a_model_and_its_history(data, tmp_path):
     output = tmp_path / "run"
     drawings = DrawingsData(data)
     options = RunOptions(output, save_every=2, evaluate_every=4, progress=False)
-    model = pretrain.train(CONFIG, drawings, options)
+    model = pretrain.pretrain(CONFIG, drawings, options)
     steps, scores = rows(output / "steps.csv"), rows(output / "scores.csv")
     assert [row["step"] for row in steps] == ["1", "2", "3", "4", "5"]
     assert all(float(row["mask_loss"]) > 0 for row in steps)
@@ -70,10 +69,10 @@ def test_train_leaves_a_model_and_its_history(data, tmp_path):
         )
 
     with pytest.raises(ValueError, match="already holds a run"):
-        pretrain.train(CONFIG, drawings, options)
+        pretrain.pretrain(CONFIG, drawings, options)
     other = dataclasses.replace(CONFIG, learning_rate=5e-4)
     with pytest.raises(ValueError, match="different: learning_rate"):
-        pretrain.train(other, drawings, dataclasses.replace(options, resume=True))
+        pretrain.pretrain(other, drawings, dataclasses.replace(options, resume=True))
 
 
 @pytest.mark.quick

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_pe.training.devices.memory import without_allocation
+from keras_pe.layers.initializers import without_allocation
 from keras_pe.training.devices.sharding import (
     data_parallel,
     parameter_groups,

@@ -8,7 +8,7 @@ import re
 
 import keras
 
-from keras_pe.training.devices.memory import without_allocation
+from keras_pe.layers.initializers import without_allocation
 from keras_pe.training.devices.sharded_step import (
     CPU_OPTIONS,
     lower_step,
@@ -17,7 +17,7 @@ from keras_pe.training.devices.sharded_step import (
 )
 from keras_pe.training.devices.sharding import check_sharded, sharded_parameters
 from keras_pe.training.optimizers.lamb import Lamb
-from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
 from tests import small_models
 from tests.training.programs.jax_training import (
     SMALL,

@@ -7,10 +7,10 @@ import keras
 import numpy as np
 
 from keras_pe import PECore
-from keras_pe.training.devices.memory import without_allocation
+from keras_pe.layers.initializers import without_allocation
 from keras_pe.training.devices.sharding import data_parallel, sharded_parameters
 from keras_pe.training.optimizers.lamb import Lamb
-from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
 from tests import small_models
 
 STEPS, BATCH = 4, 16

@@ -9,8 +9,8 @@ import numpy as np
 from keras import ops
 
 from keras_pe import PECore
-from keras_pe.training.stages.base import Latest
-from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.trainers.base import Latest
+from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
 from tests import small_models
 
 STEPS = 6

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 
 from keras_pe.presets.report import CheckpointError
 from keras_pe.training.run.checkpoint import RunCheckpoints
-from keras_pe.training.run.checkpoint_files import STATE, VARIABLES
+from keras_pe.training.run.saved_tensors import STATE, VARIABLES
 from tests.training.programs.saving import content, sound
 
 pytestmark = pytest.mark.quick

@@ -10,7 +10,7 @@ from keras_pe.training.optimizers.schedules import WarmupCosine
 from keras_pe.training.resolution import ResolutionStage, plan_stages
 from keras_pe.training.run.identity import differences, other_plan, plan_of
 from keras_pe.training.run.training_run import TrainingRun
-from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
 from tests.small_models import text_encoder, vision_encoder
 from tests.training.run.test_training_run import BATCH, STAGES, arrays, batches
 

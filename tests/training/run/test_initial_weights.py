@@ -13,7 +13,7 @@ from keras_pe.training.run.initial_weights import (
     copy_spaced_blocks,
     load_initial_weights,
 )
-from keras_pe.training.stages.distillation_trainer import DistillationTrainer
+from keras_pe.training.trainers.distillation_trainer import DistillationTrainer
 
 pytestmark = pytest.mark.quick
 CONFIG = RunConfig(

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from keras_pe import PECore
+from keras_pe.layers.initializers import without_allocation
 from keras_pe.presets.variants import text_config, vision_config
 from keras_pe.training.devices.flops import loss_flops, text_flops, vision_flops
-from keras_pe.training.devices.memory import without_allocation
 from keras_pe.training.resolution import ResolutionStage
 from keras_pe.training.run.config import RunConfig
 from keras_pe.training.run.plan import plan_training

@@ -23,9 +23,9 @@ from keras_pe.training.optimizers.schedules import WarmupCosine
 from keras_pe.training.resolution import ResolutionStage, plan_stages
 from keras_pe.training.run.checkpoint import RunCheckpoints
 from keras_pe.training.run.log import draw_curves
-from keras_pe.training.run.stage_run import RunOptions
+from keras_pe.training.run.train import RunOptions
 from keras_pe.training.run.training_run import TrainingRun
-from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
 from tests.small_models import text_encoder, token_ids, vision_encoder
 
 BATCH, STEPS = 8, 10

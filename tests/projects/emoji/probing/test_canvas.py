@@ -6,7 +6,7 @@ from PIL import Image
 
 pytest.importorskip("resvg_py", reason="resvg_py draws the SVGs")
 
-from projects.emoji.probing import parts
+from projects.emoji.probing import body_parts
 from projects.emoji.probing.backgrounds import KINDS, draw_background
 from projects.emoji.probing.canvas import (
     Canvas,
@@ -126,7 +126,7 @@ def test_numbers_equal_drawing_each_shape_alone():
             .split("<g", 1)[0]
             .replace("<svg", '<svg shape-rendering="crispEdges"')
         )
-        image = np.asarray(parts.rasterise(f"{alone}{body}</svg>", 90))
+        image = np.asarray(body_parts.rasterise(f"{alone}{body}</svg>", 90))
         slow[image[..., 3] > 127] = number
     np.testing.assert_array_equal(numbers, slow)
     assert set(np.unique(numbers)) == {0, 1, 2, 3, 4}

@@ -7,7 +7,7 @@ from PIL import Image
 pytest.importorskip("resvg_py", reason="resvg_py draws the SVGs")
 
 from projects.emoji.data.packages import load_packages
-from projects.emoji.probing import clips, colour_floor, contact_sheet, parts
+from projects.emoji.probing import body_parts, clips, colour_floor, contact_sheet
 from projects.emoji.probing.canvas import (
     Canvas,
 )
@@ -82,7 +82,9 @@ def test_clip_files_round_trip(film, few, tmp_path):
 
 
 def test_packages_are_pinned_and_the_test_vendor_is_for_testing():
-    packages = {package.vendor: package for package in load_packages(parts.PACKAGES)}
+    packages = {
+        package.vendor: package for package in load_packages(body_parts.PACKAGES)
+    }
     assert packages["fluent-emoji-anim"].role == "test"
     assert packages["openmoji"].licence == "CC-BY-SA-4.0"
     assert all(len(package.sha512) == 128 for package in packages.values())

@@ -1,0 +1,237 @@
+"""Pretraining and distillation, from a configuration to results: what recipes run."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+
+from keras_pe.arrays import check_sizes
+from keras_pe.data.image_text import Tokenizer
+from keras_pe.models.core import PECore
+from keras_pe.preprocessing.given_texts import check_tokenizer
+from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.preprocessing.tokenizer import PETokenizer
+from keras_pe.presets.save import check_room
+from keras_pe.training.devices.setup import (
+    all_devices,
+    check_layout,
+    is_first_process,
+)
+from keras_pe.training.devices.sharding import whole_values
+from keras_pe.training.resolution import plan_stages
+from keras_pe.training.run.config import (
+    DistillConfig,
+    RunConfig,
+    build_model,
+    build_optimizer,
+    build_tokenizer,
+    build_trainer,
+    check_config,
+    freeze,
+)
+from keras_pe.training.run.identity import completed
+from keras_pe.training.run.initial_weights import (
+    copy_spaced_blocks,
+    load_initial_weights,
+)
+from keras_pe.training.run.log import draw_curves
+from keras_pe.training.run.training_run import Evaluate, MakeBatches, TrainingRun
+from keras_pe.training.trainers.base import BaseTrainer
+from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.trainers.distillation_trainer import DistillationTrainer
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """Where a run goes, and what of it is no matter of its results.
+
+    Attributes:
+        output: directory for everything.
+        resume: go on from the newest checkpoint there.
+        extend: with it, the stages may be longer than those of the run so far.
+        initial_weights: file or preset to start from; None starts from scratch.
+        save_every: steps between checkpoints.
+        evaluate_every: steps between evaluations.
+        progress: whether a progress bar is shown.
+
+    Raises:
+        ValueError: if `save_every` or `evaluate_every` is below 1.
+    """
+
+    output: Path
+    resume: bool = False
+    extend: bool = False
+    initial_weights: str | None = None
+    save_every: int = 100
+    evaluate_every: int = 250
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        check_sizes(save_every=self.save_every, evaluate_every=self.evaluate_every)
+
+
+class RunData(Protocol):
+    """What a run is trained on and scored by, such as `ShardData`."""
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what a run's configuration says of it, wherever it lies."""
+
+    def batches(self, config: RunConfig, tokenizer: Tokenizer) -> MakeBatches:
+        """Returns what makes the batches of a stage: from (stage, first, count)."""
+
+    def scores(
+        self, config: RunConfig, model: PECore, tokenizer: PETokenizer
+    ) -> Evaluate | None:
+        """Returns what scores the model during training, or None."""
+
+
+def pretrain(config: RunConfig, data: RunData, options: RunOptions) -> PECore:
+    """Trains a model and leaves weights, logs and curves in a directory.
+
+    Args:
+        config: the run.
+        data: what it is trained on and scored by.
+        options: where it goes, and from which weights.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        ValueError: if the configuration can't run, or the directory holds another run.
+    """
+
+    def make_trainer() -> ContrastiveTrainer:
+        model = build_model(config)
+        if options.initial_weights is not None:
+            load_initial_weights(model, options.initial_weights)
+        freeze(model, config.freeze)
+        trainer = build_trainer(config, model)
+        check_layout(trainer)
+        return trainer
+
+    return run_trainer(config, make_trainer, data, options)
+
+
+class BothTokenizers:
+    """Makes a student's and a teacher's token ids of the same captions."""
+
+    def __init__(self, student: PETokenizer, teacher: PETokenizer) -> None:
+        self.student, self.teacher = student, teacher
+
+    def __call__(self, captions: list[str]) -> dict[str, Any]:
+        return {
+            "token_ids": self.student(captions),
+            "teacher_token_ids": self.teacher(captions),
+        }
+
+
+def distill(config: DistillConfig, data: RunData, options: RunOptions) -> PECore:
+    """Distils a student; arguments and output as of `pretrain`."""
+    of_student = config.student
+    teacher = PETokenizer.from_preset(config.teacher)
+    captions = BothTokenizers(build_tokenizer(of_student), teacher)
+
+    def make_trainer() -> DistillationTrainer:
+        teacher = PECore.from_preset(config.teacher, dtype=of_student.precision)
+        check_tokenizer(captions.teacher, teacher)
+        student = build_model(of_student)
+        if options.initial_weights is not None:
+            load_initial_weights(student, options.initial_weights)
+        elif config.start == "blocks":
+            copy_spaced_blocks(teacher, student)
+        freeze(student, of_student.freeze)
+        trainer = DistillationTrainer(
+            student,
+            teacher,
+            teacher_logit_scale=config.teacher_logit_scale,
+            image_size=student.vision_encoder.image_size,
+            image_chunk_size=of_student.image_chunk_size,
+            text_chunk_size=of_student.text_chunk_size,
+            loss_chunk_size=of_student.loss_chunk_size,
+        )
+        trainer.compile(optimizer=build_optimizer(of_student))
+        return trainer
+
+    settings = dataclasses.asdict(config)
+    return run_trainer(of_student, make_trainer, data, options, settings, captions)
+
+
+def run_trainer(
+    config: RunConfig,
+    make_trainer: Callable[[], BaseTrainer],
+    data: RunData,
+    options: RunOptions,
+    settings: dict[str, Any] | None = None,
+    captions: Tokenizer | None = None,
+) -> PECore:
+    """Trains what every recipe trains: model, tokenizer, data, run, results.
+
+    Args:
+        config: the run.
+        make_trainer: makes the compiled trainer; called where the devices are, after
+            the seed was set.
+        data: what it is trained on and scored by.
+        options: where it goes.
+        settings: all that decides the run; None for `config`.
+        captions: makes the token ids of a batch's captions; None for the tokenizer
+            that fits the text tower.
+
+    Returns:
+        The trained model.
+
+    Raises:
+        ValueError: if the configuration can't run, or the directory holds another run.
+    """
+    check_config(config)
+    with all_devices(config.sharding, lambda: build_model(config).variables):
+        keras.utils.set_random_seed(config.seed)
+        trainer = make_trainer()
+        tokenizer = build_tokenizer(config)
+        check_tokenizer(tokenizer, trainer.model)
+        run = TrainingRun(
+            trainer,
+            options.output,
+            plan_stages(config.stages, config.batch_size),
+            config.batch_size,
+            data.batches(config, captions or tokenizer),
+            configuration={
+                **(settings or dataclasses.asdict(config)),
+                "initial_weights": options.initial_weights,
+                **data.describe(),
+            },
+            save_every=options.save_every,
+            evaluate=data.scores(config, trainer.model, tokenizer),
+            evaluate_every=options.evaluate_every,
+            progress=options.progress,
+            complete=completed,
+        )
+        run.train(options.resume, options.extend)
+        finish_run(trainer.model, options.output, tokenizer)
+        return trainer.model
+
+
+def finish_run(model: PECore, output: Path, tokenizer: PETokenizer) -> None:
+    """Writes `model.weights.h5`, `preset` and `curves.png`, from one process alone.
+
+    Weights that are cut over devices are put together first. A stop in the middle
+    leaves no half-written file of these names.
+
+    Args:
+        model: the trained model.
+        output: directory of the run.
+        tokenizer: the model's, for the preset.
+    """
+    with whole_values(model.variables):
+        if is_first_process():
+            check_room(model, output)
+            aside = output / "aside.weights.h5"
+            model.save_weights(aside)
+            aside.replace(output / "model.weights.h5")
+            model.save_to_preset(
+                output / "preset",
+                tokenizer=tokenizer,
+                image_converter=PEImageConverter(model.vision_encoder.image_size),
+            )
+            draw_curves(output)
