@@ -1,6 +1,10 @@
-"""Set-up of the whole suite: which backend runs, and how fast it compiles."""
+"""Set-up of the whole suite: which backend runs, and how fast it compiles.
+
+Keras is imported where it is used: the process that hands out the tests needs none.
+"""
 
 import gc
+import importlib.metadata
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,18 +20,33 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-import keras
 import pytest
 
 MOST_MEMORY_MAPS = 30_000
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"keras {keras.__version__} on {keras.backend.backend()}"
+    version = importlib.metadata.version("keras")
+    return f"keras {version} on {os.environ.get('KERAS_BACKEND', 'its default')}"
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     _keep_what_there_is()
+
+
+@pytest.hookimpl(tryfirst=True)  # before the fixtures of the test
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """On TensorFlow, runs operations one by one but in tests marked `compiled`.
+
+    Every model is traced anew: ten times the work of a step or two, and more with XLA.
+    """
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        compiled = item.get_closest_marker("compiled") is not None
+        tf.config.run_functions_eagerly(not compiled)
 
 
 def _keep_what_there_is() -> None:
@@ -42,6 +61,8 @@ def _keep_what_there_is() -> None:
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
+    import keras
+
     keras.utils.set_random_seed(0)
 
 
@@ -49,6 +70,8 @@ def _seed() -> None:
 def _forget_the_module() -> Iterator[None]:
     """Frees what a module of tests has made."""
     yield
+    import keras
+
     if keras.backend.backend() == "jax" and num_memory_maps() > MOST_MEMORY_MAPS:
         import jax
 

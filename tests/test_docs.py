@@ -17,6 +17,7 @@ from PIL import Image
 import keras_pe
 from keras_pe.cli.main import build_parser
 from keras_pe.training.devices.distribution import static_batches
+from tests.models.test_examples import WITH_EXAMPLES
 
 ROOT = Path(keras_pe.__file__).parents[1]
 PAGES = sorted(
@@ -30,10 +31,11 @@ PAGES = sorted(
     )
     for path in ROOT.glob(pattern)
 )
-MODULES = sorted(
+MODULES = sorted(  # those of models and layers run in tests/models/test_examples.py
     module.name
     for module in pkgutil.walk_packages(keras_pe.__path__, "keras_pe.")
     if ">>> " in Path(importlib.util.find_spec(module.name).origin).read_text("utf-8")
+    and module.name not in WITH_EXAMPLES
 )
 # Heavier than an example should be: the published sizes.
 LARGE = ("gigantic", "large", "base", "PE-Core")
@@ -47,6 +49,7 @@ def python_blocks(page):
 
 # === Names ===
 @pytest.mark.quick
+@pytest.mark.once
 @pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page)])
 def test_names_exist(page):
     for block in python_blocks(page):
@@ -68,6 +71,7 @@ def test_names_exist(page):
 
 
 @pytest.mark.quick
+@pytest.mark.once
 @pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
 def test_files_exist(page):
     """A file is named from the top, or by a part of its path that is enough."""
@@ -84,6 +88,7 @@ def test_files_exist(page):
 
 
 @pytest.mark.quick
+@pytest.mark.once
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks_that_need_a_clone_say_so(page):
     """The package that pip installs has neither recipes nor projects."""
@@ -95,6 +100,7 @@ def test_blocks_that_need_a_clone_say_so(page):
 
 
 @pytest.mark.quick
+@pytest.mark.once
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text("utf-8")
@@ -118,6 +124,7 @@ def commands():
 
 
 @pytest.mark.quick
+@pytest.mark.once
 def test_commands_are_understood():
     lines = commands()
     assert len(lines) > 10
@@ -129,6 +136,7 @@ def test_commands_are_understood():
 
 
 @pytest.mark.quick
+@pytest.mark.once
 def test_recipes_exist():
     found = set()
     for page in PAGES:
@@ -147,9 +155,7 @@ def test_recipes_exist():
 
 # === Examples ===
 @pytest.mark.slow
-@pytest.mark.skipif(
-    keras.backend.backend() == "jax", reason="a minute of compilation, nothing new"
-)
+@pytest.mark.once
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_of_docstrings(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -209,9 +215,20 @@ def batches(tokenizer, count=2):
     return ((batch,) for batch in found)
 
 
+MARKS = {
+    "README.md": pytest.mark.compiled,
+    "docs/detection.md": pytest.mark.once,  # tests of its models run everywhere
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if python_blocks(page) and "recipes" not in page]
+    "page",
+    [
+        pytest.param(page, marks=MARKS.get(page, ()))
+        for page in PAGES
+        if python_blocks(page) and "recipes" not in page
+    ],
 )
 def test_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

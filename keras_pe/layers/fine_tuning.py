@@ -123,6 +123,8 @@ def restore_adaptations(layer: keras.Layer, found: Mapping[str, Any]) -> None:
     Raises:
         ValueError: if the layer has no such sublayer.
     """
+    if not found:
+        return
     left = dict(found)
     with little_to_collect():
         for path, part in walk(layer):

@@ -105,6 +105,7 @@ def test_classify_with_own_classes(capsys, images):
         assert {c["class"] for c in row["classes"]} <= {"rocket", "pizza", "guitar"}
 
 
+@pytest.mark.once
 def test_classify_skips_and_names_bad_images(capsys, images):
     (images / "bad.png").write_bytes(b"no image")
     code, out, err = run(capsys, "classify", images, "--classes", "cat", "dog")
@@ -133,6 +134,7 @@ def test_classify_from_a_file_of_classes(capsys, images, tmp_path):
     assert "names.txt is no UTF-8 text" in err
 
 
+@pytest.mark.once
 def test_nothing_that_can_be_read_is_an_error(capsys, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no image")
     bad, output = tmp_path / "bad.png", tmp_path / "vectors.npz"
@@ -171,6 +173,7 @@ def test_embed_index_and_search(capsys, images, tmp_path):
     assert len(out.splitlines()) == len(list(images.glob("*.png")))
 
 
+@pytest.mark.once
 def test_an_index_knows_its_preset_and_is_updated(capsys, images, tmp_path):
     index = tmp_path / "index"
     folder = tmp_path / "few"
@@ -228,6 +231,7 @@ def test_embeddings_in_every_format(capsys, tmp_path):
         np.testing.assert_array_equal(np.array(numbers, "float32"), expected)
 
 
+@pytest.mark.once
 def test_a_model_that_nobody_chose_is_named(capsys, images):
     given = ["classify", images / "owl.png", "--classes", "owl", "guitar", "--json"]
     _, unsaid, err = run(capsys, *given)
@@ -247,6 +251,7 @@ def test_embed_texts(capsys, tmp_path):
 
 
 @pytest.mark.quick
+@pytest.mark.once
 def test_presets_are_listed(capsys):
     code, out, _ = run(capsys, "presets", "--json")
     assert code == 0
@@ -318,6 +323,7 @@ def test_every_help_has_an_example(capsys, command):
 
 @pytest.mark.quick
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.once
 def test_every_argument_is_explained(command):
     parser = argparse.ArgumentParser()
     module = importlib.import_module(f"keras_pe.cli.{command}")
@@ -332,6 +338,7 @@ def test_every_argument_is_explained(command):
 
 
 @pytest.mark.quick
+@pytest.mark.once
 def test_choices_of_help_are_those_of_the_library():
     assert get_args(PatchMethod) == visualize.METHODS
     assert get_args(Contrast) == visualize.CONTRASTS

@@ -9,7 +9,6 @@ import sys
 import textwrap
 import time
 
-import keras
 import numpy as np
 import psutil
 import pytest
@@ -18,13 +17,7 @@ from keras_pe.data import LoaderStalled, SkippedSamples, batches
 from keras_pe.data.workers import StartWatch
 from tests.data.shards import StuckSource, open_shards, same_batch, small_dataset
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        keras.backend.backend() != "jax",
-        reason="starts many processes and does not depend on the backend",
-    ),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 
 def workers():
@@ -41,7 +34,8 @@ def command(process):
 
 
 @pytest.fixture(autouse=True)
-def _no_process_is_left():
+def _no_process_is_left(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "numpy")  # loads in half the time
     yield
     assert not psutil.wait_procs(workers(), timeout=5)[1]
 

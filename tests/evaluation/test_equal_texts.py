@@ -11,6 +11,7 @@ from keras_pe.evaluation.equal_texts import equal_classes, equal_groups
 from keras_pe.evaluation.zero_shot import ZeroShotClassifier
 from tests.small_models import core, perturb
 
+pytestmark = pytest.mark.once
 OPTIONS = {"batch_size": 2, "num_resamples": 20, "resize_modes": "squash"}
 NAMES = ["owl", "cat", "dog"]
 

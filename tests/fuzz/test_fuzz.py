@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import keras
 import pytest
 from hypothesis import strategies as st
 
@@ -18,11 +17,7 @@ from tests.fuzz.engine import run_campaign
 from tests.fuzz.mutations import NASTY, edited, edited_json
 
 ROOT = Path(__file__).parents[2]
-on_one_backend = pytest.mark.skipif(
-    keras.backend.backend() != "torch",
-    reason="runs in processes of its own, on PyTorch: once is enough",
-)
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +40,6 @@ def results(tmp_path_factory):
     return json.loads((folder / "counts.json").read_text()), kept
 
 
-@on_one_backend
 @pytest.mark.parametrize("name", list(CAMPAIGNS))
 def test_contract_holds(results, name):
     counts, kept = results
@@ -87,7 +81,6 @@ class Bad(Campaign):
         return case
 
 
-@on_one_backend
 def test_engine_sees_every_kind_of_failure(tmp_path):
     campaign = Bad()
     campaign.prepare(tmp_path)

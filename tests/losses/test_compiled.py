@@ -62,6 +62,7 @@ def test_jax_keeps_the_loop_and_never_holds_the_matrix():
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.function is TensorFlow's")
 @pytest.mark.parametrize("rows", [24, None], ids=["known batch", "unknown batch"])
 @pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "XLA"])
+@pytest.mark.compiled
 def test_tensorflow_function(rows, jit_compile):
     import tensorflow as tf
 

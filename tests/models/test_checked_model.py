@@ -84,6 +84,7 @@ def test_images_that_are_not_finite_are_refused_by_place(name):
                 call(model, entry, x)
 
 
+@pytest.mark.compiled
 def test_unscaled_images_are_refused_where_steps_are_compiled():
     for entry in ENTRIES:
         with pytest.raises(ValueError, match=r"got values from 0 to 255"):
@@ -238,6 +239,7 @@ def test_validation_data_are_looked_at(wrap):
         model.fit(token_ids(5), targets, validation_data=wrong, verbose=0)
 
 
+@pytest.mark.compiled
 def test_training_itself_goes_on_as_before():
     model = text_encoder()
     model.compile(keras.optimizers.SGD(0.1), "mse")

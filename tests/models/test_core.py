@@ -140,6 +140,7 @@ def test_lora_freezes_the_scale():
 
 
 @pytest.mark.slow
+@pytest.mark.compiled
 def test_training_matches_images_and_texts():
     model = core()
     trainer = ContrastiveTrainer(model)

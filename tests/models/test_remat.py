@@ -19,7 +19,9 @@ def after_one_step(remat, drop_path):
     return float(loss), [keras.ops.convert_to_numpy(w) for w in encoder.weights]
 
 
-@pytest.mark.parametrize("drop_path", [0.0, 0.5])
+@pytest.mark.parametrize(
+    "drop_path", [0.0, pytest.param(0.5, marks=pytest.mark.compiled)]
+)
 @pytest.mark.slow
 def test_same_loss_and_gradients(drop_path):
     loss, weights = after_one_step(False, drop_path)

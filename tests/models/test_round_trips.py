@@ -1,7 +1,8 @@
 """What comes back from files and copies: values, flags, and what the next step moves.
 
 Each of our models stands beside a stock Keras model that goes through the same. Of all
-pairs of model and state the suite runs those that could differ; all of them, with a
+pairs of model and state the suite runs those that could differ: configurations and
+flags on PyTorch alone, each state's arithmetic on every backend. All of them, with a
 step of every copy, run with KERAS_PE_FULL_MATRIX=1.
 """
 
@@ -43,11 +44,19 @@ STATES = {  # all of one tower's; of the others what they could do differently
     "vision": ALL_STATES,
     "text": ("frozen", "lora", "int8"),
     "block": ("part", "int8", "mixed"),
+    # Files do not keep a stock layer's LoRA, nor float8 its order of weights.
+    "stock": ("plain", "frozen", "part", "int8", "int4", "mixed"),
 }
 if FULL:
-    STATES = dict.fromkeys(OURS, ALL_STATES)
-# Files do not keep a stock layer's LoRA, nor float8 its order of weights.
-STATES["stock"] = ("plain", "frozen", "part", "int8", "int4", "mixed")
+    STATES.update(dict.fromkeys(OURS, ALL_STATES))
+elif keras.backend.backend() != "torch":
+    STATES = {
+        "core": ("lora",),
+        "vision": ("part", "int4", "float8", "int8+lora"),
+        "text": ("int8",),
+        "block": ("mixed",),
+        "stock": ("int8",),
+    }
 PRESET_STATES = (
     ("plain", "mixed", "frozen", "part", "lora") if FULL else ("part", "lora")
 )

@@ -40,7 +40,9 @@ class WholeText(keras.Model):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize(
+    "remat", [False, pytest.param(True, marks=pytest.mark.compiled)]
+)
 def test_pooled_token_alone_equals_all_tokens(remat):
     found = []
     for slow in (False, True):

@@ -254,6 +254,7 @@ def test_int8_stays_close():
 
 
 @pytest.mark.slow
+@pytest.mark.compiled
 def test_new_weights_take_effect_in_the_compiled_function():
     encoder = perturb(vision_encoder())
     first = to_numpy(encoder.encode(images()))
@@ -264,6 +265,7 @@ def test_new_weights_take_effect_in_the_compiled_function():
 
 
 @pytest.mark.slow
+@pytest.mark.compiled
 def test_models_are_released():
     import gc
     import weakref
@@ -276,6 +278,7 @@ def test_models_are_released():
     assert gone() is None  # the compiled function holds no model alive
 
 
+@pytest.mark.compiled
 def test_unscaled_images_never_pass_for_numbers_in_a_compiled_step():
     pixels = keras.Input((32, 32, 3))
     model = keras.Model(pixels, perturb(vision_encoder())(pixels))
@@ -298,6 +301,7 @@ def test_unscaled_images_never_pass_for_numbers_in_a_compiled_step():
 
 
 @pytest.mark.parametrize("edge", [-10.0, 1.0, 10.0])
+@pytest.mark.compiled
 def test_images_within_reason_pass_in_a_compiled_step(edge):
     pixels = keras.Input((32, 32, 3))
     model = keras.Model(pixels, vision_encoder()(pixels))

@@ -16,7 +16,7 @@ from keras_pe.preprocessing.image_errors import BAD_VALUES
 sys.path.insert(0, str(Path(__file__).parent))
 from grey_files import DEPTHS, pgm, png, ramp, tiff
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 
 def units(content, background=None):

@@ -354,6 +354,7 @@ def test_config_and_pickle():
         np.testing.assert_array_equal(copy("a cat"), tokenizer("a cat"))
 
 
+@pytest.mark.once
 def test_import_loads_neither_engine_nor_repair():
     code = (
         "import sys, keras_pe.preprocessing;"

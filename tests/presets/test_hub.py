@@ -18,7 +18,7 @@ from keras_pe.presets.save import save_preset
 from tests.presets import tiny
 from tests.presets.hub_server import HubServer
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 OPEN_CLIP_REPO, OPEN_CLIP_FILE = "timm/PE-Core-T-16-384", "open_clip_model.safetensors"
 UPSTREAM_REPO, UPSTREAM_FILE = "facebook/PE-Core-T16-384", "PE-Core-T16-384.pt"
 

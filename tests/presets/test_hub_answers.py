@@ -11,7 +11,7 @@ from tests.fuzz.proxy import SpoilingProxy
 from tests.presets import tiny
 from tests.presets.hub_server import HubServer
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 REPO = "someone/cats"
 
 

@@ -12,7 +12,7 @@ from keras_pe.presets.hub import find_preset, preset_of_repo, resolve
 from keras_pe.presets.table import PRESETS, PresetsProperty, presets_of
 from tests.presets import tiny
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.once]
 REFERENCE = Path(__file__).parents[1] / "reference"
 RELEASED = [preset for preset in PRESETS.values() if preset.official_name]
 EMOJI = PRESETS["pe_core_emoji_patch8_64"]

@@ -65,7 +65,16 @@ def damaged(tensors, name, how):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["removed", "added", "renamed", "transposed"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "transposed",
+        *(
+            pytest.param(how, marks=pytest.mark.once)
+            for how in ("removed", "added", "renamed")
+        ),
+    ],
+)
 def test_every_tensor_damaged_in_turn(file, how, tmp_path):
     """All 100-odd tensors, one after the other; each error names the tensor."""
     model = small_core()
@@ -91,6 +100,7 @@ def test_every_tensor_damaged_in_turn(file, how, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_a_file_cut_at_every_byte(tmp_path):
     changes = {
         "image_size": 4,
@@ -118,6 +128,7 @@ def test_a_file_cut_at_every_byte(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.once
 def test_a_pickled_file_cut_short(tmp_path):
     model = upstream_model("core_cls")
     data = checkpoint("upstream/core_cls").with_suffix(".pt").read_bytes()

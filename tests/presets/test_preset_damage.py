@@ -27,6 +27,7 @@ NUM_FLIPS = 1000
 
 # === Damage ===
 @pytest.mark.slow
+@pytest.mark.once
 def test_every_bit_flip_is_refused(preset):
     """1000 random bits, each in turn; half of them in the small files."""
     random = np.random.default_rng(0)

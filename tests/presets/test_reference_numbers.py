@@ -92,15 +92,16 @@ def build(folder, **arguments):
 
 
 FOLDERS = [
-    pytest.param("upstream/core_cls", marks=pytest.mark.quick),
-    *(f"upstream/{name}" for name in UPSTREAM[1:]),
+    *(f"upstream/{name}" for name in UPSTREAM),
     *(f"timm/{name}" for name in TIMM),
     "open_clip",
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize(
+    "folder", [pytest.param(FOLDERS[0], marks=pytest.mark.compiled), *FOLDERS[1:]]
+)
 def test_every_reference_tensor(folder):
     model = build(folder)
     report = load_weights(model, checkpoint(folder))
@@ -116,8 +117,18 @@ def test_every_reference_tensor(folder):
     assert seen == set(expected) - inputs  # no number was forgotten
 
 
+# Between them these have every part that a model can have.
+ALL_PARTS = ("upstream/core_cls", "upstream/lang", "upstream/spatial_cls")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", FOLDERS)
+@pytest.mark.parametrize(
+    "folder",
+    [
+        pytest.param(folder, marks=() if folder in ALL_PARTS else pytest.mark.once)
+        for folder in FOLDERS
+    ],
+)
 def test_bfloat16_stays_close(folder):
     model = build(folder, dtype="bfloat16")
     load_weights(model, checkpoint(folder))

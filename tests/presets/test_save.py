@@ -208,6 +208,7 @@ def _reloaded(directory):
 
 
 @pytest.mark.slow
+@pytest.mark.compiled
 def test_compiled_models_and_lora(tmp_path):
     model = tiny.core()
     model.enable_lora(2)

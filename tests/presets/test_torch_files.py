@@ -108,6 +108,7 @@ def test_compressed_members_are_refused(model, tensors, unchanged, tmp_path):
         load_weights(model, again)
 
 
+@pytest.mark.once
 def test_bit_flips_are_seen(model, tensors, tmp_path):
     """Each flip is refused, or what it hits is no content: the weights are the same."""
     path = saved(tensors, tmp_path / "a.pt")

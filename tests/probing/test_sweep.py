@@ -45,6 +45,7 @@ def test_the_planted_layer_is_best(probe, layer):
 
 
 @pytest.mark.slow
+@pytest.mark.compiled
 def test_the_planted_layer_is_best_for_the_attentive_probe():
     result = sweep(planted_model(2), classified(), probe=CLASSIFIERS[3], **QUIET)
     assert (result.best_layer, result.differs_from_last) == (2, True)
@@ -62,6 +63,7 @@ def test_the_planted_layer_is_best_for_regression():
 
 
 @pytest.mark.slow
+@pytest.mark.compiled
 def test_the_planted_layer_is_best_for_segmentation():
     probe = Segmentation(learning_rates=(0.03,), epochs=5)
     result = sweep(planted_model(3), segmented(), probe=probe, **QUIET)
@@ -76,6 +78,7 @@ def test_the_planted_layer_is_best_for_segmentation():
     [Depth((0.03,), epochs=5), DPTDepth(channels=8, learning_rates=(0.02,), epochs=8)],
     ids=["linear", "dpt"],
 )
+@pytest.mark.compiled
 def test_the_planted_layer_is_best_for_depth(probe):
     images, masks = segmented()
     depths = 1.0 + 2.0 * masks.astype("float32")
@@ -183,6 +186,7 @@ def test_no_layer_is_best_on_noise(probe):
     "probe",
     [CLASSIFIERS[3], Segmentation(epochs=2), Depth(epochs=2), "ridge_regression"],
 )
+@pytest.mark.compiled
 def test_no_layer_is_best_on_noise_for_others(probe):
     rng = np.random.default_rng(3)
     kind = getattr(probe, "name", probe)

@@ -32,21 +32,32 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_an_installed_backend_is_taken(recipe, tmp_path):
-    backend = keras.backend.backend()
-    others = {"jax", "torch", "tensorflow"} - {backend}
+def backend_chosen(statement, home):
+    """Returns the backend that a fresh process finds, where no other is installed."""
+    others = {"jax", "torch", "tensorflow"} - {keras.backend.backend()}
     code = (
         HIDE.format(names=sorted(others))
-        + f"import {recipe}, keras\nprint(keras.backend.backend())"
+        + f"{statement}\nimport keras\nprint(keras.backend.backend())"
     )
     clean = {k: v for k, v in os.environ.items() if k != "KERAS_BACKEND"}
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**clean, "KERAS_HOME": str(tmp_path)},
+        env={**clean, "KERAS_HOME": str(home)},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.stdout.strip() == backend, done.stderr
+    return done.stdout.strip() or done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.once  # the choice falls before Keras is there
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_an_installed_backend_is_taken(recipe, tmp_path):
+    assert backend_chosen(f"import {recipe}", tmp_path) == keras.backend.backend()
+
+
+@pytest.mark.slow
+def test_no_recipe_imports_a_backend_that_is_not_installed(tmp_path):
+    found = backend_chosen(f"import {', '.join(RECIPES)}", tmp_path)
+    assert found == keras.backend.backend()

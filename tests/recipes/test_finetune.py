@@ -96,7 +96,9 @@ def values(model):
     return {v.path: ops.convert_to_numpy(v).copy() for v in model.variables}
 
 
-@pytest.mark.parametrize("frozen", ["none", "vision", "text"])
+@pytest.mark.parametrize(
+    "frozen", [pytest.param("none", marks=pytest.mark.once), "vision", "text"]
+)
 def test_a_preset_is_tuned_and_a_frozen_tower_stays(
     frozen, preset, tmp_path, monkeypatch, capsys
 ):

@@ -154,10 +154,7 @@ def test_every_process_makes_its_own_rows(shards, monkeypatch):
             np.testing.assert_array_equal(joined, array)
 
 
-@pytest.mark.skipif(
-    keras.backend.backend() != "jax",
-    reason="starts processes and does not depend on the backend",
-)
+@pytest.mark.once
 def test_processes_make_the_same_batches(shards):
     threads, processes = stage_batches(shards), stage_batches(shards, workers=2)
     for one, two in zip(threads, processes, strict=True):
@@ -188,7 +185,9 @@ def test_a_caption_key_and_a_share_of_bad_samples(shards):
 
 
 @quick
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "workers", [0, pytest.param(2, marks=[pytest.mark.slow, pytest.mark.once])]
+)
 def test_bad_data_end_a_run_in_one_line(tmp_path, monkeypatch, capfd, workers):
     bad = write_shards(tmp_path, counts=(40,), bad=dict.fromkeys(range(30), "image"))
     line = (
@@ -222,6 +221,7 @@ def test_retrieval_is_measured_on_all_validation_pairs(shards):
 
 
 # === A run ===
+@pytest.mark.compiled
 def test_a_run_goes_on_where_it_was_stopped(shards, tmp_path):
     config = dataclasses.replace(CONFIG, stages=(ResolutionStage(24, 18),))
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"

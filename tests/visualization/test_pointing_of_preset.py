@@ -11,7 +11,7 @@ from keras_pe.cli.demo import IMAGES
 from keras_pe.models.embedding import embed_texts
 from keras_pe.visualization import pointing_accuracy, text_score_maps
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.once]
 SIDE = 56  # of a drawing, on a canvas of 64 x 128
 
 

@@ -76,6 +76,7 @@ def test_train_leaves_a_model_and_its_history(data, tmp_path):
 
 
 @pytest.mark.quick
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("recipe", "configs"), [(pretrain, CONFIGS), (distill, DISTILLED)]
 )
@@ -104,6 +105,7 @@ def batches(data, tokenizer=None, leave_out=(), **options):
 
 
 @pytest.mark.quick
+@pytest.mark.once
 def test_a_batch_depends_on_seed_and_number_alone(data):
     first = batches(data, augmentation=AUGMENTATIONS["strong"])
     second = batches(data, augmentation=AUGMENTATIONS["strong"])
@@ -114,6 +116,7 @@ def test_a_batch_depends_on_seed_and_number_alone(data):
 
 
 @pytest.mark.quick
+@pytest.mark.once
 def test_a_round_shows_every_concept_once(data):
     found = batches(data)
     shown = [
@@ -125,6 +128,7 @@ def test_a_round_shows_every_concept_once(data):
 
 
 @pytest.mark.quick
+@pytest.mark.once
 def test_a_vendor_can_be_left_out(data):
     kept = batches(data, leave_out=VENDORS[:1]).drawings.records
     assert {record["vendor"] for record in kept} == {VENDORS[1]}
@@ -132,6 +136,7 @@ def test_a_vendor_can_be_left_out(data):
 
 
 @pytest.mark.quick
+@pytest.mark.once
 def test_texts_are_cut_to_what_is_used(data):
     whole, short = batches(data)(1), batches(data, fixed_length=False)(1)
     width = short["token_ids"].shape[1]
@@ -143,6 +148,7 @@ def test_texts_are_cut_to_what_is_used(data):
 
 
 @pytest.mark.quick
+@pytest.mark.once
 def test_two_tokenizers_see_the_same_captions(data):
     one = build_tokenizer(CONFIG)
     both = BothTokenizers(one, one)
@@ -153,6 +159,7 @@ def test_two_tokenizers_see_the_same_captions(data):
 
 
 @pytest.mark.quick
+@pytest.mark.once
 def test_a_batch_can_not_exceed_the_concepts(data):
     with pytest.raises(ValueError, match="more than the 16 concepts"):
         EmojiBatches(Drawings(data, ["train"]), None, 17, 16, 0)

@@ -20,7 +20,7 @@ from keras_pe.training.optimizers.gradient_watch import (
 )
 from keras_pe.training.optimizers.lamb import Lamb, WatchedLamb
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.compiled]
 BACKEND = keras.backend.backend()
 CLASSES = pytest.mark.parametrize("make", [WatchedLamb, WatchedAdamW])
 BAD = pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=str)

@@ -10,7 +10,7 @@ from keras import ops
 from keras_pe.training.optimizers.lamb import Lamb
 from keras_pe.training.optimizers.schedules import WarmupCosine
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.compiled]
 BACKEND = keras.backend.backend()
 SHAPES = {  # name -> shape
     "kernel": (5, 7),

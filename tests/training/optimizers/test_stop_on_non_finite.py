@@ -12,7 +12,7 @@ from keras_pe.training.optimizers.gradient_watch import (
     watched,
 )
 
-pytestmark = pytest.mark.quick
+pytestmark = [pytest.mark.quick, pytest.mark.compiled]
 
 
 def model(optimizer):

@@ -201,7 +201,8 @@ def arrays_are_kept(strategy: Any) -> None:
     }
     for name, source in sources.items():
         trainer.fit(source(), shuffle=False, verbose=0)
-        trainer.evaluate(source(), verbose=0)
+        if name in ("generator", "static_batches"):
+            trainer.evaluate(source(), verbose=0)
         results[f"kept/{name}"] = all(
             np.array_equal(x, before[k][part])
             for k, batch in enumerate(given)

@@ -25,10 +25,6 @@ from tests.training.programs.saving import content, sound
 pytestmark = pytest.mark.quick
 PROGRAM = Path(__file__).parents[1] / "programs" / "saving.py"
 KILLS = 20
-once = pytest.mark.skipif(
-    keras.backend.backend() != "torch",
-    reason="starts processes that use no backend: run once, beside PyTorch",
-)
 
 
 def arrays(step=1):
@@ -176,7 +172,7 @@ def test_a_damaged_newest_falls_back_and_is_named(tmp_path, damage, name):
         assert checkpoints.load()[1]["step"] == 3
 
 
-@once
+@pytest.mark.once
 @pytest.mark.slow
 def test_every_cut_and_hundreds_of_flips_are_found(tmp_path):
     checkpoints = RunCheckpoints(tmp_path)
@@ -231,7 +227,7 @@ def test_a_newer_format_says_so(tmp_path):
 
 
 # === Kills ===
-@once
+@pytest.mark.once
 @pytest.mark.slow
 def test_twenty_kills_at_random_instants(tmp_path):
     """Nothing that was reported as saved is ever lost, and what is there is whole."""
@@ -262,7 +258,7 @@ def test_twenty_kills_at_random_instants(tmp_path):
     assert interrupted > 0, "no kill hit a save: the test proves nothing"
 
 
-@once
+@pytest.mark.once
 def test_a_kill_at_every_file_operation(tmp_path):
     """With one checkpoint kept, a kill anywhere leaves the old one or the new one."""
     found = run("everywhere", tmp_path)
@@ -309,7 +305,7 @@ def test_a_reader_leaves_a_save_in_progress_alone(tmp_path):
 
 
 # === No space, no right ===
-@once
+@pytest.mark.once
 def test_a_full_disk_leaves_the_old_ones(tmp_path):
     full, after = run("no_space", tmp_path)
     assert "step_000000002 could not be written" in full["error"]
@@ -321,7 +317,7 @@ def test_a_full_disk_leaves_the_old_ones(tmp_path):
     assert after["step"] == 3
 
 
-@once
+@pytest.mark.once
 def test_a_read_only_directory_leaves_the_old_ones():
     found = run("read_only")
     assert "could not be written" in found["error"]

@@ -104,7 +104,9 @@ class SaveAt(keras.callbacks.Callback):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", [lamb, accumulating, adamw])
+@pytest.mark.parametrize(
+    "optimizer", [pytest.param(lamb, marks=pytest.mark.compiled), accumulating, adamw]
+)
 def test_three_steps_and_three_more_are_six_to_the_bit(tmp_path, optimizer):
     # Odd: the optimizer that accumulates has one batch of two in hand.
     half = STEPS // 2

@@ -181,6 +181,7 @@ def runs(tmp_path_factory, compiled_once):
     )
 
 
+@pytest.mark.compiled
 def test_a_stopped_run_ends_as_one_that_was_left_alone(runs):
     ours, theirs = arrays(runs.stopped), arrays(runs.whole)
     assert ours.keys() == theirs.keys()
@@ -192,6 +193,7 @@ def test_a_stopped_run_ends_as_one_that_was_left_alone(runs):
             np.testing.assert_array_equal(ours[name], value, err_msg=name)
 
 
+@pytest.mark.compiled
 def test_the_log_holds_every_step_once(runs):
     ours, theirs = rows(runs.stopped), rows(runs.whole)
     assert [int(row["step"]) for row in ours] == list(range(1, STEPS + 1))
@@ -210,6 +212,7 @@ def test_the_log_holds_every_step_once(runs):
     assert seconds == sorted(seconds)
 
 
+@pytest.mark.compiled
 def test_an_error_leaves_the_checkpoints_before_it(runs):
     # JAX and TensorFlow read batches ahead, so the error comes a few steps early.
     step = int(runs.after_error.removeprefix("step_"))
@@ -217,6 +220,7 @@ def test_an_error_leaves_the_checkpoints_before_it(runs):
     assert len(runs.rows_after_error) == step
 
 
+@pytest.mark.compiled
 def test_a_nan_stops_the_run_and_spares_the_checkpoint(runs):
     assert f"Step {NAN_AT + 1}: the gradient of " in runs.nan_message
     path = runs.nan_message.split("the gradient of ")[1].split(" ")[0]
@@ -226,6 +230,7 @@ def test_a_nan_stops_the_run_and_spares_the_checkpoint(runs):
     assert runs.after_nan == f"step_{NAN_AT:09d}"
 
 
+@pytest.mark.compiled
 def test_each_stage_has_its_size_and_is_compiled_once(runs):
     assert [int(row["image_size"]) for row in rows(runs.whole)] == [16] * 6 + [32] * 4
     if keras.backend.backend() == "torch":  # which compiles nothing
@@ -234,6 +239,7 @@ def test_each_stage_has_its_size_and_is_compiled_once(runs):
         assert runs.trainer.sizes == [16, 32]
 
 
+@pytest.mark.compiled
 def test_scores_are_of_the_weights_of_their_step(runs):
     table = rows(runs.whole, "scores.csv")
     assert [int(row["step"]) for row in table] == [4, 8, 10]
@@ -244,6 +250,7 @@ def test_scores_are_of_the_weights_of_their_step(runs):
     assert runs.calls[0] == pytest.approx(logged[4], rel=1e-5)
 
 
+@pytest.mark.compiled
 def test_what_else_a_run_leaves(runs):
     assert json.loads((runs.whole / "config.json").read_text()) == {
         "seed": 1,
@@ -255,6 +262,7 @@ def test_what_else_a_run_leaves(runs):
     assert len(list((runs.whole / "checkpoints").glob("step_*"))) == 3
 
 
+@pytest.mark.compiled
 def test_a_used_directory_is_refused(runs):
     before = (runs.whole / "config.json").read_bytes()
     with pytest.raises(
@@ -269,6 +277,7 @@ def test_a_used_directory_is_refused(runs):
     assert len(rows(runs.whole)) == STEPS
 
 
+@pytest.mark.compiled
 def test_a_finished_run_has_nothing_left_to_do(runs, tmp_path, capsys):
     # A copy: it leaves one more file of events.
     copy = shutil.copytree(runs.stopped, tmp_path / "copy")
@@ -278,6 +287,7 @@ def test_a_finished_run_has_nothing_left_to_do(runs, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.compiled
 def test_a_resume_that_finds_no_checkpoint_says_so(runs, tmp_path, capsys, resume):
     """A run that was killed before its first one, or another folder than was meant."""
     run = training_run(tmp_path, batches(error_at=0), runs.trainer)

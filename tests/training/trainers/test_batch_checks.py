@@ -110,6 +110,7 @@ SOURCES = [
     grain_loader,
     tf_data,
 ]
+AS_USED = generator, tf_data  # what TensorFlow reads inside its compiled loop
 
 
 def refusal(source):
@@ -125,7 +126,13 @@ def refusal(source):
 
 
 # === What is right is trained on ===
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(
+    "source",
+    [
+        pytest.param(source, marks=pytest.mark.compiled if source in AS_USED else ())
+        for source in SOURCES
+    ],
+)
 def test_every_source_gives_the_steps_of_its_batches(source):
     data, model, control = pairs(), trainer(), trainer()
     # Without it Keras on TensorFlow begins a step more where it can't know the length.

@@ -45,7 +45,9 @@ def assert_same(ours, theirs, tolerance=1e-5):
         assert error < tolerance, path
 
 
-@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+@pytest.mark.parametrize(
+    "loss", [pytest.param("softmax", marks=pytest.mark.compiled), "sigmoid"]
+)
 @pytest.mark.slow
 def test_chunks_change_neither_loss_nor_gradient(loss):
     plain = loss_and_gradients(trainer(loss=loss), batch())
@@ -87,6 +89,7 @@ def test_mask_loss_in_chunks_takes_as_many_rows_of_each():
 
 
 @pytest.mark.slow
+@pytest.mark.compiled
 def test_mask_loss_in_chunks_has_the_gradient_of_the_whole():
     inputs = batch(masks=BATCH)  # as many masked patches in every chunk
     plain = loss_and_gradients(trainer(mask_weight=1.0), inputs)
@@ -168,6 +171,7 @@ def test_patch_dropping_gives_the_kept_patches_alone():
 
 
 @pytest.mark.slow
+@pytest.mark.compiled
 def test_fit_reports_what_it_does():
     model = trainer(mask_weight=0.5)
     model.compile(keras.optimizers.SGD(0.01))
@@ -240,6 +244,7 @@ def test_the_limit_is_the_models_and_the_sigmoid_loss_has_none():
 
 
 @pytest.mark.slow
+@pytest.mark.compiled
 def test_one_seed_gives_one_loss_on_every_backend():
     """The numbers are PyTorch's; masks and LoRA begin with draws of their own."""
     keras.utils.set_random_seed(7)

@@ -42,6 +42,7 @@ def test_a_metric_holds_the_last_step_or_the_mean_over_rows():
 
 
 @pytest.mark.slow
+@pytest.mark.compiled
 def test_evaluation_is_the_mean_over_all_batches_and_training_the_last():
     model, data = trainer(), pairs(10)
     model.compile(keras.optimizers.SGD(0.0))
@@ -123,6 +124,7 @@ def test_a_short_last_batch_is_warned_of():
 
 # === Chunks ===
 @pytest.mark.slow
+@pytest.mark.compiled
 def test_rows_that_are_not_known_are_no_silent_end_of_chunking():
     if BACKEND != "tensorflow":
         pytest.skip("shapes are always known elsewhere")
@@ -159,6 +161,7 @@ def test_the_loss_of_a_float16_model_is_scaled():
 
 
 @pytest.mark.slow
+@pytest.mark.compiled
 def test_a_float16_model_trains_through_the_scaled_loss():
     if BACKEND == "jax":
         pytest.skip("XLA multiplies no float16 matrices on a CPU")

@@ -76,7 +76,9 @@ def test_training_refuses_them_and_keeps_its_weights(train, wrong):
             assert np.isfinite(ops.convert_to_numpy(variable)).all()
 
 
-@pytest.mark.parametrize("train", [fit_generator, fit_dataset])
+@pytest.mark.parametrize(
+    "train", [pytest.param(fit_generator, marks=pytest.mark.compiled), fit_dataset]
+)
 def test_what_is_fine_is_trained_on(train):
     model = trainer()
     train(model, 599)
@@ -91,6 +93,7 @@ def test_a_dataset_hears_of_its_epochs():
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.data")
+@pytest.mark.compiled
 def test_tf_data_says_it_too():
     import tensorflow as tf
 

@@ -42,7 +42,9 @@ def values(model):
     ]
 
 
-@pytest.mark.parametrize("make", [contrastive, distillation])
+@pytest.mark.parametrize(
+    "make", [pytest.param(contrastive, marks=pytest.mark.compiled), distillation]
+)
 def test_a_loaded_trainer_goes_on_to_the_bit(make, tmp_path):
     data = pairs(masks=make is contrastive)
     trainer = make()
