@@ -46,6 +46,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         import tensorflow as tf
 
         compiled = item.get_closest_marker("compiled") is not None
+        compiled = compiled or "KERAS_PE_COMPILED" in os.environ
         tf.config.run_functions_eagerly(not compiled)
 
 
