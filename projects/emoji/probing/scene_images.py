@@ -102,13 +102,13 @@ def _place(
         layer = resized(
             drawing.image, *random_place(drawing.image.size, longer, size, rng)
         )
-        if _fits(canvas, layer):
+        if fits(canvas, layer):
             canvas.add(layer)
             return True
     return False
 
 
-def _fits(canvas: Canvas, layer: Layer) -> bool:
+def fits(canvas: Canvas, layer: Layer) -> bool:
     """Tells whether a drawing is seen and leaves enough of the others."""
     if min(canvas.visible_shares(layer), default=1.0) < LEAST_VISIBLE:
         return False
