@@ -31,6 +31,7 @@ from keras_pe.training.stages.distillation_trainer import DistillationTrainer
 from keras_pe.training.stages.patch_masking import kept_patches, masked_patches
 from keras_pe.training.stages.spatial_trainer import SpatialAlignmentTrainer
 from keras_pe.training.teachers.features import FeatureTeacher
+from keras_pe.training.teachers.sam import SamTeacher
 from keras_pe.training.teachers.shapes import background_share, shape_rows
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "ResolutionStage",
     "RunCheckpoints",
     "RunConfig",
+    "SamTeacher",
     "SpatialAlignmentTrainer",
     "StopOnNonFinite",
     "TrainingPlan",
