@@ -30,12 +30,14 @@ from keras_pe.training.stages.contrastive_trainer import ContrastiveTrainer
 from keras_pe.training.stages.distillation_trainer import DistillationTrainer
 from keras_pe.training.stages.patch_masking import kept_patches, masked_patches
 from keras_pe.training.stages.spatial_trainer import SpatialAlignmentTrainer
+from keras_pe.training.teachers.cached import CachedTeacher, with_mask_rows
 from keras_pe.training.teachers.features import FeatureTeacher
 from keras_pe.training.teachers.sam import SamTeacher
 from keras_pe.training.teachers.shapes import background_share, shape_rows
 
 __all__ = [
     "ABLATION_STAGES",
+    "CachedTeacher",
     "ContrastiveTrainer",
     "DistillationTrainer",
     "FeatureTeacher",
@@ -67,4 +69,5 @@ __all__ = [
     "restore",
     "shape_rows",
     "watched",
+    "with_mask_rows",
 ]
