@@ -39,7 +39,7 @@ class SamTeacher:
 
     Raises:
         TypeError: if `sam` is neither.
-        ValueError: if an option makes no sense.
+        ValueError: if an option makes no sense or the mask decoder has no weights.
 
     Source: Perception Encoder, section 5.2 and appendix B.3.1, which uses SAM 2.1 and
         does not say which mask is kept. Kirillov et al. 2023, "Segment Anything".
@@ -66,17 +66,18 @@ class SamTeacher:
             raise ValueError(
                 f'keep must be 0 to {masks - 1}, "best" or "smallest", got {keep!r}.'
             )
-        backbone.trainable = False
-        self.backbone = backbone
+        if not backbone.mask_decoder.built:
+            raise ValueError(
+                "The mask decoder has no weights yet: a SAMBackbone alone reads none "
+                "for it. Give the SAMImageSegmenter, or the backbone of one."
+            )
+        self.sam = _Parts(backbone)
         self.points, self.chunk, self.keep = points, chunk, keep
         # What a preset does to 0 ... 255; the encoder itself knows ImageNet's colours.
         preprocessor = getattr(sam, "preprocessor", None)
         converter = getattr(preprocessor, "image_converter", None)
-        scale, offset = getattr(converter, "scale", None), None
-        if scale is not None:
-            offset = converter.offset
-        self.scale = _numbers(1 / 255 if scale is None else scale)
-        self.offset = _numbers(0.0 if offset is None else offset)
+        self.scale = _numbers(getattr(converter, "scale", None), 1 / 255)
+        self.offset = _numbers(getattr(converter, "offset", None), 0.0)
 
     @classmethod
     def from_preset(cls, handle: str, **options: Any) -> "SamTeacher":
@@ -99,9 +100,9 @@ class SamTeacher:
         return cls(keras_hub.models.SAMImageSegmenter.from_preset(handle), **options)
 
     @property
-    def models(self) -> tuple[keras.Model, ...]:
+    def models(self) -> tuple[keras.Layer, ...]:
         """What it is made of; no part of a run's checkpoint."""
-        return (self.backbone,)
+        return (self.sam,)
 
     def __call__(  # images: (batch, height, width, 3) in [-1, 1]
         self, images: Any, grid: tuple[int, int]
@@ -119,15 +120,30 @@ class SamTeacher:
             "scale": self.scale,
             "offset": self.offset,
         }
-        method = functools.partial(types.MethodType(_masks, self.backbone), **options)
+        method = functools.partial(types.MethodType(_masks, self.sam), **options)
         key = ("sam_teacher", *options.values())
         with no_gradient():
             images = ops.convert_to_tensor(images, "float32")
-            return ops.stop_gradient(run_compiled(self.backbone, key, method, images))
+            return ops.stop_gradient(run_compiled(self.sam, key, method, images))
+
+
+class _Parts(keras.Layer):
+    """The parts of a `SAMBackbone`, frozen.
+
+    Of a backbone Keras knows the mask decoder's weights on TensorFlow alone.
+    """
+
+    def __init__(self, backbone: Any) -> None:
+        super().__init__(trainable=False)
+        self.image_encoder = backbone.image_encoder
+        self.prompt_encoder = backbone.prompt_encoder
+        self.mask_decoder = backbone.mask_decoder
+        self.trainable = False
+        self.built = True
 
 
 def _masks(
-    backbone: Any,
+    sam: Any,
     images: Any,
     *,
     grid: tuple[int, int],
@@ -138,7 +154,7 @@ def _masks(
     offset: tuple[float, ...],
 ) -> Any:
     """Returns what `SamTeacher` does."""
-    height, width = backbone.image_encoder.input.shape[1:3]
+    height, width = sam.image_encoder.input.shape[1:3]
     prompts = _point_grid(points, height, width)
 
     def of_image(image: Any) -> Any:  # (height, width, 3)
@@ -148,10 +164,10 @@ def _masks(
         factor, shift = (ops.convert_to_tensor(x, "float32") for x in (scale, offset))
         colours = (image + 1.0) * 127.5 * factor + shift
         # Of one image alone: the decoder repeats it for each prompt.
-        encoded = backbone.image_encoder(colours, training=False)
+        encoded = sam.image_encoder(colours, training=False)
 
         def step(totals: Any, rows: list[Any]) -> Any:
-            logits, quality = point_logits(backbone, encoded, rows[0])
+            logits, quality = point_logits(sam, encoded, rows[0])
             return totals, [_kept(logits, quality, grid, keep)]
 
         cells = grid[0] * grid[1]
@@ -164,14 +180,14 @@ def _masks(
 
 
 def point_logits(
-    backbone: Any,
+    sam: Any,
     encoded: Any,  # (1, height / patch, width / patch, channels)
     points: Any,  # (points, 2)
 ) -> tuple[Any, Any]:
     """Returns the mask logits of points of one image, and their foreseen quality.
 
     Args:
-        backbone: KerasHub's `SAMBackbone`.
+        sam: KerasHub's `SAMBackbone`, or what has its three parts.
         encoded: what its image encoder says of the image.
         points: x and y in pixels of the encoder's images.
 
@@ -181,13 +197,13 @@ def point_logits(
     """
     count = points.shape[0]
     # A point without a box needs a second one, of label -1, which is none.
-    prompts = backbone.prompt_encoder(
+    prompts = sam.prompt_encoder(
         points=ops.stack([points, ops.zeros_like(points)], axis=1),
-        labels=ops.tile([[1.0, -1.0]], (count, 1)),
+        labels=ops.tile(np.float32([[1.0, -1.0]]), (count, 1)),
         boxes=ops.zeros((count, 0, 2, 2)),
         masks=ops.zeros((count, 0, 1, 1, 1)),
     )
-    found = backbone.mask_decoder(image_embeddings=encoded, **prompts)
+    found = sam.mask_decoder(image_embeddings=encoded, **prompts)
     return ops.cast(found["masks"], "float32"), ops.cast(found["iou_pred"], "float32")
 
 
@@ -197,10 +213,9 @@ def _kept(logits: Any, quality: Any, grid: tuple[int, int], keep: Keep) -> Any:
         ops.convert_to_tensor(_shares(size, cells))
         for size, cells in zip(logits.shape[2:], grid, strict=True)
     )
-    alone = isinstance(keep, int)
-    logits = logits[:, keep : keep + 1] if alone else logits[:, 1:]
+    logits = logits[:, keep : keep + 1] if isinstance(keep, int) else logits[:, 1:]
     pooled = ops.matmul(rows, ops.matmul(logits, ops.transpose(columns)))
-    if alone:
+    if isinstance(keep, int):
         kept = pooled[:, 0]
     else:
         if keep == "smallest":
@@ -241,6 +256,7 @@ def _one_by_one(function: Any, rows: Any) -> Any:
     )
 
 
-def _numbers(value: Any) -> tuple[float, ...]:
+def _numbers(value: Any, default: float) -> tuple[float, ...]:
     """Returns a number, or one for each colour, as what can be a key."""
+    value = default if value is None else value
     return tuple(float(x) for x in np.atleast_1d(value))
