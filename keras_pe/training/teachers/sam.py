@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pe.arrays import release_freed_memory
 from keras_pe.layers.adaptable import check_sizes
 from keras_pe.losses.row_chunks import fold_row_chunks
 from keras_pe.models.compiled import no_gradient, run_compiled
@@ -31,7 +32,7 @@ class SamTeacher:
         sam: KerasHub's `SAMImageSegmenter`, or the `SAMBackbone` in one, which takes
             images in [0, 1]. It is frozen by this.
         points: prompts along each side of an image: the paper's 32 are 1,024 masks.
-        chunk: points at a time. Of SAM's published sizes each takes some 10 MB.
+        chunk: points at a time. Of SAM's published sizes each takes some 50 MB.
         keep: which of the masks of a point. 0: the one that SAM gives where it is to
             give one alone; 1 to 3: one of those for points that may mean several
             things; of these, "best" by the quality that SAM foresees, or "smallest" of
@@ -134,11 +135,11 @@ class _Parts(keras.Layer):
     """
 
     def __init__(self, backbone: Any) -> None:
-        super().__init__(trainable=False)
+        super().__init__()
         self.image_encoder = backbone.image_encoder
         self.prompt_encoder = backbone.prompt_encoder
         self.mask_decoder = backbone.mask_decoder
-        self.trainable = False
+        self.trainable = False  # now, that it reaches the parts
         self.built = True
 
 
@@ -168,7 +169,9 @@ def _masks(
 
         def step(totals: Any, rows: list[Any]) -> Any:
             logits, quality = point_logits(sam, encoded, rows[0])
-            return totals, [_kept(logits, quality, grid, keep)]
+            kept = _kept(logits, quality, grid, keep)
+            release_freed_memory(kept)
+            return totals, [kept]
 
         cells = grid[0] * grid[1]
         _, (masks,) = fold_row_chunks(
