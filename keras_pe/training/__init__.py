@@ -26,7 +26,9 @@ from keras_pe.training.run.config import RunConfig
 from keras_pe.training.run.log import draw_curves
 from keras_pe.training.run.plan import TrainingPlan, plan_training
 from keras_pe.training.run.training_run import TrainingRun
+from keras_pe.training.teachers.cached import CachedTeacher, with_mask_rows
 from keras_pe.training.teachers.features import FeatureTeacher
+from keras_pe.training.teachers.sam import SamTeacher
 from keras_pe.training.teachers.shapes import background_share, shape_rows
 from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
 from keras_pe.training.trainers.distillation_trainer import DistillationTrainer
@@ -35,6 +37,7 @@ from keras_pe.training.trainers.spatial_trainer import SpatialAlignmentTrainer
 
 __all__ = [
     "ABLATION_STAGES",
+    "CachedTeacher",
     "ContrastiveTrainer",
     "DistillationTrainer",
     "FeatureTeacher",
@@ -45,6 +48,7 @@ __all__ = [
     "ResolutionStage",
     "RunCheckpoints",
     "RunConfig",
+    "SamTeacher",
     "SpatialAlignmentTrainer",
     "StopOnNonFinite",
     "TrainingPlan",
@@ -65,4 +69,5 @@ __all__ = [
     "restore",
     "shape_rows",
     "watched",
+    "with_mask_rows",
 ]

@@ -1,17 +1,15 @@
 """What makes a run the one that was saved: compared when it is resumed."""
 
 import copy
-import hashlib
 import json
 import logging
 from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import ops
 
-from keras_pe.training.devices.sharding import whole_values
 from keras_pe.training.resolution import PlannedStage
+from keras_pe.training.teachers.digest import weights_digest
 
 _log = logging.getLogger(__name__)
 
@@ -37,22 +35,10 @@ def plan_of(
     }
     teachers = getattr(trainer, "teachers", ())
     if teachers:
-        plan["teachers"] = [_digest(model) for model in teachers]
+        plan["teachers"] = [weights_digest(model) for model in teachers]
     # What JSON does not know is left out of the comparison.
     text = json.dumps(plan, default=lambda _: None)
     return dict(json.loads(text, parse_constant=str))
-
-
-def _digest(model: keras.Model) -> str:
-    """Returns a hash of a frozen model's weights, in their order."""
-    digest = hashlib.sha256()
-    weights = [w for w in model.weights if "seed_generator" not in w.path]
-    with whole_values(weights):
-        for weight in weights:
-            value = ops.convert_to_numpy(ops.cast(weight, "float32"))
-            digest.update(f"{weight.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.tobytes())
-    return digest.hexdigest()
 
 
 def _settings(optimizer: Any) -> dict[str, Any]:
