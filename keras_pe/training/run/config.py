@@ -143,7 +143,7 @@ def check_config(config: RunConfig) -> None:
 
     Example:
         >>> towers = small_towers(64, width=32, layers=2, text_layers=1)
-        >>> stages = stages_of(640, (64,), (1,))
+        >>> stages = (ResolutionStage(64, 640),)
         >>> check_config(RunConfig(**towers, stages=stages, batch_size=32,
         ...     warmup_steps=2))
     """

@@ -259,7 +259,7 @@ def plan_training(
     Example:
         >>> from keras_pe.presets.variants import text_config, vision_config
         >>> name = "PE-Core-B16-224"
-        >>> config = RunConfig(vision_config(name), text_config(name),
+        >>> config = RunConfig(vision=vision_config(name), text=text_config(name),
         ...     stages=(ResolutionStage(224, 58_000_000_000),), mask_weight=0)
         >>> plan = plan_training(config, num_devices=64)
         >>> plan.steps, round(plan.parameters / 1e6)

@@ -113,6 +113,10 @@ class SpatialAlignmentTrainer(BaseTrainer):
         )
         self.teacher, self.teacher_layer = teacher, 0
         self.mask_teacher = mask_teacher
+        # Layers of this model: else JAX compiles their weights into the step.
+        self.mask_models = list(getattr(mask_teacher, "models", ()))
+        for model in self.mask_models:
+            model.trainable = False
         self.feature_weight = feature_weight
         self.correspondence_weight = correspondence_weight
         self.sharpness = sharpness
@@ -149,7 +153,7 @@ class SpatialAlignmentTrainer(BaseTrainer):
     def teachers(self) -> tuple[keras.Model, ...]:
         """The frozen models, which a run's checkpoint leaves out."""
         own = () if self.teacher is None else (self.teacher,)
-        return (*own, *getattr(self.mask_teacher, "models", ()))
+        return (*own, *self.mask_models)
 
     # === Forward ===
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
