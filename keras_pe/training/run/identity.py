@@ -147,6 +147,6 @@ def completed(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
             "tell whether these are the same data. It goes on with them; from its next "
             "checkpoint on, other data are refused."
         )
-        # Runs on emoji noted nothing at all.
+        # Runs on drawings noted nothing at all.
         theirs["data"] = {**noted, "digest": data["digest"]} if noted else data
     return theirs

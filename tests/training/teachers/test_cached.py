@@ -188,6 +188,7 @@ def test_a_file_in_its_place_is_refused(tmp_path):
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="compiles nothing")
+@pytest.mark.compiled
 def test_in_a_step_that_is_compiled_it_says_what_to_do(cached):
     if keras.backend.backend() == "jax":
         import jax
