@@ -26,6 +26,16 @@ class Arguments(Changes, total=False):
     dtype: Any
 
 
+def language_layers(num_layers: int) -> int:
+    """Returns how many blocks stay for a language model: the paper's share, 47 of 50.
+
+    Example:
+        >>> [language_layers(n) for n in (50, 24, 12, 6)]
+        [47, 23, 11, 5]
+    """
+    return max(min(round(num_layers * 47 / 50), num_layers - 1), 1)
+
+
 TOKENS: Arguments = {"pooling": None, "output_dim": None, "final_norm": False}
 
 
@@ -101,8 +111,7 @@ class PELang(PEVisionEncoder):
         Source: Perception Encoder, section 4.1.
         """
         if layers is None:
-            total = encoder.num_layers
-            layers = max(min(round(total * 47 / 50), total - 1), 1)
+            layers = language_layers(encoder.num_layers)
         return to_align(cls, encoder, layers, layer_scale, drop_path, rescale)
 
 

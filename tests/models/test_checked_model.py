@@ -230,6 +230,7 @@ def iter_of(batches):
 
 
 @pytest.mark.parametrize("wrap", [tuple, list, lambda batch: iter_of([batch])])
+@pytest.mark.slow
 def test_validation_data_are_looked_at(wrap):
     model = text_encoder()
     model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)

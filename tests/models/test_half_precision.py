@@ -31,6 +31,7 @@ def test_embeddings_are_those_of_float32(policy):
 
 
 @pytest.mark.compiled
+@pytest.mark.slow
 def test_a_step_under_mixed_float16_is_that_of_float32():
     moved = {}
     for policy in ("float32", "mixed_float16"):

@@ -102,7 +102,11 @@ def gradient_of(model, variable, function, inputs):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    "dtype", [pytest.param("float32", marks=pytest.mark.compiled), "bfloat16"]
+    "dtype",
+    [
+        pytest.param("float32", marks=pytest.mark.compiled),
+        pytest.param("bfloat16", marks=pytest.mark.slow),
+    ],
 )
 def test_results_are_plain_arrays_of_the_right_value(name, dtype):
     model = perturb(core(dtype=dtype))
@@ -294,6 +298,7 @@ def test_no_graph_is_kept():
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="TensorFlow counts its traces")
 @pytest.mark.compiled
+@pytest.mark.slow
 def test_many_models_are_no_retracing(caplog):
     for _ in range(6):  # the fifth would be warned of
         core().encode_image(images())

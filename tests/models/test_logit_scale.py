@@ -91,6 +91,7 @@ def test_the_limit_is_part_of_the_model(tmp_path):
 @pytest.mark.parametrize(
     "batch_size", [2, pytest.param(5, marks=pytest.mark.compiled), 8]
 )
+@pytest.mark.slow
 def test_predict_joins_batches_of_any_size(batch_size):
     model = core()
     inputs = {"images": images(5), "token_ids": token_ids(5)}

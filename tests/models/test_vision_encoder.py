@@ -279,6 +279,7 @@ def test_models_are_released():
 
 
 @pytest.mark.compiled
+@pytest.mark.slow
 def test_unscaled_images_never_pass_for_numbers_in_a_compiled_step():
     pixels = keras.Input((32, 32, 3))
     model = keras.Model(pixels, perturb(vision_encoder())(pixels))

@@ -133,6 +133,7 @@ def refusal(source):
         for source in SOURCES
     ],
 )
+@pytest.mark.slow
 def test_every_source_gives_the_steps_of_its_batches(source):
     data, model, control = pairs(), trainer(), trainer()
     # Without it Keras on TensorFlow begins a step more where it can't know the length.

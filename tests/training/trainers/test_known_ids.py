@@ -79,12 +79,14 @@ def test_training_refuses_them_and_keeps_its_weights(train, wrong):
 @pytest.mark.parametrize(
     "train", [pytest.param(fit_generator, marks=pytest.mark.compiled), fit_dataset]
 )
+@pytest.mark.slow
 def test_what_is_fine_is_trained_on(train):
     model = trainer()
     train(model, 599)
     assert int(ops.convert_to_numpy(model.optimizer.iterations)) == 2
 
 
+@pytest.mark.slow
 def test_a_dataset_hears_of_its_epochs():
     ours, stock = Data(599), Data(599)
     trainer().fit(ours, shuffle=False, epochs=2, verbose=0)
