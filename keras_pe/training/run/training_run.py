@@ -105,8 +105,7 @@ class TrainingRun:
         self.stages = list(stages)
         self.batch_size = batch_size
         self.make_batches = make_batches
-        # As JSON gives it back: tuples become lists.
-        self.configuration = checked_state(configuration or {})
+        self.configuration = checked_state(configuration or {})  # as JSON gives it back
         self.save_every = save_every
         self.evaluate = evaluate
         self.evaluate_every = evaluate_every
