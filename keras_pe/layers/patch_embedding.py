@@ -98,6 +98,21 @@ def _shape_hint(shape: tuple[int | None, ...]) -> str:
     return "keras_pe is channels-last. "
 
 
+def _check_masks(shape: Any, images: int | None, patches: int) -> None:
+    """Refuses masks of other images or patches; one row would be that of all images.
+
+    Raises:
+        ValueError: naming both shapes.
+    """
+    wanted = (images, patches)
+    pairs = zip(shape, wanted, strict=False)
+    if len(shape) != 2 or any(a != b for a, b in pairs if None not in (a, b)):
+        raise ValueError(
+            f"masked_patches must have a row for each image and a column for each "
+            f"patch, {wanted}, got {tuple(shape)}."
+        )
+
+
 @keras.saving.register_keras_serializable("keras_pe")
 class PatchEmbedding(LayerOfLayers):
     """Cuts images into patches, projects them, adds class token and positions.
@@ -218,6 +233,9 @@ class PatchEmbedding(LayerOfLayers):
 
         Returns:
             `(batch, tokens, hidden_dim)`, class token first.
+
+        Raises:
+            ValueError: if images or masks have another shape.
         """
         rows, columns = self.grid(images.shape)
         side = self.patch_size
@@ -226,6 +244,7 @@ class PatchEmbedding(LayerOfLayers):
         x = ops.reshape(x, (-1, rows * columns, side * side * 3))
         x = self.projection(x)  # (batch, patches, hidden_dim)
         if masked_patches is not None:
+            _check_masks(masked_patches.shape, images.shape[0], rows * columns)
             masked = ops.cast(masked_patches, "bool")[..., None]
             x = ops.where(masked, ops.cast(mask_embedding, x.dtype), x)
         if self.class_token:

@@ -7,7 +7,7 @@ from typing import Any, Self, Unpack
 
 import keras
 
-from keras_pe.models.convert import Changes, to_align
+from keras_pe.models.convert import Changes, checked_core, to_align
 from keras_pe.models.vision_arguments import Pooling
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.models.vision_forward import VisionForward
@@ -105,11 +105,13 @@ class PELang(PEVisionEncoder):
             rescale: as of `PESpatial.from_core`.
 
         Raises:
+            TypeError: if it is no vision encoder.
             ValueError: if there are not so many blocks, a number makes no sense, or the
                 encoder has LoRA or is quantised.
 
         Source: Perception Encoder, section 4.1.
         """
+        encoder = checked_core(encoder)
         if layers is None:
             layers = language_layers(encoder.num_layers)
         return to_align(cls, encoder, layers, layer_scale, drop_path, rescale)
@@ -182,6 +184,7 @@ class PESpatial(PEVisionEncoder):
                 for the bundled model.
 
         Raises:
+            TypeError: if it is no vision encoder.
             ValueError: if a number makes no sense, or the encoder has LoRA or is
                 quantised.
 
@@ -194,6 +197,7 @@ class PESpatial(PEVisionEncoder):
             >>> PESpatial.from_core(core).layer_scale
             0.1
         """
+        encoder = checked_core(encoder)
         return to_align(
             cls, encoder, encoder.num_layers, layer_scale, drop_path, rescale
         )

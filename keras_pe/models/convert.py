@@ -91,6 +91,20 @@ def truncated(
 
 
 # === To be aligned ===
+def checked_core(encoder: Any) -> VisionForward:
+    """Returns a vision encoder, or says that it is none.
+
+    Raises:
+        TypeError: naming what it is.
+    """
+    if not isinstance(encoder, VisionForward):
+        raise TypeError(
+            f"from_core needs a vision encoder, got {type(encoder).__name__}. Of a "
+            f"dual encoder give model.vision_encoder."
+        )
+    return encoder
+
+
 def to_align(
     cls: type[Encoder],
     encoder: VisionForward,

@@ -6,6 +6,7 @@ import pytest
 from keras_pe import PELang, PESpatial
 from keras_pe.models.aligned import language_layers
 from tests.arrays import to_numpy
+from tests.small_models import core as dual_encoder
 from tests.small_models import images, perturb, vision_encoder
 
 pytestmark = pytest.mark.quick
@@ -91,6 +92,15 @@ def test_truncated_and_folded_is_the_inner_layer():
 def test_numbers_that_make_no_sense_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         PESpatial.from_core(vision_encoder(), **options)
+
+
+@pytest.mark.parametrize("given", [None, "pe_core_base_patch16_224", "dual"])
+def test_what_is_no_vision_encoder_is_refused(given):
+    if given == "dual":
+        given = dual_encoder()
+    for cls in (PESpatial, PELang):
+        with pytest.raises(TypeError, match="needs a vision encoder"):
+            cls.from_core(given)
 
 
 def test_what_is_adapted_is_refused():

@@ -34,19 +34,14 @@ def shape_rows(
         >>> shape_rows(np.array([[0, 0, 1, 1], [0, 0, 0, 1]]), (1, 2), 1).tolist()
         [[1.0, 0.0], [0.25, 0.75]]
     """
+    numbers, down, across = _checked_map(numbers, grid)
     height, width = numbers.shape
     rows, columns = grid
-    if height % rows or width % columns:
-        raise ValueError(
-            f"A map of {height}x{width} pixels has no {rows}x{columns} equal patches. "
-            f"Give maps of the images' size."
-        )
     if numbers.min() < 0 or numbers.max() > num_shapes:
         raise ValueError(
             f"A map has shapes {numbers.min()} to {numbers.max()}, expected 0 to "
             f"num_shapes={num_shapes}."
         )
-    down, across = height // rows, width // columns
     present = [k for k in range(num_shapes + 1) if (numbers == k).any()]
     planes = np.zeros((num_shapes + 1, height, width), "float32")
     if kind == "cover":
@@ -77,12 +72,38 @@ def background_share(numbers: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
         numbers: as of `shape_rows`.
         grid: as of `shape_rows`.
 
+    Raises:
+        ValueError: as of `shape_rows`.
+
     Example:
         >>> background_share(np.array([[0, 0, 1, 1], [0, 0, 0, 1]]), (1, 2)).tolist()
         [1.0, 0.25]
     """
-    height, width = numbers.shape
-    rows, columns = grid
-    empty = (numbers == 0).reshape(rows, height // rows, columns, width // columns)
+    numbers, down, across = _checked_map(numbers, grid)
+    empty = (numbers == 0).reshape(grid[0], down, grid[1], across)
     share: np.ndarray = empty.mean((1, 3)).reshape(-1).astype("float32")
     return share
+
+
+def _checked_map(
+    numbers: np.ndarray, grid: tuple[int, int]
+) -> tuple[np.ndarray, int, int]:
+    """Returns a map as integers, and how many pixels a patch has down and across.
+
+    Raises:
+        ValueError: if it is no map of whole numbers, or has no such equal patches.
+    """
+    numbers = np.asarray(numbers)
+    if numbers.ndim != 2 or not numbers.size or numbers.dtype.kind not in "iub":
+        raise ValueError(
+            f"A map of shapes must be whole numbers (height, width), got "
+            f"{numbers.dtype} of shape {numbers.shape}."
+        )
+    height, width = numbers.shape
+    rows, columns = grid
+    if rows < 1 or columns < 1 or height % rows or width % columns:
+        raise ValueError(
+            f"A map of {height}x{width} pixels has no {rows}x{columns} equal patches. "
+            f"Give maps of the images' size."
+        )
+    return numbers.astype("int64"), height // rows, width // columns

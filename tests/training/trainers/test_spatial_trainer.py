@@ -229,6 +229,8 @@ def test_batches_that_lack_something_or_have_too_much_are_refused():
         ({"masked_patches": None}, "masked_patches"),
         ({"token_ids": np.ones((BATCH, 8), "int32")}, "token_ids"),
         ({"mask_rows": ROWS[:, :9]}, "same patches"),
+        ({"masked_patches": MASKS[:1]}, "a row for each image"),
+        ({"masked_patches": MASKS[:, :9]}, "a column for each patch"),
     ):
         data = {**batch(), **change}
         data = {k: v for k, v in data.items() if v is not None}
