@@ -16,14 +16,16 @@ processes on the machine change little; medians of several rounds.
 import argparse
 import datetime
 import json
-import os
-import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from benchmarks.plain_and_chunked import (
+    in_fresh_process,
+    kilobytes,
+    times_in_turns,
+)
 
 RESULTS = Path(__file__).parent / "results" / "correspondence_loss.json"
 TOKENS, POINTS = 1024, 1024
@@ -80,14 +82,6 @@ def make_inputs(images: int, width: int, tokens: int = TOKENS) -> list[Any]:
     return [ops.convert_to_tensor(x) for x in (student, teacher)]
 
 
-def kilobytes(field: str) -> int:
-    """Returns a size of this process in /proc/self/status."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1])
-    raise KeyError(field)
-
-
 def measure_memory(
     configuration: str, chunk_size: int, images: int, width: int
 ) -> dict[str, float]:
@@ -118,48 +112,10 @@ def measure_time(
     """Returns medians of the CPU time of both, s, and of their ratio."""
     inputs = make_inputs(images, width)
     steps = [make_step(configuration, size) for size in (None, chunk_size)]
-    values = [float(step(*inputs)[0]) for step in steps]  # compiles, too
-    assert abs(values[0] - values[1]) < 1e-5 * values[0]
-    seconds: list[list[float]] = []
-    for _ in range(rounds):
-        seconds.append([])
-        for step in steps:
-            start = time.process_time()
-            step(*inputs)
-            seconds[-1].append(time.process_time() - start)
-    plain, chunked = (statistics.median(x) for x in zip(*seconds, strict=True))
-    ratio = statistics.median(b / a for a, b in seconds)
-    return {
-        "plain, CPU s": round(plain, 3),
-        "chunked, CPU s": round(chunked, 3),
-        "chunked / plain": round(ratio, 3),
-    }
+    return times_in_turns(steps, inputs, rounds)
 
 
 # === In the process that asks ===
-def in_fresh_process(backend: str, task: list[Any]) -> dict[str, float]:
-    """Returns what a new process measures, on one thread."""
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": backend,
-        "OMP_NUM_THREADS": "1",
-        "TF_NUM_INTRAOP_THREADS": "1",
-        "TF_NUM_INTEROP_THREADS": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-    }
-    command = [sys.executable, "-m", "benchmarks.correspondence_loss", "--task"]
-    done = subprocess.run(
-        [*command, *map(str, task)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def main() -> None:
     """Measures, prints and writes."""
     parser = argparse.ArgumentParser()
@@ -198,7 +154,9 @@ def main() -> None:
                         name = f"{width} channels, {images} images, {form}"
                         tasks[name] = ["memory", configuration, size, images, width]
             for name, task in tasks.items():
-                row[name] = in_fresh_process(backend, task)
+                row[name] = in_fresh_process(
+                    "benchmarks.correspondence_loss", backend, task
+                )
                 print(f"{backend}, {configuration}, {name}: {row[name]}", flush=True)
                 RESULTS.write_text(json.dumps(result, indent=2) + "\n")
 
