@@ -10,6 +10,7 @@ from keras_pe.probing.probe import FittedProbe, Probe, TrainingFreeProbe
 from keras_pe.probing.ridge import Ridge, RidgeRegression
 from keras_pe.probing.segmentation import Segmentation
 from keras_pe.probing.sweep import sweep
+from keras_pe.probing.sweep_comparison import PairedGain, paired_gain
 from keras_pe.probing.sweep_plot import plot_sweeps
 from keras_pe.probing.sweep_result import LayerScore, SweepResult
 from keras_pe.probing.tracking import Clip, Tracking
@@ -24,6 +25,7 @@ __all__ = [
     "LayerScore",
     "Logistic",
     "NearestNeighbours",
+    "PairedGain",
     "PointPairs",
     "Probe",
     "Ridge",
@@ -33,6 +35,7 @@ __all__ = [
     "Tracking",
     "TrainingFreeProbe",
     "intermediate_model",
+    "paired_gain",
     "plot_sweeps",
     "sweep",
 ]

@@ -15,7 +15,7 @@ from keras_pe.exact_interval import constant_limits
 Score = Callable[[np.ndarray], np.ndarray]
 
 
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 
 
 def bootstrap_scores(  # statistics: (samples, statistics)
@@ -96,6 +96,6 @@ def sure_interval(
         (0.692, 1.0)
     """
     low, high = interval(values)
-    if bounds is None or max(high - low, np.ptp(of_samples)) > _ROUNDING:
+    if bounds is None or max(high - low, np.ptp(of_samples)) > ROUNDING:
         return low, high
     return constant_limits((low + high) / 2, len(of_samples), bounds)

@@ -1,5 +1,6 @@
 """Which layer a task needs: all layers probed from one pass over the data."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -164,6 +165,7 @@ def sweep(
                 best = fitted
         assert best is not None
         name = outputs.names[best_place(probe, outputs.names, outcomes)]
+        test_sha256 = targets_sha256(Samples(store, column(name), parts[0][2]))
         guess = blind_guess(probe, best, store, name, parts[0])
         targets = [
             probe.target_protocol(
@@ -185,6 +187,7 @@ def sweep(
             "train": len(parts[0][0]),
             "validation": len(parts[0][1]),
             "test": len(parts[0][2]),
+            "test_sha256": test_sha256,
             "validation_share": validation_share,
             "batch_size": batch_size,
             "image_converter": image_converter and image_converter.get_config(),
@@ -327,6 +330,14 @@ def blind_guess(
     guesses = [probe.baseline(train, test), np.mean(shuffled, axis=0)]
     scores = [float(probe.score(guess.mean(axis=0))) for guess in guesses]
     return guesses[int(probe.gain(scores[1], scores[0]) > 0)]
+
+
+def targets_sha256(samples: Samples) -> str:
+    """Returns what tells whether two sweeps were tested on the same samples."""
+    digest = hashlib.sha256()
+    for _, targets in samples.chunks():
+        digest.update(np.ascontiguousarray(targets).tobytes())
+    return digest.hexdigest()
 
 
 # === Checks and progress ===

@@ -1,6 +1,7 @@
 """The sweep of probes that train nothing: clips and pairs, one after the other."""
 
 import functools
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -54,6 +55,7 @@ def sweep_items(
     every = max(2, round(1 / validation_share))
     chosen = np.arange(len(statistics)) % every == 0
     table = np.array(statistics)  # (items, layers, statistics)
+    blind = np.array(guesses)[~chosen]  # of the items alone: it tells them apart
     outcomes = []
     for number in range(len(outputs.names)):
         test = table[~chosen, number]
@@ -64,7 +66,7 @@ def sweep_items(
         probe,
         outputs.names,
         outcomes,
-        np.array(guesses)[~chosen],
+        blind,
         repeats=repeats,
         protocol={
             "encoder": outputs.encoder.name,
@@ -72,6 +74,7 @@ def sweep_items(
             "norm": outputs.norm,
             "validation": int(chosen.sum()),
             "test": int((~chosen).sum()),
+            "test_sha256": hashlib.sha256(blind.tobytes()).hexdigest(),
             "validation_share": validation_share,
             "bootstrap_repeats": repeats,
         },

@@ -55,6 +55,9 @@ class SweepResult:
         gain_over_last: the same over the last layer.
         protocol: every setting of the sweep.
         encoder: the encoder that was swept; None if the result was read from a file.
+        resampled: `(layers, repeats)`, scores of resampled test sets, the same ones
+            for every sweep of the same test samples: what `paired_gain` compares. None
+            if the result was read from a file without them.
     """
 
     probe: str
@@ -67,6 +70,9 @@ class SweepResult:
     gain_over_last: tuple[float, float]
     protocol: dict[str, Any]
     encoder: keras.Model | None = dataclasses.field(
+        default=None, repr=False, compare=False
+    )
+    resampled: np.ndarray | None = dataclasses.field(
         default=None, repr=False, compare=False
     )
 
@@ -166,13 +172,20 @@ class SweepResult:
         return keras.Model(self.encoder.inputs, outputs[self.best_layer])
 
     # === Files ===
-    def to_dict(self) -> dict[str, Any]:
-        """Returns everything but the encoder, ready for JSON."""
+    def to_dict(self, resampled: bool = False) -> dict[str, Any]:
+        """Returns everything but the encoder, ready for JSON.
+
+        Args:
+            resampled: whether scores of resampled test sets are among it, a thousand
+                numbers a layer, so that `paired_gain` can compare the result later.
+        """
         plain = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("encoder", "layers")
+            if field.name not in ("encoder", "layers", "resampled")
         }
+        if resampled:
+            plain["resampled"] = self.resampled
         return {
             **plain,
             "best_layer": self.best_layer,
@@ -183,8 +196,10 @@ class SweepResult:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "SweepResult":
         """Returns a result read back from `to_json`, without its encoder."""
-        fields = {field.name for field in dataclasses.fields(cls)} - {"encoder"}
-        values = {name: content[name] for name in fields}
+        fields = {field.name for field in dataclasses.fields(cls)}
+        values = {name: content[name] for name in fields - {"encoder", "resampled"}}
+        if content.get("resampled") is not None:
+            values["resampled"] = np.array(content["resampled"], "float64")
         values["layers"] = tuple(
             LayerScore(
                 **{
@@ -199,9 +214,10 @@ class SweepResult:
             values[name] = tuple(values[name])
         return cls(**values)
 
-    def to_json(self, path: str | Path) -> None:
+    def to_json(self, path: str | Path, resampled: bool = False) -> None:
         """Writes `to_dict` to a file, whole or not at all."""
-        text = json.dumps(self.to_dict(), indent=2, allow_nan=False, default=_plain)
+        content = self.to_dict(resampled)
+        text = json.dumps(content, indent=2, allow_nan=False, default=_plain)
         write_atomically(path, text + "\n")
 
     def to_csv(self, path: str | Path) -> None:

@@ -116,6 +116,11 @@ def summarize(
         gain_over_last=(0.0, 0.0)
         if best == len(outcomes) - 1
         else gain_over(outcomes[-1].statistics, resampled[-1]),
-        protocol={**protocol, "probe": options},
+        protocol={
+            **protocol,
+            "probe": options,
+            "bounds": probe.bounds and list(probe.bounds),
+        },
         encoder=encoder,
+        resampled=np.stack(resampled),
     )

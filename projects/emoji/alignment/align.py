@@ -3,7 +3,7 @@
 Run:      python -m projects.emoji.alignment.align --config both --data data/emoji \\
               --probing data/probing --output runs/spatial
 Go on:    the same with --resume.
-Expect:   what `recipes.align_spatial` leaves; 400 steps, about seven minutes on one core.
+Expect:   what `recipes.align_spatial` leaves; seven minutes on one core.
 
 The configurations are the paper's ablation: both teachers, each alone, and what it
 leaves open. `experiment.py` compares their layers.

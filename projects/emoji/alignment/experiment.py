@@ -1,0 +1,230 @@
+"""What does the alignment do to each layer, and which part of it does what?
+
+Run:      for seed in 0 1 2; do for config in both features masks both-of-another; do
+              python -m projects.emoji.alignment.align --config $config --seed $seed \\
+                  --data data/emoji --probing data/probing \\
+                  --output runs/spatial/$config-$seed
+          done; done
+          python -m projects.emoji.alignment.experiment --data data/emoji \\
+              --probing data/probing --runs runs/spatial --output runs/spatial/sweeps
+Expect:   a JSON for each task of each encoder, and then `alignment.md` and
+          `alignment.json`: scores of layers and paired gains. Started again, it goes on
+          with the sweeps that are missing. Five minutes an encoder on one core.
+
+Every alignment of the folder is compared with the core encoder that it began with,
+seed by seed, on the same test samples. Where a layer has to be named for another side,
+it is the one with that side's highest test score: the choice that is worst for us.
+"""
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_pe import PESpatial, PEVisionEncoder
+from keras_pe.files import write_atomically
+from keras_pe.probing import PairedGain, SweepResult, paired_gain
+from projects.emoji.probing.experiments import Experiments
+
+CORE = "core"
+LAYERS = (3, 4, 5, 6)
+TASKS = {
+    "tracking": "tracking, J&F",
+    "parts_unseen_families": "parts, mIoU",
+    "scenes_unseen_vendor": "scenes, mIoU",
+    "correspondence": "correspondence, PCK",
+}
+UNTRAINED = ("tracking", "correspondence")  # there is no head, so no seed of one
+
+Sweeps = dict[str, dict[str, dict[int, SweepResult]]]  # task, configuration, seed
+
+
+# === Sweeps ===
+def run_sweeps(
+    output: Path, data: Path, probing: Path, encoders: dict[str, list[tuple[int, Any]]]
+) -> Sweeps:
+    """Returns the sweeps of all encoders, and runs those that are missing.
+
+    Args:
+        output: where the sweeps lie.
+        data: output of `projects.emoji.data.prepare`.
+        probing: output of the scripts in `projects.emoji.probing`.
+        encoders: of each configuration, seeds and what makes their encoders.
+    """
+    sweeps: Sweeps = {task: {} for task in TASKS}
+    for config, seeded in encoders.items():
+        for seed, make in seeded:
+            for task in TASKS:
+                alike = config == CORE and task in UNTRAINED
+                path = output / f"{config}-{0 if alike else seed}-{task}.json"
+                if not path.exists():
+                    tasks = Experiments(make(), data, probing, LAYERS, (seed,)).all()
+                    result = tasks[task]()
+                    result.to_json(path, resampled=True)
+                    print(f"{config}, seed {seed}, {task}\n{result}\n", flush=True)
+                content = json.loads(path.read_text())
+                found = sweeps[task].setdefault(config, {})
+                found[seed] = SweepResult.from_dict(content)
+    return sweeps
+
+
+def find_encoders(runs: Path, preset: str) -> dict[str, list[tuple[int, Any]]]:
+    """Returns the core encoder and every finished alignment in a folder of runs.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    found: dict[str, list[tuple[int, Callable[[], PEVisionEncoder]]]] = {}
+    for path in sorted(runs.glob("*-[0-9]/preset")):
+        matched = re.fullmatch(r"(.+)-(\d+)", path.parent.name)
+        assert matched is not None
+        config, seed = matched[1], int(matched[2])
+        found.setdefault(config, []).append(
+            (seed, lambda path=path: PESpatial.from_preset(path))
+        )
+    if not found:
+        raise ValueError(
+            f"{runs} holds no finished alignment: expected folders such as both-0 with "
+            "a preset each, as projects.emoji.alignment.align leaves them."
+        )
+    seeds = sorted({seed for seeded in found.values() for seed, _ in seeded})
+    core = [(seed, lambda: PEVisionEncoder.from_preset(preset)) for seed in seeds]
+    return {CORE: core, **found}
+
+
+# === Comparisons ===
+def mean_scores(results: dict[int, SweepResult]) -> dict[Any, float]:
+    """Returns the score of each layer, the mean over seeds."""
+    layers = [row.layer for row in next(iter(results.values())).layers]
+    return {
+        layer: float(np.mean([result[layer].score for result in results.values()]))
+        for layer in layers
+    }
+
+
+def gain(
+    mine: dict[int, SweepResult],
+    its: dict[int, SweepResult],
+    layer: Any,
+    other_layer: Any,
+) -> PairedGain:
+    """Returns the gain of a layer over another encoder's, seed by seed."""
+    seeds = sorted(set(mine) & set(its))
+    return paired_gain(
+        [mine[seed] for seed in seeds],
+        [its[seed] for seed in seeds],
+        layer,
+        other_layer,
+    )
+
+
+def compare(sweeps: Sweeps) -> dict[str, Any]:
+    """Returns, by task and configuration, scores and gains of the last layer."""
+    content: dict[str, Any] = {}
+    for task, configs in sweeps.items():
+        core = mean_scores(configs[CORE])
+        highest = max(core, key=lambda layer: core[layer])
+        content[task] = {CORE: {"scores": core}}
+        for config, results in configs.items():
+            if config == CORE:
+                continue
+            scores = mean_scores(results)
+            last = max(scores)
+            inner = max((k for k in scores if k != last), key=lambda k: scores[k])
+            gains = {
+                f"the core's layer {highest}": gain(
+                    results, configs[CORE], last, highest
+                ),
+                f"the core's layer {last}": gain(results, configs[CORE], last, last),
+                f"its own layer {inner}": gain(results, results, last, inner),
+            }
+            if config != "both" and "both" in configs:
+                both = configs["both"]
+                gains["both"] = gain(results, both, last, last)
+            content[task][config] = {
+                "seeds": sorted(results),
+                "scores": scores,
+                "gain of the last layer over": {
+                    name: {
+                        "gain": found.gain,
+                        "low": found.low,
+                        "high": found.high,
+                        "of each seed": list(found.of_each),
+                    }
+                    for name, found in gains.items()
+                },
+            }
+    return content
+
+
+# === The page ===
+def table(content: dict[str, Any]) -> str:
+    """Returns the comparisons as Markdown, per cent and points."""
+    parts = []
+    for task, configs in content.items():
+        layers = list(configs[CORE]["scores"])
+        lines = [
+            f"**{TASKS[task]}**\n",
+            "| encoder | seeds | "
+            + " | ".join(f"layer {layer}" for layer in layers)
+            + " | last against the core's best | against its own best inner | "
+            "against both |",
+            "|---" * (len(layers) + 5) + "|",
+        ]
+        for config, found in configs.items():
+            best = max(found["scores"].values())
+            cells = [
+                f"**{100 * score:.1f}**" if score == best else f"{100 * score:.1f}"
+                for score in found["scores"].values()
+            ]
+            gains = found.get("gain of the last layer over", {})
+            over = [gains.get(name) for name in _columns(gains)]
+            lines.append(
+                f"| {config} | {len(found.get('seeds', ())) or ''} | "
+                f"{' | '.join(cells)} | {' | '.join(map(points, over))} |"
+            )
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _columns(gains: dict[str, Any]) -> list[str]:
+    """Returns which gains stand in the three columns of the table."""
+    names = list(gains)
+    own = next((name for name in names if name.startswith("its own")), "")
+    return [names[0] if names else "", own, "both"]
+
+
+def points(found: dict[str, Any] | None) -> str:
+    """Returns a gain in points, with its interval; bold if it is more than chance."""
+    if found is None:
+        return ""
+    value = f"{100 * found['gain']:+.1f}"
+    sure = found["low"] > 0 or found["high"] < 0
+    value = f"**{value}**" if sure else value
+    return f"{value} ({100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
+
+
+def main() -> None:
+    """Runs the sweeps that are missing, then compares."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--probing", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--preset", default="pe_core_emoji_patch8_64")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    encoders = find_encoders(options.runs, options.preset)
+    sweeps = run_sweeps(options.output, options.data, options.probing, encoders)
+    content = compare(sweeps)
+    text = json.dumps(content, indent=1, allow_nan=False)
+    write_atomically(options.output / "alignment.json", text + "\n")
+    write_atomically(options.output / "alignment.md", table(content))
+
+
+if __name__ == "__main__":
+    main()
