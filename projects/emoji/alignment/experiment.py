@@ -17,9 +17,9 @@ it is the one with that side's highest test score: the choice that is worst for 
 """
 
 import argparse
+import functools
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +78,13 @@ def find_encoders(runs: Path, preset: str) -> dict[str, list[tuple[int, Any]]]:
     Raises:
         ValueError: if there is none.
     """
-    found: dict[str, list[tuple[int, Callable[[], PEVisionEncoder]]]] = {}
+    found: dict[str, list[tuple[int, Any]]] = {}
     for path in sorted(runs.glob("*-[0-9]/preset")):
         matched = re.fullmatch(r"(.+)-(\d+)", path.parent.name)
         assert matched is not None
         config, seed = matched[1], int(matched[2])
         found.setdefault(config, []).append(
-            (seed, lambda path=path: PESpatial.from_preset(path))
+            (seed, functools.partial(PESpatial.from_preset, str(path)))
         )
     if not found:
         raise ValueError(
@@ -92,8 +92,8 @@ def find_encoders(runs: Path, preset: str) -> dict[str, list[tuple[int, Any]]]:
             "a preset each, as projects.emoji.alignment.align leaves them."
         )
     seeds = sorted({seed for seeded in found.values() for seed, _ in seeded})
-    core = [(seed, lambda: PEVisionEncoder.from_preset(preset)) for seed in seeds]
-    return {CORE: core, **found}
+    core = functools.partial(PEVisionEncoder.from_preset, preset)
+    return {CORE: [(seed, core) for seed in seeds], **found}
 
 
 # === Comparisons ===
