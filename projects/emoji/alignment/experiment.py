@@ -31,7 +31,8 @@ from keras_pe.probing import PairedGain, SweepResult, paired_gain
 from projects.emoji.probing.experiments import Experiments
 
 CORE = "core"
-LAYERS = (3, 4, 5, 6)
+LAYERS, LAST = (4, 5, 6), (6,)
+CURVES = (CORE, "both")  # of the others the last layer alone is compared
 TASKS = {
     "tracking": "tracking, J&F",
     "parts_unseen_families": "parts, mIoU",
@@ -62,7 +63,8 @@ def run_sweeps(
                 alike = config == CORE and task in UNTRAINED
                 path = output / f"{config}-{0 if alike else seed}-{task}.json"
                 if not path.exists():
-                    tasks = Experiments(make(), data, probing, LAYERS, (seed,)).all()
+                    layers = LAYERS if config in CURVES else LAST
+                    tasks = Experiments(make(), data, probing, layers, (seed,)).all()
                     result = tasks[task]()
                     result.to_json(path, resampled=True)
                     print(f"{config}, seed {seed}, {task}\n{result}\n", flush=True)
@@ -134,14 +136,16 @@ def compare(sweeps: Sweeps) -> dict[str, Any]:
                 continue
             scores = mean_scores(results)
             last = max(scores)
-            inner = max((k for k in scores if k != last), key=lambda k: scores[k])
             gains = {
                 f"the core's layer {highest}": gain(
                     results, configs[CORE], last, highest
                 ),
                 f"the core's layer {last}": gain(results, configs[CORE], last, last),
-                f"its own layer {inner}": gain(results, results, last, inner),
             }
+            inner = {layer: score for layer, score in scores.items() if layer != last}
+            if inner:
+                own = max(inner, key=lambda layer: inner[layer])
+                gains[f"its own layer {own}"] = gain(results, results, last, own)
             if config != "both" and "both" in configs:
                 both = configs["both"]
                 gains["both"] = gain(results, both, last, last)
@@ -177,10 +181,7 @@ def table(content: dict[str, Any]) -> str:
         ]
         for config, found in configs.items():
             best = max(found["scores"].values())
-            cells = [
-                f"**{100 * score:.1f}**" if score == best else f"{100 * score:.1f}"
-                for score in found["scores"].values()
-            ]
+            cells = [score_cell(found["scores"].get(layer), best) for layer in layers]
             gains = found.get("gain of the last layer over", {})
             over = [gains.get(name) for name in _columns(gains)]
             lines.append(
@@ -189,6 +190,13 @@ def table(content: dict[str, Any]) -> str:
             )
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
+
+
+def score_cell(score: float | None, best: float) -> str:
+    """Returns a score in per cent, bold if it is the best of its row."""
+    if score is None:
+        return ""
+    return f"**{100 * score:.1f}**" if score == best else f"{100 * score:.1f}"
 
 
 def _columns(gains: dict[str, Any]) -> list[str]:
