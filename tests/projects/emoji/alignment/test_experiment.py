@@ -1,0 +1,77 @@
+"""The experiment's comparisons on planted scores: right gains, in the right columns."""
+
+import numpy as np
+import pytest
+
+from keras_pe.probing import LayerScore, SweepResult
+from projects.emoji.alignment.experiment import TASKS, compare, find_encoders, table
+
+pytestmark = [pytest.mark.quick, pytest.mark.once]
+NOISE = np.random.default_rng(0).normal(0, 0.01, 200)
+
+
+def planted(scores, spread=0.0):
+    """Returns a sweep of these scores by layer; resampled ones move together."""
+    rows = tuple(
+        LayerScore(layer, score, score, score, score, (score,), ({},))
+        for layer, score in scores.items()
+    )
+    own = np.random.default_rng(len(scores)).normal(0, spread, (len(rows), 200))
+    resampled = np.array(list(scores.values()))[:, None] + NOISE + own
+    protocol = {"probe": {}, "test": 50, "test_sha256": "0", "bounds": [0.0, 1.0]}
+    layers = list(scores)
+    return SweepResult(
+        "segmentation", "mIoU", True, rows, layers[-1], 0.1, (0.1, 0.2), (0.0, 0.0),
+        protocol, resampled=resampled,
+    )  # fmt: skip
+
+
+def one_task():
+    core = {seed: planted({4: 0.50, 5: 0.60, 6: 0.55}) for seed in (0, 1)}
+    both = {
+        0: planted({4: 0.50, 5: 0.61, 6: 0.62}, 1e-3),
+        1: planted({4: 0.50, 5: 0.61, 6: 0.64}, 1e-3),
+    }
+    random = {0: planted({6: 0.55}, 0.05)}
+    return {"core": core, "both": both, "both-of-another": random}
+
+
+def test_the_last_layer_is_compared_with_the_highest_of_the_core():
+    found = compare({task: one_task() for task in TASKS})["tracking"]
+    gains = found["both"]["gain of the last layer over"]
+    assert list(gains) == [
+        "the core's layer 5",
+        "the core's layer 6",
+        "its own layer 5",
+    ]
+    assert gains["the core's layer 5"]["gain"] == pytest.approx(0.03)
+    assert gains["the core's layer 5"]["of each seed"] == pytest.approx([0.02, 0.04])
+    assert gains["the core's layer 6"]["gain"] == pytest.approx(0.08)
+    assert gains["its own layer 5"]["gain"] == pytest.approx(0.02)
+    assert gains["the core's layer 5"]["low"] > 0.02
+    random = found["both-of-another"]["gain of the last layer over"]
+    # Seed 0 alone has both; the mean of two seeds is not what it is compared with.
+    assert random["both"]["gain"] == pytest.approx(0.55 - 0.62)
+    assert (
+        random["the core's layer 6"]["low"] < 0 < random["the core's layer 6"]["high"]
+    )
+
+
+def test_the_table_marks_what_is_more_than_chance():
+    text = table(compare({task: one_task() for task in TASKS}))
+    (row,) = {line for line in text.splitlines() if line.startswith("| both |")}
+    assert row.startswith("| both | 2 | 50.0 | 61.0 | **63.0** | **+3.0** (")
+    (random,) = {r for r in text.splitlines() if r.startswith("| both-of-another |")}
+    assert random.startswith("| both-of-another | 1 |  |  | **55.0** | -5.0 (")
+    assert text.count("**tracking") == 1
+
+
+def test_encoders_are_found_by_configuration_and_seed(tmp_path):
+    for name in ("both-0", "both-1", "masks-0", "notes"):
+        (tmp_path / name / "preset").mkdir(parents=True)
+    (tmp_path / "features-0").mkdir()  # not finished
+    found = find_encoders(tmp_path, "pe_core_emoji_small_patch8_64")
+    seeds = {config: [seed for seed, _ in seeded] for config, seeded in found.items()}
+    assert seeds == {"core": [0, 1], "both": [0, 1], "masks": [0]}
+    with pytest.raises(ValueError, match="no finished alignment"):
+        find_encoders(tmp_path / "notes", "pe_core_emoji_small_patch8_64")
