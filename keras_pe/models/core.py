@@ -337,7 +337,10 @@ class PECore(PairModel):
 
     @classmethod
     def from_preset(
-        cls, preset: str, dtype: Any = None, image_size: int | None = None
+        cls,
+        preset: str | os.PathLike[str],
+        dtype: Any = None,
+        image_size: int | None = None,
     ) -> Self:
         """Loads a preset: a model with its weights, downloaded once if need be.
 

@@ -271,7 +271,10 @@ class PEVisionEncoder(VisionForward):
 
     @classmethod
     def from_preset(
-        cls, preset: str, dtype: Any = None, image_size: int | None = None
+        cls,
+        preset: str | os.PathLike[str],
+        dtype: Any = None,
+        image_size: int | None = None,
     ) -> Self:
         """Loads a preset: an encoder with its weights, downloaded once if need be.
 

@@ -199,7 +199,7 @@ class PEImageConverter(Converter):
         }
 
     @classmethod
-    def from_preset(cls, preset: str, **changes: Any) -> Self:
+    def from_preset(cls, preset: str | os.PathLike[str], **changes: Any) -> Self:
         """Builds the converter of a preset; see `keras_pe.presets.hub`.
 
         A preset may narrow `formats`, `max_pixels` and `max_side`, never widen them,

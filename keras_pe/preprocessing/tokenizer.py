@@ -3,6 +3,7 @@
 import functools
 import gzip
 import html
+import os
 import re
 import warnings
 from collections.abc import Sequence
@@ -229,7 +230,7 @@ class PETokenizer:
     narrowed = staticmethod(narrowed_tokenizer)  # what a file decides of it
 
     @classmethod
-    def from_preset(cls, preset: str) -> Self:
+    def from_preset(cls, preset: str | os.PathLike[str]) -> Self:
         """Builds the tokenizer of a preset; see `keras_pe.presets.hub`.
 
         Args:

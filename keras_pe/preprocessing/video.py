@@ -236,7 +236,7 @@ class PEVideoConverter(Converter):
         }
 
     @classmethod
-    def from_preset(cls, preset: str, **changes: Any) -> Self:
+    def from_preset(cls, preset: str | os.PathLike[str], **changes: Any) -> Self:
         """Builds a converter that prepares frames as a preset prepares images.
 
         Args:

@@ -86,7 +86,7 @@ def find_encoders(runs: Path, preset: str) -> dict[str, list[tuple[int, Any]]]:
         assert matched is not None
         config, seed = matched[1], int(matched[2])
         found.setdefault(config, []).append(
-            (seed, functools.partial(PESpatial.from_preset, str(path)))
+            (seed, functools.partial(PESpatial.from_preset, path))
         )
     if not found:
         raise ValueError(

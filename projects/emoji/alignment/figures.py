@@ -118,7 +118,8 @@ def answers(
     As `keras_pe.probing.Correspondence` does: the patch of highest cosine, right within
     a tenth of the image's side.
     """
-    maps = np.asarray(encoder.features(pair.images, layers=layer).map())
+    (features,) = encoder.features(pair.images, layers=[layer])
+    maps = np.asarray(features.map())
     rows, columns = maps.shape[1:3]
     size = np.array(pair.images.shape[1:3]) / (rows, columns)
     unit = maps / np.linalg.norm(maps, axis=-1, keepdims=True)
