@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -114,7 +114,7 @@ def conversion_receipt(
     with no_gradient():
         inputs = [_resized(images, size) for size in sizes]
         found = [
-            cast(list[Features], encoder.features(x, layers=list(layers)))
+            encoder.features(x, layers=list(layers))
             for encoder, x in zip(encoders, inputs, strict=True)
         ]
         if original.pooling is not None:

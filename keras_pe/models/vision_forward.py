@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 from keras import ops
 
@@ -176,6 +176,28 @@ class VisionForward(Tower):
         return (tokens[0], channels)
 
     # === What it shows of its layers ===
+    @overload
+    def features(
+        self,
+        images: Any,
+        layers: int = -1,
+        norm: bool = False,
+        class_token: bool = False,
+        *,
+        gradient: bool = False,
+    ) -> Features: ...
+
+    @overload
+    def features(
+        self,
+        images: Any,
+        layers: list[int] | tuple[int, ...],
+        norm: bool = False,
+        class_token: bool = False,
+        *,
+        gradient: bool = False,
+    ) -> list[Features]: ...
+
     def features(
         self,
         images: Any,
