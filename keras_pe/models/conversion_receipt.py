@@ -14,7 +14,6 @@ from keras_pe.models.convert import (
     patch_kernel,
     resize_kernel,
 )
-from keras_pe.models.features import Features
 from keras_pe.models.vision_forward import VisionForward
 
 
