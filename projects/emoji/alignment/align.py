@@ -45,6 +45,7 @@ CONFIGS: dict[str, ArtworkConfig] = {
         BOTH, teacher="none", mask_source="another"
     ),
     "both-of-another": dataclasses.replace(BOTH, mask_source="another"),
+    "masks-heavier": dataclasses.replace(BOTH, correspondence_weight=4.0),
     "background-apart": dataclasses.replace(BOTH, background_weight=0.1),
     "not-rescaled": dataclasses.replace(BOTH, rescale=False),
     "layer-4": dataclasses.replace(BOTH, teacher_layer=4),
