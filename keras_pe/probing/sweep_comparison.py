@@ -69,8 +69,10 @@ def paired_gain(
         KeyError: if a layer was not swept.
 
     Example:
-        >>> encoder = keras_pe.PEVisionEncoder(image_size=16, patch_size=8,
-        ...     hidden_dim=16, num_layers=2, num_heads=2, intermediate_dim=32)
+        >>> from keras_pe import PEVisionEncoder
+        >>> from keras_pe.probing import sweep
+        >>> encoder = PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...     num_layers=2, num_heads=2, intermediate_dim=32)
         >>> images = np.random.default_rng(0).uniform(-1, 1, (30, 16, 16, 3))
         >>> labels = (images.mean(axis=(1, 2, 3)) > 0).astype("int64")
         >>> result = sweep(encoder, (images, labels), probe="ridge", progress=False)
