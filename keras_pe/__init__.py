@@ -42,6 +42,7 @@ _CLASSES = {
     "ZeroShotClassifier": "evaluation.zero_shot",
 }
 _PACKAGES = (
+    "alignment",
     "checkpoints",
     "data",
     "evaluation",

@@ -68,6 +68,21 @@ class VisionForward(Tower):
         )
         return self.head(tokens)
 
+    @property
+    def prefix_tokens(self) -> int:
+        """How many tokens stand before those of the patches: the class token, or 0."""
+        return int(self.class_token)
+
+    @property
+    def mask_dim(self) -> int:
+        """How many numbers a `mask_embedding` of `layer_tokens` has."""
+        return self.hidden_dim
+
+    def grid(self, images_shape: Any) -> tuple[int, int]:
+        """Returns (rows, columns) of patches of images of this shape, or raises."""
+        rows, columns = self.patch_embedding.grid(images_shape)
+        return rows, columns
+
     def layer_tokens(
         self,
         images: Any,
@@ -99,7 +114,7 @@ class VisionForward(Tower):
             `(batch, tokens, hidden_dim)` for each of `layers`: class token first,
             before the final norm.
         """
-        grid = self.patch_embedding.grid(images.shape)
+        grid = self.grid(images.shape)
         check_pixels(images)
         x = self.patch_embedding(  # (batch, tokens, hidden_dim)
             images, masked_patches=masked_patches, mask_embedding=mask_embedding
@@ -241,7 +256,7 @@ class VisionForward(Tower):
         numbers = resolve_layers(layers, self.num_layers)
         check_parts(self, norm, class_token)
         images = self.checked_images(images)
-        grid = self.patch_embedding.grid(images.shape)
+        grid = self.grid(images.shape)
         method = functools.partial(
             self._feature_values, layers=numbers, norm=norm, class_token=class_token
         )
@@ -288,7 +303,7 @@ class VisionForward(Tower):
             ValueError: as `features`.
         """
         check_parts(self, norm, class_token=False)
-        grid = self.patch_embedding.grid(images.shape)
+        grid = self.grid(images.shape)
         (x,) = self.layer_tokens(images, [layer], training=training)
         if norm:
             x = self.norm(x)

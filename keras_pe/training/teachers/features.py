@@ -5,8 +5,8 @@ from typing import Any
 from keras import ops
 
 from keras_pe.arrays import check_sizes
+from keras_pe.models.token_encoder import TokenEncoder
 from keras_pe.models.tower import resolve_layers
-from keras_pe.models.vision_forward import VisionForward
 
 
 class FeatureTeacher:
@@ -33,14 +33,14 @@ class FeatureTeacher:
         (32, 8, 8, 192)
     """
 
-    def __init__(self, encoder: VisionForward, layer: int = -1, scale: int = 1) -> None:
+    def __init__(self, encoder: TokenEncoder, layer: int = -1, scale: int = 1) -> None:
         check_sizes(scale=scale)
         (self.layer,) = resolve_layers(layer, encoder.num_layers)
         encoder.trainable = False
         self.encoder, self.scale = encoder, scale
 
     @property
-    def models(self) -> tuple[VisionForward, ...]:
+    def models(self) -> tuple[TokenEncoder, ...]:
         """What it is made of; no part of a run's checkpoint."""
         return (self.encoder,)
 
@@ -58,7 +58,7 @@ class FeatureTeacher:
 
 
 def grid_tokens(
-    encoder: VisionForward,
+    encoder: TokenEncoder,
     images: Any,  # (batch, height, width, 3) in [-1, 1]
     layer: int,
     grid: tuple[int, int],
@@ -74,4 +74,4 @@ def grid_tokens(
             images, size, antialias=True, data_format="channels_last"
         )
     (tokens,) = encoder.layer_tokens(images, [layer], training=False)
-    return ops.stop_gradient(tokens[:, int(encoder.class_token) :])
+    return ops.stop_gradient(tokens[:, encoder.prefix_tokens :])

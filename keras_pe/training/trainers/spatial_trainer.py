@@ -11,8 +11,8 @@ from keras_pe.layers.fine_tuning import Dense
 from keras_pe.layers.initializers import RandomNormal
 from keras_pe.losses.correspondence import SHARPNESS, correspondence_loss
 from keras_pe.losses.token_alignment import feature_alignment_loss
+from keras_pe.models.token_encoder import TokenEncoder
 from keras_pe.models.tower import resolve_layers
-from keras_pe.models.vision_forward import VisionForward
 from keras_pe.training.teachers.features import grid_tokens
 from keras_pe.training.trainers.base import (
     BaseTrainer,
@@ -40,7 +40,8 @@ class SpatialAlignmentTrainer(BaseTrainer):
     the share of each patch that belongs to nothing, if its pairs count less.
 
     Args:
-        student: the encoder that is trained, in place: `PESpatial.from_core(...)`.
+        student: the encoder that is trained, in place: `PESpatial.from_core(...)`, or
+            another model's `keras_pe.alignment.LayeredEncoder`.
         teacher: the encoder whose tokens are matched, frozen by this. Of another width,
             the student's tokens go through a linear layer first, that is trained along.
             None for none.
@@ -75,8 +76,8 @@ class SpatialAlignmentTrainer(BaseTrainer):
 
     def __init__(
         self,
-        student: VisionForward,
-        teacher: VisionForward | None = None,
+        student: TokenEncoder,
+        teacher: TokenEncoder | None = None,
         teacher_layer: int | Literal["auto"] = "auto",
         mask_teacher: MaskTeacher | Literal["batch", "teacher"] | None = "batch",
         feature_weight: float = 1.0,
@@ -89,22 +90,13 @@ class SpatialAlignmentTrainer(BaseTrainer):
     ) -> None:
         if student is teacher:
             raise ValueError("Student and teacher are the same model: give a copy.")
-        for option, weight in (
-            ("feature_weight", feature_weight),
-            ("correspondence_weight", correspondence_weight),
-            ("background_weight", background_weight),
-        ):
-            if not 0.0 <= weight < math.inf:
-                raise ValueError(f"{option} must be 0 or more, got {weight}.")
-        if teacher is None and mask_teacher == "teacher":
-            raise ValueError('mask_teacher="teacher" needs a teacher, got None.')
-        self.of_features = teacher is not None and feature_weight > 0
-        self.of_pairs = mask_teacher is not None and correspondence_weight > 0
-        if not self.of_features and not self.of_pairs:
-            raise ValueError(
-                "Nothing is taught: give a teacher with a feature_weight, a "
-                "mask_teacher with a correspondence_weight, or both."
-            )
+        self.of_features, self.of_pairs = check_losses(
+            teacher is not None,
+            mask_teacher,
+            feature_weight,
+            correspondence_weight,
+            background_weight,
+        )
         super().__init__(
             student,
             name or "spatial_alignment_trainer",
@@ -131,9 +123,9 @@ class SpatialAlignmentTrainer(BaseTrainer):
             self.correspondence_metric = Latest("correspondence_loss")
         # Parts of the training, not of the model: published encoders have neither.
         self.mask_embedding = self.add_weight(
-            shape=(student.hidden_dim,),
+            shape=(student.mask_dim,),
             dtype="float32",
-            initializer=RandomNormal(stddev=student.hidden_dim**-0.5),
+            initializer=RandomNormal(stddev=student.mask_dim**-0.5),
             name="mask_embedding",
         )
         self.projection = None
@@ -193,8 +185,8 @@ class SpatialAlignmentTrainer(BaseTrainer):
             drop_path_factors=factors,
             training=training,
         )
-        tokens = tokens[:, int(student.class_token) :]
-        grid = student.patch_embedding.grid(images.shape)
+        tokens = tokens[:, student.prefix_tokens :]
+        grid = student.grid(images.shape)
         taught, losses = None, {}
         if self.teacher is not None and (
             self.of_features or self.mask_teacher == "teacher"
@@ -263,6 +255,37 @@ class SpatialAlignmentTrainer(BaseTrainer):
             "sharpness": self.sharpness,
             "background_weight": self.background_weight,
         }
+
+
+def check_losses(
+    has_teacher: bool,
+    mask_teacher: Any,
+    feature_weight: float,
+    correspondence_weight: float,
+    background_weight: float,
+) -> tuple[bool, bool]:
+    """Returns whether features, and whether pairs of patches, are taught.
+
+    Raises:
+        ValueError: if a weight makes no sense, or nothing is taught.
+    """
+    for option, weight in (
+        ("feature_weight", feature_weight),
+        ("correspondence_weight", correspondence_weight),
+        ("background_weight", background_weight),
+    ):
+        if not 0.0 <= weight < math.inf:
+            raise ValueError(f"{option} must be 0 or more, got {weight}.")
+    if not has_teacher and mask_teacher == "teacher":
+        raise ValueError('mask_teacher="teacher" needs a teacher, got None.')
+    of_features = has_teacher and feature_weight > 0
+    of_pairs = mask_teacher is not None and correspondence_weight > 0
+    if not of_features and not of_pairs:
+        raise ValueError(
+            "Nothing is taught: give a teacher with a feature_weight, a "
+            "mask_teacher with a correspondence_weight, or both."
+        )
+    return of_features, of_pairs
 
 
 def aligned_layer(num_layers: int) -> int:

@@ -1,0 +1,89 @@
+"""Who learns and who teaches: copies of the encoder that is given."""
+
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_pe.alignment.layered_encoder import LayeredEncoder
+from keras_pe.models.aligned import PESpatial
+from keras_pe.models.core import PECore
+from keras_pe.models.token_encoder import TokenEncoder
+from keras_pe.models.vision_encoder import PEVisionEncoder
+
+DROP_PATH = 0.1  # the paper's 0.4 is for 50 blocks
+
+
+class Subject(NamedTuple):
+    """An encoder that is aligned.
+
+    Attributes:
+        encoder: what is returned in the end.
+        student: what is trained of it.
+        teacher: the encoder before training, frozen.
+        teacher_layer: its layer.
+        swept: whose layers are compared afterwards.
+        unreached: weights of the student that no image reaches, frozen in training.
+    """
+
+    encoder: keras.Model
+    student: TokenEncoder
+    teacher: TokenEncoder
+    teacher_layer: int
+    swept: keras.Model
+    unreached: list[Any]
+
+
+class Given(NamedTuple):
+    """The encoder that was given, which stays as it is.
+
+    Attributes:
+        encoder: itself; of a dual encoder its vision encoder.
+        swept: the model whose layers are compared.
+        num_layers: its blocks.
+        prefix_tokens: tokens before those of the patches.
+    """
+
+    encoder: Any
+    swept: keras.Model
+    num_layers: int
+    prefix_tokens: int
+
+
+def given(encoder: Any) -> Given:
+    """Returns what is known of an encoder, or says why it can't be aligned.
+
+    Raises:
+        TypeError: if it is no encoder that gives its layers.
+        ValueError: as `LayeredEncoder`.
+    """
+    if isinstance(encoder, PECore):
+        encoder = encoder.vision_encoder
+    if isinstance(encoder, PEVisionEncoder):
+        return Given(encoder, encoder, encoder.num_layers, encoder.prefix_tokens)
+    if not isinstance(encoder, keras.Model):
+        raise TypeError(
+            f"An encoder is a keras.Model, got {type(encoder).__name__}. Give a "
+            f"PEVisionEncoder, a PECore, or a functional model that gives its layers."
+        )
+    if not isinstance(encoder, LayeredEncoder):
+        encoder = LayeredEncoder(encoder)
+    return Given(encoder, encoder.reader, encoder.num_layers, encoder.prefix_tokens)
+
+
+def copies(encoder: Any, layer: int) -> Subject:
+    """Returns who learns and who teaches, with the encoder's weights.
+
+    Args:
+        encoder: of `Given`.
+        layer: that teaches.
+    """
+    if isinstance(encoder, PEVisionEncoder):
+        student = PESpatial.from_core(encoder, drop_path=DROP_PATH)
+        teacher = encoder.truncate(layer)  # a copy, without the blocks behind it
+        return Subject(student, student, teacher, -1, student, [])
+    aligned, learner = encoder.copied()
+    unreached = [v for v in learner.variables if v.name == "mask_token"]  # of DINOv2
+    for variable in unreached:  # else weight decay would change them
+        variable.trainable = False
+    _, frozen = encoder.copied()
+    return Subject(aligned, learner, frozen, layer, learner.reader, unreached)

@@ -1,0 +1,143 @@
+"""Tasks by which layers are compared before and after an alignment."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from keras_pe.alignment.batches import Prepare
+from keras_pe.models.tower import resolve_layers
+from keras_pe.probing.layer_outputs import Reading
+from keras_pe.probing.probe import Probe, TrainingFreeProbe
+from keras_pe.probing.sweep import find_probe, sweep
+from keras_pe.probing.sweep_data import SweepData
+from keras_pe.probing.sweep_result import SweepResult
+from keras_pe.training.trainers.spatial_trainer import aligned_layer
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What layers are probed on; all are arguments of `keras_pe.probing.sweep`.
+
+    Attributes:
+        probe: name of a probe, or one with settings of its own.
+        data: what it is fitted to and chosen by. It is read twice. Images in an array
+            go through `prepare` of `align_spatial`, if there is one; all others are as
+            the encoder reads them.
+        test: what it is scored on; None keeps back a share of `data`.
+        reading: what of a layer it reads; None for its own default.
+        seeds: over which scores are averaged.
+        batch_size: images a forward pass.
+
+    Raises:
+        ValueError: if there is no such probe, or the data can be read only once.
+
+    Example:
+        >>> import numpy as np
+        >>> images, labels = np.zeros((9, 8, 8, 3)), np.arange(9) % 3
+        >>> Task("knn", (images, labels)).probe
+        'knn'
+    """
+
+    probe: str | Probe | TrainingFreeProbe
+    data: SweepData
+    test: SweepData | None = None
+    reading: Reading | None = None
+    seeds: Sequence[int] = (0,)
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        find_probe(self.probe)
+        for name in ("data", "test"):
+            value = getattr(self, name)
+            if hasattr(value, "__next__"):
+                raise ValueError(
+                    f"{name} is read before and after the alignment, got a "
+                    f"{type(value).__name__}, which can be read once. Give arrays, or "
+                    f"a function that returns batches."
+                )
+
+    def sweep(
+        self,
+        encoder: keras.Model,
+        prefix_tokens: int,
+        prepare: Prepare | None,
+        progress: bool,
+    ) -> SweepResult:
+        """Returns the scores of all layers of an encoder."""
+        return sweep(
+            encoder,
+            self._prepared(self.data, prepare),
+            None if self.test is None else self._prepared(self.test, prepare),
+            self.probe,
+            reading=self.reading,
+            seeds=self.seeds,
+            batch_size=self.batch_size,
+            prefix_tokens=prefix_tokens,
+            progress=progress,
+        )
+
+    def _prepared(self, data: SweepData, prepare: Prepare | None) -> SweepData:
+        if prepare is None or not isinstance(data, tuple) or len(data) != 2:
+            return data
+        images, targets = data
+        if not hasattr(images, "shape"):
+            return data
+        size = self.batch_size
+
+        def batches() -> Iterator[tuple[np.ndarray, Any]]:
+            for start in range(0, max(len(images), len(targets)), size):
+                rows = slice(start, start + size)
+                yield np.asarray(prepare(images[rows]), "float32"), targets[rows]
+
+        return batches
+
+
+def sweep_tasks(
+    tasks: Mapping[str, Task],
+    encoder: keras.Model,
+    prefix_tokens: int,
+    prepare: Prepare | None,
+    progress: bool,
+) -> dict[str, SweepResult]:
+    """Returns the sweep of each task, by its name."""
+    return {
+        name: task.sweep(encoder, prefix_tokens, prepare, progress)
+        for name, task in tasks.items()
+    }
+
+
+def teacher_layer(
+    layer: int | Literal["auto"],
+    num_layers: int,
+    sweeps: Mapping[str, SweepResult],
+) -> tuple[int, str]:
+    """Returns the layer that teaches, from 1, and why it does.
+
+    Raises:
+        ValueError: if there is no such layer, or it is 0.
+    """
+    if layer != "auto":
+        if isinstance(layer, str):
+            raise ValueError(f'layer must be a number or "auto", got {layer!r}.')
+        (number,) = resolve_layers(layer, num_layers)
+        if number == 0:
+            raise ValueError(
+                "Layer 0 is what goes into the first block: it has nothing to teach. "
+                f"Give 1 to {num_layers}."
+            )
+        return number, "as asked"
+    share = aligned_layer(num_layers)
+    if not sweeps:
+        return share, "the paper's share, 41 of 50"
+    task, result = next(iter(sweeps.items()))
+    if result.best_layer is None:
+        return share, f"the paper's share, as no layer of {task} beats a guess"
+    sign = 1.0 if result.higher_is_better else -1.0
+    best: Any = max(
+        (row for row in result.layers if row.layer != 0),
+        key=lambda row: sign * row.validation_score,
+    )
+    return int(best.layer), f"the best of {task} on validation samples"
