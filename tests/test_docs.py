@@ -217,7 +217,9 @@ def batches(tokenizer, count=2):
 
 MARKS = {
     "README.md": pytest.mark.compiled,
-    "docs/detection.md": pytest.mark.once,  # tests of its models run everywhere
+    # Tests of what these show run everywhere.
+    "docs/alignment.md": pytest.mark.once,
+    "docs/detection.md": pytest.mark.once,
 }
 
 

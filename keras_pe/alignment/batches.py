@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from keras_pe.arrays import check_finite
 from keras_pe.models.token_encoder import TokenEncoder
@@ -149,7 +150,7 @@ class AlignmentBatches:
         """Returns images as the encoder reads them, or says why it can't."""
         of_pe = isinstance(self.student, VisionForward)
         if self.prepare is not None:
-            images = np.asarray(self.prepare(images))
+            images = np.asarray(ops.convert_to_numpy(self.prepare(images)))
         elif images.dtype == np.uint8 and of_pe:
             images = images.astype("float32") / 127.5 - 1.0
         if images.dtype.kind != "f":

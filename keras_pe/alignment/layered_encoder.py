@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_pe.models.compiled import no_gradient
@@ -96,8 +97,11 @@ class LayeredEncoder(keras.Model):
                 f"LoRA or is quantised."
             )
         for theirs, ours in zip(copy.weights, model.weights, strict=True):
-            theirs.assign(ours)
-        copy.trainable = True
+            # A copy of the values: JAX would have one buffer for both, and donate it.
+            theirs.assign(np.array(ops.convert_to_numpy(ours)))
+        # One by one: on TensorFlow a model that is trainable already is left as it is.
+        for layer in copy._flatten_layers():
+            layer.trainable = True
         return copy, LayeredEncoder(copy, layers, self.patch_size)
 
     def towers(self) -> dict[str, keras.Model]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_pe.alignment.batches import Prepare
 from keras_pe.models.tower import resolve_layers
@@ -90,7 +91,8 @@ class Task:
         def batches() -> Iterator[tuple[np.ndarray, Any]]:
             for start in range(0, max(len(images), len(targets)), size):
                 rows = slice(start, start + size)
-                yield np.asarray(prepare(images[rows]), "float32"), targets[rows]
+                read = ops.convert_to_numpy(prepare(images[rows]))
+                yield np.asarray(read, "float32"), targets[rows]
 
         return batches
 

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 
 SIDE, PATCH, CHANNELS, LAYERS = 16, 4, 12, 3
 
@@ -43,12 +44,40 @@ def encoder(prefix=1, seed=0):
     for number in range(1, LAYERS + 1):
         x = Block(CHANNELS, name=f"block_{number}")(x)
     model = keras.Model(images, keras.layers.LayerNormalization(name="final")(x))
+    model.patch_size = PATCH
+    return drawn(model, seed)
+
+
+def drawn(model, seed=0):
+    """Returns a model whose blocks all change something."""
     rng = np.random.default_rng(seed)
     for weight in model.weights:
-        neutral = weight.name == "gamma"
-        weight.assign(neutral + rng.normal(0, 0.3, weight.shape))
-    model.patch_size = PATCH
+        if "int" not in weight.dtype:
+            scale = weight.name in ("gamma", "lambda1")
+            weight.assign(scale + rng.normal(0, 0.3, weight.shape))
     return model
+
+
+TINY = {
+    "patch_size": 8,
+    "hidden_dim": 16,
+    "num_layers": 3,
+    "num_heads": 2,
+    "intermediate_dim": 32,
+    "image_shape": (32, 32, 3),
+}
+
+
+def kerashub(kind):
+    """Returns a small encoder of KerasHub: "dinov2", "clip" or "siglip"."""
+    hub = pytest.importorskip("keras_hub")
+    if kind == "dinov2":
+        return hub.models.DINOV2Backbone(
+            **TINY, num_register_tokens=2, position_embedding_shape=(32, 32, 3)
+        )
+    if kind == "clip":
+        return hub.models.CLIPVisionEncoder(**TINY)
+    return hub.models.SigLIPVisionEncoder(**TINY)
 
 
 def images(count=8, seed=0):

@@ -15,6 +15,7 @@ from tests.alignment.stand_in import (
     Block,
     encoder,
     images,
+    kerashub,
 )
 from tests.arrays import to_numpy
 
@@ -105,38 +106,12 @@ def test_a_copy_has_weights_of_its_own():
 
 
 # === KerasHub's own ===
-TINY = {
-    "patch_size": 8,
-    "hidden_dim": 16,
-    "num_layers": 3,
-    "num_heads": 2,
-    "intermediate_dim": 32,
-    "image_shape": (32, 32, 3),
-}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "options", "prefix"),
-    [
-        ("DINOV2Backbone", {"num_register_tokens": 2}, 3),
-        ("CLIPVisionEncoder", {}, 1),
-        ("SigLIPVisionEncoder", {}, 0),
-    ],
+    ("kind", "prefix"), [("dinov2", 3), ("clip", 1), ("siglip", 0)]
 )
-def test_kerashub_is_read(kind, options, prefix):
-    hub = pytest.importorskip("keras_hub")
-    if kind == "DINOV2Backbone":
-        options = {**options, "position_embedding_shape": (32, 32, 3)}
-    classes = {name: getattr(hub.models, name, None) for name in [kind]}
-    if classes[kind] is None:  # no public name
-        from keras_hub.src.models.clip.clip_vision_encoder import CLIPVisionEncoder
-        from keras_hub.src.models.siglip.siglip_vision_encoder import (
-            SigLIPVisionEncoder,
-        )
-
-        classes = {c.__name__: c for c in (CLIPVisionEncoder, SigLIPVisionEncoder)}
-    model = classes[kind](**TINY, **options)
+def test_kerashub_is_read(kind, prefix):
+    model = kerashub(kind)
     layered = LayeredEncoder(model)
     assert layered.prefix_tokens == prefix
     assert (layered.num_layers, layered.own_grid) == (3, (4, 4))
@@ -144,8 +119,8 @@ def test_kerashub_is_read(kind, options, prefix):
     found = [to_numpy(tokens) for tokens in layered(x)]
     assert found[0].shape == (2, 16 + prefix, 16)
     assert not np.allclose(found[0], found[1])
-    norm = model.layernorm if kind == "DINOV2Backbone" else model.layers[-1]
-    if kind != "SigLIPVisionEncoder":  # which pools
+    norm = model.layers[-1]
+    if kind != "siglip":  # which pools
         whole = to_numpy(model({"images": x}))
         np.testing.assert_allclose(to_numpy(norm(found[-1])), whole, atol=1e-5)
     copy, reader = layered.copied()
