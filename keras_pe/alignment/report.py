@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_pe.files import write_atomically
+from keras_pe.probing.sweep_comparison import PairedGain, paired_gain
 from keras_pe.probing.sweep_plot import plot_sweeps
 from keras_pe.probing.sweep_result import SweepResult
 
@@ -16,15 +17,15 @@ from keras_pe.probing.sweep_result import SweepResult
 class AlignmentReport:
     """Layers before and after, and how training went.
 
-    Scores and intervals are of each sweep alone: where those of before and after
-    overlap, the difference may be chance.
-
     Attributes:
         layer: the layer that taught.
         layer_reason: why that one.
         num_layers: blocks of the encoder.
         before: a sweep of the encoder that was given, by the name of the task.
         after: a sweep of the aligned one.
+        gains: by how much the last layer is better than it was; below 0 it was lost.
+        gains_over_best: by how much the last layer is better than the layer was that
+            validation had chosen.
         whole_images: the losses on one batch of whole images, by name: before and
             after.
         losses: each step's, by name, on masked images.
@@ -36,25 +37,17 @@ class AlignmentReport:
     num_layers: int
     before: dict[str, SweepResult]
     after: dict[str, SweepResult]
+    gains: dict[str, PairedGain]
+    gains_over_best: dict[str, PairedGain]
     whole_images: dict[str, tuple[float, float]]
     losses: dict[str, tuple[float, ...]]
     settings: dict[str, Any]
 
-    def last_layer(self, task: str) -> tuple[float, float]:
-        """Returns the score of the last layer, before and after."""
-        sweeps = (self.before[task], self.after[task])
-        before, after = (sweep.layers[-1].score for sweep in sweeps)
-        return before, after
-
-    def gain(self, task: str) -> float:
-        """Returns by how much the last layer got better; below 0 it was lost."""
-        before, after = self.last_layer(task)
-        return after - before if self.before[task].higher_is_better else before - after
-
     # === What it says ===
     def __str__(self) -> str:
-        lines = [f"Taught by layer {self.layer} of {self.num_layers}: "
-                 f"{self.layer_reason}."]  # fmt: skip
+        lines = [
+            f"Taught by layer {self.layer} of {self.num_layers}: {self.layer_reason}."
+        ]
         if self.layer == self.num_layers and "feature_loss" in self.losses:
             lines.append(
                 "That is the last layer: its features were there already, and of them "
@@ -72,22 +65,19 @@ class AlignmentReport:
         return str(self)  # what a notebook shows at the end of a cell
 
     def _table(self, task: str) -> list[str]:
-        sweeps = (self.before[task], self.after[task])
-        lines = ["", f"{task} ({sweeps[0].probe}, {sweeps[0].metric})",
-                 "layer  before   after"]  # fmt: skip
-        for old, new in zip(sweeps[0].layers, sweeps[1].layers, strict=True):
+        before, after = self.before[task], self.after[task]
+        lines = ["", f"{task} ({before.probe}, {before.metric})"]
+        lines.append("layer  before   after")
+        for old, new in zip(before.layers, after.layers, strict=True):
             lines.append(f"{old.layer!s:>5}  {old.score:.4f}  {new.score:.4f}")
-        lines.append(f"guess  {sweeps[0].baseline:.4f}  {sweeps[1].baseline:.4f}")
-        old, new = (sweep.layers[-1] for sweep in sweeps)
-        apart = old.high < new.low or new.high < old.low
-        gain = self.gain(task)
-        word = "the same" if gain == 0 else "better" if gain > 0 else "worse"
-        lines.append(
-            f"The last layer is {word}: {old.score:.4f} [{old.low:.4f}, {old.high:.4f}]"
-            f" -> {new.score:.4f} [{new.low:.4f}, {new.high:.4f}]"
-            + ("." if apart or gain == 0 else ", which may be chance.")
-        )
-        return lines
+        lines.append(f"guess  {before.baseline:.4f}  {after.baseline:.4f}")
+        over_best = self.gains_over_best[task]
+        return [
+            *lines,
+            f"gain of the last layer: {_verdict(self.gains[task])}",
+            f"over layer {over_best.other_layers[0]}, the best in validation before: "
+            f"{_verdict(over_best)}",
+        ]
 
     def plot(self, path: str | Path | None = None) -> Any:
         """Draws a panel for each task, with the curves of before and after.
@@ -117,33 +107,52 @@ class AlignmentReport:
     # === Files ===
     def to_dict(self) -> dict[str, Any]:
         """Returns everything but the encoders, ready for JSON."""
-        fields = {field.name for field in dataclasses.fields(self)}
-        plain = {name: getattr(self, name) for name in fields}
-        for when in ("before", "after"):
-            plain[when] = {k: sweep.to_dict() for k, sweep in plain[when].items()}
-        return {
-            **dict(sorted(plain.items())),
-            "gains": {task: self.gain(task) for task in self.before},
-        }
+        content = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        for name in ("before", "after"):
+            content[name] = {k: sweep.to_dict() for k, sweep in content[name].items()}
+        for name in ("gains", "gains_over_best"):
+            content[name] = {k: vars(gain) for k, gain in content[name].items()}
+        return content
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "AlignmentReport":
         """Returns a report read back from `to_json`, without encoders."""
-        fields = {field.name for field in dataclasses.fields(cls)}
-        values = {name: content[name] for name in fields}
-        for when in ("before", "after"):
-            values[when] = {
-                task: SweepResult.from_dict(sweep)
-                for task, sweep in values[when].items()
-            }
+        values = {f.name: content[f.name] for f in dataclasses.fields(cls)}
+        for name in ("before", "after"):
+            sweeps = values[name].items()
+            values[name] = {k: SweepResult.from_dict(sweep) for k, sweep in sweeps}
+        for name in ("gains", "gains_over_best"):
+            values[name] = {k: _gain(gain) for k, gain in values[name].items()}
         for name in ("whole_images", "losses"):
-            values[name] = {key: tuple(x) for key, x in values[name].items()}
+            values[name] = {k: tuple(numbers) for k, numbers in values[name].items()}
         return cls(**values)
 
     def to_json(self, path: str | Path) -> None:
         """Writes `to_dict` to a file, whole or not at all."""
         text = json.dumps(self.to_dict(), indent=2, allow_nan=False, default=_plain)
         write_atomically(path, text + "\n")
+
+
+def gains(
+    before: dict[str, SweepResult], after: dict[str, SweepResult]
+) -> tuple[dict[str, PairedGain], dict[str, PairedGain]]:
+    """Returns each task's gain of the last layer, over itself and the best before."""
+    over_last, over_best = (
+        {task: paired_gain(after[task], before[task], "last", other) for task in before}
+        for other in ("last", "best")
+    )
+    return over_last, over_best
+
+
+def _verdict(gain: PairedGain) -> str:
+    sure = gain.low > 0 or gain.high < 0
+    word = "better" if gain.gain > 0 else "worse" if gain.gain < 0 else "the same"
+    return f"{gain} (95 %): {word}{'' if sure else ', which may be chance'}"
+
+
+def _gain(content: dict[str, Any]) -> PairedGain:
+    tuples = ("of_each", "layers", "other_layers")
+    return PairedGain(**content | {name: tuple(content[name]) for name in tuples})
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_pe.alignment.batches import AlignmentBatches, ImageData, Prepare
-from keras_pe.alignment.report import AlignmentReport
+from keras_pe.alignment.report import AlignmentReport, gains
 from keras_pe.alignment.subject import copies, given
 from keras_pe.alignment.tasks import Task, sweep_tasks, teacher_layer
 from keras_pe.arrays import check_sizes
@@ -188,12 +188,16 @@ def align_spatial(
     for variable in subject.unreached:
         variable.trainable = True
 
+    after = sweep_tasks(tasks, subject.swept, *reading)
+    over_last, over_best = gains(before, after)
     report = AlignmentReport(
         layer=number,
         layer_reason=reason if taught else "it taught nothing, masks alone did",
         num_layers=source.num_layers,
         before=before,
-        after=sweep_tasks(tasks, subject.swept, *reading),
+        after=after,
+        gains=over_last,
+        gains_over_best=over_best,
         whole_images={k: (losses_before[k], losses_after[k]) for k in losses},
         losses=losses,
         settings={

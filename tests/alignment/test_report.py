@@ -5,6 +5,7 @@ import json
 import pytest
 
 from keras_pe.alignment import AlignmentReport
+from keras_pe.alignment.report import gains
 from keras_pe.probing import sweep
 from tests.probing.planted import classified, planted_model, segmented
 
@@ -27,12 +28,15 @@ def sweeps():
 
 
 def report(before, after, **changes):
+    over_last, over_best = gains(before, after)
     values = {
         "layer": 2,
         "layer_reason": "the best of rows on validation samples",
         "num_layers": 4,
         "before": before,
         "after": after,
+        "gains": over_last,
+        "gains_over_best": over_best,
         "whole_images": {"feature_loss": (0.5, 0.25)},
         "losses": {"feature_loss": (0.75, 0.5)},
         "settings": {"steps": 2},
@@ -41,25 +45,27 @@ def report(before, after, **changes):
 
 
 def test_it_says_what_the_last_layer_gained(sweeps):
-    before, after = sweeps
-    found = report(before, after)
-    assert found.last_layer("rows") == (
-        before["rows"].layers[-1].score,
-        after["rows"].layers[-1].score,
-    )
-    assert found.gain("rows") > 0.3
+    before, after = (each["rows"] for each in sweeps)
+    found = report(*sweeps)
+    rise = after.layers[-1].score - before.layers[-1].score
+    assert found.gains["rows"].gain == pytest.approx(rise)
+    assert found.gains["rows"].low > 0.2
+    of_best = found.gains_over_best["rows"]
+    assert of_best.other_layers == (2,)
+    assert of_best.gain == pytest.approx(after.layers[-1].score - before[2].score)
     text = str(found)
     assert "Taught by layer 2 of 4: the best of rows" in text
     assert "feature_loss of whole images: 0.5000 -> 0.2500" in text
-    assert "The last layer is better" in text
-    row = f"    2  {before['rows'][2].score:.4f}  {after['rows'][2].score:.4f}"
-    assert row in text
+    assert f"    2  {before[2].score:.4f}  {after[2].score:.4f}" in text
+    assert f"gain of the last layer: {found.gains['rows']} (95 %): better\n" in text
+    assert "over layer 2, the best in validation before: " in text
     # The other way round it is lost.
-    lost = report(after, before)
-    assert lost.gain("rows") == -found.gain("rows")
-    assert "The last layer is worse" in str(lost)
-    assert "The last layer is the same" in str(report(before, before))
-    assert "nothing is to be gained" in str(report(before, after, layer=4))
+    lost = report(*sweeps[::-1])
+    assert lost.gains["rows"].gain == -found.gains["rows"].gain
+    assert f"{lost.gains['rows']} (95 %): worse\n" in str(lost)
+    same = report(sweeps[0], sweeps[0])
+    assert "(95 %): the same, which may be chance" in str(same)
+    assert "nothing is to be gained" in str(report(*sweeps, layer=4))
 
 
 def test_a_panel_for_each_task(sweeps, tmp_path):
@@ -75,8 +81,10 @@ def test_a_file_holds_all_of_it(sweeps, tmp_path):
     found = report(*sweeps)
     found.to_json(tmp_path / "report.json")
     content = json.loads((tmp_path / "report.json").read_text())
-    assert content["gains"]["rows"] == found.gain("rows")
-    assert AlignmentReport.from_dict(content) == found
+    assert content["gains"]["rows"]["gain"] == found.gains["rows"].gain
+    read = AlignmentReport.from_dict(content)
+    assert read == found
+    assert str(read) == str(found)
 
 
 def test_without_tasks_there_is_nothing_to_draw():
