@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_pe.models.compiled import no_gradient
+from keras_pe.models.tower import resolve_layers
 from keras_pe.probing.layer_outputs import functional_outputs, intermediate_model
 
 
@@ -56,9 +57,7 @@ class LayeredEncoder(keras.Model):
                 f"Other encoders than PE's must be functional Keras models, got "
                 f"{type(model).__name__}. Build it as keras.Model(images, layers)."
             )
-        super().__init__(
-            name=f"{model.name}_layers", dtype=model.dtype_policy, autocast=False
-        )
+        super().__init__(name=model.name, dtype=model.dtype_policy, autocast=False)
         # In a function, or all of the model's weights would count as this one's.
         self._made_of = lambda: (model, layers)
         self.image_shape = _checked_input(model)
@@ -151,15 +150,22 @@ class LayeredEncoder(keras.Model):
             training: whether the model's own dropout is active.
 
         Raises:
-            ValueError: if images or masks have another size than the model's.
+            ValueError: if there is no such layer, or images or masks have another size
+                than the model's.
         """
+        numbers = resolve_layers(tuple(layers), self.num_layers)
+        if 0 in numbers:
+            raise ValueError(
+                f"{self.name} gives what its blocks return, 1 to {self.num_layers}; "
+                f"what goes into the first one, layer 0, it does not."
+            )
         rows, columns = self.grid(images.shape)
         if masked_patches is not None:
             images = self._painted(images, masked_patches, mask_embedding)
         found = self.reader(images, training=training)
         shape = (-1, rows * columns, self.hidden_dim)
         tokens = [ops.reshape(x, shape) if len(x.shape) == 4 else x for x in found]
-        return [tokens[layer - 1 if layer > 0 else layer] for layer in layers]
+        return [tokens[number - 1] for number in numbers]
 
     def _painted(self, images: Any, masks: Any, colour: Any) -> Any:
         (rows, columns), side = self.own_grid, self.patch_size

@@ -187,3 +187,10 @@ def test_images_and_masks_of_another_size_are_refused():
                 masked_patches=masks,
                 mask_embedding=np.zeros(3, "float32"),
             )
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(("layer", "message"), [(0, "layer 0"), (4, "layers 0")])
+def test_layers_that_are_not_there_are_refused(layer, message):
+    with pytest.raises(ValueError, match=message):
+        LayeredEncoder(encoder()).layer_tokens(images(1), [layer])
