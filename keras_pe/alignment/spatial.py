@@ -11,12 +11,13 @@ from keras_pe.alignment.report import AlignmentReport, gains
 from keras_pe.alignment.subject import copies, given
 from keras_pe.alignment.tasks import Task, sweep_tasks, teacher_layer
 from keras_pe.arrays import check_sizes
-from keras_pe.losses.correspondence import SHARPNESS
+from keras_pe.losses.correspondence import SHARPNESS, check_sharpness
 from keras_pe.training.devices.distribution import static_batches
 from keras_pe.training.optimizers.gradient_watch import StopOnNonFinite
 from keras_pe.training.optimizers.lamb import Lamb
 from keras_pe.training.optimizers.schedules import WarmupCosine
 from keras_pe.training.teachers.cached import with_mask_rows
+from keras_pe.training.trainers.chunks import num_chunks
 from keras_pe.training.trainers.spatial_trainer import (
     SpatialAlignmentTrainer,
     check_losses,
@@ -128,6 +129,9 @@ def align_spatial(
     """
     # What is wrong is said now: the sweeps may take hours.
     check_sizes(steps=steps, batch_size=batch_size)
+    if image_chunk_size is not None:
+        check_sizes(image_chunk_size=image_chunk_size)
+        num_chunks(batch_size, image_chunk_size)
     if not 0.0 <= mask_ratio < 1.0:
         raise ValueError(
             f"mask_ratio must be at least 0 and below 1, got {mask_ratio}."
@@ -151,7 +155,7 @@ def align_spatial(
         background=background_weight != 1.0,
         seed=seed,
     )
-    whole = data.first()
+    whole, _ = data.first(), next(iter(data))
     mask_teacher = _mask_teacher(masks, "mask_rows" in whole, background_weight)
     taught = feature_weight > 0 or mask_teacher == "teacher"
     check_losses(
@@ -164,6 +168,7 @@ def align_spatial(
         (whole,) = with_mask_rows([whole], masks, side)
     if sharpness == "auto":
         sharpness = None if mask_teacher == "teacher" else SHARPNESS
+    check_sharpness(sharpness)
 
     reading = source.prefix_tokens, prepare, progress
     before = sweep_tasks(tasks, source.swept, *reading)

@@ -204,12 +204,17 @@ def _check(
             f"patches, background (batch, tokens), got {described}. Resize a teacher "
             f"of another grid to the student's, and leave class tokens out."
         )
+    check_sharpness(sharpness)
+    if not 0.0 <= background_weight < math.inf:
+        raise ValueError(
+            f"background_weight must be 0 or more, got {background_weight}."
+        )
+
+
+def check_sharpness(sharpness: float | None) -> None:
+    """Raises ValueError unless this is a sharpness of `correspondence_loss`."""
     if sharpness is not None and not 0.0 < sharpness < math.inf:
         raise ValueError(
             f"sharpness must be more than 0, or None, got {sharpness}. The paper has "
             f"20."
-        )
-    if not 0.0 <= background_weight < math.inf:
-        raise ValueError(
-            f"background_weight must be 0 or more, got {background_weight}."
         )

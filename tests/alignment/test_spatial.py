@@ -273,6 +273,10 @@ def test_kerashub_is_aligned(kind):
         ({"steps": 0}, "steps must be"),
         ({"batch_size": 0}, "batch_size must be"),
         ({"mask_ratio": 1.0}, "mask_ratio must be"),
+        ({"mask_ratio": 0.01}, "hide some patches"),
+        ({"image_chunk_size": 3}, "chunk size must divide"),
+        ({"image_chunk_size": 0}, "image_chunk_size must be"),
+        ({"sharpness": -1.0}, "sharpness must be"),
         ({"layer": 4}, "layers 0"),
         ({"layer": 0}, "nothing to teach"),
         ({"feature_weight": -1.0}, "feature_weight must be 0 or more"),
@@ -287,8 +291,14 @@ def test_kerashub_is_aligned(kind):
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(options, message):
+    """And before the first sweep."""
+
+    def unread():
+        raise AssertionError("a task was read")
+
+    arguments = {"encoder": ENCODER, "images": images(), **QUIET, **options}
     with pytest.raises(ValueError, match=message):
-        align_spatial(**{"encoder": ENCODER, "images": images(), **QUIET, **options})
+        align_spatial(**arguments, tasks={"kinds": Task("knn", unread)})
 
 
 ENCODER = vision_encoder()
