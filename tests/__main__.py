@@ -82,8 +82,10 @@ def main() -> int:
     parser.add_argument("pytest_arguments", nargs="*", metavar="PYTEST_ARGUMENT")
     options = parser.parse_args()
     arguments = [
-        # Tests of a module stay together: they share what its fixtures made.
-        *(["-n", str(options.workers), "--dist=loadfile"] if options.workers else []),
+        # Tests of a module stay together: they share what its fixtures made. Files
+        # come in the order of tests/conftest.py, not by their number of tests.
+        *(["-n", str(options.workers)] if options.workers else []),
+        *(["--dist=loadfile", "--no-loadscope-reorder"] if options.workers else []),
         *(["--durations=40"] if options.durations else []),
         *options.pytest_arguments,
     ]

@@ -6,6 +6,8 @@ Keras is imported where it is used: the process that hands out the tests needs n
 import gc
 import importlib.metadata
 import os
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +24,28 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import pytest
 
+from tests.jax_contexts import share_contexts
+
 MOST_MEMORY_MAPS = 30_000
+LONGEST = (
+    "test_gpu.py",
+    "test_fuzz.py",
+    "test_sharding.py",
+    "test_distribution.py",
+    "test_round_trips.py",
+    "test_docs.py",
+    "test_contrastive_trainer.py",
+    "test_reference_numbers.py",
+    "test_training_run.py",
+    "test_inference_contract.py",
+    "test_processes.py",
+    "test_batch_checks.py",
+    "test_spatial_trainer.py",
+    "test_distillation_trainer.py",
+    "test_text_scores.py",
+    "test_imports.py",
+)
+MARKS_OF_A_FILE = re.compile(r"^pytestmark = (\[[^\]]*\]|.*)", re.MULTILINE)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -30,7 +53,23 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"keras {version} on {os.environ.get('KERAS_BACKEND', 'its default')}"
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Imports no file of which `-m "not once"` leaves nothing, a third of all."""
+    if collection_path.suffix != ".py" or "not once" not in config.option.markexpr:
+        return None
+    found = MARKS_OF_A_FILE.search(collection_path.read_text("utf-8"))
+    return True if found and "pytest.mark.once" in found[0] else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first: no process ends long before the others."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
+    if os.environ.get("KERAS_BACKEND") == "jax" and "jax" in sys.modules:
+        share_contexts()
     _keep_what_there_is()
 
 

@@ -19,6 +19,7 @@ from keras_pe.training.devices.sharding import check_sharded, sharded_parameters
 from keras_pe.training.optimizers.lamb import Lamb
 from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
 from tests import small_models
+from tests.jax_contexts import share_contexts
 from tests.training.programs.jax_training import (
     SMALL,
     data_parallel,
@@ -81,6 +82,7 @@ def compiled() -> dict:
 
 
 def main() -> None:
+    share_contexts()
     use_virtual_devices(8)
     losses = {}
     losses["one device"], alone = train(None)

@@ -12,10 +12,12 @@ import keras
 import numpy as np
 
 from keras_pe.training.devices.sharding import whole_values
+from tests.jax_contexts import share_contexts
 from tests.training.programs.jax_training import sharded, train
 
 
 def main(address: str, process: str) -> None:
+    share_contexts()
     keras.distribution.initialize(address, num_processes=2, process_id=int(process))
     losses, trainer = train(sharded())
     kernel = trainer.model.vision_encoder.blocks[0].attention.qkv.kernel.value
