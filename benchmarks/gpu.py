@@ -111,8 +111,8 @@ def small_stages() -> list[list[Job]]:
     """Returns the same kinds of parts in tiny sizes and few processes."""
     tasks = (
         "device",
-        "parity:float32:all:1of1",
-        "parity:bfloat16:all:1of1",
+        "parity:float32:all:1of3",
+        "parity:bfloat16:all:1of3",
         f"training:{MODELS[0]}:plain",
         f"training:{MODELS[0]}:remat",
         "loss",
