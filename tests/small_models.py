@@ -37,8 +37,11 @@ def text_encoder(**changes: Any) -> keras_pe.PETextEncoder:
 
 
 def core(**changes: Any) -> keras_pe.PECore:
-    """Returns a small dual encoder."""
-    return keras_pe.PECore(vision_encoder(**changes), text_encoder(**changes))
+    """Returns a small dual encoder, of two blocks for images and one for texts."""
+    changes = {"num_layers": 2, **changes}
+    return keras_pe.PECore(
+        vision_encoder(**changes), text_encoder(**{**changes, "num_layers": 1})
+    )
 
 
 def images(count: int = 2, height: int = 32, width: int = 32) -> np.ndarray:

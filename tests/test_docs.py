@@ -215,19 +215,15 @@ def batches(tokenizer, count=2):
     return ((batch,) for batch in found)
 
 
-MARKS = {
-    "README.md": pytest.mark.compiled,
-    # Tests of what these show run everywhere.
-    "docs/alignment.md": pytest.mark.once,
-    "docs/detection.md": pytest.mark.once,
-}
+# The others call what has tests of its own on every backend.
+MARKS = {"README.md": pytest.mark.compiled, "docs/fine_tuning.md": ()}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=MARKS.get(page, ()))
+        pytest.param(page, marks=MARKS.get(page, pytest.mark.once))
         for page in PAGES
         if python_blocks(page) and "recipes" not in page
     ],

@@ -190,7 +190,9 @@ def step(model, subject):
     keys = keys or [v.path for v in model.weights]
     trains = {k: id(v) in trained for k, v in zip(keys, model.weights, strict=True)}
     before = dict(zip(keys, model.get_weights(), strict=True))
-    model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=True)
+    # Operation by operation JAX would compile each of them.
+    eagerly = keras.backend.backend() != "jax"
+    model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=eagerly)
     inputs = INPUTS[subject]
     model.train_on_batch(inputs, np.ones(model(inputs).shape, "float32"))
     return before, dict(zip(keys, model.get_weights(), strict=True)), trains

@@ -14,7 +14,7 @@ from tests.small_models import VISION, images, perturb, vision_encoder
 pytestmark = pytest.mark.quick
 
 
-@pytest.mark.parametrize("size", [(32, 32), (8, 8), (40, 16)])
+@pytest.mark.parametrize("size", [(8, 8), (40, 16)])  # the usual one is below
 @pytest.mark.parametrize("class_token", [True, False])
 @pytest.mark.slow
 def test_any_size_in_whole_patches(size, class_token):
@@ -301,11 +301,11 @@ def test_unscaled_images_never_pass_for_numbers_in_a_compiled_step():
     assert np.isnan(history["loss"][0])
 
 
-@pytest.mark.parametrize("edge", [-10.0, 1.0, 10.0])
 @pytest.mark.compiled
-def test_images_within_reason_pass_in_a_compiled_step(edge):
+def test_images_within_reason_pass_in_a_compiled_step():
     pixels = keras.Input((32, 32, 3))
-    model = keras.Model(pixels, vision_encoder()(pixels))
-    x = images()
-    x[0, 0, 0, 0] = edge
-    assert np.isfinite(model.predict(x, verbose=0)).all()
+    model = keras.Model(pixels, vision_encoder(num_layers=1)(pixels))
+    for edge in (-10.0, 1.0, 10.0):
+        x = images()
+        x[0, 0, 0, 0] = edge
+        assert np.isfinite(model.predict(x, verbose=0)).all(), edge

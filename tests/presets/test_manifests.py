@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from keras_pe import PECore
 from keras_pe.presets.formats import open_clip, timm, upstream
 from keras_pe.presets.inspect import describe
 from keras_pe.presets.manifest import (
@@ -14,7 +15,7 @@ from keras_pe.presets.manifest import (
 )
 from keras_pe.presets.tensor_reader import TensorInfo
 from tests.reference_models import REFERENCE
-from tests.small_models import core, text_encoder, vision_encoder
+from tests.small_models import text_encoder, vision_encoder
 
 pytestmark = pytest.mark.quick
 LAYOUTS = {"upstream": upstream, "timm": timm, "open_clip": open_clip}
@@ -106,7 +107,7 @@ def test_manifest_equals_a_live_vision_encoder(changes):
 
 
 def test_manifest_equals_a_live_core():
-    model = core()
+    model = PECore(vision_encoder(), text_encoder())
     live = {name: tuple(v.shape) for name, v in model_variables(model).items()}
     vision, text = model.vision_encoder.get_config(), model.text_encoder.get_config()
     assert live == core_manifest(vision, text)

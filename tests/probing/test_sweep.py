@@ -131,6 +131,7 @@ def test_the_planted_layer_is_best_for_correspondence():
 
 # === What the score counts ===
 @pytest.mark.slow
+@pytest.mark.once
 def test_a_class_that_some_seeds_never_train_on_is_named_and_counts():
     # Class 5 is in one image alone, which is trained on by some divisions only.
     images, masks = segmented(30)
@@ -186,7 +187,7 @@ def test_no_layer_is_best_on_noise(probe):
     "probe",
     [CLASSIFIERS[3], Segmentation(epochs=2), Depth(epochs=2), "ridge_regression"],
 )
-@pytest.mark.compiled
+@pytest.mark.once  # the verdict is NumPy's; above, heads learn on every backend
 def test_no_layer_is_best_on_noise_for_others(probe):
     rng = np.random.default_rng(3)
     kind = getattr(probe, "name", probe)
@@ -269,8 +270,8 @@ def test_truncation_records_the_norm():
 @pytest.mark.slow
 def test_a_dual_encoder_is_swept_by_its_vision_tower():
     x, labels = images(20), np.arange(20) % 2
-    result = sweep(core(), (x, labels), layers=[3], **QUIET)
-    assert result.last_layer == 3
+    result = sweep(core(), (x, labels), layers=[2], **QUIET)
+    assert result.last_layer == 2
 
 
 @pytest.mark.slow

@@ -26,6 +26,11 @@ VARIANTS = [
 ]
 
 
+def one_block(**changes):
+    """Returns a small encoder: all that is asked for here is behind its last block."""
+    return vision_encoder(num_layers=1, **changes)
+
+
 def unit(x):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
@@ -37,7 +42,7 @@ def last_tokens(encoder, x):
 
 @pytest.mark.parametrize("changes", VARIANTS)
 def test_contributions_add_up_to_the_embedding(changes):
-    encoder = perturb(vision_encoder(**changes))
+    encoder = perturb(one_block(**changes))
     x = images(2, *SIZE)
     found = contributions(encoder, x)
     np.testing.assert_allclose(
@@ -49,7 +54,7 @@ def test_contributions_add_up_to_the_embedding(changes):
 
 
 def test_contributions_are_those_of_the_explicit_matrix():
-    encoder = perturb(vision_encoder())
+    encoder = perturb(one_block())
     x = images(1, *SIZE)
     found = contributions(encoder, x)
     attention = pooling_attention(encoder, x)
@@ -89,7 +94,7 @@ def test_contributions_are_those_of_the_explicit_matrix():
 
 @pytest.mark.parametrize("changes", VARIANTS[:2])
 def test_value_is_the_head_of_each_token_alone(changes):
-    encoder = perturb(vision_encoder(**changes))
+    encoder = perturb(one_block(**changes))
     x = images(1, *SIZE)
     found = patch_embeddings(encoder, x, "value").reshape(6, -1)
     tokens = last_tokens(encoder, x)[:, int(encoder.class_token) :]
@@ -100,7 +105,7 @@ def test_value_is_the_head_of_each_token_alone(changes):
 
 @pytest.mark.slow
 def test_projection_leaves_the_pooling_out():
-    encoder = perturb(vision_encoder())
+    encoder = perturb(one_block())
     x = images(1, *SIZE)
     tokens = encoder.norm(last_tokens(encoder, x)[:, 1:])
     expected = unit(to_numpy(encoder.projection(tokens))).reshape(1, 2, 3, 16)
@@ -148,12 +153,12 @@ def test_bad_arguments_are_explained():
     with pytest.raises(ValueError, match="needs at least two"):
         text_score_maps(model, images(), texts[:1], contrast="mean")
     with pytest.raises(ValueError, match="pools by attention"):
-        patch_embeddings(vision_encoder(pooling="average"), images(), "value")
+        patch_embeddings(one_block(pooling="average"), images(), "value")
 
 
 @pytest.mark.slow
 def test_quantised_weights_are_refused_or_used():
-    encoder = perturb(vision_encoder())
+    encoder = perturb(one_block())
     x = images(1, *SIZE)
     before = patch_embeddings(encoder, x, "value")
     encoder.quantize("int8")
@@ -165,7 +170,7 @@ def test_quantised_weights_are_refused_or_used():
 
 @pytest.mark.slow
 def test_contributions_under_low_precision():
-    encoder = perturb(vision_encoder(dtype="mixed_bfloat16"))
+    encoder = perturb(one_block(dtype="mixed_bfloat16"))
     x = images(1, *SIZE)
     total = contributions(encoder, x).total()
     np.testing.assert_allclose(total, unit(to_numpy(encoder.encode(x))), atol=0.05)

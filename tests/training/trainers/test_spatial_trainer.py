@@ -14,13 +14,14 @@ from tests.small_models import images, perturb, vision_encoder
 from tests.training.gradients import loss_and_gradients
 
 BATCH, PATCHES = 4, 16
+INNER = 1  # of two layers
 MASKS = np.arange(BATCH * PATCHES).reshape(BATCH, PATCHES) % 4 != 0
 ROWS = np.eye(3, dtype="float32")[np.arange(BATCH * PATCHES).reshape(BATCH, -1) % 3]
 
 
 def models(**changes):
     keras.utils.set_random_seed(0)
-    core = perturb(vision_encoder(**changes))
+    core = perturb(vision_encoder(num_layers=2, **changes))
     return PESpatial.from_core(core, drop_path=0.0), core
 
 
@@ -51,10 +52,10 @@ def patch_tokens(encoder, layer=-1, hidden=None):
 def test_the_losses_are_of_masked_students_and_whole_teachers(class_token):
     student, core = models(class_token=class_token)
     trainer = SpatialAlignmentTrainer(
-        student, core, 2, feature_weight=2.0, correspondence_weight=3.0
+        student, core, INNER, feature_weight=2.0, correspondence_weight=3.0
     )
     seen = patch_tokens(student, hidden=to_numpy(trainer.mask_embedding))
-    features = feature_alignment_loss(seen, patch_tokens(core, 2))
+    features = feature_alignment_loss(seen, patch_tokens(core, INNER))
     pairs = correspondence_loss(seen, ROWS)
     loss, gradients = loss_and_gradients(trainer, batch())
     expected = 2.0 * float(to_numpy(features)) + 3.0 * float(to_numpy(pairs))
@@ -76,12 +77,12 @@ def test_nothing_masked_and_a_teacher_like_the_student_is_no_feature_loss():
 
 def test_an_evaluation_sees_all():
     student, core = models()
-    trainer = SpatialAlignmentTrainer(student, core, 2, mask_teacher=None)
+    trainer = SpatialAlignmentTrainer(student, core, INNER, mask_teacher=None)
     trainer.compile(keras.optimizers.SGD(0.0))
     found = trainer.evaluate(
         {"images": images(BATCH)}, batch_size=2, verbose=0, return_dict=True
     )
-    wanted = feature_alignment_loss(patch_tokens(student), patch_tokens(core, 2))
+    wanted = feature_alignment_loss(patch_tokens(student), patch_tokens(core, INNER))
     assert found["feature_loss"] == pytest.approx(float(to_numpy(wanted)), rel=1e-5)
 
 
@@ -118,9 +119,9 @@ def test_chunks_change_nothing(chunks):
 def test_small_students_of_a_larger_one():
     """Another width and patch size: a projection, and images of another size."""
     keras.utils.set_random_seed(0)
-    changes = {"hidden_dim": 48, "patch_size": 4, "image_size": 16}
+    changes = {"hidden_dim": 48, "patch_size": 4, "image_size": 16, "num_layers": 1}
     teacher = perturb(vision_encoder(**changes), seed=3)
-    student = perturb(vision_encoder())
+    student = perturb(vision_encoder(num_layers=1))
     trainer = SpatialAlignmentTrainer(
         student, teacher, -1, mask_teacher="teacher", sharpness=None
     )
@@ -142,15 +143,15 @@ def test_small_students_of_a_larger_one():
 @pytest.mark.slow
 def test_gram_anchoring_is_the_same_loss_with_features_of_twice_the_size():
     student, core = models()
-    before = perturb(vision_encoder(), seed=5)
-    teacher = FeatureTeacher(before, layer=2, scale=2)
+    before = perturb(vision_encoder(num_layers=2), seed=5)
+    teacher = FeatureTeacher(before, layer=INNER, scale=2)
     trainer = SpatialAlignmentTrainer(
-        student, core, 2, teacher, feature_weight=0.0, sharpness=None
+        student, core, INNER, teacher, feature_weight=0.0, sharpness=None
     )
     assert trainer.teachers == (core, before)
     loss, _ = loss_and_gradients(trainer, batch(rows=False))
     large = ops.image.resize(images(BATCH), (64, 64), antialias=True)
-    (fine,) = before.layer_tokens(large, [2], training=False)
+    (fine,) = before.layer_tokens(large, [INNER], training=False)
     maps = to_numpy(fine[:, 1:]).reshape(BATCH, 4, 2, 4, 2, 32).mean((2, 4))
     seen = patch_tokens(student, hidden=to_numpy(trainer.mask_embedding))
     wanted = correspondence_loss(seen, maps.reshape(BATCH, PATCHES, 32), sharpness=None)
@@ -162,7 +163,7 @@ def test_gram_anchoring_is_the_same_loss_with_features_of_twice_the_size():
 def test_it_learns_what_masks_say():
     student, core = models()
     before = [to_numpy(w) for w in core.weights]
-    trainer = SpatialAlignmentTrainer(student, core, 2)
+    trainer = SpatialAlignmentTrainer(student, core, INNER)
     trainer.compile(keras.optimizers.Adam(3e-3))
     logs = [trainer.train_on_batch(batch(), return_dict=True) for _ in range(30)]
     for name in ("feature_loss", "correspondence_loss"):
@@ -177,7 +178,7 @@ def test_a_run_keeps_no_teacher_and_goes_on_to_the_bit(tmp_path):
 
     def trained(steps, arrays=None):
         student, core = models()
-        trainer = SpatialAlignmentTrainer(student, core, 2)
+        trainer = SpatialAlignmentTrainer(student, core, INNER)
         trainer.compile(keras.optimizers.Adam(1e-3))
         trainer.optimizer.build(trainer.trainable_variables)
         if arrays is not None:
