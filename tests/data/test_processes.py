@@ -49,7 +49,7 @@ def test_the_batches_do_not_depend_on_workers(tmp_path):
     dataset = small_dataset(source, num_batches=8, extras=extras)
     report = SkippedSamples(max_bad_share=1)
     with batches(
-        dataset, num_workers=3, image_dtype="uint8", skip_report=report
+        dataset, num_workers=2, image_dtype="uint8", skip_report=report
     ) as loader:
         found = list(loader)
     assert len(found) == 8

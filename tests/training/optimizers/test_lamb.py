@@ -144,6 +144,7 @@ def test_one_tensor_at_a_time_equals_all_at_once(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.once  # of Keras' own code, the same for all backends
 def test_keras_lamb_is_another_algorithm():
     """Why this class exists: the decay of Keras' own is outside the trust ratio."""
     arguments = {"learning_rate": 2e-3, "beta_2": 0.95, "epsilon": 1e-6}
