@@ -66,7 +66,11 @@ class Job:
 NO_TF32 = ("NVIDIA_TF32_OVERRIDE", "0")
 # Reference models are tiny and many: compile them fast, not well.
 FAST_XLA = ("XLA_FLAGS", "--xla_gpu_autotune_level=0")
-QUICK_XLA = ("XLA_FLAGS", "--xla_backend_optimization_level=0")
+QUICK_XLA = (
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
+)
 # PyTorch compiles for some seconds a shape, and the reference models have a hundred.
 NO_DYNAMO = ("TORCHDYNAMO_DISABLE", "1")
 
