@@ -35,6 +35,12 @@ def correspondence_loss(
     over all pairs, each patch with itself included. The teacher's are constants.
     Computed in float32; a row of length zero has cosine 0 with any other.
 
+    With `sharpness=None` it is DINOv3's Gram loss as its published configurations have
+    it: rows of unit length, nothing centred, pairs of one image alone, cosines below 0
+    kept, the mean over all pairs. Of its code's switches, these are not here: features
+    of any length, pairs across images, and cosines below 0 taken as 0 (of both, or of
+    the teacher, and of the student where both are below).
+
     Args:
         student: `(batch, tokens, channels)`: tokens of its last layer, no class token.
         teacher: `(batch, tokens, points)`: what a mask teacher says of each patch (its
@@ -56,7 +62,8 @@ def correspondence_loss(
         ValueError: if shapes or options do not fit.
 
     Source: Perception Encoder, section 5.2 and appendix B.3.1: `L_loc`. Simeoni et al.
-        2025, "DINOv3", section 4: Gram anchoring.
+        2025, "DINOv3", section 4: Gram anchoring; `dinov3/loss/gram_loss.py` and
+        `dinov3_vit7b16_gram_anchor.yaml` there (commit 6876159).
 
     Example:
         >>> import numpy as np

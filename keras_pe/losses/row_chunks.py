@@ -123,15 +123,24 @@ def _fold_tensorflow(
             tf.pad(row, [[0, missing], *[[0, 0]] * (len(row.shape) - 1)])
             for row in rows
         ]
-    chunks = [tf.reshape(row, (-1, chunk_size, *row.shape[1:])) for row in rows]
+    # No axis of one row, neither in what is read (slices, no reshape into chunks) nor
+    # in what is written: XLA puts such an axis elsewhere, and copies all rows for it.
+    kept = [shape if chunk_size == 1 else (chunk_size, *shape) for shape in shapes]
     outputs = tuple(
-        tf.TensorArray("float32", count, element_shape=(chunk_size, *shape))
-        for shape in shapes
+        tf.TensorArray("float32", count, element_shape=shape) for shape in kept
     )
 
     def body(k: Any, totals: Any, outputs: Any) -> Any:
-        totals, found = step(totals, [chunk[k] for chunk in chunks])
-        written = [o.write(k, part) for o, part in zip(outputs, found, strict=True)]
+        chunk = []
+        for row in rows:
+            trailing = tuple(row.shape[1:])
+            start = (k * chunk_size, *[0] * len(trailing))
+            chunk.append(tf.slice(row, start, (chunk_size, *trailing)))
+        totals, found = step(totals, chunk)
+        written = [
+            output.write(k, tf.reshape(part, shape))
+            for output, part, shape in zip(outputs, found, kept, strict=True)
+        ]
         return k + 1, tuple(totals), tuple(written)
 
     _, totals, outputs = tf.while_loop(

@@ -77,6 +77,41 @@ def test_masks_of_things_make_blocks():
     np.testing.assert_allclose(ops.convert_to_numpy(target)[0], same, atol=1e-6)
 
 
+@pytest.mark.parametrize("chunk_size", [None, 6])
+def test_unsharpened_it_is_the_mean_square_of_gram_matrices(chunk_size):
+    """As DINOv3 has it: unit length, no centring, no cosine below 0 taken as 0."""
+    ours, theirs = (
+        x / np.linalg.norm(x, axis=-1)[..., None]
+        for x in (STUDENT, -RNG.normal(size=(4, 6, 5)))
+    )
+    grams = [x @ x.swapaxes(1, 2) for x in (ours, theirs)]
+    assert all(gram.min() < -0.1 for gram in grams)
+    found = correspondence_loss(STUDENT, theirs, sharpness=None, chunk_size=chunk_size)
+    expected = np.mean((grams[0] - grams[1]) ** 2)
+    assert float(found) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="XLA by TensorFlow")
+@pytest.mark.compiled
+def test_chunks_of_one_image_copy_no_input():
+    """XLA put an axis of one row elsewhere, which took two more of the inputs' size."""
+    import tensorflow as tf
+
+    @tf.function(jit_compile=True)
+    def step(student, teacher):
+        with tf.GradientTape() as tape:
+            tape.watch(student)
+            value = correspondence_loss(student, teacher, chunk_size=6)
+        return value, tape.gradient(value, student)
+
+    inputs = [tf.constant(x) for x in (STUDENT, TEACHER)]
+    program = step.experimental_get_compiler_ir(*inputs)(stage="optimized_hlo")
+    assert "while(" in program
+    for channels in (8, 16):
+        assert f"f32[4,6,{channels}]" in program
+        assert f"f32[4,1,6,{channels}]" not in program
+
+
 @pytest.mark.parametrize("chunk_size", [None, 4])
 def test_a_student_like_its_teacher_has_no_loss_unsharpened(chunk_size):
     options = {"sharpness": None, "chunk_size": chunk_size}

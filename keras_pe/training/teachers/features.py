@@ -13,7 +13,8 @@ class FeatureTeacher:
     """Says of each patch what an encoder says of it at one of its layers.
 
     With an encoder's own earlier state, at twice the resolution, and no sharpening in
-    `correspondence_loss`, this is DINOv3's Gram anchoring.
+    `correspondence_loss`, this is DINOv3's Gram anchoring, but that its code resizes
+    the larger map of tokens (bicubic) and here they are averaged.
 
     Args:
         encoder: a vision encoder; it is frozen by this.
