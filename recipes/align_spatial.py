@@ -3,6 +3,8 @@
 Run:      python -m recipes.align_spatial --config paper-g14 \\
               --data 'data/{000..099}.tar' --output runs/spatial
 Go on:    the same with --resume.
+Look:     python -m recipes.align_spatial --config paper-g14 --plan --devices 256
+          prints what it needs, as recipes.plan does, without starting it.
 Expect:   checkpoints, steps.csv, TensorBoard events, curves.png and, at the end,
           model.weights.h5 and a preset that PESpatial.from_preset loads.
 
@@ -26,8 +28,9 @@ from keras_pe.training.run.options import (
     recipe_parser,
 )
 from keras_pe.training.run.spatial_config import SpatialConfig, check_spatial
-from keras_pe.training.run.start import run_recipe
+from keras_pe.training.run.start import run_recipe, said_plainly
 from keras_pe.training.run.training_config import stages_of
+from recipes.plan import add_plan_arguments, print_plan
 
 # Table 21: 24,000 steps of 12,288 images at 448 px.
 PAPER_G14 = SpatialConfig(
@@ -35,6 +38,7 @@ PAPER_G14 = SpatialConfig(
     teacher_layer=41,
     stages=stages_of(24_000 * 12_288, (448,), (1,)),
     remat=True,
+    precision="mixed_bfloat16",
     sharding="parameters",
     mask_teacher="none",
 )
@@ -86,6 +90,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--teacher", metavar="PRESET", help="whose tokens are matched; self, or none"
     )
     add_shard_arguments(parser)
+    group = parser.add_argument_group("a plan in place of a run")
+    group.add_argument(
+        "--plan", action="store_true", help="print what the run needs, and stop"
+    )
+    add_plan_arguments(group)
     add_run_arguments(parser)
     return parser.parse_args(arguments)
 
@@ -102,6 +111,11 @@ def main() -> None:
     def configured() -> SpatialConfig:
         return aligned_settings(CONFIGS[options.config], options)
 
+    if options.plan:
+        with said_plainly():
+            name, devices = options.config, options.devices
+            print_plan(name, configured(), devices, teraflops=options.teraflops)
+        return
     run_recipe(
         options, configured, align_spatial, make_data=image_data, check=check_spatial
     )

@@ -1,6 +1,7 @@
 """What a run of `recipes.pretrain` needs, before any hardware is rented.
 
 Run:      python -m recipes.plan --config paper-g14 --devices 256
+          (of an alignment: python -m recipes.align_spatial --plan --devices 256)
 Expect:   parameters, operations, memory of a device, steps and the layout of weights
           within seconds, on any backend and with nothing allocated. On JAX, for a run
           whose weights are cut in pieces, minutes later also what XLA says of the
@@ -10,15 +11,20 @@ Expect:   parameters, operations, memory of a device, steps and the layout of we
 import argparse
 import dataclasses
 import json
+import math
 import os
 import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from keras_pe.layers.initializers import without_allocation
+from keras_pe.training.devices import sharded_step
+from keras_pe.training.devices.sharding import data_parallel, sharded_parameters
+from keras_pe.training.run import spatial_plan
 from keras_pe.training.run.config import (
     RunConfig,
     build_model,
@@ -33,8 +39,12 @@ from keras_pe.training.run.options import (
     with_overrides,
 )
 from keras_pe.training.run.plan import plan_training
+from keras_pe.training.run.plan_parts import RunPlan
+from keras_pe.training.run.spatial_config import SpatialConfig, unallocated_trainer
+from keras_pe.training.run.spatial_plan import plan_alignment
 from keras_pe.training.run.start import said_plainly
-from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.run.training_config import TrainingConfig, build_optimizer
+from keras_pe.training.trainers.base import BaseTrainer
 from recipes.configs import CONFIGS
 
 # Operations a second in bfloat16, dense, as their makers publish them.
@@ -45,27 +55,41 @@ VIRTUAL_DEVICES = 8
 
 
 def print_plan(
-    name: str, config: RunConfig, devices: int, compile_step: bool | None = None
+    name: str,
+    config: TrainingConfig,
+    devices: int,
+    compile_step: bool | None = None,
+    teraflops: float | None = None,
 ) -> None:
     """Prints what a run needs; allocates nothing.
 
     Args:
         name: of the configuration, for the heading.
-        config: the run.
+        config: the run, of pretraining or of an alignment.
         devices: how many devices share it.
         compile_step: whether the training step is also compiled for virtual devices.
             None does so on JAX where the weights are cut in pieces.
+        teraflops: what a device really computes a second, for the days it takes; None
+            for a share of the peaks of some.
 
     Raises:
         RuntimeError: if a step is to be compiled on another backend than JAX.
     """
-    plan = plan_training(config, devices)
+    plan = plan_of(config, devices)
     print(f"{name}\n\n{plan}\n")
-    times = ", ".join(
-        f"{_rounded(plan.device_days(peak, UTILIZATION))} {device}"
-        for device, peak in PEAK_FLOPS.items()
-    )
-    print(f"device days at {UTILIZATION:.0%} of the peak: {times}", flush=True)
+    if teraflops is None:
+        times = ", ".join(
+            f"{_rounded(plan.device_days(peak, UTILIZATION))} {device}"
+            for device, peak in PEAK_FLOPS.items()
+        )
+        print(f"device days at {UTILIZATION:.0%} of the peak: {times}", flush=True)
+    else:
+        days = plan.device_days(teraflops * 1e12, 1.0)
+        print(
+            f"device days at {teraflops:g} TFLOP/s: {_rounded(days)}, which are "
+            f"{_rounded(days / devices)} days on {devices:,} devices",
+            flush=True,
+        )
     on_jax = keras.backend.backend() == "jax"
     if compile_step is None:
         compile_step = on_jax and config.sharding == "parameters"
@@ -78,8 +102,18 @@ def print_plan(
         compile_aside(config, devices)
 
 
+def plan_of(
+    config: TrainingConfig, devices: int, fused_attention: bool = True
+) -> RunPlan:
+    """Returns the plan of a run of pretraining or of an alignment."""
+    if isinstance(config, SpatialConfig):
+        return plan_alignment(config, devices, fused_attention=fused_attention)
+    assert isinstance(config, RunConfig)
+    return plan_training(config, devices, fused_attention=fused_attention)
+
+
 # === The compiled step ===
-def compile_aside(config: RunConfig, devices: int) -> None:
+def compile_aside(config: TrainingConfig, devices: int) -> None:
     """Compiles in a process of its own: JAX can show a CPU as many devices only
     before it first uses it."""
     small = small_step(config, min(devices, VIRTUAL_DEVICES))
@@ -90,7 +124,11 @@ def compile_aside(config: RunConfig, devices: int) -> None:
         f"minutes (paper-g14: twenty on two cores), and Ctrl-C leaves it out ...",
         flush=True,
     )
-    order = {"config": dataclasses.asdict(small), "devices": devices}
+    order = {
+        "kind": type(config).__name__,
+        "config": dataclasses.asdict(small),
+        "devices": devices,
+    }
     done = subprocess.run(
         [
             sys.executable,
@@ -109,58 +147,57 @@ def compile_aside(config: RunConfig, devices: int) -> None:
         )
 
 
-def small_step(config: RunConfig, devices: int) -> RunConfig:
+def small_step(config: TrainingConfig, devices: int) -> Any:
     """Returns a configuration with the fewest rows that all devices take part in.
 
     Weights, optimizer and layout are the run's own; activations are those of a batch
-    of one masked image a device.
+    of one image a device, of pretraining with masks of one masked image a device.
     """
-    each = config.mask_every if config.mask_weight else 1
-    return dataclasses.replace(
-        config,
-        batch_size=devices * each,
-        image_chunk_size=None,
-        text_chunk_size=None,
-        loss_chunk_size=None,
-    )
+    chunks: dict[str, Any] = {"image_chunk_size": None, "loss_chunk_size": None}
+    each = 1
+    if isinstance(config, RunConfig):
+        chunks["text_chunk_size"] = None
+        each = config.mask_every if config.mask_weight else 1
+    return dataclasses.replace(config, batch_size=devices * each, **chunks)
 
 
-def unallocated_trainer(config: RunConfig) -> ContrastiveTrainer:
-    """Returns a compiled trainer whose model has no values."""
+def trainer_and_inputs(
+    config: TrainingConfig,
+) -> tuple[BaseTrainer, sharded_step.Inputs]:
+    """Returns a compiled trainer without values, and the batch of largest images."""
+    image_size = max(stage.image_size for stage in config.stages)
+    if isinstance(config, SpatialConfig):
+        aligning = unallocated_trainer(config)
+        aligning.compile(optimizer=build_optimizer(config))
+        return aligning, spatial_plan.step_inputs(config, aligning, image_size)
+    assert isinstance(config, RunConfig)
     with without_allocation():
         model = build_model(config)
     freeze(model, config.freeze)
-    return build_trainer(config, model)
-
-
-def compile_here(config: RunConfig, devices: int) -> None:
-    """Compiles the step of the largest images and prints what it takes."""
-    from keras_pe.training.devices.sharded_step import (
-        compile_step,
-        step_inputs,
-        use_virtual_devices,
-    )
-    from keras_pe.training.devices.sharding import data_parallel, sharded_parameters
-
-    use_virtual_devices(devices)
-    trainer = unallocated_trainer(config)
-    inputs = step_inputs(
+    inputs = sharded_step.step_inputs(
         config.vision,
         config.text,
         config.batch_size,
-        max(stage.image_size for stage in config.stages),
+        image_size,
         mask_every=config.mask_every if config.mask_weight else None,
         keep_patches=config.keep_patches,
     )
+    return build_trainer(config, model), inputs
+
+
+def compile_here(config: TrainingConfig, devices: int) -> None:
+    """Compiles the step of the largest images and prints what it takes."""
+    sharded_step.use_virtual_devices(devices)
+    trainer, inputs = trainer_and_inputs(config)
     if config.sharding == "parameters":
-        distribution = sharded_parameters(trainer.model.variables)
+        distribution = sharded_parameters(trainer.variables)
     else:
         distribution = data_parallel()
-    step = compile_step(trainer, inputs, distribution)
+    step = sharded_step.compile_step(trainer, inputs, distribution)
     print(step)
-    stages = plan_training(config, devices, fused_attention=False).stages
+    stages = plan_of(config, devices, fused_attention=False).stages
     estimate = max(stage.memory.total for stage in stages)
-    whole = 4 * trainer.model.count_params()
+    whole = 4 * sum(math.prod(w.shape) for w in trainer.trainable_weights)
     print(
         f"the plan's estimate for the same, with plain attention: "
         f"{estimate / 1e9:.2f} GB a device. XLA for CPUs needs more: it sums whole "
@@ -179,16 +216,28 @@ def _rounded(days: float) -> str:
 def compile_order() -> None:
     """Compiles what another process asks for on its standard input."""
     order = json.load(sys.stdin)
-    config = read_config(order["config"])
+    kind = {cls.__name__: cls for cls in (RunConfig, SpatialConfig)}[order["kind"]]
+    config = read_config(order["config"], kind)
     compile_here(config, min(order["devices"], VIRTUAL_DEVICES))
+
+
+def add_plan_arguments(parser: Any) -> None:
+    """Adds on how many devices a run is planned, and how fast these are."""
+    parser.add_argument(
+        "--devices", type=int, default=8, metavar="N", help="that share it (default 8)"
+    )
+    parser.add_argument(
+        "--teraflops",
+        type=float,
+        metavar="RATE",
+        help="what a device really computes a second, for the days that it takes",
+    )
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = recipe_parser("recipes.plan", __doc__, CONFIGS, "[--devices N]")
-    parser.add_argument(
-        "--devices", type=int, default=8, metavar="N", help="that share it (default 8)"
-    )
+    add_plan_arguments(parser)
     add_shard_arguments(parser)
     add_run_arguments(parser)  # the command line of a run can be planned as it is
     return parser.parse_args(arguments)
@@ -199,7 +248,8 @@ def main() -> None:
     options = parse()
     with said_plainly():
         config = with_overrides(CONFIGS[options.config], options)
-        print_plan(options.config, config, options.devices)
+        name, devices = options.config, options.devices
+        print_plan(name, config, devices, teraflops=options.teraflops)
 
 
 if __name__ == "__main__":

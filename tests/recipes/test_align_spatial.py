@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 
@@ -14,7 +15,8 @@ from keras_pe.training.run.spatial_config import SpatialConfig, check_spatial
 from keras_pe.training.run.train import RunOptions
 from keras_pe.training.run.training_config import stages_of
 from keras_pe.training.run.training_run import RunMismatch
-from recipes.align_spatial import CONFIGS, parse
+from recipes.align_spatial import CONFIGS, main, parse
+from recipes.plan import print_plan
 from tests.arrays import to_numpy
 from tests.data.shards import write_shards
 from tests.small_models import perturb, vision_encoder
@@ -44,6 +46,50 @@ def test_configurations_of_the_paper():
         check_spatial(config)
 
 
+# === The plan ===
+def planned(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr("sys.argv", ["align_spatial", "--plan", *arguments])
+    main()
+    return capsys.readouterr().out
+
+
+@pytest.mark.quick
+def test_the_plan_of_the_paper_s_largest_run(monkeypatch, capsys):
+    monkeypatch.setattr("recipes.plan.compile_aside", lambda *_: print("compiled"))
+    printed = planned(monkeypatch, capsys, "--devices", "256")
+    assert printed.startswith("paper-g14\n\n1,851.89 M parameters of the student")
+    assert "294.9 M samples in 24,000 steps of 12,288, on 256 devices" in printed
+    assert "4.629 ZFLOP of training" in printed
+    assert "device days at 40% of the peak: 135.4 H100 SXM, 291.8 TPU v5p" in printed
+    # Each fetches pieces of the other's weights: JAX shows whether it can.
+    assert ("compiled" in printed) == (keras.backend.backend() == "jax")
+
+
+@pytest.mark.quick
+@pytest.mark.once
+def test_the_days_at_a_rate_and_what_sam_takes(monkeypatch, capsys):
+    options = ("--set", "mask_teacher=sam:sam_huge_sa1b", "--teraflops", "400")
+    printed = planned(monkeypatch, capsys, "--devices", "64", *options)
+    assert "38% of it are SAM's" in printed
+    assert "device days at 400 TFLOP/s: 216.6, which are 3.384 days on 64" in printed
+    with pytest.raises(SystemExit):
+        planned(monkeypatch, capsys, "--set", "mask_teacher=sam:mine")
+    assert "a plan knows the sizes of sam_base_sa1b" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX compiles for others")
+@pytest.mark.slow
+def test_a_step_is_compiled_for_virtual_devices(presets, capfd):
+    changes = {"sharding": "parameters", "mask_teacher": "masks", "batch_size": 8}
+    config = config_of(presets, **changes)
+    print_plan("smoke", config, devices=8)
+    printed = capfd.readouterr().out
+    assert "8 virtual devices, with a batch of 8 in place of 8" in printed
+    assert "compiled for 8 cpu devices, batch 8 at 32 px" in printed
+    assert "the plan's estimate for the same" in printed
+
+
+# === Runs ===
 @pytest.fixture(scope="module")
 def presets(tmp_path_factory):
     folder = tmp_path_factory.mktemp("presets")

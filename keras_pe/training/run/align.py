@@ -4,13 +4,13 @@ import dataclasses
 from typing import Any, Protocol
 
 from keras_pe.models.aligned import PESpatial
-from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.training.devices.setup import check_layout
 from keras_pe.training.run.spatial_config import (
     SpatialConfig,
     build_spatial_trainer,
     check_spatial,
+    unallocated_trainer,
 )
 from keras_pe.training.run.train import RunOptions, RunParts, run_trainer
 from keras_pe.training.run.training_run import Evaluate, MakeBatches
@@ -64,7 +64,7 @@ def align_spatial(
         )
 
     def untrained_variables() -> list[Any]:
-        variables: list[Any] = PEVisionEncoder.from_preset(config.encoder).variables
+        variables: list[Any] = unallocated_trainer(config).variables
         return variables
 
     configuration = {**dataclasses.asdict(config), **data.describe()}

@@ -57,13 +57,19 @@ class RunConfig(TrainingConfig):
     freeze: Literal["none", "vision", "text"] = "none"
 
 
-def read_config(settings: dict[str, Any]) -> RunConfig:
-    """Returns the configuration that a run wrote to `config.json`."""
-    fields = {field.name for field in dataclasses.fields(RunConfig)}
+def read_config(settings: dict[str, Any], kind: Any = None) -> Any:
+    """Returns the configuration that a run wrote to `config.json`.
+
+    Args:
+        settings: what stands there.
+        kind: its class; None for `RunConfig`.
+    """
+    kind = RunConfig if kind is None else kind
+    fields = {field.name for field in dataclasses.fields(kind)}
     arguments = {name: value for name, value in settings.items() if name in fields}
     arguments["stages"] = tuple(ResolutionStage(**s) for s in settings["stages"])
     arguments["lamb_exclude"] = tuple(settings["lamb_exclude"])
-    return RunConfig(**arguments)
+    return kind(**arguments)
 
 
 @dataclasses.dataclass(frozen=True)

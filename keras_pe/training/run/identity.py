@@ -100,7 +100,14 @@ def differences(
 
 # === Configurations that runs wrote before a setting existed ===
 # Settings that came later, and what runs did before.
-FORMER = {"caption_key": None, "max_bad_share": 0.01, "freeze": "none"}
+FORMER = {
+    "caption_key": None,
+    "max_bad_share": 0.01,
+    "freeze": "none",
+    "most_shapes": 64,
+    "sam_points": 32,
+    "sam_keep": "0",
+}
 
 # Settings that went since, of runs on shards, where these two decided nothing. Which
 # kind of data it was is said by the data now; a run on others keeps saying so.

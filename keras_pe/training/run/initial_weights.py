@@ -16,7 +16,7 @@ from keras_pe.presets import load_weights
 from keras_pe.presets.checksums import read_metadata, read_verified
 from keras_pe.presets.hub import CONFIG, resolve
 from keras_pe.presets.inspect import inspect_checkpoint
-from keras_pe.presets.serialized import check
+from keras_pe.presets.serialized import DUAL, MODELS, check
 from keras_pe.training.resolution import ResolutionStage
 from keras_pe.training.run.config import RunConfig
 from keras_pe.training.run.overrides import tower_arguments
@@ -207,6 +207,36 @@ def towers_of(source: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if towers[1] is None:
         raise ValueError(f"{source} has no text tower: expected a dual encoder.")
     return towers[0], towers[1]
+
+
+def vision_of(source: str) -> dict[str, Any]:
+    """Returns a vision encoder's constructor arguments; downloads no known weights.
+
+    Args:
+        source: preset of a vision encoder or of a dual encoder: name, directory or
+            handle, or a checkpoint of upstream, timm or open_clip.
+
+    Raises:
+        ValueError: if there is no such preset, or it does not tell its sizes.
+
+    Example:
+        >>> vision_of("PE-Spatial-G14-448")["num_layers"]
+        50
+    """
+    location = resolve(source, need="config")
+    if location.preset is not None:
+        arguments = location.preset.vision_config()
+    elif location.directory is not None:
+        directory = location.directory
+        config = read_verified(directory, CONFIG, read_metadata(directory))
+        found = check(config, f"{directory / CONFIG}", MODELS)
+        arguments = config["config"]
+        if found == DUAL:
+            arguments = arguments["vision_encoder"]["config"]
+    else:
+        assert location.checkpoint is not None
+        arguments = _of_checkpoint(location.checkpoint)[0]
+    return {n: arguments[n] for n in tower_arguments("vision") if n in arguments}
 
 
 def _of_preset(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:

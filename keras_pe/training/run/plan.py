@@ -25,8 +25,13 @@ from keras_pe.training.devices.memory import (
 from keras_pe.training.devices.sharding import ParameterGroup, parameter_groups
 from keras_pe.training.resolution import ResolutionStage, plan_stages
 from keras_pe.training.run.config import RunConfig, build_model, check_config, freeze
-
-MOMENTS = 2  # that the optimizer keeps of a weight: LAMB and AdamW alike
+from keras_pe.training.run.plan_parts import (
+    MOMENTS,
+    RunPlan,
+    planned_pieces,
+    table,
+    weights_table,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +63,7 @@ class StageCost:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingPlan:
+class TrainingPlan(RunPlan):
     """A whole run. `print(plan)` shows it as tables.
 
     Attributes:
@@ -86,25 +91,6 @@ class TrainingPlan:
     stages: tuple[StageCost, ...]
 
     @property
-    def samples(self) -> int:
-        """Pairs seen in the whole run."""
-        return sum(stage.samples for stage in self.stages)
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps of the whole run."""
-        return sum(stage.steps for stage in self.stages)
-
-    @property
-    def training_flops(self) -> int:
-        """Operations of the whole run, three forward passes a pair.
-
-        A frozen tower makes one of them. A multiply-add is two. See
-        `forward_multiply_adds` for the paper's count.
-        """
-        return sum(stage.samples * stage.training_flops for stage in self.stages)
-
-    @property
     def forward_multiply_adds(self) -> int:
         """Multiply-adds of both towers' forward passes: the FLOPs of the paper.
 
@@ -119,28 +105,11 @@ class TrainingPlan:
             // 2
         )
 
-    @property
-    def executed_flops(self) -> int:
-        """Operations of the whole run with those that are made again."""
-        return sum(stage.samples * stage.executed_flops for stage in self.stages)
-
-    def device_days(self, peak_flops: float, utilization: float = 0.4) -> float:
-        """Returns the days that the run takes on one device.
-
-        Args:
-            peak_flops: operations a second of a device at its best.
-            utilization: share of them that goes into `training_flops` (MFU).
-        """
-        return self.training_flops / (peak_flops * utilization * 86400)
-
     def __str__(self) -> str:
-        parts = [self._summary(), _table(self._stage_rows()), self._memory()]
-        return "\n\n".join([*parts, self._weights()])
+        parts = [self._summary(), table(self._stage_rows()), self._memory_line()]
+        return "\n\n".join([*parts, weights_table(self.groups)])
 
     def _summary(self) -> str:
-        how = "copied to each device"
-        if self.pieces > 1:
-            how = f"cut into {self.pieces:,} pieces"
         frozen = ""
         if self.trained_parameters < self.parameters:
             frozen = f"; {self.trained_parameters / 1e6:,.2f} M of all are trained"
@@ -148,15 +117,11 @@ class TrainingPlan:
             f"{self.parameters / 1e6:,.2f} M parameters: vision tower "
             f"{self.vision_parameters / 1e6:,.2f} M, text tower "
             f"{self.text_parameters / 1e6:,.2f} M{frozen}\n"
-            f"{self.samples / 1e9:,.1f} B samples in {self.steps:,} steps of "
-            f"{self.batch_size:,}, on {self.num_devices:,} devices "
-            f"({self.batch_size // self.num_devices:,} rows each)\n"
-            f"{self.training_flops / 1e21:,.4g} ZFLOP of training: three passes, a "
-            f"multiply-add as two ({self.executed_flops / 1e21:,.4g} with what is "
-            f"computed again)\n"
+            f"{self.samples / 1e9:,.1f} B {self._steps_line()}\n"
+            f"{self._flops_line()}\n"
             f"{self.forward_multiply_adds / 1e21:,.4g} ZFLOP as the paper counts: "
             f"multiply-adds of the forward pass\n"
-            f"{self.precision}, weights {how}"
+            f"{self._layout_line()}"
         )
 
     def _stage_rows(self) -> list[Sequence[str]]:
@@ -181,52 +146,6 @@ class TrainingPlan:
             ]
             rows.append(row)
         return rows
-
-    def _memory(self) -> str:
-        most = max(self.stages, key=lambda stage: stage.memory.total)
-        parts = dataclasses.asdict(most.memory)
-        listed = ", ".join(f"{name} {n / 1e9:,.2f}" for name, n in parts.items())
-        return (
-            f"GB on a device at {most.image_size} px (estimate): {listed}; "
-            f"total {most.memory.total / 1e9:,.2f}"
-        )
-
-    def _weights(self) -> str:
-        rows: list[Sequence[str]] = [("weights", "shape", "how often", "cut", "note")]
-        small = [group for group in self.groups if group.note == "small"]
-        for group in self.groups:
-            if group in small:
-                continue
-            cut = [
-                str(side)
-                for side, axis in zip(group.shape, group.axes, strict=True)
-                if axis is not None
-            ]
-            shape = " x ".join(str(side) for side in group.shape) or "scalar"
-            name = group.pattern.replace(r"\d+", "*")
-            along = f"along {cut[0]}" if cut else "copied"
-            rows.append((name, shape, str(group.count), along, group.note))
-        table = _table(rows, left=(0, 1, 3, 4))
-        if not small:
-            return table
-        tensors, size = (
-            sum(group.count for group in small),
-            sum(group.size for group in small),
-        )
-        return f"{table}\nand {tensors:,} small ones ({size / 1e6:,.2f} M), copied"
-
-
-def _table(rows: list[Sequence[str]], left: tuple[int, ...] = (0,)) -> str:
-    """Returns rows as aligned columns, the first row being the heading."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if column in left else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
 
 
 # === The count ===
@@ -267,17 +186,7 @@ def plan_training(
     """
     check_config(config)
     vision, text, batch_size = config.vision, config.text, config.batch_size
-    if num_devices < 1 or batch_size % num_devices:
-        raise ValueError(
-            f"The batch must divide over the devices, got a batch of {batch_size} and "
-            f"{num_devices} devices."
-        )
-    pieces = 1 if config.sharding == "data" else pieces or num_devices
-    if num_devices % pieces:
-        raise ValueError(
-            f"pieces must divide the number of devices, got {pieces} pieces for "
-            f"{num_devices} devices."
-        )
+    pieces = planned_pieces(config, num_devices, pieces)
     with without_allocation():
         model = build_model(config)
     freeze(model, config.freeze)

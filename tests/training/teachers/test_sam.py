@@ -10,9 +10,11 @@ from keras import ops
 from keras_pe import PESpatial
 from keras_pe.training import SamTeacher, SpatialAlignmentTrainer
 from keras_pe.training.teachers.sam import point_logits
+from keras_pe.training.teachers.sam_cost import SamSize, encoder_flops, sam_flops
 from tests.arrays import to_numpy
 from tests.small_models import images, perturb, vision_encoder
 
+BACKEND = keras.backend.backend()
 SIDE, MAP = 32, 8  # pixels of the images and masks of the stand-in
 QUALITY = np.array([0.9, 0.1, 0.2, 0.8], "float32")
 
@@ -311,3 +313,33 @@ def test_kerashub_in_a_step(segmenter):
         logs = trainer.train_on_batch(data, return_dict=True)
         losses.append(float(logs["loss"]))
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch can count what it runs")
+def test_operations_are_those_that_pytorch_counts(segmenter):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    size = SamSize(
+        *(16, 2, 2),
+        global_layers=1,
+        image_size=64,
+        window=2,
+        intermediate_dim=32,
+        decoder_dim=16,
+        decoder_intermediate_dim=32,
+        quality_dim=8,
+    )
+
+    def counted(call):
+        with FlopCounterMode(display=False) as counter:
+            call()
+        return counter.get_total_flops()
+
+    x = images(1, 64, 64)
+    found = counted(lambda: segmenter.backbone.image_encoder(x))
+    assert found == encoder_flops(size)
+    teacher = SamTeacher(segmenter, points=3, chunk=4)
+    found = counted(lambda: teacher(x, (4, 2)))
+    # Positions of the points, once a chunk, are left out.
+    assert found == pytest.approx(sam_flops(size, 3, (4, 2)), rel=0.02)
