@@ -13,13 +13,21 @@ training (--set teacher_layer=41), while three quarters of its patches are maske
 to find those patches alike that a mask teacher does. --encoder takes any preset, a
 name, a directory or a handle. The data are tar shards of images; captions are not read.
 
+Who says which patches belong together (--set mask_teacher=...):
+    masks            the samples: beside 0001.jpg a PNG 0001.seg.png of its size, with
+                     the number of the instance that each pixel shows, 0 for none
+    sam:PRESET       SAM by KerasHub, such as sam:sam_huge_sa1b, or a folder; its 1,024
+                     masks of an image are made before each step
+    teacher, none    the teacher's own tokens; nothing
+
 What is lost: an aligned encoder has no zero-shot head.
 """
 
 import argparse
 import dataclasses
 
-from keras_pe.training.run.align import align_spatial
+from keras_pe.files import check_directory_target
+from keras_pe.training.run.align import align_spatial, check_alignment
 from keras_pe.training.run.image_data import ImageData
 from keras_pe.training.run.options import (
     add_run_arguments,
@@ -27,7 +35,7 @@ from keras_pe.training.run.options import (
     aligned_settings,
     recipe_parser,
 )
-from keras_pe.training.run.spatial_config import SpatialConfig, check_spatial
+from keras_pe.training.run.spatial_config import SpatialConfig
 from keras_pe.training.run.start import run_recipe, said_plainly
 from keras_pe.training.run.training_config import stages_of
 from recipes.plan import add_plan_arguments, print_plan
@@ -89,6 +97,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--teacher", metavar="PRESET", help="whose tokens are matched; self, or none"
     )
+    parser.add_argument(
+        "--mask-cache",
+        metavar="FOLDER",
+        help="keeps SAM's masks, where images come again as they were (augment=false)",
+    )
     add_shard_arguments(parser)
     group = parser.add_argument_group("a plan in place of a run")
     group.add_argument(
@@ -101,7 +114,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def image_data(options: argparse.Namespace) -> ImageData:
     """Returns the images of a command line."""
-    return ImageData(options.data, options.workers, options.start_timeout)
+    if options.mask_cache is not None:
+        check_directory_target(options.mask_cache)
+    return ImageData(
+        options.data, options.workers, options.start_timeout, options.mask_cache
+    )
 
 
 def main() -> None:
@@ -117,7 +134,7 @@ def main() -> None:
             print_plan(name, configured(), devices, teraflops=options.teraflops)
         return
     run_recipe(
-        options, configured, align_spatial, make_data=image_data, check=check_spatial
+        options, configured, align_spatial, make_data=image_data, check=check_alignment
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from keras_pe.data.geometry import Box, Geometry
 from keras_pe.preprocessing.given_images import image_name
 from keras_pe.preprocessing.image import INTERPOLATIONS, PEImageConverter
 from keras_pe.preprocessing.image_decoding import DEFAULT_MAX_PIXELS, decode, upright
@@ -23,8 +24,6 @@ CROP_TRIES = 10
 # final size at least; Pillow's documentation calls 2 close to exact.
 REDUCING_GAP = 2.0
 _ORIENTATION = 0x0112
-
-Box = tuple[int, int, int, int]
 
 
 class RandomResizedCrop:
@@ -250,28 +249,43 @@ class TrainAugmentation:
         Raises:
             ImageError: if the image cannot be decoded.
         """
+        return self.with_geometry(image, rng)[0]
+
+    def with_geometry(
+        self, image: Image.Image | np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, Geometry]:
+        """Varies one image as a call does; returns also what was done to its places."""
         name = image_name(image)
         if not isinstance(image, Image.Image):
             image = from_array(np.asarray(image), name)
-        box, opened = self._decode_for_box(image, name, rng)
+        cut, box, opened = self._decode_for_box(image, name, rng)
         opened = resizable(opened, name, self.background)
         varied = self.crop.resize(opened, box).convert("RGB")
         varied = self.jitter(varied, rng)
-        if rng.random() < self.flip:
+        mirrored = bool(rng.random() < self.flip)
+        if mirrored:
             varied = varied.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         pixels = np.asarray(varied)
-        return pixels if self.dtype == "uint8" else to_unit_range(pixels)
+        if self.dtype != "uint8":
+            pixels = to_unit_range(pixels)
+        return pixels, cut._replace(mirrored=mirrored)
 
     def _decode_for_box(
         self, image: Image.Image, name: str, rng: np.random.Generator
-    ) -> tuple[tuple[float, float, float, float], Image.Image]:
-        """Decodes an image as small as a crop allows; returns the crop's edges."""
+    ) -> tuple[Geometry, tuple[float, float, float, float], Image.Image]:
+        """Decodes an image as small as a crop allows.
+
+        Returns:
+            the crop, its edges in the decoded image, and that.
+        """
         width, height = image.size
         draft = self.draft and width * height <= self.max_pixels
         if not draft or not _draftable(image):
             opened = upright(decode(image, name, self.max_pixels), name)
-            return self.crop.box(opened.size, rng), opened
+            box = self.crop.box(opened.size, rng)
+            return Geometry(opened.size, box), box, opened
         box = self.crop.box((width, height), rng)
+        cut = Geometry((width, height), box)
         # As many pixels of the crop as the result has, or more.
         wanted = (
             math.ceil(width * self.crop.width / (box[2] - box[0])),
@@ -280,14 +294,15 @@ class TrainAugmentation:
         drafted = image.draft(None, wanted)
         opened = decode(image, name, self.max_pixels)
         if drafted is None:
-            return box, opened
+            return cut, box, opened
         shrink = drafted[1][2] / width  # 1, 1/2, 1/4 or 1/8; sizes are rounded up
-        return (
+        edges = (
             box[0] * shrink,
             box[1] * shrink,
             min(box[2] * shrink, opened.width),
             min(box[3] * shrink, opened.height),
-        ), opened
+        )
+        return cut, edges, opened
 
 
 def jitter(
@@ -369,3 +384,9 @@ class WholeImage:
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray:
         return self.converter.convert(image)
+
+    def with_geometry(
+        self, image: Image.Image, rng: np.random.Generator
+    ) -> tuple[np.ndarray, Geometry]:
+        """As a call; returns also what was done to the image's places."""
+        return self(image, rng), Geometry(image.size, (0, 0, *image.size))

@@ -49,11 +49,24 @@ class Transform(Protocol):
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray: ...
 
 
+class SampleTransform(Protocol):
+    """A transform that reads what lies beside the image: it says `reads_sample = True`.
+
+    Its arrays have names, `images` among them.
+    """
+
+    reads_sample: bool
+
+    def __call__(
+        self, image: Image.Image, rng: np.random.Generator, sample: Sample
+    ) -> Mapping[str, np.ndarray]: ...
+
+
 def image_text_dataset(
     source: Source,
     order: Order,
     *,
-    transform: Transform,
+    transform: Transform | SampleTransform,
     tokenizer: Tokenizer,
     captions: Captions = default_caption,
     seed: int = 0,
@@ -73,7 +86,8 @@ def image_text_dataset(
     Args:
         source: samples by number: an image file and a caption, see `TarShards`.
         order: which samples each batch holds, see `ShuffledOrder`.
-        transform: makes an array of an image, see `TrainAugmentation`.
+        transform: makes an array of an image, see `TrainAugmentation`; or arrays of it
+            and of what lies beside it, see `WithInstances` in `sample_masks.py`.
         tokenizer: makes int32 (texts, context_length) of captions; or several such
             arrays by name, which then take the place of `token_ids`.
         captions: `captions(sample, rng)` returns the caption of a sample, or raises
@@ -156,7 +170,7 @@ class ImageTextDataset(grain.MapDataset[Batch]):
         self,
         source: Source,
         order: Order,
-        transform: Transform,
+        transform: Transform | SampleTransform,
         tokenizer: Tokenizer,
         captions: Captions,
         seed: int,
@@ -205,20 +219,22 @@ class ImageTextDataset(grain.MapDataset[Batch]):
                 f"{self.order!r}[{number}] gave {samples.dtype} of shape "
                 f"{samples.shape}; expected integers ({self.order.batch_size},)."
             )
-        images: np.ndarray | None = None
+        arrays: dict[str, np.ndarray] = {}
         texts: list[str] = []
         skipped: list[SkippedSample] = []
         for place, row in enumerate(self.rows):
-            image, text = self._row(number, row, int(samples[row]), skipped)
-            if images is None:
-                images = np.empty((len(self.rows), *image.shape), image.dtype)
-            images[place] = image
+            made, text = self._row(number, row, int(samples[row]), skipped)
+            for name, array in made.items():
+                if name not in arrays:
+                    shape = (len(self.rows), *array.shape)
+                    arrays[name] = np.empty(shape, array.dtype)
+                arrays[name][place] = array
             texts.append(text)
         report(number, -1, -1, "tokenizing")
         token_ids = self.tokenizer(texts)
         if not isinstance(token_ids, Mapping):
             token_ids = {"token_ids": token_ids}
-        batch: Batch = {"images": images, **token_ids}
+        batch: Batch = {**arrays, **token_ids}
         batch.update(self._extras(number, taken=batch))
         batch["skipped"] = tuple(skipped)
         report(number, -1, -1, "waiting")
@@ -226,7 +242,7 @@ class ImageTextDataset(grain.MapDataset[Batch]):
 
     def _row(
         self, number: int, row: int, sample: int, skipped: list[SkippedSample]
-    ) -> tuple[np.ndarray, str]:
+    ) -> tuple[Mapping[str, np.ndarray], str]:
         """Makes one row; a bad sample gives way to a random other one."""
         rng = np.random.default_rng([self.seed, number, row])
         for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -250,14 +266,18 @@ class ImageTextDataset(grain.MapDataset[Batch]):
 
     def _example(
         self, number: int, row: int, sample: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, str]:
+    ) -> tuple[Mapping[str, np.ndarray], str]:
         report(number, row, sample, "reading")
         record = self.source[sample]
         try:
             report(number, row, sample, "captioning")
             text = self.captions(record, rng)
             report(number, row, sample, "transforming")
-            return self.transform(self._image(record), rng), text
+            image = self._image(record)
+            transform: Any = self.transform
+            if getattr(transform, "reads_sample", False):
+                return transform(image, rng, record), text
+            return {"images": transform(image, rng)}, text
         except (SampleError, ImageError) as error:
             raise _BadSample(
                 SkippedSample(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_pe import PESpatial, PEVisionEncoder
+from keras_pe.presets import CheckpointError
 from keras_pe.training.run.align import align_spatial
 from keras_pe.training.run.image_data import ImageData
 from keras_pe.training.run.overrides import SettingError
@@ -15,11 +16,12 @@ from keras_pe.training.run.spatial_config import SpatialConfig, check_spatial
 from keras_pe.training.run.train import RunOptions
 from keras_pe.training.run.training_config import stages_of
 from keras_pe.training.run.training_run import RunMismatch
-from recipes.align_spatial import CONFIGS, main, parse
+from recipes.align_spatial import CONFIGS, image_data, main, parse
 from recipes.plan import print_plan
 from tests.arrays import to_numpy
 from tests.data.shards import write_shards
 from tests.small_models import perturb, vision_encoder
+from tests.training.run.test_image_data import write_shard
 
 
 @pytest.mark.quick
@@ -202,6 +204,10 @@ def test_a_student_without_teacher_weights_that_changed_goes_not_on(presets, tmp
     [
         ({"teacher": "none"}, "nothing is taught"),
         ({"mask_teacher": "sam"}, "mask_teacher='sam'"),
+        ({"mask_teacher": "sam:"}, "or sam:PRESET"),
+        ({"most_shapes": 0}, "most_shapes=0"),
+        ({"sam_points": 0}, "sam_points=0"),
+        ({"sam_keep": "4"}, "sam_keep='4'"),
         ({"mask_ratio": 1.0}, "mask_ratio=1.0"),
         ({"sharpness": 0.0}, "sharpness=0.0"),
         ({"drop_path": 1.0}, "drop_path=1.0"),
@@ -214,12 +220,78 @@ def test_configurations_that_can_not_run_are_refused(tmp_path, changes, message)
         check_spatial(config_of(tmp_path, **changes))
 
 
+@pytest.mark.slow
+def test_a_run_on_masks_beside_images(presets, tmp_path):
+    data = ImageData(write_shard(tmp_path))
+    changes = {"mask_teacher": "masks", "most_shapes": 4, "background_weight": 0.1}
+    config = config_of(presets, sharpness=20.0, loss_chunk_size=32, **changes)
+    align_spatial(config, data, RunOptions(tmp_path / "run", progress=False))
+    log = rows(tmp_path / "run")
+    assert len(log) == 4
+    assert all(0 < float(row["correspondence_loss"]) < 1 for row in log)
+
+
+# === SAM ===
+class Thirds:
+    """A teacher of three masks: the thirds of the image's height."""
+
+    calls = 0
+
+    @classmethod
+    def from_preset(cls, preset, points, keep):
+        if preset != "mine":
+            raise FileNotFoundError(f"there is no {preset}")
+        assert (points, keep) == (3, "best")
+        return cls()
+
+    models = ()
+
+    def __call__(self, images, grid):
+        Thirds.calls += 1
+        assert images.dtype == np.float32
+        which = np.arange(grid[0]) * 3 // grid[0]
+        masks = np.eye(3, dtype="float32")[which][None, :, None]
+        return np.tile(masks, (len(images), 1, grid[1], 1))
+
+
+@pytest.mark.slow
+@pytest.mark.once
+def test_a_run_on_masks_of_sam_and_its_cache(presets, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_pe.training.run.image_data.SamTeacher", Thirds)
+    monkeypatch.setattr("keras_pe.training.run.align.find_spec", lambda _: True)
+    write_shards(tmp_path, counts=(4,))
+    data = ImageData(str(tmp_path / "*.tar"), mask_cache=tmp_path / "cache")
+    changes = {"augment": False, "sam_points": 3, "sam_keep": "best"}
+    config = config_of(presets, mask_teacher="sam:mine", sharpness=20.0, **changes)
+    align_spatial(config, data, RunOptions(tmp_path / "run", progress=False))
+    assert len(rows(tmp_path / "run")) == 4
+    assert Thirds.calls == 1  # four images: the first batch has them all
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 4
+    other = dataclasses.replace(config, mask_teacher="sam:another")
+    with pytest.raises(CheckpointError, match=r"KerasHub does not load it.*no another"):
+        data.batches(other, 8)
+
+
 @pytest.mark.quick
-def test_samples_without_masks_are_told_so(presets, tmp_path):
-    write_shards(tmp_path, counts=(12,))
-    config = config_of(presets, mask_teacher="masks")
-    with pytest.raises(SettingError, match="have no masks"):
-        ImageData(str(tmp_path / "*.tar")).batches(config, 8)
+@pytest.mark.once
+def test_sam_without_kerashub_is_refused_before_the_run(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("keras_pe.training.run.align.find_spec", lambda _: None)
+    write_shards(tmp_path, counts=(4,))
+    line = ["--config", "smoke", "--data", str(tmp_path / "*.tar")]
+    line += ["--output", str(tmp_path / "run"), "--set", "mask_teacher=sam:mine"]
+    monkeypatch.setattr("sys.argv", ["align_spatial", *line])
+    with pytest.raises(SystemExit):
+        main()
+    assert "pip install keras-hub" in capsys.readouterr().err
+
+
+@pytest.mark.quick
+@pytest.mark.once
+def test_a_cache_that_is_no_folder_is_refused_before_the_run(tmp_path):
+    (tmp_path / "file").write_text("")
+    line = ["--data", "x.tar", "--mask-cache", str(tmp_path / "file")]
+    with pytest.raises(ValueError, match="file"):
+        image_data(parse(line))
 
 
 @pytest.mark.quick

@@ -1,15 +1,18 @@
 """Alignment from a configuration to results: what its recipes run."""
 
 import dataclasses
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 from keras_pe.models.aligned import PESpatial
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.training.devices.setup import check_layout
+from keras_pe.training.run.overrides import SettingError
 from keras_pe.training.run.spatial_config import (
     SpatialConfig,
     build_spatial_trainer,
     check_spatial,
+    sam_preset,
     unallocated_trainer,
 )
 from keras_pe.training.run.train import RunOptions, RunParts, run_trainer
@@ -31,6 +34,20 @@ class SpatialData(Protocol):
         """Returns what scores the encoder during training, or None."""
 
 
+def check_alignment(config: SpatialConfig) -> None:
+    """Refuses an alignment that can't run, here.
+
+    Raises:
+        SettingError: as `check_spatial` does; if SAM is to teach without KerasHub.
+    """
+    check_spatial(config)
+    if sam_preset(config) is not None and find_spec("keras_hub") is None:
+        raise SettingError(
+            f"mask_teacher={config.mask_teacher}: SAM comes from KerasHub, which is "
+            f"not installed: pip install keras-hub. Or --set mask_teacher=teacher."
+        )
+
+
 def align_spatial(
     config: SpatialConfig, data: SpatialData, options: RunOptions
 ) -> PESpatial:
@@ -47,7 +64,7 @@ def align_spatial(
     Raises:
         ValueError: if the configuration can't run, or the directory holds another run.
     """
-    check_spatial(config)
+    check_alignment(config)
 
     def make_trainer() -> SpatialAlignmentTrainer:
         trainer = build_spatial_trainer(config)

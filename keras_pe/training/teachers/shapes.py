@@ -1,6 +1,6 @@
 """Exact masks as what says which patches belong together."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -63,6 +63,28 @@ def shape_rows(
         raise ValueError(f'kind must be "cover" or "distance", got {kind!r}.')
     patches = planes.reshape(num_shapes + 1, rows, down, columns, across).mean((2, 4))
     return patches.reshape(num_shapes + 1, rows * columns).T.copy()
+
+
+def renumbered(
+    numbers: np.ndarray,  # (height, width)
+    most: int,
+) -> np.ndarray:
+    """Returns the shapes that are seen as 1, 2, ..., the largest ones first.
+
+    Args:
+        numbers: whole numbers, 0 for none.
+        most: how many may be left; smaller ones become 0.
+
+    Example:
+        >>> renumbered(np.array([[7, 7, 0], [900, 3, 3]]), most=2).tolist()
+        [[2, 2, 0], [0, 1, 1]]
+    """
+    seen, places, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+    order: Any = np.argsort(-counts, kind="stable")
+    order = order[seen[order] != 0][:most]
+    new = np.zeros(len(seen), "int32")
+    new[order] = np.arange(1, len(order) + 1)
+    return new[places.reshape(numbers.shape)]
 
 
 def background_share(numbers: np.ndarray, grid: tuple[int, int]) -> np.ndarray:

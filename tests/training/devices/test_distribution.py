@@ -166,6 +166,20 @@ def test_chunks_of_the_loss_change_nothing(results, count):
     assert_same_weights(results, f"{count}/chunked", f"{count}/plain")
 
 
+@on_both
+@pytest.mark.slow
+@pytest.mark.parametrize("losses", ["plain", "chunked"])
+def test_an_alignment_on_two_devices_is_that_on_one(results, losses):
+    one, two = results["one/aligned/logs"], results[f"two/aligned_{losses}/logs"]
+    assert one.shape == (3, 2)
+    assert (abs(one[0] - one[-1]) > 1e-3).all()  # neither loss stands still
+    np.testing.assert_allclose(two, one, rtol=1e-6)
+    ours, theirs = (
+        results[f"{n}/weights"] for n in (f"two/aligned_{losses}", "one/aligned")
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6)
+
+
 # === PyTorch ===
 @on_torch
 @pytest.mark.slow

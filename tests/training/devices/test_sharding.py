@@ -156,6 +156,23 @@ def test_devices_fetch_weights_and_not_activations(found):
     assert not any(op == "all-to-all" for op, _ in found["compiled"]["collectives"])
 
 
+@on_jax
+@pytest.mark.slow
+def test_an_alignment_in_pieces_is_that_on_one_device(found):
+    alone = found["losses"]["an alignment"]
+    many = found["losses"]["an alignment in pieces"]
+    assert len(alone) == 4
+    assert abs(alone[0] - alone[-1]) > 1e-3
+    np.testing.assert_allclose(many, alone, rtol=1e-6)
+    cut = 0
+    for path, (whole, piece, count) in found["teacher"].items():  # the frozen one too
+        is_large = len(whole) == 2 and math.prod(whole) >= 256
+        assert count == 8, path
+        assert math.prod(whole) == math.prod(piece) * (2 if is_large else 1), path
+        cut += is_large
+    assert cut == 12
+
+
 # === Two processes ===
 @on_jax
 @pytest.mark.slow

@@ -22,6 +22,8 @@ from tests import small_models
 from tests.jax_contexts import share_contexts
 from tests.training.programs.jax_training import (
     SMALL,
+    align,
+    cut_alignment,
     data_parallel,
     sharded,
     small_model,
@@ -38,7 +40,7 @@ def error_of(call) -> str:
     return ""
 
 
-def pieces(trainer) -> dict:
+def pieces(variables) -> dict:
     """Returns shape, shape of a piece, and number of pieces and copies by path."""
     return {
         variable.path: [
@@ -46,8 +48,13 @@ def pieces(trainer) -> dict:
             list(variable.value.addressable_shards[0].data.shape),
             len(variable.value.addressable_shards),
         ]
-        for variable in [*trainer.variables, *trainer.optimizer.variables]
+        for variable in variables
     }
+
+
+def state(trainer) -> list:
+    """Returns all that a step changes, and what is frozen."""
+    return [*trainer.variables, *trainer.optimizer.variables]
 
 
 def compiled() -> dict:
@@ -90,12 +97,18 @@ def main() -> None:
     chunks = {"image_chunk_size": 8, "text_chunk_size": 8, "loss_chunk_size": 8}
     distribution = sharded(pieces=2)
     losses["4 copies of 2 pieces"], cut = train(distribution, **chunks)
-    check_sharded([*cut.variables, *cut.optimizer.variables], distribution, SMALL)
+    check_sharded(state(cut), distribution, SMALL)
+    losses["an alignment"], _ = align(None)
+    cut_too = cut_alignment(pieces=2)
+    parts, aligned = align(cut_too, loss_chunk_size=128)
+    losses["an alignment in pieces"] = parts
+    check_sharded(state(aligned), cut_too, SMALL)
     found = {
         "devices": len(keras.distribution.list_devices()),
         "losses": losses,
-        "cut": pieces(cut),
-        "copied": pieces(copied),
+        "cut": pieces(state(cut)),
+        "copied": pieces(state(copied)),
+        "teacher": pieces(aligned.teacher.variables),
         "weights": {
             name: {v.path: float(keras.ops.sum(abs(v.value))) for v in t.model.weights}
             for name, t in (("one", alone), ("copies", copied), ("pieces", cut))

@@ -8,9 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pe import PECore
+from keras_pe import PECore, PESpatial
 from keras_pe.training.trainers.base import Latest
 from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.trainers.spatial_trainer import SpatialAlignmentTrainer
 from tests import small_models
 
 STEPS = 6
@@ -148,4 +149,44 @@ def clamped_trainer(**options: Any) -> ContrastiveTrainer:
     model.logit_scale.assign(math.log(120.0))
     trainer = ContrastiveTrainer(model, **options)
     trainer.compile(keras.optimizers.SGD(1e-3, use_ema=True, ema_momentum=0.5))
+    return trainer
+
+
+# === Spatial alignment, to an inner layer of the encoder as it was and to masks ===
+class Masks(Batches):
+    """Images with the patches that are hidden, and three things to see."""
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(index)
+        shape = (self.batch, 16)
+        return {
+            "images": super().__getitem__(index)["images"],
+            "masked_patches": rng.random(shape) < 0.5,
+            "mask_rows": np.eye(3, dtype="float32")[rng.integers(3, size=shape)],
+        }
+
+
+class AlignmentLogs(keras.callbacks.Callback):
+    """Keeps both losses of every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[tuple[float, float]] = []
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        names = ("feature_loss", "correspondence_loss")
+        self.steps.append(tuple(float(logs[name]) for name in names))
+
+
+# The losses as a whole, and in chunks of images and rows over all devices.
+ALIGNED = {"plain": {}, "chunked": {"image_chunk_size": 4, "loss_chunk_size": 32}}
+
+
+def aligning_trainer(**options: Any) -> SpatialAlignmentTrainer:
+    """Returns a trainer with the same weights whatever was drawn before."""
+    core = small_models.perturb(small_models.vision_encoder(num_layers=1))
+    student = PESpatial.from_core(core, drop_path=0.0)
+    trainer = SpatialAlignmentTrainer(student, core, 1, **options)
+    trainer.mask_embedding.assign(np.linspace(-0.3, 0.3, core.hidden_dim))
+    trainer.compile(keras.optimizers.SGD(0.1))
     return trainer

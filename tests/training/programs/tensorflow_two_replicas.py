@@ -18,11 +18,15 @@ from keras_pe.training.devices.distribution import (
     static_batches,
 )
 from tests.training.programs.small_training import (
+    ALIGNED,
     CLAMPED,
+    AlignmentLogs,
     Batches,
     Logs,
+    Masks,
     Pairs,
     Recorder,
+    aligning_trainer,
     build_trainer,
     clamped_trainer,
     weights,
@@ -54,6 +58,17 @@ def clamped(count: str, strategy: Any) -> None:
         results[f"{count}/{name}/weights"] = weights(trainer)
         found = trainer.evaluate(batches, verbose=0, return_dict=True)
         results[f"{count}/{name}/evaluated"] = list(found.values())
+
+
+def alignment(name: str, strategy: Any, **options: Any) -> None:
+    """Spatial alignment: both losses of each step, and what is left."""
+    logs = AlignmentLogs()
+    with strategy.scope():
+        trainer = aligning_trainer(**options)
+    batches = static_batches(list(Masks(3)), strategy)
+    trainer.fit(batches, verbose=0, callbacks=[logs])
+    results[f"{name}/logs"] = logs.steps
+    results[f"{name}/weights"] = weights(trainer)
 
 
 def gather_without_gradient() -> Any:
@@ -241,6 +256,9 @@ def main(output: str) -> None:
     train("no_division", strategy, cross_replica_gather, lambda: 1.0, batches)
     clamped("one", tf.distribute.get_strategy())
     clamped("two", strategy)
+    alignment("one/aligned", tf.distribute.get_strategy())
+    for name, options in ALIGNED.items():
+        alignment(f"two/aligned_{name}", strategy, **options)
     rows_of_sources(strategy)
     arrays_are_kept(strategy)
     errors(strategy)

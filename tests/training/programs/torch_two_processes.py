@@ -21,11 +21,15 @@ from keras_pe.training.devices.distribution import (
 )
 from keras_pe.training.devices.torch_loop import fit_distributed, process_group
 from tests.training.programs.small_training import (
+    ALIGNED,
     CLAMPED,
+    AlignmentLogs,
     Batches,
     Logs,
+    Masks,
     Pairs,
     Recorder,
+    aligning_trainer,
     build_trainer,
     clamped_trainer,
     weights,
@@ -82,6 +86,21 @@ def clamped(position: Any) -> None:
             fit_distributed(both, [batch], verbose=0)
         except ValueError as error:
             results[f"error/{name}"] = str(error)
+
+
+def alignments(position: Any) -> None:
+    """Spatial alignment: both losses of each step, and what is left."""
+    alone, logs = aligning_trainer(), AlignmentLogs()
+    with one_replica():
+        alone.fit(Masks(3), shuffle=False, verbose=0, callbacks=[logs])
+    results["one/aligned/logs"] = logs.steps
+    results["one/aligned/weights"] = weights(alone)
+    for name, options in ALIGNED.items():
+        both, logs = aligning_trainer(**options), AlignmentLogs()
+        batches = [local_rows(batch, *position) for batch in Masks(3)]
+        fit_distributed(both, batches, callbacks=[logs], verbose=0)
+        results[f"two/aligned_{name}/logs"] = logs.steps
+        results[f"two/aligned_{name}/weights"] = weights(both)
 
 
 def left(count: str, name: str, trainer: Any, logs: Any) -> None:
@@ -195,6 +214,7 @@ def main(output: str, directory: str) -> None:
         distributed("no_gradient", gather_without_gradient, position)
         stochastic_depth(position)
         clamped(position)
+        alignments(position)
         callbacks_and_errors(position, directory)
         if position[0] == 0:
             np.savez(output, **results)
