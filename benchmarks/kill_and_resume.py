@@ -1,13 +1,15 @@
 """Kills a training run at random instants and resumes it, again and again.
 
 Run:      python -m benchmarks.kill_and_resume --data data/emoji --backend torch
+          python -m benchmarks.kill_and_resume --run alignment --backend torch
 Expect:   "200 of 200 kills left a run that resumed", and losses and final weights
           equal to the bit to those of the run that was never killed; its row in
           results/kill_and_resume.json.
 
 A process that has imported everything and started nothing (no thread, no device) forks
-children; each is a whole run of `recipes.pretrain.pretrain`: it reads the data, builds
-the model, restores the newest checkpoint, trains, saves after every step. Forking
+children; each is a whole run of `recipes.pretrain.pretrain`, or of an alignment of the
+small bundled encoder on masks that the script draws: it reads the data, builds the
+model, restores the newest checkpoint, trains, saves after every step. Forking
 spares the imports; on JAX compiled steps come from its persistent cache. The child gets
 SIGKILL at a random instant, and the next one goes on. When a run is complete, it is
 compared with one that was not killed: steps 1 to N must each stand in the log once and
@@ -29,9 +31,11 @@ import random
 import shutil
 import signal
 import sys
+import tarfile
 import tempfile
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +45,11 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parent / "results" / "kill_and_resume.json"
 TRAIN_DRAWINGS, VALIDATION_DRAWINGS = 160, 24
-FIELDS = ("step", "samples", "image_size", "loss", "mask_loss", "gradient_norm")
+FIELDS = ("step", "samples", "image_size", "loss", "gradient_norm")
+TERMS = {  # of the loss, in the logs
+    "pretrain": ("mask_loss",),
+    "alignment": ("feature_loss", "correspondence_loss"),
+}
 LEFT_BY_A_SAVE = (".saving_", ".replaced_", ".deleting_")
 
 
@@ -60,6 +68,7 @@ def prepare(backend: str, threads: int, cache: Path) -> None:
     import keras
     import matplotlib.figure  # noqa: F401
 
+    import keras_pe.training.run.image_data  # noqa: F401
     import projects.emoji.pretrain  # noqa: F401
 
     keras.utils.set_random_seed(0)  # imports other frameworks, if there are any
@@ -86,6 +95,44 @@ def small_config(steps: int) -> Any:
         stages=stages_of(32 * steps, (24, 32), (3, 2)),
         batch_size=32,
     )
+
+
+def small_alignment(steps: int) -> Any:
+    """Returns an alignment to both teachers, with stochastic depth and two stages."""
+    from keras_pe.training.run.spatial_config import SpatialConfig
+    from keras_pe.training.run.training_config import stages_of
+
+    return SpatialConfig(
+        encoder="pe_core_emoji_small_patch8_64",
+        stages=stages_of(8 * steps, (32, 48), (3, 2)),
+        batch_size=8,
+        most_shapes=4,
+        background_weight=0.5,
+        drop_path=0.2,
+    )
+
+
+def write_masks(target: Path) -> None:
+    """Writes a shard of images of coloured rectangles, and their instance maps."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    target.mkdir()
+    with tarfile.open(target / "masks.tar", "w") as archive:
+        for number in range(TRAIN_DRAWINGS):
+            numbers = np.zeros((56, 56), "uint8")
+            for shape in range(1, 4):
+                top, left = rng.integers(0, 40, 2)
+                numbers[top : top + 16, left : left + 16] = shape
+            colours = rng.integers(0, 256, (4, 3)).astype("uint8")
+            for ending, array in (("png", colours[numbers]), ("seg.png", numbers)):
+                stream = io.BytesIO()
+                Image.fromarray(array).save(stream, "PNG")
+                member = tarfile.TarInfo(f"{number:04d}.{ending}")
+                member.size = stream.tell()
+                stream.seek(0)
+                archive.addfile(member, stream)
 
 
 def write_drawings(source: Path, target: Path) -> None:
@@ -117,6 +164,9 @@ def start(config: Any, data: Path, run: Path, log: Path) -> int:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for stream in (1, 2):
             os.dup2(descriptor, stream)
+        from keras_pe.training.run.align import align_spatial
+        from keras_pe.training.run.config import RunConfig
+        from keras_pe.training.run.image_data import ImageData
         from keras_pe.training.run.train import RunOptions
         from projects.emoji.drawings_data import DrawingsData
         from projects.emoji.pretrain import pretrain
@@ -128,7 +178,10 @@ def start(config: Any, data: Path, run: Path, log: Path) -> int:
             evaluate_every=10**9,  # at the end alone
             progress=False,
         )
-        pretrain(config, DrawingsData(data), options)
+        if isinstance(config, RunConfig):
+            pretrain(config, DrawingsData(data), options)
+        else:
+            align_spatial(config, ImageData(str(data)), options)
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -145,10 +198,11 @@ def ended(process: int) -> int | None:
 
 
 # === What a run left ===
-def rows(run: Path) -> list[tuple[str, ...]]:
+def rows(run: Path, terms: Sequence[str]) -> list[tuple[str, ...]]:
     """Returns what each step logged, as written."""
+    names = (*FIELDS, *terms)
     with (run / "steps.csv").open(newline="") as stream:
-        return [tuple(row[f] for f in FIELDS) for row in csv.DictReader(stream)]
+        return [tuple(row[name] for name in names) for row in csv.DictReader(stream)]
 
 
 def newest_step(run: Path) -> int:
@@ -252,7 +306,8 @@ class Killer:
 def main() -> None:
     """Trains the reference, then kills until the wanted number is reached."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--run", choices=list(TERMS), default="pretrain")
+    parser.add_argument("--data", type=Path, help="drawings, of a pretraining")
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--steps", type=int, default=20, help="of each run")
@@ -262,28 +317,38 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         prepare(options.backend, options.threads, directory / "compiled")
-        write_drawings(options.data, directory / "data")
+        if options.run == "alignment":
+            write_masks(directory / "data")
+        elif options.data is None:
+            parser.error("a pretraining needs --data")
+        else:
+            write_drawings(options.data, directory / "data")
         result = measure(options, directory)
     print(json.dumps(result))
     kills = result["kills"]
     print(f"{result['resumed']} of {kills} kills left a run that resumed.")
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps({**found, options.backend: result}, indent=1) + "\n")
+    name = options.backend
+    if options.run == "alignment":
+        name += ", alignment"
+    RESULTS.write_text(json.dumps({**found, name: result}, indent=1) + "\n")
 
 
 def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     """Returns the figures of one backend."""
-    began = time.monotonic()
+    began, terms = time.monotonic(), TERMS[options.run]
+    configured = small_config if options.run == "pretrain" else small_alignment
     killer = Killer(
-        small_config(options.steps),
+        configured(options.steps),
         directory / "data",
         directory,
         random.Random(options.seed),
     )
     killer.undisturbed(directory / "first")  # fills the cache of compiled steps
     killer.undisturbed(directory / "reference")
-    wanted, tensors = rows(directory / "reference"), final_arrays(directory / "first")
-    repeatable = rows(directory / "first") == wanted
+    wanted = rows(directory / "reference", terms)
+    tensors = final_arrays(directory / "first")
+    repeatable = rows(directory / "first", terms) == wanted
     tensors_again = final_arrays(directory / "reference")
     print(
         f"{options.backend}: {killer.start_seconds:.2f} s to the first checkpoint, "
@@ -299,7 +364,7 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
             if killer.kills % 20 == 0:
                 print(f"{killer.kills} kills, {complete} complete", flush=True)
         complete += 1
-        ours = rows(killer.run)
+        ours = rows(killer.run, terms)
         whole += [int(row[0]) for row in ours] == list(range(1, options.steps + 1))
         equal_rows += ours == wanted
         losses = [[float(row[3]) for row in table] for table in (ours, wanted)]

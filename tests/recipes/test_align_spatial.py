@@ -248,7 +248,7 @@ class Thirds:
 
     def __call__(self, images, grid):
         Thirds.calls += 1
-        assert images.dtype == np.float32
+        assert to_numpy(images).dtype == np.float32
         which = np.arange(grid[0]) * 3 // grid[0]
         masks = np.eye(3, dtype="float32")[which][None, :, None]
         return np.tile(masks, (len(images), 1, grid[1], 1))

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_pe.arrays import check_finite
+from keras_pe.arrays import check_finite, check_sizes
 from keras_pe.files import FilePath, check_directory_target, write_atomically
 from keras_pe.training.teachers.digest import weights_digest
+from keras_pe.training.teachers.given import check_answer, given_grid, given_images
 
 DIGEST_BYTES = hashlib.sha256().digest_size
 LARGEST = float(np.finfo(np.float16).max)
@@ -42,6 +43,7 @@ class CachedTeacher:
             has not.
 
     Raises:
+        TypeError: if `teacher` is no function.
         ValueError: if a function comes without a name, or `directory` is a file.
         OSError: if `directory` can't be written to.
 
@@ -57,6 +59,11 @@ class CachedTeacher:
         directory: FilePath,
         name: str | None = None,
     ) -> None:
+        if not callable(teacher):
+            raise TypeError(
+                f"teacher must be a function (images, grid) -> masks, such as a "
+                f"SamTeacher, got {teacher!r}."
+            )
         check_directory_target(directory)
         self.teacher, self.directory = teacher, Path(directory)
         self.name = _name_of(teacher) if name is None else name
@@ -71,8 +78,12 @@ class CachedTeacher:
 
         Raises:
             TypeError: inside a step that is compiled.
-            NonFiniteError: if the teacher's answer holds NaN or infinity.
+            NonFiniteError: if images or the teacher's answer hold NaN or infinity.
+            ValueError: if images, grid or answer are none, see `given.py`, or the
+                folder has answers of another teacher under this one's name.
+            OSError: if an answer can't be read or written.
         """
+        images, grid = given_images(images), given_grid(grid)
         try:
             pixels = np.ascontiguousarray(ops.convert_to_numpy(images))
         except Exception as error:  # each backend has its own
@@ -85,6 +96,7 @@ class CachedTeacher:
         if any(answer is None for answer in answers.values()):
             # The whole batch: another number of images would be compiled anew.
             made = ops.convert_to_numpy(self.teacher(images, grid))
+            check_answer(made, len(pixels), grid)
             check_finite(made, "masks of the teacher", "image")
             rounded = np.clip(made, -LARGEST, LARGEST).astype("<f2")
             for path, answer in zip(paths, rounded, strict=True):
@@ -92,6 +104,13 @@ class CachedTeacher:
                     answers[path] = answer
                     _write(path, answer)
         found: Any = [answers[path] for path in paths]
+        points = sorted({answer.shape[-1] for answer in found})
+        if len(points) > 1:
+            raise ValueError(
+                f"{self.directory} has answers of {' and of '.join(map(str, points))} "
+                f"points to the name {self.name!r:.80}: another teacher gave some of "
+                f"them. Give each its own name, or another folder."
+            )
         return ops.convert_to_tensor(np.stack(found), "float32")
 
     def _path(self, image: np.ndarray, grid: tuple[int, int]) -> Path:
@@ -125,13 +144,16 @@ def with_mask_rows(
         `(batch, patches, points)`.
 
     Raises:
-        ValueError: as it is iterated over, if a batch has no images that make whole
-            patches.
+        ValueError: if the patches have no size; as it is iterated over, if a batch has
+            no images that make whole patches, or masks already, or the teacher's
+            answer is none.
+        NonFiniteError: as it is iterated over, if the answer holds NaN or infinity.
 
     Example:
         >>> batches = with_mask_rows(batches, teacher, 16)            # doctest: +SKIP
         >>> trainer.fit(batches, steps_per_epoch=1000)                # doctest: +SKIP
     """
+    check_sizes(patch_size=patch_size)
     return MaskedBatches(batches, teacher, patch_size)
 
 
@@ -154,11 +176,18 @@ class MaskedBatches:
                 yield self._with_rows(batch)
 
     def _with_rows(self, batch: dict[str, Any]) -> dict[str, Any]:
-        images = batch.get("images")
-        if images is None:
+        if not isinstance(batch, dict) or "images" not in batch:
+            found = sorted(batch) if isinstance(batch, dict) else type(batch).__name__
             raise ValueError(
-                f"Masks are made of images, got a batch of {sorted(batch)}."
+                f"Masks are made of the images in a dictionary of arrays, got a batch "
+                f"of {found}."
             )
+        if "mask_rows" in batch:
+            raise ValueError(
+                f"A batch has mask_rows already, got {sorted(batch)}. Leave them out, "
+                f"or train on them without with_mask_rows."
+            )
+        images = given_images(batch["images"])
         height, width = images.shape[1:3]
         if height % self.patch_size or width % self.patch_size:
             raise ValueError(
@@ -167,6 +196,8 @@ class MaskedBatches:
             )
         grid = (height // self.patch_size, width // self.patch_size)
         masks = ops.convert_to_numpy(self.teacher(images, grid))
+        check_answer(masks, len(images), grid)
+        check_finite(masks, "masks of the teacher", "image")
         rows = masks.reshape(len(masks), grid[0] * grid[1], -1)
         return {**batch, "mask_rows": rows.astype("float32", copy=False)}
 
@@ -203,12 +234,18 @@ def _read(path: Path, grid: tuple[int, int]) -> np.ndarray | None:
         content = path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise OSError(
+            f"An answer of a mask teacher can't be read: {error}. Remove what is "
+            f"there, or give the cache another folder."
+        ) from error
     array, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
     try:
         if hashlib.sha256(array).digest() != digest:
             raise ValueError("its checksum is another")
         answer: np.ndarray = np.load(io.BytesIO(array), allow_pickle=False)
-        if answer.dtype != np.float16 or answer.shape[:2] != tuple(grid):
+        wrong = answer.ndim != 3 or answer.shape[:2] != grid
+        if answer.dtype != np.float16 or wrong:
             raise ValueError(f"it holds {answer.dtype} {answer.shape}")
     except (ValueError, EOFError) as error:
         _log.warning("%s is damaged and is made anew: %s.", os.fspath(path), error)

@@ -7,6 +7,7 @@ from keras import ops
 from keras_pe.arrays import check_sizes
 from keras_pe.models.token_encoder import TokenEncoder
 from keras_pe.models.tower import resolve_layers
+from keras_pe.training.teachers.given import given_grid, given_images
 
 
 class FeatureTeacher:
@@ -48,7 +49,12 @@ class FeatureTeacher:
     def __call__(  # images: (batch, height, width, 3) in [-1, 1]
         self, images: Any, grid: tuple[int, int]
     ) -> Any:
-        """Returns `(batch, rows, columns, hidden_dim)` of a grid, as constants."""
+        """Returns `(batch, rows, columns, hidden_dim)` of a grid, as constants.
+
+        Raises:
+            ValueError: if images or grid are none, see `given.py`.
+        """
+        images, grid = given_images(images), given_grid(grid)
         fine = (grid[0] * self.scale, grid[1] * self.scale)
         tokens = grid_tokens(self.encoder, images, self.layer, fine)
         channels = tokens.shape[-1]

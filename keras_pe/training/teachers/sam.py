@@ -11,6 +11,7 @@ from keras import ops
 from keras_pe.arrays import check_sizes, release_freed_memory
 from keras_pe.losses.row_chunks import fold_row_chunks
 from keras_pe.models.compiled import no_gradient, run_compiled
+from keras_pe.training.teachers.given import given_grid, given_images
 
 Keep = int | Literal["best", "smallest"]
 
@@ -111,9 +112,13 @@ class SamTeacher:
 
         Points are in the order of rows, then columns; a patch has the mean of each
         point's logits over its area.
+
+        Raises:
+            ValueError: if images or grid are none, see `given.py`.
         """
+        images = given_images(images)
         options = {
-            "grid": tuple(grid),
+            "grid": given_grid(grid),
             "points": self.points,
             "chunk": self.chunk,
             "keep": self.keep,
