@@ -51,13 +51,13 @@ def test_configurations_of_the_paper():
 # === The plan ===
 def planned(monkeypatch, capsys, *arguments):
     monkeypatch.setattr("sys.argv", ["align_spatial", "--plan", *arguments])
+    monkeypatch.setattr("recipes.plan.compile_aside", lambda *_: print("compiled"))
     main()
     return capsys.readouterr().out
 
 
 @pytest.mark.quick
 def test_the_plan_of_the_paper_s_largest_run(monkeypatch, capsys):
-    monkeypatch.setattr("recipes.plan.compile_aside", lambda *_: print("compiled"))
     printed = planned(monkeypatch, capsys, "--devices", "256")
     assert printed.startswith("paper-g14\n\n1,851.89 M parameters of the student")
     assert "294.9 M samples in 24,000 steps of 12,288, on 256 devices" in printed
