@@ -218,7 +218,7 @@ def plan_alignment(
             memory=DeviceMemory(**held, **cost.memory(image_size)),
         )
 
-    teacher = trainer.teacher
+    teacher: Any = trainer.teacher
     return AlignmentPlan(
         student_parameters=trainer.model.count_params(),
         teacher_parameters=0 if teacher is None else teacher.count_params(),
@@ -383,9 +383,9 @@ class _Costs:
         }
 
 
-def _tokens_of(encoder: VisionForward | None, layers: int | None = None) -> Any:
+def _tokens_of(encoder: Any, layers: int | None = None) -> Any:
     """Returns the sizes of an encoder whose tokens are taken after some blocks."""
-    assert encoder is not None
+    assert isinstance(encoder, VisionForward)  # presets are
     return {
         "image_size": encoder.image_size,
         "patch_size": encoder.patch_size,
