@@ -199,7 +199,13 @@ def _checked_data(
         images = _checked_images(images)
         if not len(images):
             raise ValueError("There are no images in the data.")
-        return images, _checked_masks(masks, images)
+        masks = _checked_masks(masks, images)
+        if masks is not None and not masks.any():
+            raise ValueError(
+                "Masks are 0 everywhere: no image has a shape, and nothing is learned of "
+                "them. Give the number of each pixel's shape, from 1, or no masks."
+            )
+        return images, masks
     if masks is not None:
         raise ValueError(
             "Images come in batches, so their masks must too: give batches of (images, "

@@ -52,7 +52,9 @@ class LayeredEncoder(keras.Model):
         layers: Sequence[str] | None = None,
         patch_size: int | None = None,
     ) -> None:
-        if getattr(model, "inputs", None) is None:
+        if getattr(model, "inputs", None) is None or isinstance(
+            model, keras.Sequential
+        ):
             raise TypeError(
                 f"Other encoders than PE's must be functional Keras models, got "
                 f"{type(model).__name__}. Build it as keras.Model(images, layers)."
@@ -226,13 +228,21 @@ def _outputs(model: keras.Model, names: Sequence[str] | None) -> list[Any]:
 
 def _numbered_blocks(model: keras.Model) -> list[Any]:
     """Returns the outputs of layers that are alike but for a number in their names."""
-    groups = defaultdict(list)
+    groups, grids = defaultdict(list), set()
     for layer in model.layers:
         numbered = re.fullmatch(r"(.*?)(\d+)(\D*)", layer.name)
         shape = tuple(getattr(layer.output, "shape", ()))
+        if len(shape) == 4 and shape[1:3] != tuple(model.inputs[0].shape[1:3]):
+            grids.add(shape[1:3])
         if numbered and len(shape) in (3, 4):
             kind = (type(layer), numbered[1], numbered[3], shape)
             groups[kind].append((int(numbered[2]), layer.output))
+    if len(grids) > 1:  # a convolutional network has numbered layers too
+        raise ValueError(
+            f"{model.name} has maps of several sizes, {sorted(grids, key=str)}; a "
+            f"plain vision transformer has one grid of patches. If it is one, name "
+            f"its blocks: LayeredEncoder(model, layers=[...])."
+        )
     most = max(map(len, groups.values()), default=0)
     largest = [group for group in groups.values() if len(group) == most]
     if most < 2 or len(largest) > 1:

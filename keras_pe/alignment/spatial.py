@@ -139,8 +139,7 @@ def align_spatial(
     if optimizer is None and learning_rate is None:
         learning_rate = LEARNING_RATE
     optimizer = _optimizer(optimizer, learning_rate, steps)
-    source, tasks = given(encoder), dict(tasks or {})
-    _check_tasks(tasks)
+    source, tasks = given(encoder), _checked_tasks(tasks)
     teacher_layer(layer, source.num_layers, {})
     by_function = callable(masks)
     data = AlignmentBatches(
@@ -241,13 +240,19 @@ def _optimizer(
     return Lamb(schedule, unadapted_rate=UNADAPTED_RATE)
 
 
-def _check_tasks(tasks: Mapping[str, Any]) -> None:
-    for name, task in tasks.items():
+def _checked_tasks(tasks: Any) -> dict[str, Task]:
+    such_as = 'a keras_pe.alignment.Task, such as Task("knn", (images, labels)).'
+    if tasks is not None and not isinstance(tasks, Mapping):
+        raise TypeError(
+            f"Tasks are given by their names, got a {type(tasks).__name__}; expected a "
+            f"dictionary, each value {such_as}"
+        )
+    for name, task in (tasks or {}).items():
         if not isinstance(task, Task):
             raise TypeError(
-                f"Task {name!r} is a {type(task).__name__}, expected a "
-                f'keras_pe.alignment.Task, such as Task("knn", (images, labels)).'
+                f"Task {name!r} is a {type(task).__name__}, expected {such_as}"
             )
+    return dict(tasks or {})
 
 
 def _mask_teacher(

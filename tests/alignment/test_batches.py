@@ -130,6 +130,7 @@ def once():
         ([], None, "no images"),
         (images(4), shapes(3), r"\(4, 16, 16\), got uint8 of \(3, 16, 16\)"),
         (images(4), shapes(4) * 0.5, "whole numbers"),
+        (images(4), shapes(4) * 0, "0 everywhere"),
         ([images(4)], shapes(4), "masks must too"),
         (once(), None, "can be read once"),
         (["owl.png"], None, "an array .*, got str. PEImageConverter"),

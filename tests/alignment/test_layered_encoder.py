@@ -172,6 +172,20 @@ def test_subclassed_models_are_refused():
 
     with pytest.raises(TypeError, match="functional Keras models, got Subclassed"):
         LayeredEncoder(Subclassed())
+    stacked = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(4, 4, 4)])
+    with pytest.raises(TypeError, match="functional Keras models, got Sequential"):
+        LayeredEncoder(stacked)
+
+
+@pytest.mark.quick
+def test_numbered_layers_of_a_convolutional_network_are_no_blocks():
+    x = inputs = keras.Input((16, 16, 3))
+    for number, strides in enumerate((2, 2, 1, 1)):
+        x = keras.layers.Conv2D(4, 1, strides, name=f"conv_{number}")(x)
+    with pytest.raises(ValueError, match=r"maps of several sizes, \[\(4, 4\), \(8, 8"):
+        LayeredEncoder(keras.Model(inputs, x))
+    names = ["conv_2", "conv_3"]
+    assert LayeredEncoder(keras.Model(inputs, x), names).own_grid == (4, 4)
 
 
 @pytest.mark.quick

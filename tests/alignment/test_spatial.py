@@ -310,6 +310,7 @@ ENCODER = vision_encoder()
     [
         ({"encoder": "dinov2_base"}, "keras.Model, got str"),
         ({"tasks": {"kinds": ("knn", None)}}, "'kinds' is a tuple"),
+        ({"tasks": [Task("knn", None)]}, "by their names, got a list"),
         ({"images": 3}, "got int"),
     ],
 )
