@@ -202,8 +202,8 @@ def _checked_data(
         masks = _checked_masks(masks, images)
         if masks is not None and not masks.any():
             raise ValueError(
-                "Masks are 0 everywhere: no image has a shape, and nothing is learned of "
-                "them. Give the number of each pixel's shape, from 1, or no masks."
+                "Masks are 0 everywhere: no image has a shape to learn anything of. "
+                "Give the number of each pixel's shape, from 1, or no masks."
             )
         return images, masks
     if masks is not None:
