@@ -11,7 +11,7 @@ from keras_pe.arrays import check_finite
 from keras_pe.models.token_encoder import TokenEncoder
 from keras_pe.models.vision_arguments import check_images
 from keras_pe.models.vision_forward import VisionForward
-from keras_pe.training.teachers.shapes import background_share, shape_rows
+from keras_pe.training.teachers.shapes import background_share, renumbered, shape_rows
 from keras_pe.training.trainers.patch_masking import masked_patches
 
 MOST_SHAPES = 32  # of an image; the smallest of more count as background
@@ -138,8 +138,10 @@ class AlignmentBatches:
         images = self._read(np.stack([image for image, _ in rows]))
         batch, grid = {"images": images}, self.student.grid(images.shape)
         if masked == {True}:
-            maps = [numbered(shapes) for _, shapes in rows]
-            batch["mask_rows"] = np.stack([_rows_of(shapes, grid) for shapes in maps])
+            maps = [renumbered(shapes, MOST_SHAPES) for _, shapes in rows]
+            batch["mask_rows"] = np.stack(
+                [shape_rows(shapes, grid, MOST_SHAPES) for shapes in maps]
+            )
             if self.background:
                 batch["background"] = np.stack(
                     [background_share(shapes, grid) for shapes in maps]
@@ -164,31 +166,6 @@ class AlignmentBatches:
         else:
             check_finite(images, "images", "image", hint="Look at how they are made.")
         return images
-
-
-# === Masks ===
-def numbered(shapes: np.ndarray) -> np.ndarray:  # (height, width)
-    """Returns the shapes of an image numbered from 1, the largest first; 0 stays.
-
-    Of more than `MOST_SHAPES` the smallest become 0.
-
-    Example:
-        >>> numbered(np.array([[7, 7, 0], [900, 7, 0]])).tolist()
-        [[1, 1, 0], [2, 1, 0]]
-    """
-    seen, places, counts = np.unique(shapes, return_inverse=True, return_counts=True)
-    counts = np.where(seen == 0, 0, counts)  # what is no shape comes last
-    order = np.empty(len(seen), "int64")
-    order[np.argsort(-counts, kind="stable")] = np.arange(1, len(seen) + 1)
-    order[(seen == 0) | (order > MOST_SHAPES)] = 0
-    found: np.ndarray = order[places.reshape(shapes.shape)]
-    return found
-
-
-def _rows_of(shapes: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """Returns `(patches, MOST_SHAPES + 1)`: columns of missing shapes are 0."""
-    count = int(shapes.max())
-    return np.pad(shape_rows(shapes, grid, count), ((0, 0), (0, MOST_SHAPES - count)))
 
 
 # === What can be wrong ===

@@ -48,19 +48,10 @@ class Correspondence(TrainingFreeProbe):
 
     def measure(self, item: Any, maps: Maps) -> list[np.ndarray]:
         pair = checked_pair(item)
-        hits = []
-        for first, second in maps(np.asarray(pair.images, "float32")):
-            rows, columns = first.shape[:2]
-            height, width = pair.images.shape[1:3]
-            size = np.array([height / rows, width / columns])  # of a patch, pixels
-            places = np.floor(pair.points[:, 0] / size).astype(int)
-            places = np.clip(places, 0, [rows - 1, columns - 1])
-            queries = unit(first[places[:, 0], places[:, 1]])  # (points, channels)
-            keys = unit(second.reshape(rows * columns, -1))
-            best = np.divmod((queries @ keys.T).argmax(axis=1), columns)
-            centres = (np.stack(best, axis=1) + 0.5) * size
-            hits.append(self._hits(centres, pair))
-        return hits
+        return [
+            self._hits(matching_points(first, second, pair), pair)
+            for first, second in maps(np.asarray(pair.images, "float32"))
+        ]
 
     def baseline(self, item: Any) -> np.ndarray:
         """Returns the hits of points that stay where they are."""
@@ -69,12 +60,42 @@ class Correspondence(TrainingFreeProbe):
 
     def _hits(self, answers: np.ndarray, pair: PointPairs) -> np.ndarray:
         """Returns the points found, and all points."""
+        found = self.found(answers, pair)
+        return np.array([found.sum(), len(found)], "float64")
+
+    def found(self, answers: np.ndarray, pair: PointPairs) -> np.ndarray:
+        """Returns for each answer `(points, 2)` whether it is near enough."""
         distances = np.linalg.norm(answers - pair.points[:, 1], axis=1)
-        limit = self.tolerance * max(pair.images.shape[1:3])
-        return np.array([(distances <= limit).sum(), len(distances)], "float64")
+        return np.asarray(distances <= self.tolerance * max(pair.images.shape[1:3]))
 
     def score(self, means: np.ndarray) -> np.ndarray:
         return np.asarray(means[..., 0] / np.maximum(means[..., 1], 1e-300))
+
+
+def matching_points(
+    first: np.ndarray,  # (rows, columns, channels)
+    second: np.ndarray,
+    pair: PointPairs,
+) -> np.ndarray:
+    """Returns where features find a pair's first points in its second image.
+
+    Args:
+        first: map of the first image.
+        second: of the second.
+        pair: the points, and the images' size.
+
+    Returns:
+        float64 `(points, 2)`, pixels: the centre of the patch of highest cosine.
+    """
+    rows, columns = first.shape[:2]
+    height, width = pair.images.shape[1:3]
+    size = np.array([height / rows, width / columns])  # of a patch, pixels
+    places = np.floor(pair.points[:, 0] / size).astype(int)
+    places = np.clip(places, 0, [rows - 1, columns - 1])
+    queries = unit(first[places[:, 0], places[:, 1]])  # (points, channels)
+    keys = unit(second.reshape(rows * columns, -1))
+    best = np.divmod((queries @ keys.T).argmax(axis=1), columns)
+    return np.asarray((np.stack(best, axis=1) + 0.5) * size)
 
 
 def checked_pair(item: Any) -> PointPairs:

@@ -6,9 +6,10 @@ import types
 import numpy as np
 import pytest
 
-from keras_pe.alignment.batches import MOST_SHAPES, AlignmentBatches, numbered
+from keras_pe.alignment.batches import MOST_SHAPES, AlignmentBatches
 from keras_pe.arrays import NonFiniteError
 from keras_pe.training import background_share, shape_rows
+from keras_pe.training.teachers.shapes import renumbered
 from tests.alignment.stand_in import PATCH, SIDE, images, shapes
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
@@ -65,7 +66,8 @@ def test_the_first_batch_is_as_the_data_are():
     for row, shares, given in zip(
         first["mask_rows"], first["background"], masks, strict=False
     ):
-        wanted = shape_rows(numbered(given), GRID, int(numbered(given).max()))
+        kept = renumbered(given, MOST_SHAPES)
+        wanted = shape_rows(kept, GRID, int(kept.max()))
         np.testing.assert_array_equal(row[:, : wanted.shape[1]], wanted)
         assert not row[:, wanted.shape[1] :].any()
         np.testing.assert_array_equal(shares, background_share(given, GRID))
@@ -109,12 +111,12 @@ def test_images_are_prepared():
 
 def test_of_many_shapes_the_largest_are_kept():
     wide = np.arange(4, 44).repeat(np.arange(40, 0, -1))
-    found = numbered(np.append(wide, [0] * 500)[None])[0]
+    found = renumbered(np.append(wide, [0] * 500)[None], MOST_SHAPES)[0]
     assert found.max() == MOST_SHAPES
     assert found[wide.tolist().index(4)] == 1
     assert (found[:820] == 0).sum() == sum(range(1, 40 - MOST_SHAPES + 1))
     assert not found[820:].any()
-    assert numbered(np.zeros((2, 2), bool)).max() == 0
+    assert renumbered(np.zeros((2, 2), bool), MOST_SHAPES).max() == 0
 
 
 # === What is refused ===

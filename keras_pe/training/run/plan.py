@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -29,7 +28,6 @@ from keras_pe.training.run.plan_parts import (
     MOMENTS,
     RunPlan,
     planned_pieces,
-    table,
     weights_table,
 )
 
@@ -106,7 +104,7 @@ class TrainingPlan(RunPlan):
         )
 
     def __str__(self) -> str:
-        parts = [self._summary(), table(self._stage_rows()), self._memory_line()]
+        parts = [self._summary(), self._stages(), self._memory_line()]
         return "\n\n".join([*parts, weights_table(self.groups)])
 
     def _summary(self) -> str:
@@ -124,28 +122,11 @@ class TrainingPlan(RunPlan):
             f"{self._layout_line()}"
         )
 
-    def _stage_rows(self) -> list[Sequence[str]]:
+    def _stages(self) -> str:
         heading = "stage|samples|steps|tokens|GFLOP an image|a text|a trained pair"
         heading += "|executed|ZFLOP|GB a device"
-        rows: list[Sequence[str]] = [heading.split("|")]
-        for stage in self.stages:
-            per_pair = (
-                stage.image_forward_flops,
-                stage.text_forward_flops,
-                stage.training_flops,
-                stage.executed_flops,
-            )
-            row = [
-                f"{stage.image_size} px",
-                f"{stage.samples / 1e9:,.4g} B",
-                f"{stage.steps:,}",
-                f"{stage.tokens:,}",
-                *(f"{flops / 1e9:,.1f}" for flops in per_pair),
-                f"{stage.samples * stage.training_flops / 1e21:,.3g}",
-                f"{stage.memory.total / 1e9:,.1f}",
-            ]
-            rows.append(row)
-        return rows
+        names = ("image_forward", "text_forward", "training", "executed")
+        return self._stage_table(heading, True, [f"{name}_flops" for name in names])
 
 
 # === The count ===

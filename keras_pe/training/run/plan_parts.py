@@ -21,6 +21,8 @@ class PlannedCost(Protocol):
     @property
     def steps(self) -> int: ...
     @property
+    def tokens(self) -> int: ...
+    @property
     def training_flops(self) -> int: ...
     @property
     def executed_flops(self) -> int: ...
@@ -69,6 +71,29 @@ class RunPlan:
             utilization: share of them that goes into `training_flops` (MFU).
         """
         return self.training_flops / (peak_flops * utilization * 86400)
+
+    def _stage_table(self, heading: str, billion: bool, flops: Sequence[str]) -> str:
+        """Returns a line a stage.
+
+        Args:
+            heading: of the columns, between bars; those of `flops` after the tokens.
+            billion: whether samples are counted so, or by the million.
+            flops: names of operations of a sample.
+        """
+        unit, letter = (1e9, "B") if billion else (1e6, "M")
+        rows: list[Sequence[str]] = [heading.split("|")]
+        for stage in self.stages:
+            row = [
+                f"{stage.image_size} px",
+                f"{stage.samples / unit:,.4g} {letter}",
+                f"{stage.steps:,}",
+                f"{stage.tokens:,}",
+                *(f"{getattr(stage, name) / 1e9:,.1f}" for name in flops),
+                f"{stage.samples * stage.training_flops / 1e21:,.3g}",
+                f"{stage.memory.total / 1e9:,.1f}",
+            ]
+            rows.append(row)
+        return table(rows)
 
     def _steps_line(self) -> str:
         return (

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -24,7 +23,6 @@ from keras_pe.training.run.plan_parts import (
     MOMENTS,
     RunPlan,
     planned_pieces,
-    table,
     weights_table,
 )
 from keras_pe.training.run.spatial_config import (
@@ -109,7 +107,7 @@ class AlignmentPlan(RunPlan):
         return of_sam / self.training_flops
 
     def __str__(self) -> str:
-        parts = [self._summary(), table(self._stage_rows()), self._memory_line()]
+        parts = [self._summary(), self._stages(), self._memory_line()]
         if self.sam is not None:
             size = SAM_SIZES[self.sam]
             parts[-1] += (
@@ -131,30 +129,11 @@ class AlignmentPlan(RunPlan):
             f"{self._layout_line()}"
         )
 
-    def _stage_rows(self) -> list[Sequence[str]]:
+    def _stages(self) -> str:
         heading = "stage|samples|steps|tokens|GFLOP of a student|teacher|losses|SAM"
         heading += "|a trained image|executed|ZFLOP|GB a device"
-        rows: list[Sequence[str]] = [heading.split("|")]
-        for stage in self.stages:
-            per_image = (
-                stage.student_flops,
-                stage.teacher_flops,
-                stage.loss_flops,
-                stage.sam_flops,
-                stage.training_flops,
-                stage.executed_flops,
-            )
-            row = [
-                f"{stage.image_size} px",
-                f"{stage.samples / 1e6:,.4g} M",
-                f"{stage.steps:,}",
-                f"{stage.tokens:,}",
-                *(f"{flops / 1e9:,.1f}" for flops in per_image),
-                f"{stage.samples * stage.training_flops / 1e21:,.3g}",
-                f"{stage.memory.total / 1e9:,.1f}",
-            ]
-            rows.append(row)
-        return rows
+        names = ("student", "teacher", "loss", "sam", "training", "executed")
+        return self._stage_table(heading, False, [f"{name}_flops" for name in names])
 
 
 # === The count ===

@@ -18,6 +18,7 @@ from PIL import Image
 from keras_pe import PESpatial, PEVisionEncoder
 from keras_pe.cli.demo import IMAGES
 from keras_pe.probing import Correspondence, PointPairs
+from keras_pe.probing.correspondence import matching_points
 from keras_pe.visualization import pca_map
 from keras_pe.visualization.panels import Panel, displayable, draw_panels
 from projects.emoji.probing.canvas import premultiplied
@@ -113,24 +114,10 @@ def draw_points(compared: dict[str, Any], path: Path) -> None:
 def answers(
     encoder: PEVisionEncoder, layer: int, pair: PointPairs
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns where each point of the first image is found, and whether rightly.
-
-    As `keras_pe.probing.Correspondence` does: the patch of highest cosine, right within
-    a tenth of the image's side.
-    """
-    (features,) = encoder.features(pair.images, layers=[layer])
-    maps = np.asarray(features.map())
-    rows, columns = maps.shape[1:3]
-    size = np.array(pair.images.shape[1:3]) / (rows, columns)
-    unit = maps / np.linalg.norm(maps, axis=-1, keepdims=True)
-    place = np.floor(pair.points[:, 0] / size).astype(int)
-    cosines = unit[0][tuple(place.T)] @ unit[1].reshape(rows * columns, -1).T
-    best = np.stack(np.divmod(cosines.argmax(axis=1), columns), axis=1)
-    centres = (best + 0.5) * size
-    distances = np.linalg.norm(centres - pair.points[:, 1], axis=1)
-    return centres, distances <= Correspondence().tolerance * max(
-        pair.images.shape[1:3]
-    )
+    """Returns where each point of the first image is found, and whether rightly."""
+    first, second = np.asarray(encoder.features(pair.images, layers=layer).map())
+    centres = matching_points(first, second, pair)
+    return centres, Correspondence().found(centres, pair)
 
 
 def main() -> None:
