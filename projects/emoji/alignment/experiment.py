@@ -13,7 +13,7 @@ Expect:   a JSON for each task of each encoder, and then `alignment.md` and
 
 Every alignment of the folder is compared with the core encoder that it began with,
 seed by seed, on the same test samples. Where a layer has to be named for another side,
-it is the one with that side's highest test score: the choice that is worst for us.
+it is the one with that side's best test score: the choice that is worst for us.
 """
 
 import argparse
@@ -32,13 +32,16 @@ from projects.emoji.probing.experiments import Experiments
 
 CORE = "core"
 LAYERS, LAST = (4, 5, 6), (6,)
-CURVES = (CORE, "both")  # of the others the last layer alone is compared
+# Of the others the last layer alone is compared.
+CURVES = (CORE, "both", "masks-heavier")
 TASKS = {
     "tracking": "tracking, J&F",
     "parts_unseen_families": "parts, mIoU",
     "scenes_unseen_vendor": "scenes, mIoU",
     "correspondence": "correspondence, PCK",
+    "depth": "depth, RMSE x 100 (lower is better)",
 }
+ERRORS = ("depth",)  # the lowest score is the best; a gain is positive all the same
 UNTRAINED = ("tracking", "correspondence")  # there is no head, so no seed of one
 
 Sweeps = dict[str, dict[str, dict[int, SweepResult]]]  # task, configuration, seed
@@ -108,6 +111,12 @@ def mean_scores(results: dict[int, SweepResult]) -> dict[Any, float]:
     }
 
 
+def best_layer(task: str, scores: dict[Any, float]) -> Any:
+    """Returns the layer with the best score of a task."""
+    choose = min if task in ERRORS else max
+    return choose(scores, key=lambda layer: scores[layer])
+
+
 def gain(
     mine: dict[int, SweepResult],
     its: dict[int, SweepResult],
@@ -128,8 +137,11 @@ def compare(sweeps: Sweeps) -> dict[str, Any]:
     """Returns, by task and configuration, scores and gains of the last layer."""
     content: dict[str, Any] = {}
     for task, configs in sweeps.items():
+        if next(iter(configs[CORE].values())).higher_is_better == (task in ERRORS):
+            kind = "errors" if task in ERRORS else "no errors"
+            raise ValueError(f"{task}: its scores are said to be {kind} in ERRORS.")
         core = mean_scores(configs[CORE])
-        highest = max(core, key=lambda layer: core[layer])
+        strongest = best_layer(task, core)
         content[task] = {CORE: {"scores": core}}
         for config, results in configs.items():
             if config == CORE:
@@ -137,14 +149,14 @@ def compare(sweeps: Sweeps) -> dict[str, Any]:
             scores = mean_scores(results)
             last = max(scores)
             gains = {
-                f"the core's layer {highest}": gain(
-                    results, configs[CORE], last, highest
+                f"the core's layer {strongest}": gain(
+                    results, configs[CORE], last, strongest
                 ),
                 f"the core's layer {last}": gain(results, configs[CORE], last, last),
             }
             inner = {layer: score for layer, score in scores.items() if layer != last}
             if inner:
-                own = max(inner, key=lambda layer: inner[layer])
+                own = best_layer(task, inner)
                 gains[f"its own layer {own}"] = gain(results, results, last, own)
             if config != "both" and "both" in configs:
                 both = configs["both"]
@@ -180,7 +192,7 @@ def table(content: dict[str, Any]) -> str:
             "|---" * (len(layers) + 5) + "|",
         ]
         for config, found in configs.items():
-            best = max(found["scores"].values())
+            best = found["scores"][best_layer(task, found["scores"])]
             cells = [score_cell(found["scores"].get(layer), best) for layer in layers]
             gains = found.get("gain of the last layer over", {})
             over = [gains.get(name) for name in _columns(gains)]

@@ -13,7 +13,7 @@ from typing import Any
 
 from keras_pe import PEImageConverter, PESpatial
 from keras_pe.files import write_atomically
-from projects.emoji.alignment.experiment import CORE, TASKS, points
+from projects.emoji.alignment.experiment import CORE, TASKS, best_layer, points
 from projects.emoji.preset import WHITE
 
 CARD = """# {name}
@@ -62,7 +62,7 @@ def results_table(content: dict[str, Any], config: str) -> str:
     for task, configs in content.items():
         core, own = configs[CORE]["scores"], configs[config]
         last = max(own["scores"], key=int)
-        best = max(core, key=lambda layer: core[layer])
+        best = best_layer(task, core)
         gains = own["gain of the last layer over"]
         over = [points(gains[f"the core's layer {layer}"]) for layer in (best, last)]
         lines.append(

@@ -22,6 +22,7 @@ from keras_pe import PEImageConverter, PEVisionEncoder
 from keras_pe.probing import (
     Clip,
     Correspondence,
+    Depth,
     Segmentation,
     SweepResult,
     Tracking,
@@ -33,6 +34,7 @@ from projects.emoji.evaluation import plain_classes
 from projects.emoji.preset import TEST_VENDOR, WHITE
 from projects.emoji.probing.body_parts import load_parts
 from projects.emoji.probing.clips import load_clips
+from projects.emoji.probing.depth_scenes import make_depth_scenes
 from projects.emoji.probing.point_pairs import make_pairs
 from projects.emoji.probing.scenes import load_scenes
 from projects.emoji.probing.segmentation_set import SegmentationSet
@@ -40,6 +42,7 @@ from projects.emoji.probing.segmentation_set import SegmentationSet
 SEEDS = (0, 1, 2)
 SCENE_SIZE = 128
 PAIRS = 400  # half of them choose the layer
+DEPTH_SCENES = {"train": 400, "test_unseen": 200}
 
 
 class Experiments:
@@ -75,6 +78,7 @@ class Experiments:
             "parts_unseen_families": self.parts,
             "tracking": self.tracking,
             "correspondence": self.correspondence,
+            "depth": self.depth,
         }
 
     # === Classification ===
@@ -164,6 +168,23 @@ class Experiments:
             validation_share=0.5,
         )
 
+    # === Depth ===
+    def depth(self) -> SweepResult:
+        """How far away is what each pixel shows: drawings that stand on a plain."""
+        train, test = (
+            make_depth_scenes(self.emoji, split, count, SCENE_SIZE)
+            for split, count in DEPTH_SCENES.items()
+        )
+        return sweep(
+            self.encoder,
+            (train.images, np.ascontiguousarray(train.depths[:, ::2, ::2])),
+            (test.images, np.ascontiguousarray(test.depths[:, ::2, ::2])),
+            probe=Depth((1e-2,), epochs=10),
+            layers=self.layers,
+            seeds=self.seeds,
+            image_converter=PEImageConverter(SCENE_SIZE),
+        )
+
 
 # === Results ===
 TITLES = {
@@ -175,6 +196,7 @@ TITLES = {
     "parts_unseen_families": "parts, unseen families",
     "tracking": "tracking",
     "correspondence": "correspondence, unseen vendor",
+    "depth": "depth, unseen vendor (an error)",
 }
 
 # Curves of one scale share a panel.
@@ -184,6 +206,7 @@ PANELS = (
     ("parts_unseen_families",),
     ("tracking",),
     ("correspondence",),
+    ("depth",),
 )
 
 

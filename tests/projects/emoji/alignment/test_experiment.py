@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from keras_pe.probing import LayerScore, SweepResult
-from projects.emoji.alignment.experiment import TASKS, compare, find_encoders, table
+from projects.emoji.alignment.experiment import compare, find_encoders, table
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
 NOISE = np.random.default_rng(0).normal(0, 0.01, 200)
 
 
-def planted(scores, spread=0.0):
+def planted(scores, spread=0.0, higher_is_better=True):
     """Returns a sweep of these scores by layer; resampled ones move together."""
     rows = tuple(
         LayerScore(layer, score, score, score, score, (score,), ({},))
@@ -21,8 +21,8 @@ def planted(scores, spread=0.0):
     protocol = {"probe": {}, "test": 50, "test_sha256": "0", "bounds": [0.0, 1.0]}
     layers = list(scores)
     return SweepResult(
-        "segmentation", "mIoU", True, rows, layers[-1], 0.1, (0.1, 0.2), (0.0, 0.0),
-        protocol, resampled=resampled,
+        "segmentation", "mIoU", higher_is_better, rows, layers[-1], 0.1, (0.1, 0.2),
+        (0.0, 0.0), protocol, resampled=resampled,
     )  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def one_task():
 
 
 def test_the_last_layer_is_compared_with_the_highest_of_the_core():
-    found = compare({task: one_task() for task in TASKS})["tracking"]
+    found = compare({"tracking": one_task()})["tracking"]
     gains = found["both"]["gain of the last layer over"]
     assert list(gains) == [
         "the core's layer 5",
@@ -58,12 +58,30 @@ def test_the_last_layer_is_compared_with_the_highest_of_the_core():
 
 
 def test_the_table_marks_what_is_more_than_chance():
-    text = table(compare({task: one_task() for task in TASKS}))
+    text = table(compare({"tracking": one_task(), "parts_unseen_families": one_task()}))
     (row,) = {line for line in text.splitlines() if line.startswith("| both |")}
     assert row.startswith("| both | 2 | 50.0 | 61.0 | **63.0** | **+3.0** (")
     (random,) = {r for r in text.splitlines() if r.startswith("| both-of-another |")}
     assert random.startswith("| both-of-another | 1 |  |  | **55.0** | -5.0 (")
     assert text.count("**tracking") == 1
+
+
+def test_the_best_layer_of_an_error_is_the_lowest():
+    core = {0: planted({4: 0.50, 5: 0.40, 6: 0.45}, higher_is_better=False)}
+    both = {0: planted({4: 0.50, 5: 0.41, 6: 0.39}, higher_is_better=False)}
+    found = compare({"depth": {"core": core, "both": both}})
+    gains = found["depth"]["both"]["gain of the last layer over"]
+    assert gains["the core's layer 5"]["gain"] == pytest.approx(0.01)
+    assert gains["its own layer 5"]["gain"] == pytest.approx(0.02)
+    rows = table(found).splitlines()
+    assert "| core |  | 50.0 | **40.0** | 45.0 |  |  |  |" in rows
+    assert any(row.startswith("| both | 1 | 50.0 | 41.0 | **39.0** |") for row in rows)
+
+
+def test_a_score_is_not_taken_for_an_error():
+    core = {0: planted({4: 0.50, 5: 0.40, 6: 0.45})}
+    with pytest.raises(ValueError, match="depth: its scores are said to be errors"):
+        compare({"depth": {"core": core}})
 
 
 def test_encoders_are_found_by_configuration_and_seed(tmp_path):
