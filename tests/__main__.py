@@ -35,6 +35,8 @@ def run(backend: str, arguments: list[str], cache: str) -> tuple[int, str, float
         "OMP_NUM_THREADS": "1",
         "TF_NUM_INTRAOP_THREADS": "1",
     }
+    # Pytest rewrites each test file: once for all processes, where it may keep them.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     print(f"===== {backend} =====", flush=True)
     with subprocess.Popen(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],

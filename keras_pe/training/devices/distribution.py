@@ -305,6 +305,11 @@ def static_batches(batches: Iterable[Any], strategy: Any = None) -> Any:
         lambda: (tree.map_structure(numbers, batch) for batch in batches),
         output_signature=signature,
     )
+    # There is nothing to tune, and the end of an iterator waits for its tuner, which
+    # may sleep for as long as the iterator has lived, up to a minute (2.21).
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    dataset = dataset.with_options(options)
     try:
         count = len(batches)  # type: ignore[arg-type]
     except TypeError:

@@ -42,7 +42,7 @@ def run(*command: str) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=500,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
