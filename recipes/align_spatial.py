@@ -48,7 +48,7 @@ PAPER_G14 = SpatialConfig(
     remat=True,
     precision="mixed_bfloat16",
     sharding="parameters",
-    mask_teacher="none",
+    mask_teacher="sam:sam_huge_sa1b",  # the paper's is SAM 2.1, which Keras has not
 )
 
 

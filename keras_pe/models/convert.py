@@ -86,7 +86,10 @@ def truncated(
     if norm:
         pairs.append((encoder.norm, small.norm))
     for ours, theirs in pairs:
-        theirs.set_weights(ours.get_weights())
+        # Where they are: no host has all of a weight that is cut over several. Copied,
+        # or a step of one model would give away the memory of both.
+        for our_weight, their_weight in zip(ours.weights, theirs.weights, strict=True):
+            their_weight.assign(ops.copy(our_weight))
     return small
 
 

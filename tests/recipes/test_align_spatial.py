@@ -36,6 +36,7 @@ def test_configurations_of_the_paper():
     assert (large.mask_ratio, large.mask_block) == (0.75, 2)
     assert (large.layer_scale, large.drop_path) == (0.1, 0.4)
     assert (large.teacher, large.teacher_layer) == ("self", 41)
+    assert (large.mask_teacher, large.sam_points) == ("sam:sam_huge_sa1b", 32)
     assert (large.optimizer, large.weight_decay, large.warmup_steps) == (
         "lamb",
         0.05,
@@ -58,7 +59,8 @@ def planned(monkeypatch, capsys, *arguments):
 
 @pytest.mark.quick
 def test_the_plan_of_the_paper_s_largest_run(monkeypatch, capsys):
-    printed = planned(monkeypatch, capsys, "--devices", "256")
+    without = ("--set", "mask_teacher=none")
+    printed = planned(monkeypatch, capsys, "--devices", "256", *without)
     assert printed.startswith("paper-g14\n\n1,851.89 M parameters of the student")
     assert "294.9 M samples in 24,000 steps of 12,288, on 256 devices" in printed
     assert "4.629 ZFLOP of training" in printed
@@ -70,8 +72,8 @@ def test_the_plan_of_the_paper_s_largest_run(monkeypatch, capsys):
 @pytest.mark.quick
 @pytest.mark.once
 def test_the_days_at_a_rate_and_what_sam_takes(monkeypatch, capsys):
-    options = ("--set", "mask_teacher=sam:sam_huge_sa1b", "--teraflops", "400")
-    printed = planned(monkeypatch, capsys, "--devices", "64", *options)
+    options = ("--devices", "64", "--teraflops", "400")
+    printed = planned(monkeypatch, capsys, *options)
     assert "38% of it are SAM's" in printed
     assert "device days at 400 TFLOP/s: 216.6, which are 3.384 days on 64" in printed
     with pytest.raises(SystemExit):
