@@ -1,5 +1,6 @@
 """Spatial alignment in one call: sweep, choose the teacher, train, sweep again."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from keras_pe.alignment.tasks import Task, sweep_tasks, teacher_layer
 from keras_pe.arrays import check_sizes
 from keras_pe.losses.correspondence import SHARPNESS, check_sharpness
 from keras_pe.training.devices.distribution import static_batches
-from keras_pe.training.optimizers.gradient_watch import StopOnNonFinite
+from keras_pe.training.optimizers.gradient_watch import NonFiniteError, StopOnNonFinite
 from keras_pe.training.optimizers.lamb import Lamb
 from keras_pe.training.optimizers.schedules import WarmupCosine
 from keras_pe.training.teachers.cached import with_mask_rows
@@ -186,9 +187,16 @@ def align_spatial(
         image_chunk_size,
     )
     trainer.compile(optimizer)
-    losses_before = _evaluated(trainer, whole)
+    losses_before = _evaluated(
+        trainer,
+        whole,
+        "before",
+        "Look at the encoder's weights, and at the masks.",
+    )
     losses = _fitted(trainer, batches, steps, progress)
-    losses_after = _evaluated(trainer, whole)
+    losses_after = _evaluated(
+        trainer, whole, "after", "Give a lower learning rate. The encoder is as it was."
+    )
     for variable in subject.unreached:
         variable.trainable = True
 
@@ -311,9 +319,24 @@ def _fitted(
 
 
 def _evaluated(
-    trainer: SpatialAlignmentTrainer, whole: dict[str, np.ndarray]
+    trainer: SpatialAlignmentTrainer,
+    whole: dict[str, np.ndarray],
+    when: str,
+    advice: str,
 ) -> dict[str, float]:
-    """Returns the losses of images of which nothing is hidden."""
+    """Returns the losses of images of which nothing is hidden.
+
+    Raises:
+        NonFiniteError: if one is not finite.
+    """
     size = len(whole["images"])
     logs = trainer.evaluate(whole, batch_size=size, verbose=0, return_dict=True)
-    return {name: float(value) for name, value in logs.items()}
+    losses = {name: float(value) for name, value in logs.items()}
+    bad = [name for name, value in losses.items() if not math.isfinite(value)]
+    if bad:
+        # Of what the last update left there is no further step that would tell.
+        raise NonFiniteError(
+            f"{', '.join(bad)} of images of which nothing is hidden is not finite "
+            f"{when} training. {advice}"
+        )
+    return losses

@@ -117,6 +117,8 @@ def test_of_many_shapes_the_largest_are_kept():
     assert (found[:820] == 0).sum() == sum(range(1, 40 - MOST_SHAPES + 1))
     assert not found[820:].any()
     assert renumbered(np.zeros((2, 2), bool), MOST_SHAPES).max() == 0
+    with pytest.raises(ValueError, match="has the number -1"):
+        renumbered(np.array([[-1, 1]]), MOST_SHAPES)
 
 
 # === What is refused ===

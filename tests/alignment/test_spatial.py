@@ -283,6 +283,7 @@ def test_kerashub_is_aligned(kind):
         ({"feature_weight": 0.0}, "Nothing is taught"),
         ({"masks": "shapes"}, "got 'shapes'"),
         ({"masks": shapes()[:, :8]}, "fit the images"),
+        ({"masks": shapes().astype("int32") - 1}, "has the number -1"),
         ({"masks": "teacher", "images": [(images(), shapes())]}, "Batches bring masks"),
         ({"background_weight": 0.5}, "needs masks"),
         ({"learning_rate": 1.0, "optimizer": keras.optimizers.SGD()}, "of its own"),
@@ -325,6 +326,9 @@ def test_training_that_ends_in_nan_says_so_and_leaves_the_encoder():
     before = state(model)
     with pytest.raises(NonFiniteError, match="Step "):
         align_spatial(model, images(), learning_rate=1e30, steps=4, **QUIET)
+    optimizer = keras.optimizers.SGD(1e38)
+    with pytest.raises(NonFiniteError, match="is not finite after training"):
+        align_spatial(model, images(), optimizer=optimizer, steps=1, **QUIET)
     with pytest.raises(NonFiniteError, match="masks of the teacher"):
         align_spatial(
             model, images(), lambda x, grid: np.full((len(x), *grid, 2), np.nan),

@@ -75,11 +75,19 @@ def renumbered(
         numbers: whole numbers, 0 for none.
         most: how many may be left; smaller ones become 0.
 
+    Raises:
+        ValueError: if a number is negative.
+
     Example:
         >>> renumbered(np.array([[7, 7, 0], [900, 3, 3]]), most=2).tolist()
         [[2, 2, 0], [0, 1, 1]]
     """
     seen, places, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+    if len(seen) and seen[0] < 0:
+        raise ValueError(
+            f"A map of shapes has the number {seen[0]}: expected 0 where there is no "
+            f"shape, and 1, 2, ... in the shapes."
+        )
     order: Any = np.argsort(-counts, kind="stable")
     order = order[seen[order] != 0][:most]
     new = np.zeros(len(seen), "int32")
