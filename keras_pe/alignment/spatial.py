@@ -11,10 +11,10 @@ from keras_pe.alignment.batches import AlignmentBatches, ImageData, Prepare
 from keras_pe.alignment.report import AlignmentReport, gains
 from keras_pe.alignment.subject import copies, given
 from keras_pe.alignment.tasks import Task, sweep_tasks, teacher_layer
-from keras_pe.arrays import check_sizes
+from keras_pe.arrays import NonFiniteError, check_sizes
 from keras_pe.losses.correspondence import SHARPNESS, check_sharpness
 from keras_pe.training.devices.distribution import static_batches
-from keras_pe.training.optimizers.gradient_watch import NonFiniteError, StopOnNonFinite
+from keras_pe.training.optimizers.gradient_watch import StopOnNonFinite
 from keras_pe.training.optimizers.lamb import Lamb
 from keras_pe.training.optimizers.schedules import WarmupCosine
 from keras_pe.training.teachers.cached import with_mask_rows
