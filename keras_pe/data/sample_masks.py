@@ -30,7 +30,7 @@ class GeometricTransform(Protocol):
 
 
 def instance_map(sample: Sample) -> Image.Image:
-    """Returns a sample's instance map as it is stored.
+    """Returns a sample's instance map with the numbers that are stored, upright.
 
     A PNG with one number a pixel: which instance it shows, 0 for none. Grey of 8 or 16
     bits, or of a palette, whose places are the numbers.
@@ -73,7 +73,7 @@ def instance_map(sample: Sample) -> Image.Image:
         image.load()
     except Exception as error:  # decoders raise nearly anything on hostile bytes
         raise SampleError(WRONG_MASK, f"Its .{MASK_EXTENSION}: {error}") from error
-    return image
+    return image_decoding.upright(image, MASK_EXTENSION)
 
 
 class WithInstances:

@@ -118,6 +118,16 @@ def test_an_image_that_lies_on_its_side_has_an_upright_map():
     assert equal[compared].mean() > 0.999
 
 
+def test_a_map_that_lies_on_its_side_is_turned():
+    numbers = numbers_of(10).astype("uint16")
+    exif = Image.Exif()
+    exif[0x0112] = 3  # to be turned upside down
+    stream = io.BytesIO()
+    Image.fromarray(np.rot90(numbers, 2).copy()).save(stream, "PNG", exif=exif)
+    found = instance_map({"seg.png": stream.getvalue()})
+    np.testing.assert_array_equal(np.asarray(found), numbers)
+
+
 # === What is stored ===
 @pytest.mark.parametrize(
     "stored",

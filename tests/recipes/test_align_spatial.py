@@ -296,6 +296,31 @@ def test_a_cache_that_is_no_folder_is_refused_before_the_run(tmp_path):
         image_data(parse(line))
 
 
+def ends_with(monkeypatch, capsys, folder, *arguments):
+    """Returns what the command line says before it gives up."""
+    line = ["align_spatial", "--config", "smoke", "--data", write_shard(folder)]
+    line += ["--output", str(folder / "run"), *arguments]
+    monkeypatch.setattr("sys.argv", line)
+    with pytest.raises(SystemExit):
+        main()
+    return capsys.readouterr().err
+
+
+@pytest.mark.quick
+def test_a_layer_that_the_teacher_has_not_is_no_traceback(
+    monkeypatch, capsys, tmp_path
+):
+    said = ends_with(monkeypatch, capsys, tmp_path, "--set", "teacher_layer=99")
+    assert "error: teacher_layer=99: This encoder has layers 0" in said
+
+
+@pytest.mark.quick
+def test_a_cache_without_sam_is_refused(monkeypatch, capsys, tmp_path):
+    cache = ("--mask-cache", str(tmp_path / "masks"))
+    said = ends_with(monkeypatch, capsys, tmp_path, *cache)
+    assert "error: mask_teacher=teacher: only SAM's masks are kept" in said
+
+
 @pytest.mark.quick
 @pytest.mark.once
 def test_the_command_line_reaches_every_setting():

@@ -17,6 +17,7 @@ from keras_pe.models.aligned import PESpatial
 from keras_pe.presets import CheckpointError
 from keras_pe.training.devices.distribution import host_position
 from keras_pe.training.resolution import PlannedStage
+from keras_pe.training.run.overrides import SettingError
 from keras_pe.training.run.shard_data import START_TIMEOUT, ShardBatches, ShardData
 from keras_pe.training.run.spatial_config import MASKS, SpatialConfig, sam_preset
 from keras_pe.training.run.training_run import Evaluate, MakeBatches
@@ -138,8 +139,14 @@ def sam_teacher(config: SpatialConfig, cache: FilePath | None) -> Any:
 
     Raises:
         CheckpointError: if KerasHub can't load it.
+        SettingError: if there is a cache and no SAM.
     """
     preset = sam_preset(config)
+    if preset is None and cache is not None:
+        raise SettingError(
+            f"mask_teacher={config.mask_teacher}: SAM's masks alone are kept, got "
+            f"{cache}. Leave out --mask-cache, or --set mask_teacher=sam:PRESET."
+        )
     if preset is None:
         return None
     keep: Any = int(config.sam_keep) if config.sam_keep.isdigit() else config.sam_keep

@@ -8,6 +8,7 @@ import keras
 from keras_pe.layers.initializers import without_allocation
 from keras_pe.losses.correspondence import SHARPNESS
 from keras_pe.models.aligned import TOKENS, PESpatial
+from keras_pe.models.tower import resolve_layers
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.training.run.initial_weights import vision_of
 from keras_pe.training.run.overrides import SettingError
@@ -157,6 +158,13 @@ def _trainer(
     config: SpatialConfig, student: PESpatial, teacher: PEVisionEncoder | None
 ) -> SpatialAlignmentTrainer:
     student.remat = config.remat
+    if teacher is not None and config.teacher_layer is not None:
+        try:
+            resolve_layers(config.teacher_layer, teacher.num_layers)
+        except ValueError as error:
+            raise SettingError(
+                f"teacher_layer={config.teacher_layer}: {error}"
+            ) from None
     names: dict[str, Any] = {"teacher": "teacher", "none": None}
     return SpatialAlignmentTrainer(
         student,

@@ -19,12 +19,14 @@ from keras_pe.training.devices.distribution import host_position
 from keras_pe.training.devices.setup import start_devices
 from keras_pe.training.run.config import RunConfig, check_config, check_towers
 from keras_pe.training.run.options import print_settings
+from keras_pe.training.run.overrides import SettingError
 from keras_pe.training.run.shard_data import ShardData, check_validation
 from keras_pe.training.run.train import RunOptions
 from keras_pe.training.run.training_run import RunMismatch
 
 # What of a run that has begun is the user's to mend; all of them say how.
 OF_A_RUN = (
+    SettingError,  # that only the weights can tell
     CheckpointError,  # wrong initial weights
     RunMismatch,
     NonFiniteError,
