@@ -318,7 +318,7 @@ def test_a_layer_that_the_teacher_has_not_is_no_traceback(
 def test_a_cache_without_sam_is_refused(monkeypatch, capsys, tmp_path):
     cache = ("--mask-cache", str(tmp_path / "masks"))
     said = ends_with(monkeypatch, capsys, tmp_path, *cache)
-    assert "error: mask_teacher=teacher: only SAM's masks are kept" in said
+    assert "error: mask_teacher=teacher: SAM's masks alone are kept" in said
 
 
 @pytest.mark.quick
