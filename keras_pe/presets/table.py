@@ -98,7 +98,7 @@ class Preset:
             return variants.text_config(self.official_name)
         return self._own_config("text_encoder")
 
-    def _own_config(self, tower: str) -> dict[str, Any]:
+    def _own_config(self, tower: str) -> Any:
         assert self.directory is not None
         path = self.directory / "config.json"
         if not path.is_file():
@@ -107,7 +107,9 @@ class Preset:
                 f"the installation is damaged. Reinstall keras_pe."
             )
         config = json.loads(path.read_text(encoding="utf-8"))["config"]
-        return dict(config[tower]["config"])
+        if self.class_name == "PECore":
+            return config[tower]["config"]
+        return config if tower == "vision_encoder" else None
 
     def metadata(self) -> dict[str, Any]:
         """Returns what `PECore.presets` tells about it."""

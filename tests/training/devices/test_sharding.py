@@ -206,3 +206,5 @@ def test_two_processes_train_like_one(found):
         np.testing.assert_allclose(two["losses"], alone, rtol=1e-6)
         assert two["piece"] == [32, 48]
         assert_same_weights(found, two["whole"])
+        student, teacher = two["aligned"]
+        assert student == teacher > 1.0

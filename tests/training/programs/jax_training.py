@@ -103,6 +103,7 @@ __all__ = [
     "BATCH",
     "SMALL",
     "align",
+    "aligning_trainer",
     "cut_alignment",
     "data_parallel",
     "sharded",

@@ -13,7 +13,26 @@ import numpy as np
 
 from keras_pe.training.devices.sharding import whole_values
 from tests.jax_contexts import share_contexts
-from tests.training.programs.jax_training import sharded, train
+from tests.training.programs.jax_training import (
+    aligning_trainer,
+    cut_alignment,
+    sharded,
+    train,
+)
+
+
+def student_and_teacher() -> list[float]:
+    """Returns sums over a kernel that an alignment begins with, and of its teacher."""
+    keras.distribution.set_distribution(cut_alignment(2))
+    trainer = aligning_trainer()
+    keras.distribution.set_distribution(None)
+    kernels = [
+        encoder.blocks[0].attention.qkv.kernel
+        for encoder in (trainer.model, *trainer.teachers)
+    ]
+    assert not any(kernel.value.is_fully_addressable for kernel in kernels)
+    with whole_values(kernels):
+        return [float(np.abs(np.asarray(kernel.value)).sum()) for kernel in kernels]
 
 
 def main(address: str, process: str) -> None:
@@ -26,6 +45,7 @@ def main(address: str, process: str) -> None:
         whole = {v.path: float(np.abs(np.asarray(v.value)).sum()) for v in variables}
     found = {
         "whole": whole,
+        "aligned": student_and_teacher(),
         "processes": jax.process_count(),
         "losses": losses,
         "piece": list(kernel.addressable_shards[0].data.shape),
