@@ -345,6 +345,11 @@ _ROWS = (
         LVIS_mask_mAP=49.3,
         COCO_box_mAP=66.0,
     ),
+    Preset(
+        "pe_spatial_emoji_patch8_64",
+        "PESpatial",
+        "Tiny vision encoder for dense prediction on drawings; works offline.",
+    ),
 )
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in _ROWS}
 
@@ -364,7 +369,7 @@ def presets_of(cls: type) -> dict[str, dict[str, Any]]:
     Example:
         >>> import keras_pe
         >>> len(presets_of(keras_pe.PESpatial))
-        5
+        6
     """
     bases = [base.__name__ for base in cls.__mro__]
     family = next((b for b in bases if b in ("PECore", "PELang", "PESpatial")), None)

@@ -141,8 +141,8 @@ def test_presets_of_a_class():
     counts = {
         keras_pe.PECore: 7,
         keras_pe.PELang: 4,
-        keras_pe.PESpatial: 5,
-        keras_pe.PEVisionEncoder: 16,
+        keras_pe.PESpatial: 6,
+        keras_pe.PEVisionEncoder: 17,
     }
     for cls, count in counts.items():
         assert len(presets_of(cls)) == count

@@ -33,7 +33,7 @@ from projects.emoji.probing.experiments import Experiments
 CORE = "core"
 LAYERS, LAST = (4, 5, 6), (6,)
 # Of the others the last layer alone is compared.
-CURVES = (CORE, "both", "masks-heavier")
+CURVES = (CORE, "both")
 TASKS = {
     "tracking": "tracking, J&F",
     "parts_unseen_families": "parts, mIoU",
