@@ -23,9 +23,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+# PyTorch's processes draw their own blocks to skip, as other seeds would.
+NO_DROP_PATH = ["--set", "drop_path=0.0"]
+DATA = "{data}/train-00000.tar"
 RECIPES = {
     "pretraining": ["-m", "projects.emoji.pretrain", "--data", "{data}"],
-    "alignment": ["-m", "recipes.align_spatial", "--data", "{data}/train-00000.tar"],
+    "alignment": ["-m", "recipes.align_spatial", "--data", DATA, *NO_DROP_PATH],
 }
 PIECES = ["--set", "sharding=parameters"]
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
