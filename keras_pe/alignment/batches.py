@@ -138,6 +138,12 @@ class AlignmentBatches:
         images = self._read(np.stack([image for image, _ in rows]))
         batch, grid = {"images": images}, self.student.grid(images.shape)
         if masked == {True}:
+            (given,) = sizes
+            if images.shape[1:3] != given[:2]:  # a crop would tear them apart
+                raise ValueError(
+                    f"prepare made images of {images.shape[1:3]} from {given[:2]}, and "
+                    f"their masks are as they were. Resize both beforehand."
+                )
             maps = [renumbered(shapes, MOST_SHAPES) for _, shapes in rows]
             batch["mask_rows"] = np.stack(
                 [shape_rows(shapes, grid, MOST_SHAPES) for shapes in maps]
@@ -215,6 +221,15 @@ def _parts(batch: Any) -> tuple[Any, Any]:
     return batch[0], batch[1]
 
 
+def _host(array: Any) -> np.ndarray:
+    """Returns an array of any library as NumPy's, and bfloat16 as float32."""
+    if not hasattr(array, "shape"):
+        return np.asarray(array)
+    if not isinstance(array, np.ndarray):
+        array = np.asarray(ops.convert_to_numpy(array))
+    return array.astype("float32") if array.dtype.name == "bfloat16" else array
+
+
 def _checked_images(images: Any) -> np.ndarray:
     hint = "PEImageConverter makes such arrays of paths and PIL images."
     if not hasattr(images, "shape"):
@@ -222,7 +237,7 @@ def _checked_images(images: Any) -> np.ndarray:
             f"Images must be an array (samples, height, width, 3), got "
             f"{type(images).__name__}. {hint}"
         )
-    array = np.asarray(images)
+    array = _host(images)
     if array.ndim != 4 or array.shape[3] != 3:
         raise ValueError(
             f"Images must be (samples, height, width, 3), got {array.shape}. {hint}"
@@ -233,12 +248,17 @@ def _checked_images(images: Any) -> np.ndarray:
 def _checked_masks(masks: Any, images: np.ndarray) -> np.ndarray | None:
     if masks is None:
         return None
-    array = np.asarray(masks)
+    expected = (
+        f"Masks must be whole numbers (samples, height, width) that fit the images, "
+        f"{images.shape[:3]}: 0 for what is no shape, else the shape's number."
+    )
+    try:
+        array = _host(masks)
+    except (TypeError, ValueError) as error:  # a list of maps of several sizes
+        raise ValueError(f"{expected} No array can be made of these: {error}") from None
     if array.shape != images.shape[:3] or array.dtype.kind not in "iub":
         raise ValueError(
-            f"Masks must be whole numbers (samples, height, width) that fit the "
-            f"images, {images.shape[:3]}, got {array.dtype} of {array.shape}: 0 for "
-            f"what is no shape, else the shape's number. Resize masks with "
+            f"{expected} Got {array.dtype} of {array.shape}. Resize masks with "
             f"interpolation='nearest'."
         )
     return array

@@ -7,27 +7,26 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from keras_pe.alignment.arguments import (
+    LEARNING_RATE,
+    check_numbers,
+    checked_tasks,
+    mask_teacher_of,
+    optimizer_of,
+)
 from keras_pe.alignment.batches import AlignmentBatches, ImageData, Prepare
 from keras_pe.alignment.report import AlignmentReport, gains
 from keras_pe.alignment.subject import copies, given
-from keras_pe.alignment.tasks import Task, sweep_tasks, teacher_layer
-from keras_pe.arrays import NonFiniteError, check_sizes
+from keras_pe.alignment.tasks import Task, check_task, sweep_tasks, teacher_layer
+from keras_pe.arrays import NonFiniteError
 from keras_pe.losses.correspondence import SHARPNESS, check_sharpness
 from keras_pe.training.devices.distribution import static_batches
 from keras_pe.training.optimizers.gradient_watch import StopOnNonFinite
-from keras_pe.training.optimizers.lamb import Lamb
-from keras_pe.training.optimizers.schedules import WarmupCosine
 from keras_pe.training.teachers.cached import with_mask_rows
-from keras_pe.training.trainers.chunks import num_chunks
 from keras_pe.training.trainers.spatial_trainer import (
     SpatialAlignmentTrainer,
     check_losses,
 )
-
-LEARNING_RATE = 1e-3
-# LAMB's rate is relative to a matrix but absolute for LayerScale, which is small.
-UNADAPTED_RATE = 0.1
-LONGEST_WARMUP = 50  # steps
 
 
 def align_spatial(
@@ -129,18 +128,19 @@ def align_spatial(
         >>> print(report)                                            # doctest: +SKIP
     """
     # What is wrong is said now: the sweeps may take hours.
-    check_sizes(steps=steps, batch_size=batch_size)
-    if image_chunk_size is not None:
-        check_sizes(image_chunk_size=image_chunk_size)
-        num_chunks(batch_size, image_chunk_size)
-    if not 0.0 <= mask_ratio < 1.0:
-        raise ValueError(
-            f"mask_ratio must be at least 0 and below 1, got {mask_ratio}."
-        )
+    weights = {
+        "feature_weight": feature_weight,
+        "correspondence_weight": correspondence_weight,
+        "background_weight": background_weight,
+    }
+    switches = {"flip": flip, "progress": progress}
+    check_numbers(
+        steps, batch_size, image_chunk_size, mask_ratio, weights, seed, switches
+    )
     if optimizer is None and learning_rate is None:
         learning_rate = LEARNING_RATE
-    optimizer = _optimizer(optimizer, learning_rate, steps)
-    source, tasks = given(encoder), _checked_tasks(tasks)
+    optimizer = optimizer_of(optimizer, learning_rate, steps)
+    source, tasks = given(encoder), checked_tasks(tasks)
     teacher_layer(layer, source.num_layers, {})
     by_function = callable(masks)
     data = AlignmentBatches(
@@ -156,7 +156,7 @@ def align_spatial(
         seed=seed,
     )
     whole, _ = data.first(), next(iter(data))
-    mask_teacher = _mask_teacher(masks, "mask_rows" in whole, background_weight)
+    mask_teacher = mask_teacher_of(masks, "mask_rows" in whole, background_weight)
     taught = feature_weight > 0 or mask_teacher == "teacher"
     check_losses(
         taught, mask_teacher, feature_weight, correspondence_weight, background_weight
@@ -171,6 +171,8 @@ def align_spatial(
     check_sharpness(sharpness)
 
     reading = source.prefix_tokens, prepare, progress
+    for name, task in tasks.items():
+        check_task(name, task, source.swept, *reading[:2])
     before = sweep_tasks(tasks, source.swept, *reading)
     number, reason = teacher_layer(layer, source.num_layers, before)
     keras.utils.set_random_seed(seed)
@@ -231,60 +233,6 @@ def align_spatial(
         },
     )
     return subject.encoder, report
-
-
-# === What is made of the arguments ===
-def _optimizer(
-    optimizer: keras.Optimizer | None, learning_rate: float | None, steps: int
-) -> keras.Optimizer:
-    if optimizer is not None and learning_rate is not None:
-        raise ValueError(
-            f"The optimizer has a learning rate of its own, got learning_rate="
-            f"{learning_rate} too. Give it to the optimizer."
-        )
-    if learning_rate is None:
-        return optimizer
-    schedule = WarmupCosine(learning_rate, min(steps // 10, LONGEST_WARMUP), steps)
-    return Lamb(schedule, unadapted_rate=UNADAPTED_RATE)
-
-
-def _checked_tasks(tasks: Any) -> dict[str, Task]:
-    such_as = 'a keras_pe.alignment.Task, such as Task("knn", (images, labels)).'
-    if tasks is not None and not isinstance(tasks, Mapping):
-        raise TypeError(
-            f"Tasks are given by their names, got a {type(tasks).__name__}; expected a "
-            f"dictionary, each value {such_as}"
-        )
-    for name, task in (tasks or {}).items():
-        if not isinstance(task, Task):
-            raise TypeError(
-                f"Task {name!r} is a {type(task).__name__}, expected {such_as}"
-            )
-    return dict(tasks or {})
-
-
-def _mask_teacher(
-    masks: Any, in_data: bool, background_weight: float
-) -> Literal["batch", "teacher"] | None:
-    """Returns where what masks say comes from, by the trainer's names."""
-    if isinstance(masks, str) and masks != "teacher":
-        raise ValueError(
-            f'masks must be an array, "teacher", a function or None, got {masks!r}.'
-        )
-    asked = callable(masks) or isinstance(masks, str)
-    if asked and in_data:
-        raise ValueError(
-            "Batches bring masks, and others are asked for by the argument masks. Give "
-            "batches of images alone, or masks=None."
-        )
-    if background_weight != 1.0 and not in_data:
-        raise ValueError(
-            f"background_weight={background_weight} needs masks in an array, or in the "
-            f"batches: only there it is known what is no shape."
-        )
-    if isinstance(masks, str):
-        return "teacher"
-    return "batch" if callable(masks) or in_data else None
 
 
 # === Training ===

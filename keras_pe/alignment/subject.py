@@ -9,6 +9,7 @@ from keras_pe.models.aligned import PESpatial
 from keras_pe.models.core import PECore
 from keras_pe.models.token_encoder import TokenEncoder
 from keras_pe.models.vision_encoder import PEVisionEncoder
+from keras_pe.training.trainers.base import check_precision
 
 DROP_PATH = 0.1  # the paper's 0.4 is for 50 blocks
 
@@ -54,10 +55,13 @@ def given(encoder: Any) -> Given:
 
     Raises:
         TypeError: if it is no encoder that gives its layers.
-        ValueError: as `LayeredEncoder`.
+        ValueError: as `LayeredEncoder`; or if it has LoRA, is quantised, or has weights
+            of low precision.
     """
     if isinstance(encoder, PECore):
         encoder = encoder.vision_encoder
+    if isinstance(encoder, keras.Model):
+        _check_plain(encoder)
     if isinstance(encoder, PEVisionEncoder):
         return Given(encoder, encoder, encoder.num_layers, encoder.prefix_tokens)
     if not isinstance(encoder, keras.Model):
@@ -68,6 +72,22 @@ def given(encoder: Any) -> Given:
     if not isinstance(encoder, LayeredEncoder):
         encoder = LayeredEncoder(encoder)
     return Given(encoder, encoder.reader, encoder.num_layers, encoder.prefix_tokens)
+
+
+def _check_plain(encoder: keras.Model) -> None:
+    """Refuses weights of which no copy can be trained."""
+    for layer in encoder._flatten_layers():
+        if getattr(layer, "lora_enabled", False):
+            raise ValueError(
+                f"{encoder.name} has LoRA, and of its matrices no copy can be trained. "
+                f"Merge them with merge_lora(), or align before enable_lora()."
+            )
+        if getattr(layer, "quantization_mode", None) is not None:
+            raise ValueError(
+                f"{encoder.name} is quantised ({layer.quantization_mode}), and such "
+                f"weights can't be trained. Align it before quantize()."
+            )
+    check_precision(encoder.weights)
 
 
 def copies(encoder: Any, layer: int) -> Subject:

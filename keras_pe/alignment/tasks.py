@@ -1,6 +1,7 @@
 """Tasks by which layers are compared before and after an alignment."""
 
 import dataclasses
+import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -9,11 +10,14 @@ import numpy as np
 from keras import ops
 
 from keras_pe.alignment.batches import Prepare
+from keras_pe.arrays import check_sizes
+from keras_pe.models.compiled import padded_batch
 from keras_pe.models.tower import resolve_layers
-from keras_pe.probing.layer_outputs import Reading
+from keras_pe.probing.layer_outputs import LayerOutputs, Reading
 from keras_pe.probing.probe import Probe, TrainingFreeProbe
-from keras_pe.probing.sweep import find_probe, sweep
-from keras_pe.probing.sweep_data import SweepData
+from keras_pe.probing.sweep import default_converter, find_probe, sweep
+from keras_pe.probing.sweep_checks import check_seeds, checked_reading
+from keras_pe.probing.sweep_data import SweepData, sweep_batches
 from keras_pe.probing.sweep_result import SweepResult
 from keras_pe.training.trainers.spatial_trainer import aligned_layer
 
@@ -33,7 +37,9 @@ class Task:
         batch_size: images a forward pass.
 
     Raises:
-        ValueError: if there is no such probe, or the data can be read only once.
+        TypeError: if the data are none.
+        ValueError: if there is no such probe, or it can't read that of a layer; if the
+            data can be read only once, or a number makes no sense.
 
     Example:
         >>> import numpy as np
@@ -50,9 +56,22 @@ class Task:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        find_probe(self.probe)
+        probe = find_probe(self.probe)
+        if not isinstance(probe, TrainingFreeProbe):
+            checked_reading(probe, self.reading)
+        check_sizes(batch_size=self.batch_size)
+        check_seeds(self.seeds)
         for name in ("data", "test"):
             value = getattr(self, name)
+            if value is None and name == "test":
+                continue
+            if isinstance(value, str) or not (
+                callable(value) or hasattr(value, "__iter__")
+            ):
+                raise TypeError(
+                    f"{name} is (images, targets), batches of them, or a function that "
+                    f"returns batches, got {value!r:.80}."
+                )
             if hasattr(value, "__next__"):
                 raise ValueError(
                     f"{name} is read before and after the alignment, got a "
@@ -97,6 +116,38 @@ class Task:
         return batches
 
 
+def check_task(
+    name: str,
+    task: Task,
+    encoder: keras.Model,
+    prefix_tokens: int,
+    prepare: Prepare | None,
+) -> None:
+    """Runs an encoder on the first batch of a task, to see whether it can be swept.
+
+    Raises:
+        ValueError: naming the task, if it can't.
+    """
+    probe = find_probe(task.probe)
+    if isinstance(probe, TrainingFreeProbe):
+        return  # the probe looks at its items before it runs the encoder
+    outputs = LayerOutputs(encoder, "all", False, prefix_tokens)
+    reading = checked_reading(probe, task.reading)
+    converter = default_converter(outputs)
+    for data in (task.data, task.test):
+        if data is None:
+            continue
+        try:
+            batches = sweep_batches(
+                task._prepared(data, prepare), task.batch_size, converter
+            )
+            for images, _ in batches:
+                outputs(padded_batch(images, task.batch_size), reading)
+                break
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"Task {name!r}: {error}") from error
+
+
 def sweep_tasks(
     tasks: Mapping[str, Task],
     encoder: keras.Model,
@@ -122,7 +173,7 @@ def teacher_layer(
         ValueError: if there is no such layer, or it is 0.
     """
     if layer != "auto":
-        if isinstance(layer, str):
+        if not isinstance(layer, numbers.Integral) or isinstance(layer, bool):
             raise ValueError(f'layer must be a number or "auto", got {layer!r}.')
         (number,) = resolve_layers(layer, num_layers)
         if number == 0:

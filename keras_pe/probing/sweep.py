@@ -9,7 +9,7 @@ from urllib.parse import quote
 import keras
 import numpy as np
 
-from keras_pe.arrays import check_finite
+from keras_pe.arrays import check_finite, check_sizes
 from keras_pe.models.compiled import padded_batch
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.preprocessing.image import PEImageConverter
@@ -23,6 +23,7 @@ from keras_pe.probing.nearest_neighbours import NearestNeighbours
 from keras_pe.probing.probe import FittedProbe, Probe, TrainingFreeProbe
 from keras_pe.probing.ridge import Ridge, RidgeRegression
 from keras_pe.probing.segmentation import Segmentation
+from keras_pe.probing.sweep_checks import check_seeds, check_shares, checked_reading
 from keras_pe.probing.sweep_data import (
     SweepData,
     count_samples,
@@ -140,11 +141,10 @@ def sweep(
         )
     reading = checked_reading(probe, reading)
     check_shares(validation_share, test_share if test is None else 0.0)
-    if not seeds:
-        raise ValueError("seeds is empty; pass at least one, such as (0,).")
+    check_seeds(seeds)
+    check_sizes(batch_size=batch_size)
     outputs = LayerOutputs(encoder, layers, norm, prefix_tokens)
-    if image_converter is None and isinstance(outputs.encoder, PEVisionEncoder):
-        image_converter = PEImageConverter(outputs.encoder.image_size)
+    image_converter = image_converter or default_converter(outputs)
     sets = [data] if test is None else [data, test]
     with FeatureStore(store_directory) as store:
         counts = [
@@ -212,10 +212,6 @@ def run_encoder(
     count = 0
     bar = progress_bar("features", count_samples(data), "image", progress)
     for images, targets in sweep_batches(data, batch_size, converter):
-        if len(images) != len(targets):
-            raise ValueError(
-                f"A batch has {len(images)} images and {len(targets)} targets."
-            )
         values = outputs(padded_batch(images, batch_size), reading)
         for name, value in zip(outputs.names, values, strict=True):
             samples = [f"sample {count + number}" for number in range(len(images))]
@@ -340,30 +336,7 @@ def targets_sha256(samples: Samples) -> str:
     return digest.hexdigest()
 
 
-# === Checks and progress ===
-def checked_reading(probe: Probe, reading: Reading | None) -> Reading:
-    """Returns what is read of a layer, or says what the probe can read."""
-    if reading is None:
-        return probe.readings[0]
-    if reading not in probe.readings:
-        raise ValueError(
-            f"The {probe.name} probe reads {' or '.join(probe.readings)}, got "
-            f"{reading!r}."
-        )
-    return reading
-
-
-def check_shares(validation_share: float, test_share: float) -> None:
-    """Says if shares leave nothing."""
-    if not (0 < validation_share < 1 and 0 <= test_share < 1) or (
-        validation_share + test_share >= 1
-    ):
-        raise ValueError(
-            f"validation_share={validation_share} and test_share={test_share}: "
-            f"expected shares between 0 and 1 that leave something to train on."
-        )
-
-
+# === Progress, and what is there by default ===
 def progress_bar(title: str, total: int | None, unit: str, shown: bool) -> Any:
     """Returns a progress bar, silent if not shown."""
     from tqdm import tqdm
@@ -376,6 +349,13 @@ def with_progress(names: tuple[LayerName, ...], probe: Probe, shown: bool) -> An
     from tqdm import tqdm
 
     return tqdm(names, desc=probe.name, unit=" layers", disable=not shown)
+
+
+def default_converter(outputs: LayerOutputs) -> PEImageConverter | None:
+    """Returns what prepares images for an encoder of PE's, at its own size."""
+    if isinstance(outputs.encoder, PEVisionEncoder):
+        return PEImageConverter(outputs.encoder.image_size)
+    return None
 
 
 def find_probe(

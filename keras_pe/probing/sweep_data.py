@@ -33,11 +33,9 @@ def sweep_batches(
         ValueError: if images and targets do not match in number.
         ImageError: if an image can't be read: a probe leaves out none in silence.
     """
-    if callable(data):
-        yield from data()
-        return
-    if not isinstance(data, tuple) or len(data) != 2:
-        yield from data
+    if callable(data) or not isinstance(data, tuple) or len(data) != 2:
+        for batch in data() if callable(data) else data:
+            yield checked_pair(batch)
         return
     images, targets = data
     targets = np.asarray(targets)
@@ -60,6 +58,26 @@ def sweep_batches(
         images, converter, batch_size, on_error="raise"
     ):
         yield converted, targets[indices]
+
+
+def checked_pair(batch: Any) -> Batch:
+    """Returns the images and targets of a batch, or says why it is none.
+
+    Raises:
+        ValueError: if it is no pair, or has more of one than of the other.
+    """
+    if not isinstance(batch, list | tuple) or len(batch) != 2:
+        found = f"{len(batch)}" if isinstance(batch, list | tuple) else "no pair"
+        raise ValueError(
+            f"A batch is (images, targets), got a {type(batch).__name__} ({found}). "
+            f"Whole arrays are given as a tuple: (images, targets)."
+        )
+    images, targets = batch
+    if len(images) != len(targets):
+        raise ValueError(
+            f"A batch has {len(images)} images and {len(targets)} targets."
+        )
+    return images, targets
 
 
 def count_samples(data: SweepData) -> int | None:

@@ -3,6 +3,7 @@
 import itertools
 import types
 
+import keras
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from keras_pe.arrays import NonFiniteError
 from keras_pe.training import background_share, shape_rows
 from keras_pe.training.teachers.shapes import renumbered
 from tests.alignment.stand_in import PATCH, SIDE, images, shapes
+from tests.arrays import to_numpy
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
 GRID = (SIDE // PATCH,) * 2
@@ -132,8 +134,9 @@ def once():
         (images(4)[0], None, "samples, height, width, 3"),
         (images(0), None, "no images"),
         ([], None, "no images"),
-        (images(4), shapes(3), r"\(4, 16, 16\), got uint8 of \(3, 16, 16\)"),
+        (images(4), shapes(3), r"\(4, 16, 16\).* Got uint8 of \(3, 16, 16\)"),
         (images(4), shapes(4) * 0.5, "whole numbers"),
+        (images(2), [shapes(1)[0], shapes(1)[0, :8]], "whole numbers"),
         (images(4), shapes(4) * 0, "0 everywhere"),
         ([images(4)], shapes(4), "masks must too"),
         (once(), None, "can be read once"),
@@ -148,6 +151,22 @@ def once():
 def test_data_that_make_no_sense_are_refused(data, masks, message):
     with pytest.raises(ValueError, match=message):
         batches(data, masks).first()
+
+
+def test_masks_of_what_prepare_crops_are_refused():
+    with pytest.raises(ValueError, match=r"prepare made images of \(8, 8\)"):
+        batches(images(4), shapes(4), prepare=lambda x: x[:, :8, :8]).first()
+    assert batches(images(4), prepare=lambda x: x[:, :8, :8]).first()
+
+
+def test_tensors_are_images_too():
+    data = images(4)
+    for dtype in ("float32", "bfloat16"):
+        tensor = keras.ops.cast(data, dtype)
+        found = batches(tensor, keras.ops.convert_to_tensor(shapes(4))).first()
+        wanted = batches(to_numpy(keras.ops.cast(tensor, "float32")), shapes(4)).first()
+        np.testing.assert_array_equal(found["images"], wanted["images"])
+        np.testing.assert_array_equal(found["mask_rows"], wanted["mask_rows"])
 
 
 def test_names_are_no_images():

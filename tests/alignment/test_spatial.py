@@ -286,6 +286,17 @@ def test_kerashub_is_aligned(kind):
         ({"masks": shapes().astype("int32") - 1}, "has the number -1"),
         ({"masks": "teacher", "images": [(images(), shapes())]}, "Batches bring masks"),
         ({"background_weight": 0.5}, "needs masks"),
+        ({"feature_weight": float("nan")}, "feature_weight must be 0 or more"),
+        ({"correspondence_weight": "high"}, "correspondence_weight must be 0 or"),
+        ({"learning_rate": "fast"}, "learning_rate must be a number above 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be a number above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number above 0"),
+        ({"seed": -1}, "seed must be a whole number"),
+        ({"seed": None}, "seed must be a whole number"),
+        ({"seed": 1.5}, "seed must be a whole number"),
+        ({"flip": "no"}, "flip must be True or False"),
+        ({"layer": [1]}, "layer must be a number"),
+        ({"layer": True}, "layer must be a number"),
         ({"learning_rate": 1.0, "optimizer": keras.optimizers.SGD()}, "of its own"),
         ({"images": images(count=2).astype("float32")}, r"in \[-1, 1\]"),
         ({"images": images(side=30)}, "32x32"),
@@ -311,13 +322,60 @@ ENCODER = vision_encoder()
     [
         ({"encoder": "dinov2_base"}, "keras.Model, got str"),
         ({"tasks": {"kinds": ("knn", None)}}, "'kinds' is a tuple"),
-        ({"tasks": [Task("knn", None)]}, "by their names, got a list"),
+        ({"tasks": [Task("knn", list)]}, "by their names, got a list"),
         ({"images": 3}, "got int"),
+        ({"optimizer": "adamw"}, "must be a Keras optimizer.*'adamw'"),
     ],
 )
 def test_other_kinds_of_things_are_refused(options, message):
     with pytest.raises(TypeError, match=message):
         align_spatial(**{"encoder": ENCODER, "images": images(), **QUIET, **options})
+
+
+@pytest.mark.quick
+@pytest.mark.once
+def test_encoders_and_optimizers_that_can_not_be_trained_are_refused():
+    adapted, quantised = core(), vision_encoder()
+    adapted.vision_encoder.enable_lora(2)
+    quantised.quantize("int8")
+    low = vision_encoder(dtype="bfloat16")
+    used = keras.optimizers.SGD()
+    used.build(ENCODER.trainable_variables)
+    dense = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    dense.layers[0].enable_lora(1)
+    for options, message in (
+        ({"encoder": adapted}, "has LoRA"),
+        ({"encoder": dense}, "has LoRA"),
+        ({"encoder": quantised}, "is quantised"),
+        ({"encoder": low}, "Weights in bfloat16"),
+        ({"optimizer": used}, "SGD has been used"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            align_spatial(**{"encoder": ENCODER, "images": images(), **options})
+
+
+@pytest.mark.quick
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ((images(SIDE, 4), np.arange(3)), "Task 'second': Got 4 images and 3"),
+        ([images(SIDE, 4), np.arange(4)], "Task 'second': A batch is"),
+        ((images(30, 4) / 127.5 - 1, np.arange(4)), "Task 'second': .*30"),
+    ],
+)
+def test_a_second_task_that_can_not_be_run_is_told_before_the_first(data, message):
+    with pytest.raises(ValueError, match=message):
+        align_spatial(
+            ENCODER, images(), **QUIET,
+            tasks={"first": Task("knn", counted), "second": Task("knn", data)},
+        )  # fmt: skip
+
+
+def counted():
+    """Yields a batch, and fails when it is read to its end, as a sweep does."""
+    yield images(SIDE, 4) / 127.5 - 1, np.arange(4)
+    raise AssertionError("the first task was swept")
 
 
 @pytest.mark.slow

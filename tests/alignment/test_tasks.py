@@ -75,3 +75,15 @@ def test_tasks_that_make_no_sense_are_refused():
         data = {"data": (images, labels), name: iter([(images, labels)])}
         with pytest.raises(ValueError, match=f"{name} is read before and after"):
             Task("knn", **data)
+    for nothing in (None, 3, "photos"):
+        with pytest.raises(TypeError, match="data is \\(images, targets\\)"):
+            Task("knn", nothing)
+    for option, message in (
+        ({"batch_size": 0}, "batch_size must be"),
+        ({"seeds": ()}, "at least one"),
+        ({"seeds": 3}, "at least one"),
+        ({"seeds": (-1,)}, "Seeds must be whole"),
+        ({"reading": "cls"}, "got 'cls'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Task("knn", (images, labels), **option)

@@ -349,7 +349,7 @@ def test_a_set_of_its_own_tests():
         ({"reading": "map"}, "reads average or class_token"),
         ({"reading": "class_token"}, "without a class token"),
         ({"validation_share": 0.0}, "expected shares between 0 and 1"),
-        ({"seeds": ()}, "seeds is empty"),
+        ({"seeds": ()}, "seeds must be a tuple of at least one"),
         ({"norm": True}, "norm=True is for PE encoders"),
         ({"probe": "segmentation"}, "needs uint8 masks"),
         ({"probe": "depth"}, "needs float maps"),

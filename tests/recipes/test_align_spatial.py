@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -246,7 +247,7 @@ class Thirds:
         assert (points, keep) == (3, "best")
         return cls()
 
-    models = ()
+    models: ClassVar[tuple[keras.Model, ...]] = ()
 
     def __call__(self, images, grid):
         Thirds.calls += 1
@@ -261,6 +262,8 @@ class Thirds:
 def test_a_run_on_masks_of_sam_and_its_cache(presets, tmp_path, monkeypatch):
     monkeypatch.setattr("keras_pe.training.run.image_data.SamTeacher", Thirds)
     monkeypatch.setattr("keras_pe.training.run.align.find_spec", lambda _: True)
+    weights = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    monkeypatch.setattr(Thirds, "models", (weights,))
     write_shards(tmp_path, counts=(4,))
     data = ImageData(str(tmp_path / "*.tar"), mask_cache=tmp_path / "cache")
     changes = {"augment": False, "sam_points": 3, "sam_keep": "best"}
@@ -269,6 +272,10 @@ def test_a_run_on_masks_of_sam_and_its_cache(presets, tmp_path, monkeypatch):
     assert len(rows(tmp_path / "run")) == 4
     assert Thirds.calls == 1  # four images: the first batch has them all
     assert len(list((tmp_path / "cache").rglob("*.npy"))) == 4
+    weights.weights[0].assign_add([[1.0]])  # another SAM of the same name
+    again = RunOptions(tmp_path / "run", progress=False, resume=True)
+    with pytest.raises(ValueError, match="mask_teachers"):
+        align_spatial(config, data, again)
     other = dataclasses.replace(config, mask_teacher="sam:another")
     with pytest.raises(CheckpointError, match=r"KerasHub does not load it.*no another"):
         data.batches(other, 8)

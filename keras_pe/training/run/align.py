@@ -4,6 +4,8 @@ import dataclasses
 from importlib.util import find_spec
 from typing import Any, Protocol
 
+import keras
+
 from keras_pe.models.aligned import PESpatial
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.training.devices.setup import check_layout
@@ -29,6 +31,9 @@ class SpatialData(Protocol):
 
     def batches(self, config: SpatialConfig, patch_size: int) -> MakeBatches:
         """Returns what makes the batches of a stage: from (stage, first, count)."""
+
+    def mask_teachers(self, config: SpatialConfig) -> tuple[keras.Model, ...]:
+        """Returns the frozen models that the batches ask for masks."""
 
     def scores(self, config: SpatialConfig, model: PESpatial) -> Evaluate | None:
         """Returns what scores the encoder during training, or None."""
@@ -78,6 +83,7 @@ def align_spatial(
             data.batches(config, model.patch_size),
             data.scores(config, model),
             {"image_converter": converter},
+            data.mask_teachers(config),
         )
 
     def untrained_variables() -> list[Any]:

@@ -15,7 +15,10 @@ _log = logging.getLogger(__name__)
 
 
 def plan_of(
-    trainer: keras.Model, batch_size: int, stages: Sequence[PlannedStage]
+    trainer: keras.Model,
+    batch_size: int,
+    stages: Sequence[PlannedStage],
+    mask_teachers: Sequence[keras.Model] = (),
 ) -> dict[str, Any]:
     """Returns what decides a run beside its configuration, as JSON gives it back.
 
@@ -23,6 +26,7 @@ def plan_of(
         trainer: a compiled model; its learning rate is read, so not one in `fit`.
         batch_size: samples of a step.
         stages: of the run.
+        mask_teachers: frozen models that the batches ask, before a step.
 
     Returns:
         `batch_size`, `stages`, the settings of the `optimizer` and, of a stage with
@@ -36,6 +40,8 @@ def plan_of(
     teachers = getattr(trainer, "teachers", ())
     if teachers:
         plan["teachers"] = [weights_digest(model) for model in teachers]
+    if mask_teachers:
+        plan["mask_teachers"] = [weights_digest(model) for model in mask_teachers]
     # What JSON does not know is left out of the comparison.
     text = json.dumps(plan, default=lambda _: None)
     return dict(json.loads(text, parse_constant=str))
@@ -75,7 +81,7 @@ def _known(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
     """Returns what of one plan another one speaks of too."""
     kept: dict[str, Any] = {
         key: ours[key]
-        for key in ("batch_size", "stages", "teachers")
+        for key in ("batch_size", "stages", "teachers", "mask_teachers")
         if key in ours and key in theirs
     }
     other = theirs.get("optimizer", {})

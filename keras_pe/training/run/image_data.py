@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import keras
 import numpy as np
 from PIL import Image
 
@@ -52,6 +53,7 @@ class ImageData:
     ) -> None:
         self.shards = ShardData(data, None, workers, start_timeout)
         self.mask_cache = mask_cache
+        self._loaded: dict[Any, Any] = {}  # SAM, once
 
     def describe(self) -> dict[str, Any]:
         """Returns what a run's configuration says of them, wherever they lie."""
@@ -66,7 +68,7 @@ class ImageData:
         source = open_shards(self.shards.data)
         host_index, host_count = host_position()
         skip_report = SkippedSamples(config.max_bad_share)
-        teacher = sam_teacher(config, self.mask_cache)
+        teacher = self._mask_teacher(config)
 
         def make(stage: PlannedStage, first: int, count: int) -> Iterable[Any]:
             side = stage.image_size // patch_size
@@ -99,6 +101,20 @@ class ImageData:
             return batches
 
         return make
+
+    def mask_teachers(self, config: SpatialConfig) -> tuple[keras.Model, ...]:
+        """Returns SAM, if it teaches.
+
+        Raises:
+            CheckpointError: if its preset can't be loaded.
+        """
+        return tuple(getattr(self._mask_teacher(config), "models", ()))
+
+    def _mask_teacher(self, config: SpatialConfig) -> Any:
+        key = sam_preset(config), config.sam_points, config.sam_keep
+        if key not in self._loaded:
+            self._loaded[key] = sam_teacher(config, self.mask_cache)
+        return self._loaded[key]
 
     def scores(self, config: SpatialConfig, model: PESpatial) -> Evaluate | None:
         """Returns None: images alone say nothing of an encoder."""

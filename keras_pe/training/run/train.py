@@ -217,11 +217,13 @@ class RunParts(NamedTuple):
         batches: makes the batches of a stage: from (stage, first, count).
         evaluate: scores the model during training, or None.
         preset: what is written into the preset beside the model.
+        mask_teachers: frozen models that the batches ask: others, another run.
     """
 
     batches: MakeBatches
     evaluate: Evaluate | None
     preset: dict[str, Any]
+    mask_teachers: tuple[keras.Model, ...] = ()
 
 
 def run_trainer(
@@ -269,6 +271,7 @@ def run_trainer(
             evaluate_every=options.evaluate_every,
             progress=options.progress,
             complete=completed,
+            mask_teachers=parts.mask_teachers,
         )
         run.train(options.resume, options.extend)
         finish_run(trainer.model, options.output, parts.preset)

@@ -68,6 +68,8 @@ class TrainingRun:
         progress: whether a progress bar is shown.
         complete: from (a checkpoint's configuration, this run's) to the former with
             what its program could not say yet; None compares it as it is.
+        mask_teachers: frozen models that the batches ask: with others a checkpoint is
+            not gone on with.
 
     Raises:
         ValueError: if the trainer makes several steps in one call, a number of steps
@@ -92,6 +94,7 @@ class TrainingRun:
         evaluate_every: int = 250,
         progress: bool = True,
         complete: Complete | None = None,
+        mask_teachers: Sequence[keras.Model] = (),
     ) -> None:
         if (getattr(trainer, "steps_per_execution", 1) or 1) > 1:
             raise ValueError(
@@ -103,7 +106,7 @@ class TrainingRun:
         self.trainer = trainer
         self.directory = Path(directory)
         self.stages = list(stages)
-        self.batch_size = batch_size
+        self.batch_size, self.mask_teachers = batch_size, mask_teachers
         self.make_batches = make_batches
         self.configuration = checked_state(configuration or {})  # as JSON gives it back
         self.save_every = save_every
@@ -249,7 +252,9 @@ class TrainingRun:
 
     def _start(self, resume: bool, extend: bool) -> tuple[int, float]:
         """Restores what is to be restored; returns step and seconds done before."""
-        self.plan = plan_of(self.trainer, self.batch_size, self.stages)
+        self.plan = plan_of(
+            self.trainer, self.batch_size, self.stages, self.mask_teachers
+        )
         # Else `fit` builds it with the first batch of a generator, which is then lost.
         if not self.trainer.optimizer.built:
             with scope_of(self.trainer):

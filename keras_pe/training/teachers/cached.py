@@ -39,12 +39,13 @@ class CachedTeacher:
             `SamTeacher`.
         directory: where answers are kept; made if it is missing.
         name: what stands for the teacher in the keys. None takes its class, its
-            settings and a hash of the weights of its `models`, which a plain function
-            has not.
+            settings (numbers, texts and arrays, also in lists and dictionaries) and a
+            hash of the weights of its `models`, which a plain function has not.
 
     Raises:
         TypeError: if `teacher` is no function.
-        ValueError: if a function comes without a name, or `directory` is a file.
+        ValueError: if a function, or a teacher with settings of another kind, comes
+            without a name, or `directory` is a file.
         OSError: if `directory` can't be written to.
 
     Example:
@@ -211,13 +212,33 @@ def _name_of(teacher: Any) -> str:
             "Nothing tells the answers of this teacher from those of another: it has "
             "no `models`. Give a name, and another one whenever it changes."
         )
+    held = {id(model) for model in models}
     settings = {
         key: value
         for key, value in sorted(vars(teacher).items())
-        if isinstance(value, (bool, int, float, str, tuple)) and key != "chunk"
+        if id(value) not in held and key != "chunk"
     }
     weights = [weights_digest(model) for model in models]
-    return json.dumps([type(teacher).__qualname__, settings, weights], default=repr)
+    about = [type(teacher).__qualname__, settings, weights]
+    return json.dumps(about, default=_array_digest)
+
+
+def _array_digest(value: Any) -> list[Any]:
+    """Returns what stands for an array in a key, for `json`.
+
+    Raises:
+        ValueError: for what is no array: its text may be the same for two that differ,
+            or be another one each time.
+    """
+    if not isinstance(value, np.ndarray | np.generic) or value.dtype.hasobject:
+        raise ValueError(
+            f"Nothing tells the answers of this teacher from those of another: it has "
+            f"a setting that is a {type(value).__name__}. Give a name, and another one "
+            f"whenever it changes."
+        )
+    content = np.ascontiguousarray(value)
+    digest = hashlib.sha256(content.tobytes()).hexdigest()
+    return [content.dtype.str, list(content.shape), digest]
 
 
 # === One answer: a .npy, and after it the hash of its bytes ===

@@ -193,21 +193,6 @@ class BaseTrainer(CheckedModel):
                 f"begun. Compile again, with a new optimizer."
             )
 
-    def check_precision(self) -> None:
-        """Refuses to train weights that would lose most updates to rounding."""
-        low = {
-            v.path: v.dtype
-            for v in self.trainable_variables
-            if v.dtype in LOW_PRECISION
-        }
-        if low:
-            first = min(low)
-            raise ValueError(
-                f"Weights in {low[first]} can't be trained: {len(low)} of them, such "
-                f"as {first}, would lose most updates, which are smaller than their "
-                f'last digit. Build or load the model with dtype="mixed_bfloat16".'
-            )
-
     # === Forward ===
     def in_chunks(
         self,
@@ -280,7 +265,7 @@ class BaseTrainer(CheckedModel):
         self._check_compiled()
         check_unlabelled(y, sample_weight)
         if training:
-            self.check_precision()
+            check_precision(self.trainable_variables)
             if self.one_row_is_nothing:
                 check_negatives(x["images"].shape[0])
         rows = ops.shape(x["images"])[0]
@@ -334,6 +319,18 @@ def training_policy(model: keras.Model) -> str:
     """Returns the name of the dtype policy that a model is trained under."""
     names = [tower.dtype_policy.name for tower in model.towers().values()]
     return "mixed_float16" if "mixed_float16" in names else names[0]
+
+
+def check_precision(weights: Iterable[Any]) -> None:
+    """Refuses to train weights that would lose most updates to rounding."""
+    low = {v.path: v.dtype for v in weights if v.dtype in LOW_PRECISION}
+    if low:
+        first = min(low)
+        raise ValueError(
+            f"Weights in {low[first]} can't be trained: {len(low)} of them, such "
+            f"as {first}, would lose most updates, which are smaller than their "
+            f'last digit. Build or load the model with dtype="mixed_bfloat16".'
+        )
 
 
 # === Metrics ===

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+import keras
 import numpy as np
 
 from keras_pe.models.aligned import PESpatial
@@ -77,6 +78,10 @@ class ArtworkData:
             )
 
         return make
+
+    def mask_teachers(self, config: SpatialConfig) -> tuple[keras.Model, ...]:
+        """Returns none: what belongs together is known."""
+        return ()
 
     def scores(self, config: SpatialConfig, model: PESpatial) -> Evaluate | None:
         """Returns None: layers are compared after a run, see `experiment.py`."""

@@ -179,7 +179,7 @@ class Experiments:
             self.encoder,
             (train.images, np.ascontiguousarray(train.depths[:, ::2, ::2])),
             (test.images, np.ascontiguousarray(test.depths[:, ::2, ::2])),
-            probe=Depth((1e-2,), epochs=10),
+            probe=Depth((1e-2,), epochs=60),
             layers=self.layers,
             seeds=self.seeds,
             image_converter=PEImageConverter(SCENE_SIZE),

@@ -1,5 +1,6 @@
 """Answers on disk: whole or made anew, each found by what it is of."""
 
+import copy
 import logging
 import os
 import subprocess
@@ -98,6 +99,28 @@ def test_settings_and_weights_are_part_of_the_key(tmp_path):
     assert CachedTeacher(again, tmp_path).models == (encoder,)
     with pytest.raises(ValueError, match="Give a name"):
         CachedTeacher(lambda x, grid: x, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "other"),
+    [
+        ([1, 2], [1, 3]),
+        ({"points": [1.0]}, {"points": [2.0]}),
+        (np.arange(3000), np.arange(3000) // 2000),
+        (np.zeros(3, "float32"), np.zeros(3, "int32")),
+        (None, 0),
+    ],
+)
+def test_settings_of_any_kind_are_part_of_the_key(tmp_path, setting, other):
+    def name(value):
+        teacher = Counting()
+        teacher.setting = value
+        return CachedTeacher(teacher, tmp_path).name
+
+    assert name(setting) == name(copy.deepcopy(setting)) != name(other)
+    for unknown in (len, object(), [np.array([object()])]):
+        with pytest.raises(ValueError, match="Give a name"):
+            name(unknown)
 
 
 # === Damage, kills and company ===
