@@ -87,7 +87,8 @@ def correspondence_loss(
     if not weighted:
         return ops.mean(square)
     weight = _pair_weight(extra[0], extra[0], background_weight)
-    return ops.mean(ops.sum(weight * square, (1, 2)) / ops.sum(weight, (1, 2)))
+    whole = _or_one(ops.sum(weight, (1, 2)))
+    return ops.mean(ops.sum(weight * square, (1, 2)) / whole)
 
 
 def correspondence_target(
@@ -117,6 +118,11 @@ def _sharpened(cosines: Any, sharpness: float | None) -> Any:
 def _pair_weight(one: Any, other: Any, weight: float) -> Any:
     """Returns the weights `(batch, rows, tokens)` of pairs, by their background."""
     return 1.0 - (1.0 - weight) * one[:, :, None] * other[:, None, :]
+
+
+def _or_one(whole: Any) -> Any:
+    """Returns sums of weights, 1 where no pair of an image counts: its loss is 0."""
+    return ops.where(whole > 0.0, whole, 1.0)
 
 
 # === In chunks of rows ===
@@ -166,9 +172,10 @@ def _of_images(
     tokens = student.shape[1]
     if background is None:
         whole = ops.full_like(scale_s[:, 0, 0], tokens**2)
-    else:  # the sum of all weights
-        lost = ops.square(ops.sum(background, axis=1))
-        whole = tokens**2 - (1.0 - background_weight) * lost
+    else:  # the sum of all weights, n^2 - (1 - w) s^2, with nothing to cancel
+        share, rest_of = ops.sum(background, axis=1), ops.sum(1.0 - background, axis=1)
+        whole = rest_of * (tokens + share) + background_weight * ops.square(share)
+        whole = _or_one(whole)
     unit = student * scale_s
     total, gradients = ops.zeros_like(whole), []
     for start in range(0, tokens, chunk_size):

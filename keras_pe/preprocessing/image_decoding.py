@@ -53,6 +53,7 @@ DEFAULT_MAX_SIDE = 65_535
 _PNG_PIXELS = (b"IDAT", b"fdAT")
 _PIECE = 1 << 20
 _EXIF_ORIENTATION = 0x0112
+_MORE_ORIENTATIONS = ("Raw profile type exif", "XML:com.adobe.xmp", "xmp")
 _TRANSPOSE_OF_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -193,7 +194,8 @@ def upright(image: Image.Image, name: str) -> Image.Image:
         name: what to call the image in an error.
 
     Returns:
-        The image as its photographer saw it; the same object if nothing turns.
+        The image as its photographer saw it; the same object if nothing turns. What was
+        turned no longer has an orientation, so that turning it again changes nothing.
 
     Raises:
         ImageError: if turning fails.
@@ -201,7 +203,7 @@ def upright(image: Image.Image, name: str) -> Image.Image:
     Example:
         >>> photo = Image.new("L", (2, 1))
         >>> photo.getexif()[0x0112] = 6
-        >>> upright(photo, "photo").size
+        >>> upright(upright(photo, "photo"), "photo").size
         (1, 2)
     """
     try:
@@ -215,9 +217,24 @@ def upright(image: Image.Image, name: str) -> Image.Image:
     if method is None:
         return image
     try:
-        return image.transpose(method)
+        turned = image.transpose(method)
     except Exception as error:
         raise _damaged(name, error) from error
+    return _without_orientation(turned)
+
+
+def _without_orientation(image: Image.Image) -> Image.Image:
+    """Returns an image, the same object, whose metadata say nothing of turning."""
+    for key in _MORE_ORIENTATIONS:  # which Pillow reads where EXIF says nothing
+        image.info.pop(key, None)
+    try:
+        exif = image.getexif()
+        exif.pop(_EXIF_ORIENTATION, None)
+        image.info["exif"] = exif.tobytes()
+    except Exception:  # of broken metadata nothing is kept
+        image.info.pop("exif", None)
+        image.getexif().clear()
+    return image
 
 
 def open_stream(source: str | os.PathLike[str] | bytes, name: str) -> BinaryIO:

@@ -116,6 +116,15 @@ def test_an_image_that_lies_on_its_side_has_an_upright_map():
     compared = inner(arrays["instances"])
     equal = (arrays["instances"] == of_colour)[2:-2, 2:-2]
     assert equal[compared].mean() > 0.999
+    # What is decoded before, as a data set does it, is turned once all the same.
+    opened = open_image_file(stream.getvalue(), "png")
+    rng = np.random.default_rng(1)
+    whole = WithInstances(WholeImage(64))(opened, rng, sample)
+    upright = WithInstances(WholeImage(64))(
+        Image.fromarray(COLOURS[numbers]), rng, sample
+    )
+    for name, array in whole.items():
+        np.testing.assert_array_equal(array, upright[name])
 
 
 def test_a_map_that_lies_on_its_side_is_turned():

@@ -62,6 +62,18 @@ def test_weights_of_the_background_equal_float64(chunk_size, weight):
     assert largest_difference(found, expected, expected) < 1e-6
 
 
+@pytest.mark.parametrize("chunk_size", [None, 4])
+def test_an_image_of_which_no_pair_counts_has_no_loss_and_no_gradient(chunk_size):
+    background = np.array(BACKGROUND, "float32")
+    background[0] = 1.0
+    options = {"background_weight": 0.0, "chunk_size": chunk_size}
+    alone, _ = found_of(STUDENT[1:], TEACHER[1:], background=background[1:], **options)
+    value, (gradient,) = found_of(STUDENT, TEACHER, background=background, **options)
+    assert value == pytest.approx(alone * (len(STUDENT) - 1) / len(STUDENT), rel=1e-6)
+    assert not np.any(gradient[0])
+    assert np.isfinite(gradient).all()
+
+
 def test_sharpening_maps_one_to_one_and_nine_tenths_to_an_eighth():
     rows = np.array([[[1.0, 0.0], [0.9, np.sqrt(0.19)], [0.0, 1.0]]])
     target = ops.convert_to_numpy(correspondence_target(rows))[0]

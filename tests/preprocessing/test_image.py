@@ -10,10 +10,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 from safetensors.numpy import load_file
 
 from keras_pe.preprocessing import ImageError, PEImageConverter
+from keras_pe.preprocessing.image_decoding import open_image_file
 from keras_pe.preprocessing.image_errors import BAD_TYPE, BAD_VALUES
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -140,6 +141,54 @@ def test_exif_orientation(orientation):
     np.testing.assert_array_equal(converter(stored), expected)
     without_tag = converter(Image.fromarray(np.asarray(stored)))
     assert (np.abs(expected - without_tag).max() > 0.2) == (orientation > 1)
+
+
+def turned_file(kind):
+    """Returns a photograph that lies on its side, by metadata of a kind."""
+    content = io.BytesIO()
+    note = b'<x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    if kind == "xmp":
+        photo().save(content, "JPEG", xmp=note)
+    elif kind == "xmp of a PNG":
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", note.decode())
+        photo().save(content, "PNG", pnginfo=info)
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        data = b"Exif\0\0" + exif.tobytes()
+        info = PngImagePlugin.PngInfo()
+        info.add_text("Raw profile type exif", f"\nexif\n{len(data):8}\n{data.hex()}\n")
+        photo().save(content, "PNG", pnginfo=info)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["xmp", "xmp of a PNG", "raw profile of a PNG"])
+def test_other_metadata_turn_an_image_too_and_once(kind):
+    content = turned_file(kind)
+    opened = open_image_file(content, "photo")
+    assert opened.size == photo().size[::-1]
+    converter = PEImageConverter((64, 48))
+    expected = converter(Image.fromarray(np.asarray(opened)))
+    np.testing.assert_array_equal(converter(opened), expected)
+    np.testing.assert_array_equal(converter(opened.copy()), expected)
+    np.testing.assert_array_equal(converter(content), expected)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_what_was_turned_is_not_turned_again(orientation):
+    content = rotated_jpeg(orientation)
+    opened = open_image_file(content, "photo")
+    converter = PEImageConverter((40, 56))
+    for image in (opened, opened.copy(), opened.convert("RGBA").convert("RGB")):
+        np.testing.assert_array_equal(converter(image), converter(content))
+
+
+def test_other_metadata_of_a_turned_image_stay():
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Camera"
+    opened = open_image_file(encoded(photo(), "JPEG", exif=exif), "photo")
+    assert dict(opened.getexif()) == {0x010F: "Camera"}
 
 
 def test_exif_orientation_of_a_tiff_is_applied_once():

@@ -216,7 +216,7 @@ def _name_of(teacher: Any) -> str:
     settings = {
         key: value
         for key, value in sorted(vars(teacher).items())
-        if id(value) not in held and key != "chunk"
+        if id(value) not in held and key not in ("chunk", "models")
     }
     weights = [weights_digest(model) for model in models]
     about = [type(teacher).__qualname__, settings, weights]
