@@ -73,6 +73,7 @@ class AlignmentBatches:
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         rows = self._rows(np.random.default_rng([self.seed, 0]))
+        with_masks = None
         for step in range(self.steps):
             rng = np.random.default_rng([self.seed, 1, step])
             chosen = [
@@ -80,6 +81,12 @@ class AlignmentBatches:
                 for row in itertools.islice(rows, self.batch_size)
             ]
             batch = self._batch(chosen)
+            if with_masks not in (None, "mask_rows" in batch):
+                raise ValueError(
+                    f"Batch {step} has {'no masks' if with_masks else 'masks'}, other "
+                    f"than those before it. Give masks with all batches, or none."
+                )
+            with_masks = "mask_rows" in batch
             grid = self.student.grid(batch["images"].shape)
             hidden = np.zeros((self.batch_size, grid[0] * grid[1]), bool)
             if self.mask_ratio:
@@ -158,7 +165,7 @@ class AlignmentBatches:
         """Returns images as the encoder reads them, or says why it can't."""
         of_pe = isinstance(self.student, VisionForward)
         if self.prepare is not None:
-            images = np.asarray(ops.convert_to_numpy(self.prepare(images)))
+            images = host_array_of(self.prepare(images))
         elif images.dtype == np.uint8 and of_pe:
             images = images.astype("float32") / 127.5 - 1.0
         if images.dtype.kind != "f":
@@ -221,7 +228,7 @@ def _parts(batch: Any) -> tuple[Any, Any]:
     return batch[0], batch[1]
 
 
-def _host(array: Any) -> np.ndarray:
+def host_array_of(array: Any) -> np.ndarray:
     """Returns an array of any library as NumPy's, and bfloat16 as float32."""
     if not hasattr(array, "shape"):
         return np.asarray(array)
@@ -237,7 +244,7 @@ def _checked_images(images: Any) -> np.ndarray:
             f"Images must be an array (samples, height, width, 3), got "
             f"{type(images).__name__}. {hint}"
         )
-    array = _host(images)
+    array = host_array_of(images)
     if array.ndim != 4 or array.shape[3] != 3:
         raise ValueError(
             f"Images must be (samples, height, width, 3), got {array.shape}. {hint}"
@@ -253,7 +260,7 @@ def _checked_masks(masks: Any, images: np.ndarray) -> np.ndarray | None:
         f"{images.shape[:3]}: 0 for what is no shape, else the shape's number."
     )
     try:
-        array = _host(masks)
+        array = host_array_of(masks)
     except (TypeError, ValueError) as error:  # a list of maps of several sizes
         raise ValueError(f"{expected} No array can be made of these: {error}") from None
     if array.shape != images.shape[:3] or array.dtype.kind not in "iub":

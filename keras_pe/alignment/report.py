@@ -23,6 +23,7 @@ class AlignmentReport:
         num_layers: blocks of the encoder.
         before: a sweep of the encoder that was given, by the name of the task.
         after: a sweep of the aligned one.
+        failed: why a task has no sweep after training, by its name.
         gains: by how much the last layer is better than it was; below 0 it was lost.
         gains_over_best: by how much the last layer is better than the layer was that
             validation had chosen.
@@ -37,6 +38,7 @@ class AlignmentReport:
     num_layers: int
     before: dict[str, SweepResult]
     after: dict[str, SweepResult]
+    failed: dict[str, str]
     gains: dict[str, PairedGain]
     gains_over_best: dict[str, PairedGain]
     whole_images: dict[str, tuple[float, float]]
@@ -57,8 +59,10 @@ class AlignmentReport:
             lines.append(f"{name} of whole images: {before:.4f} -> {after:.4f}")
         if not self.before:
             lines.append("No task was given: the layers were not compared.")
-        for task in self.before:
+        for task in self.after:
             lines += self._table(task)
+        for task, why in self.failed.items():
+            lines += ["", f"{task}: NOT compared after the alignment. {why}"]
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -89,15 +93,16 @@ class AlignmentReport:
             The Matplotlib figure.
 
         Raises:
-            ValueError: if no task was given.
+            ValueError: if no task was compared.
         """
-        if not self.before:
+        if not self.after:
             raise ValueError(
-                "There are no curves: no task was given. Give align_spatial tasks."
+                f"There are no curves: no task was compared. Give align_spatial tasks. "
+                f"{' '.join(self.failed.values())}".rstrip()
             )
         curves: dict[str, SweepResult] = {}
         panels = []
-        for task in self.before:
+        for task in self.after:
             names = [f"{task}, before", f"{task}, after"]
             sweeps = (self.before[task], self.after[task])
             curves.update(zip(names, sweeps, strict=True))
@@ -138,7 +143,7 @@ def gains(
 ) -> tuple[dict[str, PairedGain], dict[str, PairedGain]]:
     """Returns each task's gain of the last layer, over itself and the best before."""
     over_last, over_best = (
-        {task: paired_gain(after[task], before[task], "last", other) for task in before}
+        {task: paired_gain(after[task], before[task], "last", other) for task in after}
         for other in ("last", "best")
     )
     return over_last, over_best

@@ -17,7 +17,13 @@ from keras_pe.alignment.arguments import (
 from keras_pe.alignment.batches import AlignmentBatches, ImageData, Prepare
 from keras_pe.alignment.report import AlignmentReport, gains
 from keras_pe.alignment.subject import copies, given
-from keras_pe.alignment.tasks import Task, check_task, sweep_tasks, teacher_layer
+from keras_pe.alignment.tasks import (
+    Task,
+    check_task,
+    sweep_again,
+    sweep_tasks,
+    teacher_layer,
+)
 from keras_pe.arrays import NonFiniteError
 from keras_pe.losses.correspondence import SHARPNESS, check_sharpness
 from keras_pe.training.devices.distribution import static_batches
@@ -26,6 +32,11 @@ from keras_pe.training.teachers.cached import with_mask_rows
 from keras_pe.training.trainers.spatial_trainer import (
     SpatialAlignmentTrainer,
     check_losses,
+)
+
+ADVICE = (
+    "The encoder that was given is as it was: align it again with a lower learning "
+    "rate, gradient clipping, or float32."
 )
 
 
@@ -110,7 +121,9 @@ def align_spatial(
         progress: whether progress bars are shown.
 
     Returns:
-        The aligned encoder, and an `AlignmentReport`.
+        The aligned encoder, and an `AlignmentReport`. A task that can't be swept a
+        second time is named there, and in the log; the encoder is returned all the
+        same.
 
     Raises:
         TypeError: if there is no such kind of encoder or images.
@@ -196,13 +209,11 @@ def align_spatial(
         "Look at the encoder's weights, and at the masks.",
     )
     losses = _fitted(trainer, batches, steps, progress)
-    losses_after = _evaluated(
-        trainer, whole, "after", "Give a lower learning rate. The encoder is as it was."
-    )
+    losses_after = _evaluated(trainer, whole, "after", ADVICE)
     for variable in subject.unreached:
         variable.trainable = True
 
-    after = sweep_tasks(tasks, subject.swept, *reading)
+    after, failed = sweep_again(tasks, before, subject.swept, *reading)
     over_last, over_best = gains(before, after)
     report = AlignmentReport(
         layer=number,
@@ -210,6 +221,7 @@ def align_spatial(
         num_layers=source.num_layers,
         before=before,
         after=after,
+        failed=failed,
         gains=over_last,
         gains_over_best=over_best,
         whole_images={k: (losses_before[k], losses_after[k]) for k in losses},
@@ -261,7 +273,7 @@ def _fitted(
         steps_per_epoch=steps,
         shuffle=False,
         verbose="auto" if progress else 0,
-        callbacks=[StopOnNonFinite(), found],
+        callbacks=[StopOnNonFinite(advice=ADVICE), found],
     )
     return {name: tuple(row[name] for row in found.rows) for name in found.rows[0]}
 

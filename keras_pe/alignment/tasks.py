@@ -1,6 +1,8 @@
 """Tasks by which layers are compared before and after an alignment."""
 
 import dataclasses
+import functools
+import logging
 import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -9,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pe.alignment.batches import Prepare
+from keras_pe.alignment.batches import Prepare, host_array_of
 from keras_pe.arrays import check_sizes
 from keras_pe.models.compiled import padded_batch
 from keras_pe.models.tower import resolve_layers
@@ -17,9 +19,12 @@ from keras_pe.probing.layer_outputs import LayerOutputs, Reading
 from keras_pe.probing.probe import Probe, TrainingFreeProbe
 from keras_pe.probing.sweep import default_converter, find_probe, sweep
 from keras_pe.probing.sweep_checks import check_seeds, checked_reading
+from keras_pe.probing.sweep_comparison import paired_gain
 from keras_pe.probing.sweep_data import SweepData, sweep_batches
 from keras_pe.probing.sweep_result import SweepResult
 from keras_pe.training.trainers.spatial_trainer import aligned_layer
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +115,9 @@ class Task:
         def batches() -> Iterator[tuple[np.ndarray, Any]]:
             for start in range(0, max(len(images), len(targets)), size):
                 rows = slice(start, start + size)
-                read = ops.convert_to_numpy(prepare(images[rows]))
+                # A copy: Keras' own functions for this work in place.
+                given = np.array(host_array_of(images[rows]))
+                read = ops.convert_to_numpy(prepare(given))
                 yield np.asarray(read, "float32"), targets[rows]
 
         return batches
@@ -138,14 +145,65 @@ def check_task(
         if data is None:
             continue
         try:
-            batches = sweep_batches(
-                task._prepared(data, prepare), task.batch_size, converter
+            read = functools.partial(
+                sweep_batches,
+                task._prepared(data, prepare),
+                task.batch_size,
+                converter,
             )
-            for images, _ in batches:
-                outputs(padded_batch(images, task.batch_size), reading)
-                break
+            batches = read()
+            first = next(batches, None)
+            if first is None:
+                raise ValueError("There are no images in the data.")
+            outputs(padded_batch(first[0], task.batch_size), reading)
+            if not isinstance(data, tuple):
+                _check_repeats(first, next(read()))
         except (TypeError, ValueError) as error:
             raise type(error)(f"Task {name!r}: {error}") from error
+
+
+def _check_repeats(batch: Any, again: Any) -> None:
+    """Says if what should be the same batch is another one."""
+    if any(
+        not np.array_equal(np.asarray(one), np.asarray(other))
+        for one, other in zip(batch, again, strict=True)
+    ):
+        raise ValueError(
+            "its data give other batches each time they are read, so that nothing can "
+            "be compared before and after. Leave out shuffling and augmentation, or "
+            "draw them by a seed that starts anew with each pass."
+        )
+
+
+def sweep_again(
+    tasks: Mapping[str, Task],
+    before: Mapping[str, SweepResult],
+    encoder: keras.Model,
+    *reading: Any,
+) -> tuple[dict[str, SweepResult], dict[str, str]]:
+    """Returns the sweeps after training, and why there is none of some tasks.
+
+    What goes wrong now must not take the trained encoder with it.
+
+    Args:
+        tasks: by name.
+        before: their sweeps before training.
+        encoder: the trained one.
+        *reading: as of `sweep_tasks`.
+    """
+    after, failed = {}, {}
+    for name, task in tasks.items():
+        try:
+            result = task.sweep(encoder, *reading)
+            paired_gain(result, before[name])
+        except Exception as error:
+            failed[name] = f"{type(error).__name__}: {error}"
+            _log.warning(
+                "Task %r was not compared after the alignment: %s", name, failed[name]
+            )
+        else:
+            after[name] = result
+    return after, failed
 
 
 def sweep_tasks(

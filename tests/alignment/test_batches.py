@@ -153,6 +153,12 @@ def test_data_that_make_no_sense_are_refused(data, masks, message):
         batches(data, masks).first()
 
 
+def test_masks_of_some_batches_alone_are_refused():
+    data = [(images(4), shapes(4)), images(4)]
+    with pytest.raises(ValueError, match="Batch 1 has no masks"):
+        list(batches(data))
+
+
 def test_masks_of_what_prepare_crops_are_refused():
     with pytest.raises(ValueError, match=r"prepare made images of \(8, 8\)"):
         batches(images(4), shapes(4), prepare=lambda x: x[:, :8, :8]).first()

@@ -35,6 +35,7 @@ def report(before, after, **changes):
         "num_layers": 4,
         "before": before,
         "after": after,
+        "failed": {},
         "gains": over_last,
         "gains_over_best": over_best,
         "whole_images": {"feature_loss": (0.5, 0.25)},
@@ -68,6 +69,17 @@ def test_it_says_what_the_last_layer_gained(sweeps):
     assert "nothing is to be gained" in str(report(*sweeps, layer=4))
 
 
+def test_a_task_without_a_second_sweep_is_named(sweeps):
+    before, after = sweeps
+    why = {"numbers": "OSError: the disk is gone"}
+    found = report(before, {"rows": after["rows"]}, failed=why)
+    assert "numbers: NOT compared after the alignment. OSError" in str(found)
+    assert list(found.gains) == ["rows"]
+    assert len(found.plot().axes) == 1
+    with pytest.raises(ValueError, match=r"no task was compared.*the disk is gone"):
+        report(before, {}, failed=why).plot()
+
+
 def test_a_panel_for_each_task(sweeps, tmp_path):
     figure = report(*sweeps).plot(tmp_path / "layers.png")
     assert (tmp_path / "layers.png").stat().st_size > 1000
@@ -90,5 +102,5 @@ def test_a_file_holds_all_of_it(sweeps, tmp_path):
 def test_without_tasks_there_is_nothing_to_draw():
     found = report({}, {})
     assert "No task was given" in str(found)
-    with pytest.raises(ValueError, match="no task was given"):
+    with pytest.raises(ValueError, match="no task was compared"):
         found.plot()

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from keras_pe.alignment import Task
-from keras_pe.alignment.tasks import sweep_tasks, teacher_layer
+from keras_pe.alignment.tasks import (
+    check_task,
+    sweep_again,
+    sweep_tasks,
+    teacher_layer,
+)
 from tests.probing.planted import classified, planted_model
 
 pytestmark = pytest.mark.quick
@@ -64,6 +69,54 @@ def test_images_in_arrays_are_prepared_and_the_planted_layer_is_found():
     plain = Task("ridge", (prepare(whole), labels), seeds=(1,), batch_size=16)
     same = sweep_tasks({"rows": plain}, planted_model(2), 0, None, False)["rows"]
     assert [row.score for row in found.layers] == [row.score for row in same.layers]
+
+
+def test_a_task_that_fails_after_training_is_told_and_ends_nothing(caplog):
+    images, labels = classified(60)
+    reading = 0, None, False
+    tasks = {"rows": Task("knn", (images, labels)), "gone": Task("knn", list)}
+    before = sweep_tasks({"rows": tasks["rows"]}, planted_model(2), *reading)
+    before["gone"] = before["rows"]
+    after, failed = sweep_again(tasks, before, planted_model(4), *reading)
+    assert list(after) == ["rows"]
+    assert failed["gone"].startswith("ValueError: There are no images")
+    other = {"rows": Task("knn", (images[::-1], labels[::-1]))}
+    after, failed = sweep_again(other, before, planted_model(4), *reading)
+    assert not after
+    assert "targets" in failed["rows"]
+    assert "'rows' was not compared" in caplog.text
+
+
+def test_data_that_come_in_another_order_each_time_are_refused():
+    images, labels = classified(20)
+    rng = np.random.default_rng(0)
+
+    def shuffled():
+        order = rng.permutation(len(images))
+        yield images[order], labels[order]
+
+    def augmented():
+        yield images + rng.normal(size=images.shape).astype("float32"), labels
+
+    for data in (shuffled, augmented):
+        with pytest.raises(ValueError, match="'rows': its data give other batches"):
+            check_task("rows", Task("knn", data), planted_model(2), 0, None)
+    task = Task("knn", lambda: [(images, labels)])
+    check_task("rows", task, planted_model(2), 0, None)
+
+
+def test_preparing_in_place_leaves_what_was_given():
+    images, labels = classified(20)
+    kept = images.copy()
+
+    def in_place(x):
+        x *= 0.5
+        return x
+
+    task = Task("knn", (images, labels), batch_size=8)
+    check_task("rows", task, planted_model(2), 0, in_place)
+    sweep_tasks({"rows": task}, planted_model(2), 0, in_place, False)
+    np.testing.assert_array_equal(images, kept)
 
 
 @pytest.mark.once

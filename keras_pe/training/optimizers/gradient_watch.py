@@ -254,6 +254,12 @@ def _proceed_if(
 
 
 # === What ends a run ===
+ADVICE = (
+    "The last checkpoint is untouched: resume from it to see whether the same batch "
+    "does it, or begin anew with a lower learning rate, gradient clipping, or float32."
+)
+
+
 class StopOnNonFinite(keras.callbacks.Callback):
     """Ends training at the step at which a NaN or an infinity appears.
 
@@ -262,13 +268,17 @@ class StopOnNonFinite(keras.callbacks.Callback):
     those of the step before. A scaled loss (mixed_float16) whose gradients overflow
     ends nothing: the step is left out, and the scale is halved.
 
+    Args:
+        first_step: steps made before.
+        advice: what the error says is to be done.
+
     Raises:
         NonFiniteError: from `fit`, with the step and the tensor.
     """
 
-    def __init__(self, first_step: int = 0) -> None:
+    def __init__(self, first_step: int = 0, advice: str = ADVICE) -> None:
         super().__init__()
-        self.step = first_step
+        self.step, self.advice = first_step, advice
         self.begun: int | None = None  # in this epoch
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -307,13 +317,8 @@ class StopOnNonFinite(keras.callbacks.Callback):
             for variable in self.model.variables
             if not bool(keras.ops.all(keras.ops.isfinite(variable)))
         ]
-        advice = (
-            "The last checkpoint is untouched: resume from it to see whether the same "
-            "batch does it, or begin anew with a lower learning rate, gradient "
-            "clipping, or float32."
-        )
         broken = f"Weights that are not finite: {', '.join(bad)}. " if bad else ""
-        return broken + advice
+        return broken + self.advice
 
 
 def optimizer_number(trainer: keras.Model, name: str) -> float | None:

@@ -40,7 +40,8 @@ class CachedTeacher:
         directory: where answers are kept; made if it is missing.
         name: what stands for the teacher in the keys. None takes its class, its
             settings (numbers, texts and arrays, also in lists and dictionaries) and a
-            hash of the weights of its `models`, which a plain function has not.
+            hash of the weights of its `models`, as they are now, which a plain function
+            has not.
 
     Raises:
         TypeError: if `teacher` is no function.
@@ -219,8 +220,19 @@ def _name_of(teacher: Any) -> str:
         if id(value) not in held and key not in ("chunk", "models")
     }
     weights = [weights_digest(model) for model in models]
-    about = [type(teacher).__qualname__, settings, weights]
+    parts = [[_about(layer) for layer in m._flatten_layers()] for m in models]
+    about = [type(teacher).__qualname__, settings, weights, parts]
     return json.dumps(about, default=_array_digest)
+
+
+def _about(layer: Any) -> list[str]:
+    """Returns what a layer does beside its weights: its kind, dtype and activation."""
+    activation = getattr(layer, "activation", None)
+    return [
+        type(layer).__qualname__,
+        layer.dtype_policy.name,
+        getattr(activation, "__name__", type(activation).__name__),
+    ]
 
 
 def _array_digest(value: Any) -> list[Any]:

@@ -101,6 +101,23 @@ def test_settings_and_weights_are_part_of_the_key(tmp_path):
         CachedTeacher(lambda x, grid: x, tmp_path)
 
 
+def test_what_a_model_computes_in_is_part_of_the_key(tmp_path):
+    def name(**options):
+        keras.utils.set_random_seed(0)
+        encoder = vision_encoder(**options)
+        return CachedTeacher(FeatureTeacher(encoder, 1), tmp_path).name
+
+    def of_activation(activation):
+        teacher = Counting()
+        keras.utils.set_random_seed(0)
+        layers = [keras.Input((2,)), keras.layers.Dense(2, activation=activation)]
+        teacher.models = (keras.Sequential(layers),)
+        return CachedTeacher(teacher, tmp_path).name
+
+    assert name() == name() != name(dtype="mixed_bfloat16")
+    assert of_activation("relu") == of_activation("relu") != of_activation("tanh")
+
+
 @pytest.mark.parametrize(
     ("setting", "other"),
     [
