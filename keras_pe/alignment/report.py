@@ -122,6 +122,7 @@ class AlignmentReport:
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "AlignmentReport":
         """Returns a report read back from `to_json`, without encoders."""
+        content = {"failed": {}, **content}  # reports of before have none
         values = {f.name: content[f.name] for f in dataclasses.fields(cls)}
         for name in ("before", "after"):
             sweeps = values[name].items()

@@ -26,6 +26,7 @@ from keras_pe.alignment.tasks import (
 )
 from keras_pe.arrays import NonFiniteError
 from keras_pe.losses.correspondence import SHARPNESS, check_sharpness
+from keras_pe.training.devices.batch_errors import RememberedErrors, as_it_was
 from keras_pe.training.devices.distribution import static_batches
 from keras_pe.training.optimizers.gradient_watch import StopOnNonFinite
 from keras_pe.training.teachers.cached import with_mask_rows
@@ -267,14 +268,18 @@ def _fitted(
 ) -> dict[str, tuple[float, ...]]:
     """Trains; returns each step's losses by name."""
     found = _Losses()
-    on_tensorflow = keras.backend.backend() == "tensorflow"
-    trainer.fit(
-        static_batches(batches) if on_tensorflow else ((batch,) for batch in batches),
-        steps_per_epoch=steps,
-        shuffle=False,
-        verbose="auto" if progress else 0,
-        callbacks=[StopOnNonFinite(advice=ADVICE), found],
-    )
+    data: Any = ((batch,) for batch in batches)
+    if keras.backend.backend() == "tensorflow":
+        batches = RememberedErrors(batches)
+        data = static_batches(batches)
+    with as_it_was(batches):
+        trainer.fit(
+            data,
+            steps_per_epoch=steps,
+            shuffle=False,
+            verbose="auto" if progress else 0,
+            callbacks=[StopOnNonFinite(advice=ADVICE), found],
+        )
     return {name: tuple(row[name] for row in found.rows) for name in found.rows[0]}
 
 

@@ -157,22 +157,30 @@ def check_task(
                 raise ValueError("There are no images in the data.")
             outputs(padded_batch(first[0], task.batch_size), reading)
             if not isinstance(data, tuple):
-                _check_repeats(first, next(read()))
+                _check_repeats(first, next(read(), None))
         except (TypeError, ValueError) as error:
             raise type(error)(f"Task {name!r}: {error}") from error
 
 
 def _check_repeats(batch: Any, again: Any) -> None:
-    """Says if what should be the same batch is another one."""
-    if any(
-        not np.array_equal(np.asarray(one), np.asarray(other))
-        for one, other in zip(batch, again, strict=True)
-    ):
+    """Says if what should be the same batch is another one, or none."""
+    if again is None:
+        raise ValueError(
+            "its data can be read once alone, and are read before and after. Give "
+            "arrays, or a function that makes its batches anew."
+        )
+    pairs = zip(map(np.asarray, batch), map(np.asarray, again), strict=True)
+    if not all(_same(one, other) for one, other in pairs):
         raise ValueError(
             "its data give other batches each time they are read, so that nothing can "
             "be compared before and after. Leave out shuffling and augmentation, or "
             "draw them by a seed that starts anew with each pass."
         )
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    # What is not a number is no other number: the sweep says what is wrong with it.
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
 
 
 def sweep_again(

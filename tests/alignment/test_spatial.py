@@ -379,6 +379,22 @@ def counted():
 
 
 @pytest.mark.slow
+@pytest.mark.compiled
+@pytest.mark.parametrize("kind", [NonFiniteError, OSError, KeyboardInterrupt])
+def test_errors_of_later_batches_are_what_they_were(kind):
+    def batches():
+        yield images(count=4) / 127.5 - 1.0
+        if kind is NonFiniteError:
+            yield np.full((4, SIDE, SIDE, 3), np.nan)
+        raise kind("the disk is gone")
+
+    before = state(ENCODER)
+    with pytest.raises(kind, match=r"images: image \d of 4|the disk is gone"):
+        align_spatial(ENCODER, batches, steps=4, **QUIET)
+    assert_same_state(before, state(ENCODER))
+
+
+@pytest.mark.slow
 def test_training_that_ends_in_nan_says_so_and_leaves_the_encoder():
     model = perturb(vision_encoder())
     before = state(model)

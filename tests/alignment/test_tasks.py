@@ -101,6 +101,12 @@ def test_data_that_come_in_another_order_each_time_are_refused():
     for data in (shuffled, augmented):
         with pytest.raises(ValueError, match="'rows': its data give other batches"):
             check_task("rows", Task("knn", data), planted_model(2), 0, None)
+    once = iter([(images, labels)])
+    with pytest.raises(ValueError, match="'rows': its data can be read once"):
+        check_task("rows", Task("knn", lambda: once), planted_model(2), 0, None)
+    unknown = np.where(labels > 0, np.nan, 1.0)
+    task = Task("ridge_regression", lambda: [(images, unknown)])
+    check_task("rows", task, planted_model(2), 0, None)
     task = Task("knn", lambda: [(images, labels)])
     check_task("rows", task, planted_model(2), 0, None)
 

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import keras
 from keras_pe.arrays import check_sizes
 from keras_pe.files import only_writer, write_atomically
 from keras_pe.models.checked_model import sync_state
+from keras_pe.training.devices.batch_errors import RememberedErrors, as_it_was
 from keras_pe.training.devices.distribution import (
     host_position,
     one_replica,
@@ -232,11 +233,11 @@ class TrainingRun:
             # second image size.
             self.trainer.make_train_function(force=True)
             if iter(batches) is not batches:  # else it is refused
-                batches = _Remembering(batches)
+                batches = RememberedErrors(batches)
             data = static_batches(batches, self.trainer.distribute_strategy)
         else:
             data = (batch for batch in batches)
-        try:
+        with as_it_was(batches):
             self.trainer.fit(
                 data,
                 steps_per_epoch=count,
@@ -244,11 +245,6 @@ class TrainingRun:
                 verbose=0,
                 callbacks=callbacks,
             )
-        except Exception as error:
-            cause = getattr(batches, "error", None)
-            if isinstance(cause, Exception):  # TensorFlow makes one of its own of it
-                raise cause from error
-            raise
 
     def _start(self, resume: bool, extend: bool) -> tuple[int, float]:
         """Restores what is to be restored; returns step and seconds done before."""
@@ -326,25 +322,6 @@ class TrainingRun:
             f"learning rate of the next step: "
             + (f"{new:.4g}, as planned before" if same else f"{new:.4g}, not {old:.4g}")
         )
-
-
-class _Remembering:
-    """Batches that keep the error which ended them.
-
-    Args:
-        batches: start anew whenever they are iterated over.
-    """
-
-    def __init__(self, batches: Iterable[Any]) -> None:
-        self.batches = batches
-        self.error: Exception | None = None
-
-    def __iter__(self) -> Iterator[Any]:
-        try:
-            yield from self.batches
-        except Exception as error:
-            self.error = error
-            raise
 
 
 def _weights(trainer: keras.Model) -> list[Any]:
