@@ -379,7 +379,6 @@ def counted():
 
 
 @pytest.mark.slow
-@pytest.mark.compiled
 @pytest.mark.parametrize("kind", [NonFiniteError, OSError, KeyboardInterrupt])
 def test_errors_of_later_batches_are_what_they_were(kind):
     def batches():

@@ -30,11 +30,19 @@ class Recorder(keras.optimizers.Optimizer):
 
 
 def loss_and_gradients(
-    trainer: keras.Model, batch: Any
+    trainer: keras.Model, batch: Any, eagerly: bool = False
 ) -> tuple[float, dict[str, np.ndarray]]:
-    """Returns a training step's loss and its gradients by variable path."""
+    """Returns a training step's loss and its gradients by variable path.
+
+    Args:
+        trainer: of which one step is made.
+        batch: for it.
+        eagerly: whether TensorFlow compiles nothing of it, where a slow step is only
+            what another one is compared with.
+    """
     recorder = Recorder()
-    trainer.compile(recorder)
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    trainer.compile(recorder, run_eagerly=eagerly and on_tensorflow)
     loss = trainer.train_on_batch(batch, return_dict=True)["loss"]
     gradients = {
         variable.path: ops.convert_to_numpy(kept)
