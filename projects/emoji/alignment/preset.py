@@ -48,7 +48,9 @@ above 0 is better, also where an error is scored.
 
 {results}
 
-The protocol, and what each part of the recipe does: `projects/emoji/alignment`.
+Depth is no evidence of anything: controls that must fail gain there too, for the row of
+the image tells most of it. The protocol, and what each part of the recipe does:
+`projects/emoji/alignment`.
 
 ## Licence
 The weights are released under Apache-2.0. The drawings they were trained on carry
@@ -62,7 +64,7 @@ LOSSES = {
     "patches belong to one shape (paper, section 5.2)",
     False: "One loss, of the paper's two: which\npatches belong to one shape (section "
     "5.2). The paper also matches tokens of an inner layer;\nhere the masks alone did "
-    "better in validation on three of five tasks, and worse on two",
+    "better in validation on parts and scenes, and worse on the other two",
 }
 
 
