@@ -9,6 +9,9 @@ from keras import ops
 from keras_pe.arrays import check_sizes
 from keras_pe.layers.fine_tuning import Dense, LayerOfLayers
 
+# Keys and values of the tokens so far, each (batch, length, heads, head_dim).
+Cache = tuple[Any, Any]
+
 # === Rotary position embedding ===
 # (cos, sin), each (tokens, head_dim // 2) or (batch, tokens, head_dim // 2), float32.
 RotaryTable = tuple[Any, Any]
@@ -193,6 +196,41 @@ def kernel_is_missing(query: Any) -> bool:
     )
 
 
+# === A cache of keys and values, for tokens that come one after another ===
+def cached(cache: Cache, key: Any, value: Any, index: Any) -> Cache:
+    """Returns a cache with the keys and values of new tokens at their places.
+
+    Args:
+        cache: keys and values, each `(batch, length, heads, head_dim)`.
+        key: `(batch, tokens, heads, head_dim)`.
+        value: likewise.
+        index: place of the first of them; they must fit in.
+    """
+    start = (0, index, 0, 0)
+    if not isinstance(index, int):
+        start = ops.stack([ops.cast(place, "int32") for place in start])
+    keys, values = (
+        ops.slice_update(old, start, ops.cast(new, old.dtype))
+        for old, new in zip(cache, (key, value), strict=True)
+    )
+    return keys, values
+
+
+def seen_in_cache(tokens: int, length: int, index: Any) -> Any:
+    """Returns which places of a cache each new token sees: its own and those before.
+
+    Returns:
+        bool `(1, 1, tokens, length)`.
+
+    Example:
+        >>> seen_in_cache(1, 4, 2)[0, 0, 0].tolist()
+        [True, True, True, False]
+    """
+    places = ops.arange(length, dtype="int32")[None]
+    last = ops.arange(tokens, dtype="int32")[:, None] + ops.cast(index, "int32")
+    return (places <= last)[None, None]
+
+
 # === The layer ===
 @keras.saving.register_keras_serializable("keras_pe")
 class SelfAttention(LayerOfLayers):
@@ -243,15 +281,27 @@ class SelfAttention(LayerOfLayers):
         x: Any,
         rotary: RotaryTable | None = None,
         pooled_token: Any = None,  # (batch, 1, 1) int32: the one token that goes on
-        attention_mask: Any = None,  # bool (batch, 1, 1, tokens): false is not seen
+        attention_mask: Any = None,  # bool, to (batch, heads, tokens, keys)
+        cache: Cache | None = None,  # with it the result is (x, cache)
+        index: Any = None,  # () int32, the place of the first token in the cache
     ) -> Any:
         tokens = x.shape[1]
         qkv = ops.reshape(self.qkv(x), (-1, tokens, 3, self.num_heads, self.head_dim))
         query, key, value = ops.unstack(qkv, 3, axis=2)
         if rotary is not None:
             query, key = rotate(query, rotary), rotate(key, rotary)
-        x = attend(query, key, value, mask=attention_mask, causal=self.causal)
+        causal = self.causal
+        if cache is not None:
+            cache = key, value = cached(cache, key, value, index)
+            seen = seen_in_cache(tokens, key.shape[1], index)
+            if attention_mask is not None:
+                seen = ops.logical_and(attention_mask, seen)
+            attention_mask = seen
+            causal = False
+        x = attend(query, key, value, mask=attention_mask, causal=causal)
         x = ops.reshape(x, (-1, tokens, self.hidden_dim))
+        if cache is not None:
+            return self.output_projection(x), cache
         if pooled_token is not None:
             x = ops.take_along_axis(x, pooled_token, axis=1)  # (batch, 1, hidden_dim)
         return self.output_projection(x)

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_pe.arrays import check_sizes
-from keras_pe.layers.attention import RotaryTable, SelfAttention, attend
+from keras_pe.layers.attention import Cache, RotaryTable, SelfAttention, attend
 from keras_pe.layers.fine_tuning import Dense, LayerOfLayers
 from keras_pe.layers.initializers import RandomNormal
 
@@ -197,7 +197,9 @@ class TransformerBlock(LayerOfLayers):
         rotary: RotaryTable | None = None,
         drop_path: Any = None,  # (2, batch, 1, 1), from drop_path_factors
         pooled_token: Any = None,  # (batch, 1, 1) int32: the one token that goes on
-        attention_mask: Any = None,  # bool (batch, 1, 1, tokens): false is not seen
+        attention_mask: Any = None,  # bool, to (batch, heads, tokens, keys)
+        cache: Cache | None = None,  # with it the result is (x, cache)
+        index: Any = None,  # () int32, the place of the first token in the cache
     ) -> Any:
         x = ops.cast(x, self.compute_dtype)  # without autocast, a no-op in a tower
         branch = self.attention(
@@ -205,7 +207,11 @@ class TransformerBlock(LayerOfLayers):
             rotary=rotary,
             pooled_token=pooled_token,
             attention_mask=attention_mask,
+            cache=cache,
+            index=index,
         )
+        if cache is not None:
+            branch, cache = branch
         if pooled_token is not None:
             x = ops.take_along_axis(x, pooled_token, axis=1)  # (batch, 1, hidden_dim)
         if self.attention_scale is not None:
@@ -218,7 +224,7 @@ class TransformerBlock(LayerOfLayers):
             branch = self.feed_forward_scale(branch)
         if drop_path is not None:
             branch = branch * ops.cast(drop_path[1], branch.dtype)
-        return x + branch
+        return x + branch if cache is None else (x + branch, cache)
 
     def compute_output_shape(self, x_shape: Any, **shapes: Any) -> Any:
         if shapes.get("pooled_token_shape") is None:

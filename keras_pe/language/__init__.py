@@ -1,0 +1,7 @@
+"""Language models that read an encoder's tokens: what aligns it to language."""
+
+from keras_pe.language.decoder import Decoder
+from keras_pe.language.generation import generate
+from keras_pe.language.small_decoder import SmallDecoder
+
+__all__ = ["Decoder", "SmallDecoder", "generate"]

@@ -1,0 +1,73 @@
+"""Greedy answers: those of each prompt alone, and of no cache."""
+
+import numpy as np
+import pytest
+
+from keras_pe.language import generate
+from tests.arrays import to_numpy
+from tests.language.test_small_decoder import WORDS, decoder
+
+pytestmark = pytest.mark.quick
+
+STOP = 7
+
+
+def prompts(model, lengths, seed=0):
+    rng = np.random.default_rng(seed)
+    return to_numpy(model.embed(rng.integers(0, WORDS, (len(lengths), max(lengths)))))
+
+
+def slow_answer(model, prompt, steps):
+    """Runs the whole sequence anew for each token."""
+    found, x = [], prompt[None]
+    while len(found) < steps and STOP not in found:
+        logits = to_numpy(model.logits(model.run(x)))[0, -1]
+        found.append(int(logits.argmax()))
+        word = to_numpy(model.embed(np.array([[found[-1]]])))
+        x = np.concatenate([x, word], axis=1)
+    return found + [STOP] * (steps - len(found))
+
+
+@pytest.mark.parametrize("lengths", [[4], [4, 4, 4], [2, 5, 3]])
+def test_answers_are_those_of_each_prompt_alone_without_a_cache(lengths):
+    model = decoder(max_length=20)
+    x = prompts(model, lengths)
+    expected = [
+        slow_answer(model, row[:n], 6) for row, n in zip(x, lengths, strict=True)
+    ]
+    found = generate(model, x, STOP, max_tokens=6, lengths=lengths)
+    assert found.dtype == np.int32
+    assert found.tolist() == expected
+    # What is padding does not matter.
+    for row, n in zip(x, lengths, strict=True):
+        row[n:] = 9.0
+    assert generate(model, x, STOP, 6, lengths).tolist() == expected
+
+
+@pytest.mark.compiled
+def test_an_answer_ends_at_its_stop():
+    model = decoder(max_length=20)
+    x = prompts(model, [3, 3, 3, 3], seed=1)
+    free = generate(model, x, STOP, max_tokens=5)
+    stop = int(free[1, 1])  # so that the second answer ends with its second token
+    found = generate(model, x, stop, max_tokens=5)
+    for row, before in zip(found, free, strict=True):
+        end = before.tolist().index(stop) if stop in before else 5
+        assert row[:end].tolist() == before[:end].tolist()
+        assert (row[end:] == stop).all()
+
+
+@pytest.mark.once
+def test_what_does_not_fit_is_refused():
+    model = decoder()
+    x = prompts(model, [4, 4])
+    for options, message in (
+        ({"lengths": [4]}, "length from 1 to 4"),
+        ({"lengths": [0, 4]}, "length from 1 to 4"),
+        ({"lengths": [4, 5]}, "length from 1 to 4"),
+        ({"max_tokens": 9}, "at most 12 tokens"),
+        ({"max_tokens": 0}, "max_tokens must be"),
+        ({"stop_id": WORDS}, "stop_id must be"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            generate(model, x, **{"stop_id": STOP, "max_tokens": 4, **options})
