@@ -2,6 +2,7 @@
 
 from keras_pe.layers.attention import SelfAttention, rotary_table, rotate
 from keras_pe.layers.patch_embedding import PatchEmbedding
+from keras_pe.layers.projector import VisionProjector
 from keras_pe.layers.transformer import (
     AttentionPooling,
     FeedForward,
@@ -16,6 +17,7 @@ __all__ = [
     "PatchEmbedding",
     "SelfAttention",
     "TransformerBlock",
+    "VisionProjector",
     "rotary_table",
     "rotate",
 ]

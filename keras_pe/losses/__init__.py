@@ -1,5 +1,6 @@
 """Losses: pure functions of tensors."""
 
+from keras_pe.losses.answers import answer_loss
 from keras_pe.losses.chunked_contrastive import chunked_softmax_contrastive_loss
 from keras_pe.losses.contrastive import softmax_contrastive_loss
 from keras_pe.losses.correspondence import (
@@ -20,6 +21,7 @@ from keras_pe.losses.token_alignment import (
 )
 
 __all__ = [
+    "answer_loss",
     "chunked_kl_distillation_loss",
     "chunked_sigmoid_contrastive_loss",
     "chunked_softmax_contrastive_loss",

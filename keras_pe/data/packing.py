@@ -1,0 +1,147 @@
+"""Documents of many lengths in rows of one: packed, with what tells them apart."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_pe.arrays import check_sizes
+
+LOOK_AHEAD = 256  # documents that wait for a row that they fit
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A sequence of tokens, some of them images' and some of them answers'.
+
+    Attributes:
+        token_ids: int32 `(tokens,)`; where an image's tokens stand, anything.
+        answer: bool `(tokens,)`: true for tokens that are to be learned.
+        image: bool `(tokens,)`: true for tokens that an image gives.
+        source: what it was made of, for errors.
+    """
+
+    token_ids: np.ndarray
+    answer: np.ndarray
+    image: np.ndarray
+    source: str = "a document"
+
+    def __post_init__(self) -> None:
+        shapes = {np.shape(x) for x in (self.token_ids, self.answer, self.image)}
+        if len(shapes) > 1 or len(next(iter(shapes))) != 1 or not len(self.token_ids):
+            raise ValueError(
+                f"{self.source}: ids, answer and image must be one a token, got "
+                f"{sorted(shapes)}."
+            )
+        if bool(self.answer[0]) or bool((self.answer & self.image).any()):
+            raise ValueError(
+                f"{self.source}: neither its first token nor an image's can be an "
+                f"answer: nothing stands before the one, and the other has no id."
+            )
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+
+def pack_documents(
+    documents: Iterable[Document], length: int, look_ahead: int = LOOK_AHEAD
+) -> Iterator[list[Document]]:
+    """Yields rows of documents that fit together, each document once.
+
+    A row begins with the document that has waited longest; of the others the largest
+    that fits comes next, so that a row is nearly full: more than 95 % where some
+    documents are short.
+
+    Args:
+        documents: in any order.
+        length: most tokens of a row.
+        look_ahead: how many documents wait at a time.
+
+    Yields:
+        the documents of a row.
+
+    Raises:
+        ValueError: if a document is longer than a row.
+
+    Example:
+        >>> def of(n): return Document(np.zeros(n, int), *np.zeros((2, n), bool))
+        >>> [list(map(len, r)) for r in pack_documents(map(of, [3, 6, 5, 2, 2]), 8)]
+        [[3, 5], [6, 2], [2]]
+    """
+    check_sizes(length=length, look_ahead=look_ahead)
+    source = iter(documents)
+    waiting: list[Document] = []
+    while True:
+        while len(waiting) < look_ahead:
+            document = next(source, None)
+            if document is None:
+                break
+            if len(document) > length:
+                raise ValueError(
+                    f"{document.source} has {len(document)} tokens, more than a row of "
+                    f"{length}. Give longer rows, or shorten it."
+                )
+            waiting.append(document)
+        if not waiting:
+            return
+        row = [waiting.pop(0)]  # the oldest, so that none waits for ever
+        room = length - len(row[0])
+        for place in sorted(range(len(waiting)), key=lambda k: (-len(waiting[k]), k)):
+            if len(waiting[place]) <= room:
+                row.append(waiting[place])
+                room -= len(waiting[place])
+        chosen = set(map(id, row))
+        waiting = [document for document in waiting if id(document) not in chosen]
+        yield row
+
+
+def packed_row(row: Sequence[Document], length: int, slots: int) -> dict[str, Any]:
+    """Returns the arrays of a row; what is left of it is padding.
+
+    Args:
+        row: documents, `length` tokens at most.
+        length: tokens of a row.
+        slots: most tokens of answers of a row.
+
+    Returns:
+        `token_ids`, `positions`, `documents`, `image_slots`, each `(length,)`, and
+        `answer_places`, `answer_ids`, `answer_weights`, each `(slots,)`. Positions
+        count from 0 in each document; documents from 1, 0 for padding; image slots are
+        1, 2, ... in their order in the row, 0 for what is none. An answer's place is
+        that of the token before it, whose output tells it.
+
+    Raises:
+        ValueError: if the row is too long, or has more tokens of answers than slots.
+    """
+    tokens = sum(map(len, row))
+    answers = sum(int(document.answer.sum()) for document in row)
+    if tokens > length or answers > slots:
+        raise ValueError(
+            f"A row holds {length} tokens and {slots} of answers, got {tokens} and "
+            f"{answers}, of {', '.join(document.source for document in row)}."
+        )
+    ids = np.zeros(length, "int32")
+    positions, numbers, images = np.zeros((3, length), "int32")
+    places, targets = np.zeros((2, slots), "int32")
+    weights = np.zeros(slots, "float32")
+    start = slot = 0
+    for number, document in enumerate(row, 1):
+        here = slice(start, start + len(document))
+        ids[here], numbers[here] = document.token_ids, number
+        positions[here] = np.arange(len(document))
+        images[here] = document.image
+        found = np.flatnonzero(document.answer)
+        taken = slice(slot, slot + len(found))
+        places[taken], targets[taken] = start + found - 1, document.token_ids[found]
+        weights[taken] = 1.0
+        start, slot = start + len(document), slot + len(found)
+    return {
+        "token_ids": ids,
+        "positions": positions,
+        "documents": numbers,
+        "image_slots": np.where(images, np.cumsum(images), 0).astype("int32"),
+        "answer_places": places,
+        "answer_ids": targets,
+        "answer_weights": weights,
+    }

@@ -1,0 +1,124 @@
+"""From an encoder's patches to what a language model reads."""
+
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from keras_pe.arrays import check_sizes
+from keras_pe.layers.fine_tuning import Dense, LayerOfLayers
+
+Merge = Literal["average", "shuffle"]
+
+
+@keras.saving.register_keras_serializable("keras_pe")
+class VisionProjector(LayerOfLayers):
+    """Brings patches to a language model's channels, and may merge neighbours before.
+
+    Args:
+        input_dim: channels of a patch, the encoder's `hidden_dim`.
+        output_dim: channels of the language model's embeddings.
+        pooling: side of the squares of patches that become one token; 1 for none. The
+            paper's PE lang has 1, PLM 2.
+        merge: how they do: "average", as upstream, or "shuffle", which puts their
+            channels one after another.
+        depth: 2 for an MLP with a GELU, as the paper's; 1 for a matrix.
+
+    Source: Perception Encoder, section 5; upstream `core/vision_projector/mlp.py`.
+
+    Example:
+        >>> import numpy as np
+        >>> layer = VisionProjector(32, 64, pooling=2)
+        >>> tuple(layer(np.zeros((1, 24, 32), "float32"), grid=(4, 6)).shape)
+        (1, 6, 64)
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        pooling: int = 1,
+        merge: Merge = "average",
+        depth: int = 2,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(autocast=False, **kwargs)
+        check_sizes(input_dim=input_dim, output_dim=output_dim, pooling=pooling)
+        if merge not in ("average", "shuffle"):
+            raise ValueError(f'merge must be "average" or "shuffle", got {merge!r}.')
+        if depth not in (1, 2):
+            raise ValueError(f"depth must be 1 or 2, got {depth!r}.")
+        self.input_dim, self.output_dim = input_dim, output_dim
+        self.pooling, self.merge, self.depth = pooling, merge, depth
+        self.expand = None
+        if depth == 2:
+            self.expand = Dense(output_dim, dtype=self.dtype_policy, name="expand")
+        self.contract = Dense(output_dim, dtype=self.dtype_policy, name="contract")
+        self.build((None, None, input_dim))
+
+    def build(self, x_shape: Any) -> None:
+        if getattr(self, "built", False):
+            return
+        factor = self.pooling**2 if self.merge == "shuffle" else 1
+        merged = (None, None, self.input_dim * factor)
+        if self.expand is not None:
+            self.expand.build(merged)
+            merged = (None, None, self.output_dim)
+        self.contract.build(merged)
+        self.restore_when_built()
+        self.built = True
+
+    def call(self, x: Any, grid: tuple[int, int]) -> Any:  # (batch, patches, input_dim)
+        """Returns `(batch, patches / pooling ** 2, output_dim)`, row by row.
+
+        Args:
+            x: patches row by row, without a class token.
+            grid: (rows, columns) of patches.
+
+        Raises:
+            ValueError: if these are not the patches of that grid, or squares do not
+                fill it.
+        """
+        x = ops.cast(x, self.compute_dtype)
+        x = merged_patches(x, grid, self.pooling, self.merge)
+        if self.expand is not None:
+            x = ops.gelu(self.expand(x), approximate=False)
+        return self.contract(x)
+
+    def compute_output_shape(self, x_shape: Any, grid: tuple[int, int]) -> Any:
+        patches = grid[0] * grid[1] // self.pooling**2
+        return (x_shape[0], patches, self.output_dim)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "input_dim": self.input_dim,
+            "output_dim": self.output_dim,
+            "pooling": self.pooling,
+            "merge": self.merge,
+            "depth": self.depth,
+        }
+
+
+def merged_patches(
+    x: Any,  # (batch, patches, channels)
+    grid: tuple[int, int],
+    side: int,
+    merge: Merge,
+) -> Any:
+    """Returns one token for each square of patches; see `VisionProjector`."""
+    (rows, columns), channels = grid, x.shape[2]
+    if x.shape[1] != rows * columns or rows % side or columns % side:
+        raise ValueError(
+            f"Expected {rows}x{columns} patches, in squares of {side}, got "
+            f"{x.shape[1]}. Leave out class tokens, and give sizes of images that "
+            f"squares of {side} patches fill."
+        )
+    if side == 1:
+        return x
+    shape = (-1, rows // side, side, columns // side, side, channels)
+    x = ops.transpose(ops.reshape(x, shape), (0, 1, 3, 2, 4, 5))
+    tokens = rows * columns // side**2
+    if merge == "shuffle":
+        return ops.reshape(x, (-1, tokens, side * side * channels))
+    return ops.mean(ops.reshape(x, (-1, tokens, side * side, channels)), axis=2)

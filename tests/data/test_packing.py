@@ -1,0 +1,64 @@
+"""Packed rows: nearly full, each document once, and told apart."""
+
+import numpy as np
+import pytest
+
+from keras_pe.data.packing import Document, pack_documents, packed_row
+
+pytestmark = [pytest.mark.quick, pytest.mark.once]
+
+
+def document(tokens, answers=(), images=(), first=10):
+    ids = first + np.arange(tokens)
+    answer, image = np.zeros((2, tokens), bool)
+    answer[list(answers)], image[list(images)] = True, True
+    return Document(ids, answer, image, f"document {first}")
+
+
+def test_rows_are_more_than_nineteen_twentieths_full_and_hold_each_once():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(8, 160, 3000)
+    documents = [document(int(n), first=place) for place, n in enumerate(lengths)]
+    rows = list(pack_documents(documents, 512))
+    seen = sorted(int(found.token_ids[0]) for row in rows for found in row)
+    assert seen == list(range(3000))
+    used = [sum(map(len, row)) for row in rows]
+    assert max(used) <= 512
+    assert np.mean(used[:-1]) / 512 > 0.95
+    # None waits for ever: each row begins with the oldest.
+    left = set(range(3000))
+    for row in rows:
+        places = [int(found.token_ids[0]) for found in row]
+        assert places[0] == min(left)
+        left -= set(places)
+
+
+def test_a_row_tells_documents_answers_and_images():
+    row = [
+        document(5, answers=(3, 4), images=(1, 2), first=10),
+        document(3, answers=(2,), images=(0,), first=20),
+    ]
+    found = packed_row(row, length=10, slots=4)
+    assert found["token_ids"].tolist() == [10, 11, 12, 13, 14, 20, 21, 22, 0, 0]
+    assert found["positions"].tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 0, 0]
+    assert found["documents"].tolist() == [1, 1, 1, 1, 1, 2, 2, 2, 0, 0]
+    assert found["image_slots"].tolist() == [0, 1, 2, 0, 0, 3, 0, 0, 0, 0]
+    # The output at place 2 tells token 3, 13.
+    assert found["answer_places"].tolist() == [2, 3, 6, 0]
+    assert found["answer_ids"].tolist() == [13, 14, 22, 0]
+    assert found["answer_weights"].tolist() == [1, 1, 1, 0]
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"document 10 has 9 tokens, more than .* 8"):
+        list(pack_documents([document(9)], 8))
+    with pytest.raises(ValueError, match="holds 4 tokens and 9 of answers, got 5"):
+        packed_row([document(5)], 4, 9)
+    with pytest.raises(ValueError, match="1 of answers, got 5 and 2, of document 10"):
+        packed_row([document(5, answers=(2, 3))], 8, 1)
+    with pytest.raises(ValueError, match="neither its first token"):
+        document(3, answers=(0,))
+    with pytest.raises(ValueError, match="nor an image's"):
+        document(3, answers=(1,), images=(1,))
+    with pytest.raises(ValueError, match="one a token"):
+        Document(np.zeros(3, int), np.zeros(2, bool), np.zeros(3, bool))

@@ -1,0 +1,72 @@
+"""From patches to a language model: which neighbours become one, and in which order."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_pe.layers import VisionProjector
+from keras_pe.layers.projector import merged_patches
+from tests.arrays import to_numpy
+from tests.small_models import perturb
+
+pytestmark = pytest.mark.quick
+
+GRID, CHANNELS = (4, 6), 3
+
+
+def patches(rows=2):
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(rows, GRID[0] * GRID[1], CHANNELS)).astype("float32")
+
+
+@pytest.mark.parametrize("merge", ["average", "shuffle"])
+def test_squares_of_neighbours_become_one_token(merge):
+    x = patches()
+    found = to_numpy(merged_patches(ops.convert_to_tensor(x), GRID, 2, merge))
+    images = x.reshape(2, *GRID, CHANNELS)
+    place = 0
+    for row in range(0, GRID[0], 2):
+        for column in range(0, GRID[1], 2):
+            square = images[:, row : row + 2, column : column + 2]
+            expected = square.reshape(2, 4, CHANNELS)
+            expected = (
+                expected.reshape(2, -1) if merge == "shuffle" else expected.mean(1)
+            )
+            np.testing.assert_allclose(found[:, place], expected, rtol=1e-6)
+            place += 1
+    assert place == found.shape[1]
+
+
+@pytest.mark.parametrize("pooling", [1, 2])
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("merge", ["average", "shuffle"])
+def test_it_is_an_mlp_of_those_tokens(pooling, depth, merge):
+    options = {"pooling": pooling, "merge": merge, "depth": depth}
+    layer = perturb(VisionProjector(CHANNELS, 5, **options))
+    x = patches()
+    merged = merged_patches(ops.convert_to_tensor(x), GRID, pooling, merge)
+    hidden = merged
+    if depth == 2:
+        weights = layer.expand.weights
+        hidden = ops.gelu(
+            ops.matmul(merged, weights[0]) + weights[1], approximate=False
+        )
+    weights = layer.contract.weights
+    expected = to_numpy(ops.matmul(hidden, weights[0]) + weights[1])
+    found = layer(x, grid=GRID)
+    np.testing.assert_allclose(to_numpy(found), expected, atol=1e-6)
+    assert tuple(found.shape) == layer.compute_output_shape(x.shape, GRID)
+    twin = VisionProjector.from_config(layer.get_config())
+    assert [w.shape for w in twin.weights] == [w.shape for w in layer.weights]
+
+
+@pytest.mark.once
+def test_what_does_not_fit_is_refused():
+    layer = VisionProjector(CHANNELS, 5, pooling=2)
+    with pytest.raises(ValueError, match="Expected 4x5 patches"):
+        layer(patches()[:, :20], grid=(4, 5))
+    with pytest.raises(ValueError, match="Leave out class tokens"):
+        layer(np.zeros((1, 25, CHANNELS), "float32"), grid=GRID)
+    for options in ({"depth": 3}, {"merge": "max"}, {"pooling": 0}):
+        with pytest.raises(ValueError, match="must be"):
+            VisionProjector(CHANNELS, 5, **options)
