@@ -40,9 +40,11 @@ class VisionProjector(LayerOfLayers):
         pooling: int = 1,
         merge: Merge = "average",
         depth: int = 2,
+        name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(autocast=False, **kwargs)
+        # Its own name, as models have: files and logs know weights by it.
+        super().__init__(name=name or "vision_projector", autocast=False, **kwargs)
         check_sizes(input_dim=input_dim, output_dim=output_dim, pooling=pooling)
         if merge not in ("average", "shuffle"):
             raise ValueError(f'merge must be "average" or "shuffle", got {merge!r}.')

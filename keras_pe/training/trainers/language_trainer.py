@@ -1,0 +1,204 @@
+"""Language alignment: an encoder, a projector and a language model learn to answer."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_pe.layers.projector import VisionProjector
+from keras_pe.losses.answers import answer_loss
+from keras_pe.models.vision_forward import VisionForward
+from keras_pe.training.devices.distribution import cross_replica_gather, num_replicas
+from keras_pe.training.trainers.base import BaseTrainer, Latest, Term
+
+
+@keras.saving.register_keras_serializable("keras_pe")
+class LanguageAlignmentTrainer(BaseTrainer):
+    """Trains an encoder through a language model that answers what it is asked.
+
+    Images become tokens (encoder, projector) that stand among those of the words; the
+    language model is causal over all of them; the loss is on the tokens of answers
+    alone, and the mean over them in the whole batch, however they are spread over rows,
+    chunks and devices.
+
+    Batches are dictionaries of packed rows, as `keras_pe.data.packing.packed_row` makes
+    them, and `images` `(batch, most_images, height, width, 3)` in [-1, 1], those of
+    each row in their order; a row with fewer has zeros, which nothing reads.
+
+    Args:
+        encoder: that is trained, in place: `PELang.from_core(...)`, or any vision
+            encoder of PE's.
+        projector: from its channels to the decoder's.
+        decoder: a `keras_pe.language.Decoder` that is a Keras model.
+        train_encoder: whether the encoder is trained; else it is frozen by this, as in
+            the paper's first phase, and as it is.
+        train_decoder: likewise of the language model.
+        image_chunk_size: rows whose activations are held at once, over all devices;
+            None for all.
+
+    Raises:
+        ValueError: if widths do not fit, or nothing is trained.
+
+    Source: Perception Encoder, section 5.1; upstream `apps/plm`.
+
+    Example:
+        >>> encoder = PELang.from_core(core)                          # doctest: +SKIP
+        >>> projector = VisionProjector(encoder.hidden_dim, 256)      # doctest: +SKIP
+        >>> trainer = LanguageAlignmentTrainer(                       # doctest: +SKIP
+        ...     encoder, projector, SmallDecoder(6000))
+        >>> trainer.compile(keras.optimizers.AdamW(1e-3))             # doctest: +SKIP
+        >>> trainer.fit(batches, steps_per_epoch=1000)                # doctest: +SKIP
+    """
+
+    known_arrays = (
+        "images",
+        "token_ids",
+        "positions",
+        "documents",
+        "image_slots",
+        "answer_places",
+        "answer_ids",
+        "answer_weights",
+    )
+    needed_arrays = known_arrays
+    logged_terms = ("answer_loss", "answer_accuracy")
+
+    def __init__(
+        self,
+        encoder: VisionForward,
+        projector: VisionProjector,
+        decoder: Any,
+        train_encoder: bool = True,
+        train_decoder: bool = True,
+        image_chunk_size: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        widths = (
+            ("input_dim", projector.input_dim, "the encoder", encoder.hidden_dim),
+            ("output_dim", projector.output_dim, "the decoder", decoder.hidden_dim),
+        )
+        for option, found, whose, expected in widths:
+            if found != expected:
+                raise ValueError(
+                    f"The projector's {option} must be the channels of {whose}, "
+                    f"{expected}, got {found}."
+                )
+        super().__init__(
+            encoder,
+            name or "language_alignment_trainer",
+            image_chunk_size=image_chunk_size,
+        )
+        self.projector, self.decoder = projector, decoder
+        self.train_encoder, self.train_decoder = train_encoder, train_decoder
+        encoder.trainable, decoder.trainable = train_encoder, train_decoder
+        if not self.trainable_variables:
+            raise ValueError("Nothing is trained: all three parts are frozen.")
+        self.loss_metric = Latest("answer_loss")
+        self.accuracy_metric = Latest("answer_accuracy")
+        self.built = True
+
+    @property
+    def teachers(self) -> tuple[keras.Model, ...]:
+        """The frozen parts, which a run's checkpoint leaves out."""
+        frozen = []
+        if not self.train_encoder:
+            frozen.append(self.model)
+        if not self.train_decoder:
+            frozen.append(self.decoder)
+        return tuple(frozen)
+
+    def vocabularies(self) -> dict[str, int]:
+        """Returns for each array of token ids how many ids there are."""
+        size = self.decoder.vocabulary_size
+        return {"token_ids": size, "answer_ids": size}
+
+    # === Forward ===
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """Returns `answer_loss` and `answer_accuracy`, scalars."""
+        self.check_inputs(inputs)
+        found = self.in_chunks(
+            lambda chunk: self._of_chunk(chunk, training),
+            dict(inputs),
+            self.image_chunk_size,
+            training,
+        )
+        total = self._total(inputs["answer_weights"])
+        return {
+            "answer_loss": ops.sum(found["cost"]) / total,
+            "answer_accuracy": ops.sum(found["right"]) / total,
+        }
+
+    def _total(self, weights: Any) -> Any:
+        """Returns by what a sum is divided: the mean over replicas is then exact."""
+        total = ops.reshape(ops.sum(ops.cast(weights, "float32")), (1,))
+        gather = cross_replica_gather()
+        if gather is not None:
+            total = ops.stop_gradient(gather(total)) / num_replicas()
+        return ops.maximum(ops.sum(total), 1.0 / num_replicas())
+
+    def _of_chunk(self, chunk: dict[str, Any], training: bool | None) -> dict[str, Any]:
+        """Returns the summed cost of some rows' answers, and how many are right."""
+        x = ops.cast(
+            self.decoder.embed(chunk["token_ids"]), self.projector.compute_dtype
+        )
+        slots = ops.cast(chunk["image_slots"], "int32")[..., None]  # (rows, length, 1)
+        patches = self.image_tokens(chunk["images"], training)  # (rows, tokens, hidden)
+        last = patches.shape[1] - 1
+        # A place that is no image's takes the first token, and then does not.
+        seen = ops.take_along_axis(patches, ops.clip(slots - 1, 0, last), axis=1)
+        x = ops.where(slots > 0, seen, x)
+        hidden = self.decoder.run(
+            x,
+            positions=chunk["positions"],
+            documents=chunk["documents"],
+            training=bool(training) and self.train_decoder,
+        )
+        places = ops.cast(chunk["answer_places"], "int32")[..., None]
+        logits = self.decoder.logits(ops.take_along_axis(hidden, places, axis=1))
+        weights = ops.cast(chunk["answer_weights"], "float32")
+        cost = answer_loss(logits, chunk["answer_ids"], weights, total=1.0)
+        ids = ops.cast(chunk["answer_ids"], "int32")
+        right = ops.cast(ops.argmax(logits, axis=-1), "int32") == ids
+        right = ops.sum(weights * ops.cast(right, "float32"))
+        return {"cost": ops.reshape(cost, (1,)), "right": ops.reshape(right, (1,))}
+
+    def image_tokens(self, images: Any, training: bool | None = None) -> Any:
+        """Returns what the decoder reads of images, `(rows, tokens, hidden_dim)`.
+
+        Args:
+            images: `(rows, most_images, height, width, 3)`.
+            training: whether stochastic depth is active.
+        """
+        encoder, most = self.model, images.shape[1]
+        flat = ops.reshape(images, (-1, *images.shape[2:]))
+        (tokens,) = encoder.layer_tokens(
+            flat, [-1], training=bool(training) and self.train_encoder
+        )
+        if not self.train_encoder:
+            tokens = ops.stop_gradient(tokens)
+        tokens = tokens[:, encoder.prefix_tokens :]
+        found = self.projector(tokens, grid=encoder.grid(flat.shape))
+        return ops.reshape(found, (-1, most * found.shape[1], found.shape[2]))
+
+    # === Loss ===
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """The factors of the terms that a step minimises, by their metrics' names."""
+        return {"answer_loss": 1.0}
+
+    def terms(self, x: Mapping[str, Any], y_pred: Any) -> Iterator[Term]:
+        yield Term(self.loss_metric, y_pred["answer_loss"], 1.0)
+        yield Term(self.accuracy_metric, y_pred["answer_accuracy"], None)
+
+    # === Saving ===
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return {
+            "encoder": config.pop("model"),
+            **config,
+            "projector": keras.saving.serialize_keras_object(self.projector),
+            "decoder": keras.saving.serialize_keras_object(self.decoder),
+            "train_encoder": self.train_encoder,
+            "train_decoder": self.train_decoder,
+        }
