@@ -1,0 +1,97 @@
+"""Questions about images as sequences of tokens, for training and for answering."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_pe.arrays import check_sizes
+from keras_pe.data.packing import Document
+from keras_pe.preprocessing.tokenizer import PETokenizer
+
+
+class QuestionPrompt:
+    """How the small decoder is asked: start, image, question, end, answer, end.
+
+    The end token stands behind the question and behind the answer, so a question needs
+    no mark of its own and an answer ends where the model says so.
+
+    Args:
+        tokenizer: whose ids the decoder reads.
+        image_tokens: tokens of an image.
+
+    Example:
+        >>> prompt = QuestionPrompt(PETokenizer(16), image_tokens=2)
+        >>> found = prompt.document("What is this?", "a dog")
+        >>> prompt.text(found.token_ids[found.answer])
+        'a dog'
+        >>> prompt.question("What is this?").token_ids.tolist()
+        [49406, 0, 0, 768, 533, 589, 286, 49407]
+    """
+
+    def __init__(self, tokenizer: PETokenizer, image_tokens: int) -> None:
+        check_sizes(image_tokens=image_tokens)
+        config = {**tokenizer.get_config(), "on_truncation": "error"}
+        self.tokenizer = PETokenizer.from_config(config)
+        self.image_tokens = image_tokens
+        self.stop_id = self.tokenizer.end_id
+
+    def document(
+        self, question: str, answer: str, image: bool = True, source: str = "a question"
+    ) -> Document:
+        """Returns a question and its answer, which is to be learned with its end.
+
+        Args:
+            question: of any text.
+            answer: of any text.
+            image: whether it is asked of an image.
+            source: what it comes from, for errors.
+
+        Raises:
+            ValueError: if a text has more tokens than the tokenizer's context.
+        """
+        asked = self.question(question, image)
+        told = self._words(answer)
+        answered = np.zeros(len(asked) + len(told), bool)
+        answered[len(asked) :] = True
+        shown = np.concatenate([asked.image, np.zeros(len(told), bool)])
+        ids = np.concatenate([asked.token_ids, told])
+        return Document(ids.astype("int32"), answered, shown, source)
+
+    def question(self, question: str, image: bool = True) -> Document:
+        """Returns a question without an answer: what `generate` goes on from."""
+        shown = self.image_tokens if image else 0
+        words = self._words(question)
+        ids = np.concatenate([[self.tokenizer.start_id], np.zeros(shown, int), words])
+        of_image = np.zeros(len(ids), bool)
+        of_image[1 : 1 + shown] = True
+        return Document(ids.astype("int32"), np.zeros(len(ids), bool), of_image)
+
+    def text(self, token_ids: Any) -> str:
+        """Returns the text of an answer's tokens, up to its end."""
+        ids = np.asarray(token_ids)
+        ends = np.flatnonzero(ids == self.stop_id)
+        found = self.tokenizer.detokenize(ids[: ends[0]] if len(ends) else ids)
+        assert isinstance(found, str)
+        return found
+
+    def _words(self, text: str) -> np.ndarray:
+        """Returns the ids of a text, and the end."""
+        (row,) = self.tokenizer(text)
+        end = int(np.flatnonzero(row == self.stop_id)[0])
+        return np.asarray(row[1 : end + 1])
+
+
+def padded(documents: Sequence[Document]) -> dict[str, np.ndarray]:
+    """Returns documents as rows of one length, padded on the right.
+
+    Returns:
+        `token_ids` and `image`, each `(documents, longest)`, and `lengths`.
+    """
+    lengths = np.array([len(document) for document in documents], "int32")
+    ids = np.zeros((len(documents), int(lengths.max())), "int32")
+    shown = np.zeros(ids.shape, bool)
+    for row, document in enumerate(documents):
+        ids[row, : len(document)] = document.token_ids
+        shown[row, : len(document)] = document.image
+    return {"token_ids": ids, "image": shown, "lengths": lengths}
