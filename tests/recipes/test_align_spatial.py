@@ -164,6 +164,9 @@ class Stopping:
     def describe(self):
         return self.data.describe()
 
+    def mask_teachers(self, config):
+        return self.data.mask_teachers(config)
+
     def scores(self, config, model):
         return None
 
