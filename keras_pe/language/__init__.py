@@ -2,7 +2,8 @@
 
 from keras_pe.language.decoder import Decoder
 from keras_pe.language.generation import generate
+from keras_pe.language.kerashub import KerasHubDecoder
 from keras_pe.language.prompts import QuestionPrompt
 from keras_pe.language.small_decoder import SmallDecoder
 
-__all__ = ["Decoder", "QuestionPrompt", "SmallDecoder", "generate"]
+__all__ = ["Decoder", "KerasHubDecoder", "QuestionPrompt", "SmallDecoder", "generate"]

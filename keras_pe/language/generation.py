@@ -64,8 +64,7 @@ def generate(  # prompts: (batch, tokens, hidden_dim)
             f"stop_id must be from 0 to {decoder.vocabulary_size - 1}, got {stop_id}."
         )
     options = {"start": int(lengths.min()), "steps": max_tokens, "stop_id": stop_id}
-    # A decoder of another library is no model, but has one.
-    model: Any = getattr(decoder, "backbone", decoder)
+    model: Any = decoder
     loop = functools.partial(types.MethodType(_greedy, decoder), **options)
     arrays = ops.convert_to_tensor(prompts), ops.convert_to_tensor(lengths, "int32")
     key = ("generate", *options.values())
