@@ -46,6 +46,7 @@ _PACKAGES = (
     "checkpoints",
     "data",
     "evaluation",
+    "language",
     "layers",
     "losses",
     "models",

@@ -32,6 +32,7 @@ from keras_pe.training.teachers.sam import SamTeacher
 from keras_pe.training.teachers.shapes import background_share, shape_rows
 from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
 from keras_pe.training.trainers.distillation_trainer import DistillationTrainer
+from keras_pe.training.trainers.language_trainer import LanguageAlignmentTrainer
 from keras_pe.training.trainers.patch_masking import kept_patches, masked_patches
 from keras_pe.training.trainers.spatial_trainer import SpatialAlignmentTrainer
 
@@ -43,6 +44,7 @@ __all__ = [
     "FeatureTeacher",
     "GradientWatch",
     "Lamb",
+    "LanguageAlignmentTrainer",
     "NonFiniteError",
     "PlannedStage",
     "ResolutionStage",
