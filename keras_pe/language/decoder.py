@@ -2,6 +2,8 @@
 
 from typing import Any, Protocol
 
+from keras_pe.models.text_encoder import first_unknown
+
 Caches = list[Any]  # one of each block, of whatever kind the model takes
 
 
@@ -60,3 +62,64 @@ class Decoder(Protocol):
 
     def logits(self, hidden: Any) -> Any:
         """Returns `(..., vocabulary_size)` float32, of what `run` returns."""
+
+
+# === What all of them say of their input ===
+def check_ids(decoder: Any, token_ids: Any) -> None:
+    """Says if an id does not exist, where ids can be seen for nothing.
+
+    Raises:
+        ValueError: naming the first one and its place.
+    """
+    unknown = first_unknown(token_ids, decoder.vocabulary_size)
+    if unknown is not None:
+        raise ValueError(
+            f"{decoder.name} has token ids from 0 to {decoder.vocabulary_size - 1}, "
+            f"got {unknown.number} at {list(unknown.place)}. They come from another "
+            f"tokenizer."
+        )
+
+
+def checked_tokens(decoder: Any, shape: Any) -> int:
+    """Returns how many tokens embeddings of a shape have, or says why they are none.
+
+    Raises:
+        ValueError: if they have another width, or are more than the decoder reads.
+    """
+    if len(shape) != 3 or shape[2] != decoder.hidden_dim or shape[1] is None:
+        raise ValueError(
+            f"Expected embeddings (batch, tokens, {decoder.hidden_dim}), got "
+            f"{tuple(shape)}. Words come from embed(), images from a projector to "
+            f"{decoder.hidden_dim} channels."
+        )
+    check_length(decoder, shape[1])
+    return int(shape[1])
+
+
+def check_length(decoder: Any, length: int, what: str = "tokens") -> None:
+    """Raises ValueError if a sequence is longer than the decoder reads."""
+    if length > decoder.max_length:
+        raise ValueError(
+            f"{decoder.name} reads at most {decoder.max_length} tokens, got {length} "
+            f"{what}. Build it with a larger max_length."
+        )
+
+
+def check_place(index: Any, tokens: int, length: int) -> None:
+    """Says if new tokens do not fit into a cache, where their place is a number.
+
+    Raises:
+        ValueError: as a backend would move them, in silence, over those before.
+    """
+    if isinstance(index, int) and not 0 <= index <= length - tokens:
+        raise ValueError(
+            f"A cache of {length} tokens can't take {tokens} at place {index}."
+        )
+
+
+def same_document(documents: Any) -> Any:  # (batch, tokens) int32
+    """Returns which tokens may see each other: bool `(batch, 1, tokens, tokens)`.
+
+    No row is empty: a token is of its own document.
+    """
+    return documents[:, None, :, None] == documents[:, None, None, :]

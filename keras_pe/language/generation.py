@@ -1,14 +1,15 @@
 """Greedy answers to a batch of prompts, with a cache, in one compiled loop."""
 
 import functools
+import numbers
 import types
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from keras_pe.arrays import check_sizes
-from keras_pe.language.decoder import Decoder
+from keras_pe.arrays import NonFiniteError, check_sizes
+from keras_pe.language.decoder import Decoder, check_length, checked_tokens
 from keras_pe.models.compiled import run_compiled
 
 
@@ -39,6 +40,7 @@ def generate(  # prompts: (batch, tokens, hidden_dim)
     Raises:
         ValueError: if prompts and lengths do not fit, or it would be more than the
             decoder reads.
+        NonFiniteError: naming the first prompt whose logits are not finite.
 
     Example:
         >>> from keras_pe.language import SmallDecoder
@@ -48,27 +50,33 @@ def generate(  # prompts: (batch, tokens, hidden_dim)
         (1, 4)
     """
     check_sizes(max_tokens=max_tokens)
-    rows, width = prompts.shape[:2]
+    prompts = ops.convert_to_tensor(prompts)
+    rows, width = prompts.shape[0], checked_tokens(decoder, prompts.shape)
     lengths = np.full(rows, width) if lengths is None else np.asarray(lengths)
-    if lengths.shape != (rows,) or lengths.min() < 1 or lengths.max() > width:
+    whole = lengths.dtype.kind in "iu" and lengths.shape == (rows,)
+    if not rows or not whole or lengths.min() < 1 or lengths.max() > width:
         raise ValueError(
-            f"Each prompt needs a length from 1 to {width}, got {lengths} for {rows}."
+            f"There must be prompts, each with a length from 1 to {width}, got {rows} "
+            f"and lengths {lengths}."
         )
-    if width + max_tokens > decoder.max_length:
+    check_length(decoder, width + max_tokens, "of prompt and answer")
+    known = isinstance(stop_id, numbers.Integral) and not isinstance(stop_id, bool)
+    if not known or not 0 <= stop_id < decoder.vocabulary_size:
         raise ValueError(
-            f"The decoder reads at most {decoder.max_length} tokens, got prompts of "
-            f"{width} and answers of {max_tokens}."
-        )
-    if not 0 <= stop_id < decoder.vocabulary_size:
-        raise ValueError(
-            f"stop_id must be from 0 to {decoder.vocabulary_size - 1}, got {stop_id}."
+            f"stop_id must be from 0 to {decoder.vocabulary_size - 1}, got {stop_id!r}."
         )
     options = {"start": int(lengths.min()), "steps": max_tokens, "stop_id": stop_id}
     model: Any = decoder
     loop = functools.partial(types.MethodType(_greedy, decoder), **options)
-    arrays = ops.convert_to_tensor(prompts), ops.convert_to_tensor(lengths, "int32")
     key = ("generate", *options.values())
-    places = ops.convert_to_numpy(run_compiled(model, key, loop, *arrays))
+    length = ops.convert_to_tensor(lengths, "int32")
+    found = run_compiled(model, key, loop, prompts, length)
+    places, finite = map(ops.convert_to_numpy, found)
+    if not finite.all():
+        raise NonFiniteError(
+            f"The logits of prompt {int(finite.argmin())} of {rows} are not finite: "
+            f"look at its embeddings, and at the weights of {model.name}."
+        )
     return np.stack(
         [row[n : n + max_tokens] for row, n in zip(places, lengths, strict=True)]
     )
@@ -83,18 +91,22 @@ def _greedy(
     steps: int,
     stop_id: int,
 ) -> Any:
-    """Returns int32 `(batch, places)`: the token at each place, from `start` on."""
+    """Returns the token at each place from `start` on, and whether logits are finite.
+
+    Int32 `(batch, places)` and bool `(batch,)`.
+    """
     rows, width = prompts.shape[:2]
     total = width + steps
     hidden, caches = decoder.run_cached(
         prompts[:, :start], decoder.new_caches(rows, total), 0
     )
 
-    def unfinished(index: Any, token: Any, done: Any, places: Any, caches: Any) -> Any:
+    def unfinished(index: Any, best: Any, done: Any, places: Any, caches: Any) -> Any:
         return ops.logical_and(index < total, ops.logical_not(ops.all(done)))
 
-    def step(index: Any, token: Any, done: Any, places: Any, caches: Any) -> Any:
+    def step(index: Any, best: Any, done: Any, places: Any, caches: Any) -> Any:
         given = index < lengths  # what stands here is still the prompt's
+        token, finite = best
         token = ops.where(done, stop_id, token)
         done = ops.logical_or(
             done, ops.logical_and(ops.logical_not(given), token == stop_id)
@@ -106,7 +118,9 @@ def _greedy(
         word = ops.cast(decoder.embed(token[:, None]), read.dtype)
         x = ops.where(given[:, None, None], read, word)
         hidden, caches = decoder.run_cached(x, caches, index)
-        return index + 1, _likeliest(decoder, hidden), done, places, caches
+        token, sound = _likeliest(decoder, hidden)
+        best = token, ops.logical_and(finite, sound)
+        return index + 1, best, done, places, caches
 
     state = (
         ops.convert_to_tensor(start, "int32"),
@@ -115,8 +129,12 @@ def _greedy(
         ops.full((rows, total), stop_id, "int32"),
         caches,
     )
-    return ops.while_loop(unfinished, step, state)[3]
+    _, (_, finite), _, places, _ = ops.while_loop(unfinished, step, state)
+    return places, finite
 
 
 def _likeliest(decoder: Decoder, hidden: Any) -> Any:  # (batch, tokens, hidden_dim)
-    return ops.cast(ops.argmax(decoder.logits(hidden[:, -1]), axis=-1), "int32")
+    """Returns the likeliest token after the last, and whether logits are finite."""
+    logits = decoder.logits(hidden[:, -1])  # (batch, vocabulary)
+    finite = ops.isfinite(ops.sum(logits, axis=-1))
+    return ops.cast(ops.argmax(logits, axis=-1), "int32"), finite

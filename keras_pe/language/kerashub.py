@@ -8,8 +8,14 @@ import keras
 from keras import ops
 
 from keras_pe.arrays import check_sizes
-from keras_pe.language.decoder import Caches
-from keras_pe.language.small_decoder import same_document
+from keras_pe.language.decoder import (
+    Caches,
+    check_ids,
+    check_length,
+    check_place,
+    checked_tokens,
+    same_document,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +116,7 @@ class KerasHubDecoder(keras.Model):
 
     def embed(self, token_ids: Any) -> Any:
         """Returns `(batch, tokens, hidden_dim)`, of ids `(batch, tokens)`."""
+        check_ids(self, token_ids)
         x = self.backbone.token_embedding(token_ids)
         if self.family.scaled:
             x = x * ops.cast(self.hidden_dim**0.5, x.dtype)
@@ -136,6 +143,7 @@ class KerasHubDecoder(keras.Model):
         documents: Any = None,  # (batch, tokens) int32
         training: bool | None = None,
     ) -> Any:
+        checked_tokens(self, embeddings.shape)
         options = {}
         if documents is not None and self.family.mask is not None:
             same = same_document(documents)[:, 0]  # (batch, tokens, tokens)
@@ -151,6 +159,9 @@ class KerasHubDecoder(keras.Model):
         self, embeddings: Any, caches: Caches, index: Any
     ) -> tuple[Any, Caches]:
         """Returns `run`'s result for new tokens, and the caches with them in."""
+        tokens = checked_tokens(self, embeddings.shape)
+        held = caches[0] if self.family.layout == "stack" else caches[0][0]
+        check_place(index, tokens, held.shape[-3])
         x = ops.cast(embeddings, self.compute_dtype)
         place = ops.cast(index, "int32")  # SmolLM3 takes no number
         found = []
@@ -166,11 +177,7 @@ class KerasHubDecoder(keras.Model):
         Raises:
             ValueError: if that is more than `max_length`.
         """
-        if length > self.max_length:
-            raise ValueError(
-                f"{self.name} reads at most {self.max_length} tokens, got a cache of "
-                f"{length}. Build it with a larger max_length."
-            )
+        check_length(self, length, "in a cache")
         shape = (length, int(self.backbone.num_key_value_heads), self.head_dim)
 
         def zeros(*before: int) -> Any:

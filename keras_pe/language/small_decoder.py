@@ -7,7 +7,14 @@ import numpy as np
 from keras import ops
 
 from keras_pe.arrays import check_sizes
-from keras_pe.language.decoder import Caches
+from keras_pe.language.decoder import (
+    Caches,
+    check_ids,
+    check_length,
+    check_place,
+    checked_tokens,
+    same_document,
+)
 from keras_pe.layers.attention import RotaryTable
 from keras_pe.layers.initializers import RandomNormal
 from keras_pe.layers.transformer import NORM_EPSILON
@@ -105,6 +112,7 @@ class SmallDecoder(Tower):
     # === What a Decoder gives ===
     def embed(self, token_ids: Any) -> Any:
         """Returns `(batch, tokens, hidden_dim)`, of ids `(batch, tokens)`."""
+        check_ids(self, token_ids)
         return self.token_embedding(token_ids)
 
     def run(
@@ -128,7 +136,7 @@ class SmallDecoder(Tower):
         drop_path_factors: Any = None,
         training: bool | None = None,
     ) -> Any:
-        tokens = self._checked_length(embeddings.shape)
+        tokens = checked_tokens(self, embeddings.shape)
         rotary = tuple(table[:tokens] for table in self.rotary)
         if positions is not None:
             rotary = tuple(
@@ -149,7 +157,8 @@ class SmallDecoder(Tower):
         self, embeddings: Any, caches: Caches, index: Any
     ) -> tuple[Any, Caches]:
         """Returns `run`'s result for new tokens, and the caches with them in."""
-        tokens = self._checked_length(embeddings.shape)
+        tokens = checked_tokens(self, embeddings.shape)
+        check_place(index, tokens, caches[0][0].shape[1])
         pairs = self.head_dim // 2
         rotary = tuple(
             ops.slice(ops.convert_to_tensor(table), (index, 0), (tokens, pairs))
@@ -168,11 +177,7 @@ class SmallDecoder(Tower):
         Raises:
             ValueError: if that is more than `max_length`.
         """
-        if length > self.max_length:
-            raise ValueError(
-                f"{self.name} reads at most {self.max_length} tokens, got a cache of "
-                f"{length}. Build it with a larger max_length."
-            )
+        check_length(self, length, "in a cache")
         shape = (batch, length, self.num_heads, self.head_dim)
         return [
             (ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype))
@@ -183,21 +188,6 @@ class SmallDecoder(Tower):
         """Returns `(..., vocabulary_size)` float32, of what `run` returns."""
         matrix = ops.cast(self.token_embedding.embeddings, hidden.dtype)
         return ops.cast(ops.matmul(hidden, ops.transpose(matrix)), "float32")
-
-    def _checked_length(self, shape: Any) -> int:
-        tokens = shape[1]
-        if len(shape) != 3 or shape[2] != self.hidden_dim or tokens is None:
-            raise ValueError(
-                f"Expected embeddings (batch, tokens, {self.hidden_dim}), got "
-                f"{tuple(shape)}. Words come from embed(), images from a projector to "
-                f"{self.hidden_dim} channels."
-            )
-        if tokens > self.max_length:
-            raise ValueError(
-                f"{self.name} reads at most {self.max_length} tokens, got {tokens}. "
-                f"Build it with a larger max_length."
-            )
-        return int(tokens)
 
     # === Config ===
     def compute_output_shape(self, embeddings_shape: Any, **shapes: Any) -> Any:
@@ -220,11 +210,3 @@ def position_table(length: int, head_dim: int) -> RotaryTable:
     places = np.arange(length, dtype="float32")[:, None]
     angles = places / np.float32(THETA) ** exponents
     return np.cos(angles), np.sin(angles)
-
-
-def same_document(documents: Any) -> Any:  # (batch, tokens) int32
-    """Returns which tokens may see each other: bool `(batch, 1, tokens, tokens)`.
-
-    No row is empty: a token is of its own document.
-    """
-    return documents[:, None, :, None] == documents[:, None, None, :]

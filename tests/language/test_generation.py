@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from keras_pe.arrays import NonFiniteError
 from keras_pe.language import generate
 from tests.arrays import to_numpy
 from tests.language.test_small_decoder import WORDS, decoder
@@ -57,6 +58,14 @@ def test_an_answer_ends_at_its_stop():
         assert (row[end:] == stop).all()
 
 
+def test_logits_that_are_not_finite_are_refused():
+    model = decoder()
+    x = prompts(model, [4, 4]).copy()
+    x[1, 2, 3] = np.nan
+    with pytest.raises(NonFiniteError, match="logits of prompt 1 of 2"):
+        generate(model, x, STOP, max_tokens=4)
+
+
 @pytest.mark.once
 def test_what_does_not_fit_is_refused():
     model = decoder()
@@ -65,9 +74,14 @@ def test_what_does_not_fit_is_refused():
         ({"lengths": [4]}, "length from 1 to 4"),
         ({"lengths": [0, 4]}, "length from 1 to 4"),
         ({"lengths": [4, 5]}, "length from 1 to 4"),
+        ({"lengths": [2.5, 4.0]}, "length from 1 to 4"),
         ({"max_tokens": 9}, "at most 12 tokens"),
         ({"max_tokens": 0}, "max_tokens must be"),
         ({"stop_id": WORDS}, "stop_id must be"),
+        ({"stop_id": 1.5}, "stop_id must be"),
     ):
         with pytest.raises(ValueError, match=message):
             generate(model, x, **{"stop_id": STOP, "max_tokens": 4, **options})
+    for wrong in (x[:0], x[..., :8], np.array([[1, 2]])):
+        with pytest.raises(ValueError, match=r"There must be prompts|embeddings"):
+            generate(model, wrong, STOP, max_tokens=4)

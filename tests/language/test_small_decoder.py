@@ -107,10 +107,15 @@ def test_what_does_not_fit_is_refused():
     model = decoder()
     with pytest.raises(ValueError, match="at most 12 tokens, got 13"):
         model.run(embeddings(1, 13))
-    with pytest.raises(ValueError, match="a cache of 13"):
+    with pytest.raises(ValueError, match="at most 12 tokens, got 13 in a cache"):
         model.new_caches(1, 13)
     with pytest.raises(ValueError, match="embeddings"):
         model.run(np.zeros((1, 3, 8), "float32"))
+    with pytest.raises(ValueError, match=r"0 to 49, got 50 at \[0, 1\]"):
+        model.embed(np.array([[1, WORDS]]))
+    for index in (-1, 7):
+        with pytest.raises(ValueError, match="cache of 9 tokens can't take 3"):
+            model.run_cached(embeddings(1, 3), model.new_caches(1, 9), index)
     with pytest.raises(ValueError, match="must be even"):
         decoder(hidden_dim=6)
 
