@@ -34,6 +34,12 @@ class Document:
                 f"{self.source}: ids, answer and image must be one a token, got "
                 f"{sorted(shapes)}."
             )
+        kinds = [np.asarray(x).dtype.kind for x in (self.answer, self.image)]
+        if np.asarray(self.token_ids).dtype.kind not in "iu" or kinds != ["b", "b"]:
+            raise ValueError(
+                f"{self.source}: ids must be whole numbers, answer and image True or "
+                f"False."
+            )
         if bool(self.answer[0]) or bool((self.answer & self.image).any()):
             raise ValueError(
                 f"{self.source}: neither its first token nor an image's can be an "

@@ -60,5 +60,8 @@ def test_what_does_not_fit_is_refused():
         document(3, answers=(0,))
     with pytest.raises(ValueError, match="nor an image's"):
         document(3, answers=(1,), images=(1,))
+    for ids, answer in ((np.array([1.0, np.nan]), [0, 1]), (np.array([1, 2]), [0, 1])):
+        with pytest.raises(ValueError, match="whole numbers, answer and image True"):
+            Document(ids, np.array(answer), np.zeros(2, bool))
     with pytest.raises(ValueError, match="one a token"):
         Document(np.zeros(3, int), np.zeros(2, bool), np.zeros(3, bool))

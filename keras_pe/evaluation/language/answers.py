@@ -125,13 +125,13 @@ def anls(
     """Scores answers by how many letters are to be changed to make them right.
 
     1 minus the edit distance by the longer text's length, of the nearest right answer;
-    0 where more than `threshold` of the letters are wrong. Case and spaces at the ends
-    make no difference.
+    0 if that is below `threshold`. Case makes no difference, and of spaces one is as
+    good as many, but for the length.
 
     Args:
         answers: one a question.
         references: right answers of each question.
-        threshold: share of wrong letters from which on an answer is none.
+        threshold: the least score that counts.
 
     Returns:
         The scores.
@@ -140,29 +140,28 @@ def anls(
         TypeError: if answers are no texts.
         ValueError: if the numbers do not fit.
 
-    Source: Biten et al. 2019, "Scene Text Visual Question Answering".
+    Source: Biten et al. 2019, "Scene Text Visual Question Answering". As the script of
+        its challenge has it (`infographicsvqa_eval.py`), by which scores are published:
+        one of exactly the threshold counts, where the paper's formula has 0.
 
     Example:
         >>> anls(["hallo"], [["hello"]]).mean
         0.8
     """
-    if not 0.0 < threshold <= 1.0:
-        raise ValueError(f"threshold must be above 0 and at most 1, got {threshold}.")
+    if not 0.0 <= threshold <= 1.0:
+        raise ValueError(f"threshold must be from 0 to 1, got {threshold}.")
     answers = checked_answers(answers, references, "right answers")
     known = checked_references(references)
     values = []
     for answer, texts in zip(answers, known, strict=True):
-        wrong = min(_share_wrong(_read(answer), _read(text)) for text in texts)
-        values.append(1.0 - wrong if wrong < threshold else 0.0)
+        score = 1.0 - min(_share_wrong(answer, text) for text in texts)
+        values.append(score if score >= threshold else 0.0)
     return AnswerScores.of("anls", values)
 
 
-def _read(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text).lower().split())
-
-
-def _share_wrong(one: str, other: str) -> float:
-    longest = max(len(one), len(other))
+def _share_wrong(answer: str, right: str) -> float:
+    longest = max(len(answer), len(right))
+    one, other = (" ".join(text.lower().split()) for text in (answer, right))
     return edit_distance(one, other) / longest if longest else 0.0
 
 

@@ -71,4 +71,5 @@ def parse_number(text: str) -> float | None:
         return float(WORDS.index(text))
     if _NUMBER.fullmatch(text) is None or not text.isascii():
         return None
-    return float(text.replace(",", ""))
+    number = float(text.replace(",", ""))
+    return number if math.isfinite(number) else None

@@ -61,6 +61,12 @@ ROWS_OF_IMAGES = (
     "kept_patches",
     "mask_rows",
     "background",
+    "positions",
+    "documents",
+    "image_slots",
+    "answer_places",
+    "answer_ids",
+    "answer_weights",
 )
 
 

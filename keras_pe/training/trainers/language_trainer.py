@@ -144,9 +144,8 @@ class LanguageAlignmentTrainer(BaseTrainer):
         )
         slots = ops.cast(chunk["image_slots"], "int32")[..., None]  # (rows, length, 1)
         patches = self.image_tokens(chunk["images"], training)  # (rows, tokens, hidden)
-        last = patches.shape[1] - 1
         # A place that is no image's takes the first token, and then does not.
-        seen = ops.take_along_axis(patches, ops.clip(slots - 1, 0, last), axis=1)
+        seen = _taken(patches, ops.maximum(slots - 1, 0))
         x = ops.where(slots > 0, seen, x)
         hidden = self.decoder.run(
             x,
@@ -155,7 +154,7 @@ class LanguageAlignmentTrainer(BaseTrainer):
             training=bool(training) and self.train_decoder,
         )
         places = ops.cast(chunk["answer_places"], "int32")[..., None]
-        logits = self.decoder.logits(ops.take_along_axis(hidden, places, axis=1))
+        logits = self.decoder.logits(_taken(hidden, places))
         weights = ops.cast(chunk["answer_weights"], "float32")
         cost = answer_loss(logits, chunk["answer_ids"], weights, total=1.0)
         ids = ops.cast(chunk["answer_ids"], "int32")
@@ -202,3 +201,14 @@ class LanguageAlignmentTrainer(BaseTrainer):
             "train_encoder": self.train_encoder,
             "train_decoder": self.train_decoder,
         }
+
+
+def _taken(x: Any, places: Any) -> Any:  # (rows, tokens, channels), (rows, n, 1)
+    """Returns tokens `(rows, n, channels)`; NaN for those that do not exist.
+
+    No value can be refused in a compiled step, and backends differ on such places: they
+    wrap, take the last one or stop. NaN ends a run with a sentence.
+    """
+    known = ops.clip(places, 0, x.shape[1] - 1)
+    found = ops.take_along_axis(x, known, axis=1)
+    return ops.where(known == places, found, ops.cast(float("nan"), x.dtype))

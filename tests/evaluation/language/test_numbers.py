@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.quick, pytest.mark.once]
         ("1e3", None),
         ("\u0663", None),  # an Arabic digit, which float() takes
         ("nan", None),
+        ("9" * 400, None),
         ("", None),
     ],
 )

@@ -183,3 +183,15 @@ def test_parts_and_batches_that_do_not_fit_are_refused():
         model.train_on_batch(unknown)
     with pytest.raises(ValueError, match="answer_weights"):
         model.train_on_batch({k: v for k, v in rows.items() if k != "answer_weights"})
+    with pytest.raises(ValueError, match=r"2 of images.*1 of positions"):
+        model.train_on_batch({**rows, "images": np.repeat(rows["images"], 2, 0)})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["image_slots", "answer_places"])
+def test_places_that_do_not_exist_are_no_other_places(name):
+    model, rows = trainer(), batch([documents()[:2]], PICTURES)
+    rows[name] = rows[name].copy()
+    rows[name][0, rows[name][0].argmax()] = 2 * TOKENS + 1 + LENGTH
+    model.compile(keras.optimizers.SGD(0.0))
+    assert np.isnan(float(model.evaluate(rows, verbose=0, return_dict=True)["loss"]))
