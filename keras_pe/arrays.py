@@ -299,6 +299,17 @@ def release_freed_memory(results: Any) -> None:
 
 
 # === Sizes that are asked for ===
+def is_whole(value: Any) -> bool:
+    """Returns whether something is a whole number; True and False are none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Returns whether something is a finite real number."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return real and math.isfinite(float(value))
+
+
 def check_sizes(hint: str = "", **sizes: Any) -> None:
     """Raises ValueError for the first size that is no whole number of at least 1.
 
@@ -315,8 +326,7 @@ def check_sizes(hint: str = "", **sizes: Any) -> None:
         ValueError: hidden_dim must be a whole number of at least 1, got 0.
     """
     for name, size in sizes.items():
-        whole = isinstance(size, numbers.Integral) and not isinstance(size, bool)
-        if not whole or size < 1:
+        if not is_whole(size) or size < 1:
             raise ValueError(
                 f"{name} must be a whole number of at least 1, got {size!r}. "
                 f"{hint}".rstrip()

@@ -1,17 +1,16 @@
 """What can be wrong with the arguments of an alignment, and what is made of them."""
 
-import math
-import numbers
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import keras
 
 from keras_pe.alignment.tasks import Task
-from keras_pe.arrays import check_sizes
+from keras_pe.arrays import check_sizes, is_number, is_whole
 from keras_pe.training.optimizers.lamb import Lamb
 from keras_pe.training.optimizers.schedules import WarmupCosine
 from keras_pe.training.trainers.chunks import num_chunks
+from keras_pe.training.trainers.spatial_trainer import check_weights
 
 LEARNING_RATE = 1e-3
 # LAMB's rate is relative to a matrix but absolute for LayerScale, which is small.
@@ -42,23 +41,14 @@ def check_numbers(
         raise ValueError(
             f"mask_ratio must be at least 0 and below 1, got {mask_ratio!r}."
         )
-    for name, weight in weights.items():
-        if not is_number(weight) or weight < 0:
-            raise ValueError(f"{name} must be 0 or more, got {weight!r}.")
-    whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
-    if not whole or not 0 <= seed <= LARGEST_SEED:
+    check_weights(**weights)
+    if not is_whole(seed) or not 0 <= seed <= LARGEST_SEED:
         raise ValueError(
             f"seed must be a whole number of 0 to {LARGEST_SEED}, got {seed!r}."
         )
     for name, switch in switches.items():
         if not isinstance(switch, bool):
             raise ValueError(f"{name} must be True or False, got {switch!r}.")
-
-
-def is_number(value: Any) -> bool:
-    """Returns whether something is a finite real number."""
-    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return real and math.isfinite(float(value))
 
 
 def optimizer_of(optimizer: Any, learning_rate: Any, steps: int) -> keras.Optimizer:

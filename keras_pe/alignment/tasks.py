@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import logging
-import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_pe.alignment.batches import Prepare, host_array_of
-from keras_pe.arrays import check_sizes
+from keras_pe.arrays import check_sizes, is_whole
 from keras_pe.models.compiled import padded_batch
 from keras_pe.models.tower import resolve_layers
 from keras_pe.probing.layer_outputs import LayerOutputs, Reading
@@ -239,7 +238,7 @@ def teacher_layer(
         ValueError: if there is no such layer, or it is 0.
     """
     if layer != "auto":
-        if not isinstance(layer, numbers.Integral) or isinstance(layer, bool):
+        if not is_whole(layer):
             raise ValueError(f'layer must be a number or "auto", got {layer!r}.')
         (number,) = resolve_layers(layer, num_layers)
         if number == 0:

@@ -1,14 +1,13 @@
 """Greedy answers to a batch of prompts, with a cache, in one compiled loop."""
 
 import functools
-import numbers
 import types
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from keras_pe.arrays import NonFiniteError, check_sizes
+from keras_pe.arrays import NonFiniteError, check_sizes, is_whole
 from keras_pe.language.decoder import Decoder, check_length, checked_tokens
 from keras_pe.models.compiled import run_compiled
 
@@ -60,8 +59,7 @@ def generate(  # prompts: (batch, tokens, hidden_dim)
             f"and lengths {lengths}."
         )
     check_length(decoder, width + max_tokens, "of prompt and answer")
-    known = isinstance(stop_id, numbers.Integral) and not isinstance(stop_id, bool)
-    if not known or not 0 <= stop_id < decoder.vocabulary_size:
+    if not is_whole(stop_id) or not 0 <= stop_id < decoder.vocabulary_size:
         raise ValueError(
             f"stop_id must be from 0 to {decoder.vocabulary_size - 1}, got {stop_id!r}."
         )

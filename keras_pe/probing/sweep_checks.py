@@ -1,8 +1,8 @@
 """What can be wrong with the arguments of a sweep."""
 
-import numbers
 from typing import Any
 
+from keras_pe.arrays import is_whole
 from keras_pe.probing.layer_outputs import Reading
 from keras_pe.probing.probe import Probe
 
@@ -37,8 +37,7 @@ def check_seeds(seeds: Any) -> None:
             f"seeds must be a tuple of at least one, such as (0,), got {seeds!r}."
         )
     for seed in seeds:
-        whole = isinstance(seed, numbers.Integral) and not isinstance(seed, bool)
-        if not whole or seed < 0:
+        if not is_whole(seed) or seed < 0:
             raise ValueError(
                 f"Seeds must be whole numbers of at least 0, got {seed!r}."
             )

@@ -1,12 +1,12 @@
 """Spatial alignment: the dense features of an inner layer move to the output."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import keras
 from keras import ops
 
+from keras_pe.arrays import is_number
 from keras_pe.layers.fine_tuning import Dense
 from keras_pe.layers.initializers import RandomNormal
 from keras_pe.losses.correspondence import SHARPNESS, correspondence_loss
@@ -257,6 +257,13 @@ class SpatialAlignmentTrainer(BaseTrainer):
         }
 
 
+def check_weights(**weights: Any) -> None:
+    """Raises ValueError for the first weight that is no number of at least 0."""
+    for option, weight in weights.items():
+        if not is_number(weight) or weight < 0:
+            raise ValueError(f"{option} must be 0 or more, got {weight!r}.")
+
+
 def check_losses(
     has_teacher: bool,
     mask_teacher: Any,
@@ -269,13 +276,11 @@ def check_losses(
     Raises:
         ValueError: if a weight makes no sense, or nothing is taught.
     """
-    for option, weight in (
-        ("feature_weight", feature_weight),
-        ("correspondence_weight", correspondence_weight),
-        ("background_weight", background_weight),
-    ):
-        if not 0.0 <= weight < math.inf:
-            raise ValueError(f"{option} must be 0 or more, got {weight}.")
+    check_weights(
+        feature_weight=feature_weight,
+        correspondence_weight=correspondence_weight,
+        background_weight=background_weight,
+    )
     if not has_teacher and mask_teacher == "teacher":
         raise ValueError('mask_teacher="teacher" needs a teacher, got None.')
     of_features = has_teacher and feature_weight > 0
