@@ -223,7 +223,7 @@ def seen_in_cache(tokens: int, length: int, index: Any) -> Any:
         bool `(1, 1, tokens, length)`.
 
     Example:
-        >>> seen_in_cache(1, 4, 2)[0, 0, 0].tolist()
+        >>> ops.convert_to_numpy(seen_in_cache(1, 4, 2))[0, 0, 0].tolist()
         [True, True, True, False]
     """
     places = ops.arange(length, dtype="int32")[None]
