@@ -6,8 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_pe.language.answers import answer_cost
 from keras_pe.layers.projector import VisionProjector
-from keras_pe.losses.answers import answer_loss
 from keras_pe.models.vision_forward import VisionForward
 from keras_pe.training.devices.distribution import cross_replica_gather, num_replicas
 from keras_pe.training.trainers.base import BaseTrainer, Latest, Term
@@ -139,28 +139,11 @@ class LanguageAlignmentTrainer(BaseTrainer):
 
     def _of_chunk(self, chunk: dict[str, Any], training: bool | None) -> dict[str, Any]:
         """Returns the summed cost of some rows' answers, and how many are right."""
-        x = ops.cast(
-            self.decoder.embed(chunk["token_ids"]), self.projector.compute_dtype
-        )
-        slots = ops.cast(chunk["image_slots"], "int32")[..., None]  # (rows, length, 1)
         patches = self.image_tokens(chunk["images"], training)  # (rows, tokens, hidden)
-        # A place that is no image's takes the first token, and then does not.
-        seen = _taken(patches, ops.maximum(slots - 1, 0))
-        x = ops.where(slots > 0, seen, x)
-        hidden = self.decoder.run(
-            x,
-            positions=chunk["positions"],
-            documents=chunk["documents"],
-            training=bool(training) and self.train_decoder,
+        found = answer_cost(
+            self.decoder, patches, chunk, bool(training) and self.train_decoder
         )
-        places = ops.cast(chunk["answer_places"], "int32")[..., None]
-        logits = self.decoder.logits(_taken(hidden, places))
-        weights = ops.cast(chunk["answer_weights"], "float32")
-        cost = answer_loss(logits, chunk["answer_ids"], weights, total=1.0)
-        ids = ops.cast(chunk["answer_ids"], "int32")
-        right = ops.cast(ops.argmax(logits, axis=-1), "int32") == ids
-        right = ops.sum(weights * ops.cast(right, "float32"))
-        return {"cost": ops.reshape(cost, (1,)), "right": ops.reshape(right, (1,))}
+        return {name: ops.reshape(x, (1,)) for name, x in found._asdict().items()}
 
     def image_tokens(self, images: Any, training: bool | None = None) -> Any:
         """Returns what the decoder reads of images, `(rows, tokens, hidden_dim)`.
@@ -201,14 +184,3 @@ class LanguageAlignmentTrainer(BaseTrainer):
             "train_encoder": self.train_encoder,
             "train_decoder": self.train_decoder,
         }
-
-
-def _taken(x: Any, places: Any) -> Any:  # (rows, tokens, channels), (rows, n, 1)
-    """Returns tokens `(rows, n, channels)`; NaN for those that do not exist.
-
-    No value can be refused in a compiled step, and backends differ on such places: they
-    wrap, take the last one or stop. NaN ends a run with a sentence.
-    """
-    known = ops.clip(places, 0, x.shape[1] - 1)
-    found = ops.take_along_axis(x, known, axis=1)
-    return ops.where(known == places, found, ops.cast(float("nan"), x.dtype))

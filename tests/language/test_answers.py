@@ -1,0 +1,60 @@
+"""The cost of packed answers: as of each alone, with images in their places."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_pe.data.packing import Document, packed_row
+from keras_pe.language import SmallDecoder, answer_cost
+from keras_pe.language.answers import among_words
+from tests.arrays import to_numpy
+
+WIDTH, LENGTH, SLOTS = 8, 14, 5
+KINDS = ([0, 1, 1, 0, 2], [0, 1, 1, 0, 0, 2, 2])  # word, image, answer
+
+
+def documents():
+    rng = np.random.default_rng(0)
+    for kinds in map(np.array, KINDS):
+        yield Document(rng.integers(1, 20, len(kinds)), kinds == 2, kinds == 1)
+
+
+def decoder():
+    keras.utils.set_random_seed(0)
+    return SmallDecoder(20, WIDTH, num_layers=1, num_heads=2, max_length=LENGTH)
+
+
+def tokens(count, seed=1):
+    shape = (1, count, WIDTH)
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+@pytest.mark.quick
+def test_packed_answers_cost_what_each_costs_alone():
+    model, shown = decoder(), tokens(4)
+    row = packed_row(list(documents()), LENGTH, SLOTS)
+    found = answer_cost(model, shown, {name: x[None] for name, x in row.items()})
+    cost = right = 0.0
+    for number, document in enumerate(documents()):
+        x = to_numpy(model.embed(document.token_ids[None])).copy()
+        x[0, document.image] = shown[0, 2 * number : 2 * number + 2]
+        logits = to_numpy(model.logits(model.run(ops.convert_to_tensor(x))))[0]
+        shares = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+        for place in np.flatnonzero(document.answer):
+            cost -= shares[place - 1, document.token_ids[place]]
+            right += shares[place - 1].argmax() == document.token_ids[place]
+    assert float(found.cost) == pytest.approx(cost, rel=1e-5)
+    assert float(found.right) == right
+
+
+@pytest.mark.quick
+def test_image_tokens_stand_in_their_slots_and_absent_ones_are_no_numbers():
+    model, shown = decoder(), tokens(2)
+    ids, slots = np.array([[3, 0, 4, 0]]), np.array([[0, 2, 0, 1]])
+    found = to_numpy(among_words(model, ids, slots, shown))[0]
+    words = to_numpy(model.embed(ids))[0]
+    np.testing.assert_array_equal(found, [words[0], shown[0, 1], words[2], shown[0, 0]])
+    absent = to_numpy(among_words(model, ids, slots + 1, shown))[0]
+    assert np.isnan(absent[1]).all()
+    assert np.isfinite(absent[3]).all()
