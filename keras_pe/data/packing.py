@@ -51,7 +51,11 @@ class Document:
 
 
 def pack_documents(
-    documents: Iterable[Document], length: int, look_ahead: int = LOOK_AHEAD
+    documents: Iterable[Document],
+    length: int,
+    look_ahead: int = LOOK_AHEAD,
+    image_tokens: int | None = None,
+    slots: int | None = None,
 ) -> Iterator[list[Document]]:
     """Yields rows of documents that fit together, each document once.
 
@@ -63,12 +67,14 @@ def pack_documents(
         documents: in any order.
         length: most tokens of a row.
         look_ahead: how many documents wait at a time.
+        image_tokens: most tokens of images of a row; None for any number.
+        slots: most tokens of answers of a row; None for any number.
 
     Yields:
         the documents of a row.
 
     Raises:
-        ValueError: if a document is longer than a row.
+        ValueError: if a document alone is more than a row holds.
 
     Example:
         >>> def of(n): return Document(np.zeros(n, int), *np.zeros((2, n), bool))
@@ -76,30 +82,49 @@ def pack_documents(
         [[3, 5], [6, 2], [2]]
     """
     check_sizes(length=length, look_ahead=look_ahead)
+    most = np.array(
+        [length, *(length if most is None else most for most in (image_tokens, slots))]
+    )
     source = iter(documents)
-    waiting: list[Document] = []
+    waiting: list[tuple[Document, np.ndarray]] = []
     while True:
         while len(waiting) < look_ahead:
             document = next(source, None)
             if document is None:
                 break
-            if len(document) > length:
-                raise ValueError(
-                    f"{document.source} has {len(document)} tokens, more than a row of "
-                    f"{length}. Give longer rows, or shorten it."
-                )
-            waiting.append(document)
+            waiting.append((document, _checked_needs(document, most)))
         if not waiting:
             return
-        row = [waiting.pop(0)]  # the oldest, so that none waits for ever
-        room = length - len(row[0])
-        for place in sorted(range(len(waiting)), key=lambda k: (-len(waiting[k]), k)):
-            if len(waiting[place]) <= room:
-                row.append(waiting[place])
-                room -= len(waiting[place])
-        chosen = set(map(id, row))
-        waiting = [document for document in waiting if id(document) not in chosen]
+        oldest, needs = waiting.pop(0)  # so that none waits for ever
+        row, room = [oldest], most - needs
+        by_length = sorted(range(len(waiting)), key=lambda k: (-len(waiting[k][0]), k))
+        taken = set()
+        for place in by_length:
+            document, needs = waiting[place]
+            if (needs <= room).all():
+                row.append(document)
+                room = room - needs
+                taken.add(place)
+        waiting = [pair for place, pair in enumerate(waiting) if place not in taken]
         yield row
+
+
+def _checked_needs(document: Document, most: np.ndarray) -> np.ndarray:
+    """Returns a document's tokens, those of images and those of answers.
+
+    Raises:
+        ValueError: if one of them is more than a row holds.
+    """
+    shown, answered = int(document.image.sum()), int(document.answer.sum())
+    needs = np.array([len(document), shown, answered])
+    if (needs > most).any():
+        kinds = ("tokens", "tokens of images", "tokens of answers")
+        kind = int(np.argmax(needs > most))
+        raise ValueError(
+            f"{document.source} has {needs[kind]} {kinds[kind]}, more than a row of "
+            f"{most[kind]}. Give longer rows, or shorten it."
+        )
+    return needs
 
 
 def packed_row(row: Sequence[Document], length: int, slots: int) -> dict[str, Any]:

@@ -50,13 +50,42 @@ class QuestionPrompt:
         Raises:
             ValueError: if a text has more tokens than the tokenizer's context.
         """
-        asked = self.question(question, image)
-        told = self._words(answer)
-        answered = np.zeros(len(asked) + len(told), bool)
-        answered[len(asked) :] = True
-        shown = np.concatenate([asked.image, np.zeros(len(told), bool)])
-        ids = np.concatenate([asked.token_ids, told])
-        return Document(ids.astype("int32"), answered, shown, source)
+        return self.conversation([(question, answer)], image, source)
+
+    def conversation(
+        self,
+        turns: Sequence[tuple[str, str]],
+        image: bool = True,
+        source: str = "a conversation",
+    ) -> Document:
+        """Returns questions of one image and their answers, each after those before.
+
+        Args:
+            turns: (question, answer), at least one.
+            image: whether they are asked of an image.
+            source: what they come from, for errors.
+
+        Raises:
+            ValueError: if there are none, or a text has more tokens than the
+                tokenizer's context.
+
+        Example:
+            >>> prompt = QuestionPrompt(PETokenizer(16), image_tokens=2)
+            >>> turns = [("What is this?", "a dog"), ("Is it big?", "no")]
+            >>> len(prompt.conversation(turns)), len(prompt.question("Is it big?"))
+            (18, 8)
+        """
+        if not turns:
+            raise ValueError(f"{source}: a conversation has at least one question.")
+        asked = self.question(turns[0][0], image)
+        pieces = [asked.token_ids, self._words(turns[0][1])]
+        for question, answer in turns[1:]:
+            pieces += [self._words(question), self._words(answer)]
+        answered = [np.full(len(ids), k % 2 == 1) for k, ids in enumerate(pieces)]
+        shown = np.zeros(sum(map(len, pieces)), bool)
+        shown[: len(asked)] = asked.image
+        ids = np.concatenate(pieces).astype("int32")
+        return Document(ids, np.concatenate(answered), shown, source)
 
     def question(self, question: str, image: bool = True) -> Document:
         """Returns a question without an answer: what `generate` goes on from."""

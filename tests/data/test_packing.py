@@ -33,6 +33,24 @@ def test_rows_are_more_than_nineteen_twentieths_full_and_hold_each_once():
         left -= set(places)
 
 
+def test_a_row_has_no_more_images_and_answers_than_it_may():
+    rng = np.random.default_rng(1)
+    lengths = rng.integers(8, 20, 200)
+    documents = [
+        document(int(n), images=(1, 2) if k % 3 else (), answers=(4, 5), first=k)
+        for k, n in enumerate(lengths)
+    ]
+    rows = list(pack_documents(documents, 64, image_tokens=6, slots=8))
+    seen = sorted(int(found.token_ids[0]) for row in rows for found in row)
+    assert seen == list(range(200))
+    assert max(sum(int(found.image.sum()) for found in row) for row in rows) == 6
+    assert max(sum(int(found.answer.sum()) for found in row) for row in rows) == 8
+    with pytest.raises(ValueError, match="document 1 has 2 tokens of images, more tha"):
+        list(pack_documents(documents, 64, image_tokens=1))
+    with pytest.raises(ValueError, match="document 0 has 2 tokens of answers, more"):
+        list(pack_documents(documents, 64, slots=1))
+
+
 def test_a_row_tells_documents_answers_and_images():
     row = [
         document(5, answers=(3, 4), images=(1, 2), first=10),

@@ -38,7 +38,7 @@ def trained(optimizer, weights, steps=3):
     return {w.path: to_numpy(w) for w in weights}
 
 
-@pytest.mark.parametrize("kind, plain", KINDS)
+@pytest.mark.parametrize(("kind", "plain"), KINDS)
 @pytest.mark.parametrize("decay", [0.5, 0.0])
 def test_each_part_moves_as_alone(kind, plain, decay):
     def made(cls, rate, **options):
@@ -48,20 +48,21 @@ def test_each_part_moves_as_alone(kind, plain, decay):
 
     found = trained(made(kind, 0.01, part_rates=RATES), variables())
     names = ["encoder/kernel", "encoder/bias", "decoder/kernel", "decoder/bias"]
-    for names, rate in ((names[:2], 0.001), (names[2:3], 0.01), (names[3:], 0.03)):
+    for part, rate in ((names[:2], 0.001), (names[2:3], 0.01), (names[3:], 0.03)):
         alike = trained(made(plain, rate), variables())
-        for path in names:
+        for path in part:
             np.testing.assert_allclose(found[path], alike[path], rtol=1e-5, atol=1e-7)
 
 
 def test_it_comes_back_from_its_configuration():
     optimizer = PartLamb(0.01, part_rates=RATES)
     again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
-    assert type(again) is PartLamb and again.part_rates == RATES
+    assert type(again) is PartLamb
+    assert again.part_rates == RATES
 
 
 @pytest.mark.parametrize(
-    "rates, said",
+    ("rates", "said"),
     [
         ({"encoder": 0.0}, "not above 0"),
         ({"encoder": float("nan")}, "not above 0"),
