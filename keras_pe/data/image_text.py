@@ -290,18 +290,7 @@ class ImageTextDataset(grain.MapDataset[Batch]):
             ) from error
 
     def _image(self, record: Sample) -> Image.Image:
-        name = next((x for x in IMAGE_EXTENSIONS if x in record), None)
-        if name is None:
-            raise SampleError(
-                NO_IMAGE,
-                f"Its files are {sorted(x for x in record if x[:2] != '__')}; expected "
-                f"one of {IMAGE_EXTENSIONS}.",
-            )
-        if getattr(self.transform, "decodes", False):
-            return image_decoding.read_header(
-                io.BytesIO(record[name]), name, image_decoding.DEFAULT_FORMATS
-            )
-        return image_decoding.open_image_file(bytes(record[name]), name)
+        return opened_image(record, bool(getattr(self.transform, "decodes", False)))
 
     def _extras(self, number: int, taken: Batch) -> dict[str, np.ndarray]:
         if self.extras is None:
@@ -323,6 +312,31 @@ class ImageTextDataset(grain.MapDataset[Batch]):
             first = self.rows.start // len(self.rows) * share
             found[name] = np.ascontiguousarray(array[first : first + share])
         return found
+
+
+def opened_image(record: Sample, header_only: bool = False) -> Image.Image:
+    """Opens the image of a sample.
+
+    Args:
+        record: bytes by the ending of their file.
+        header_only: whether decoding is left to what is done with it.
+
+    Raises:
+        SampleError: if it has none.
+        ImageError: if it can't be read.
+    """
+    name = next((x for x in IMAGE_EXTENSIONS if x in record), None)
+    if name is None:
+        raise SampleError(
+            NO_IMAGE,
+            f"Its files are {sorted(x for x in record if x[:2] != '__')}; expected "
+            f"one of {IMAGE_EXTENSIONS}.",
+        )
+    if header_only:
+        return image_decoding.read_header(
+            io.BytesIO(record[name]), name, image_decoding.DEFAULT_FORMATS
+        )
+    return image_decoding.open_image_file(bytes(record[name]), name)
 
 
 class _BadSample(Exception):

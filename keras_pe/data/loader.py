@@ -178,8 +178,9 @@ class BatchIterator(Iterator[Batch]):
                 raise StopIteration
             batch = dict(outcome.batch)
             skipped = batch.pop("skipped", None)
+            samples = batch.pop("num_samples", None)  # where rows are no samples
             if skipped is not None:
-                self.skip_report.add_batch(len(batch["images"]), skipped)
+                self.skip_report.add_batch(samples or len(batch["images"]), skipped)
             self._num_given += 1
             return batch
         except BaseException:  # Ctrl-C too: nothing may be left running
