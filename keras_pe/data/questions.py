@@ -1,0 +1,214 @@
+"""Questions about images with their answers: where they are in a sample, and shards.
+
+A sample is an image (`0001.png`, `.jpg`, `.webp`, ...), or none where the text stands
+alone, and `0001.json`:
+
+    {"questions": [{"question": "What is this?", "answer": "a cat", "kind": "name"}]}
+"""
+
+import dataclasses
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_pe.data.sample_errors import SampleError
+from keras_pe.data.shard_files import Sample
+from keras_pe.files import FilePath, file_aside
+
+NO_QUESTIONS = "no questions"
+DAMAGED_QUESTIONS = "damaged questions"
+
+SHARD_SIZE = 2048  # samples
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A question about an image, and its answer.
+
+    Args:
+        question: what is asked.
+        answer: what is to be said.
+        kind: what it asks for ("name", "count", ...), to train and score by; may be
+            empty.
+
+    Raises:
+        TypeError: if one of them is no text.
+        ValueError: if question or answer is blank, or holds half a character.
+
+    Example:
+        >>> Question("What is this?", "a cat", "name").answer
+        'a cat'
+    """
+
+    question: str
+    answer: str
+    kind: str = ""
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if not isinstance(value, str):
+                raise TypeError(f"{name}={value!r}: expected a text.")
+            if name != "kind" and not value.strip():
+                raise ValueError(
+                    f"{name}={value!r}: expected a text that is not blank."
+                )
+            # JSON may spell one half of a pair, which no file and no tokenizer takes.
+            if any("\ud800" <= sign <= "\udfff" for sign in value):
+                raise ValueError(f"{name}={value!r}: holds half of a surrogate pair.")
+
+
+def questions_of(sample: Sample) -> tuple[Question, ...]:
+    """Returns the questions of a sample, at least one.
+
+    Args:
+        sample: bytes by the ending of their file. Only `json` is read; what else that
+            says of the sample or of a question is passed over.
+
+    Raises:
+        SampleError: if it has none, or they are damaged.
+
+    Example:
+        >>> member = b'{"questions": [{"question": "How many?", "answer": "3"}]}'
+        >>> questions_of({"json": member})
+        (Question(question='How many?', answer='3', kind=''),)
+    """
+    if "json" not in sample:
+        files = sorted(name for name in sample if not name.startswith("__"))
+        raise SampleError(
+            NO_QUESTIONS, f"Its files are {files}; expected one that ends in .json."
+        )
+    try:
+        record = json.loads(bytes(sample["json"]))
+    except (ValueError, RecursionError) as error:
+        raise SampleError(
+            DAMAGED_QUESTIONS, f"{error}: expected valid JSON in UTF-8."
+        ) from None
+    if not isinstance(record, dict) or not record.get("questions"):
+        held = sorted(record)[:12] if isinstance(record, dict) else type(record)
+        raise SampleError(
+            NO_QUESTIONS,
+            f"Its .json has {held}; expected a field 'questions' with a list of "
+            "{'question': ..., 'answer': ..., 'kind': ...}.",
+        )
+    given = record["questions"]
+    if not isinstance(given, list):
+        raise SampleError(DAMAGED_QUESTIONS, f"'questions' is {given!r}, not a list.")
+    return tuple(_question(place, one) for place, one in enumerate(given))
+
+
+def _question(place: int, given: Any) -> Question:
+    try:
+        return Question(given["question"], given["answer"], given.get("kind", ""))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        missing = isinstance(error, KeyError)
+        raise SampleError(
+            DAMAGED_QUESTIONS,
+            f"Its question {place}: {f'no {error}' if missing else error} Expected "
+            "texts 'question' and 'answer', and 'kind' or none.",
+        ) from None
+
+
+def question_member(
+    questions: Sequence[Question], about: Mapping[str, Any] | None = None
+) -> bytes:
+    """Returns the content of a sample's `.json`, the same bytes every time.
+
+    Args:
+        questions: at least one.
+        about: more to be said of the sample, such as where its image comes from.
+
+    Raises:
+        ValueError: if there is no question, or `about` has questions too.
+
+    Example:
+        >>> question_member([Question("How many?", "3")])
+        b'{"questions": [{"answer": "3", "question": "How many?"}]}'
+    """
+    if not questions:
+        raise ValueError("A sample without a question: expected one or more.")
+    if about is not None and "questions" in about:
+        raise ValueError("about has a field 'questions': these come by themselves.")
+    rows = [
+        {name: text for name, text in dataclasses.asdict(question).items() if text}
+        for question in questions
+    ]
+    record = {**(about or {}), "questions": rows}
+    text = json.dumps(record, ensure_ascii=False, sort_keys=True, allow_nan=False)
+    return text.encode()
+
+
+# === Shards ===
+def write_question_shards(
+    directory: FilePath,
+    name: str,
+    samples: Iterable[Sample],
+    shard_size: int = SHARD_SIZE,
+) -> list[Path]:
+    """Writes `NAME-00000.tar` and so on; equal samples give equal bytes.
+
+    A shard takes its place when it is whole. Those of an earlier writing that are left
+    over are removed at the end.
+
+    Args:
+        directory: where; made if it is missing.
+        name: what the shards' names begin with.
+        samples: `__key__`, a `json` as `question_member` gives, and the image or none,
+            by the ending of its file.
+        shard_size: samples a shard.
+
+    Returns:
+        The paths of the shards, at least one.
+
+    Raises:
+        SampleError: if a sample has no sound questions.
+        ValueError: if there is no sample, or a key comes twice or is no plain name.
+
+    Example:
+        >>> member = question_member([Question("How many?", "3", "count")])
+        >>> sample = {"__key__": "0001", "json": member, "png": b"..."}
+        >>> write_question_shards("data", "train", [sample])        # doctest: +SKIP
+        [PosixPath('data/train-00000.tar')]
+    """
+    if shard_size < 1:
+        raise ValueError(f"shard_size={shard_size}: expected one sample or more.")
+    folder, keys, written = Path(directory), set[str](), list[Path]()
+    waiting = iter(samples)
+    sample = next(waiting, None)
+    while sample is not None:
+        path = folder / f"{name}-{len(written):05d}.tar"
+        with file_aside(path) as aside, tarfile.open(aside, "w") as archive:
+            for _ in range(shard_size):
+                if sample is None:
+                    break
+                _add_sample(archive, sample, keys)
+                sample = next(waiting, None)
+        written.append(path)
+    if not written:
+        raise ValueError(f"{folder / name}: there is no sample to write.")
+    for stale in folder.glob(f"{name}-[0-9][0-9][0-9][0-9][0-9].tar"):
+        if stale not in written:
+            stale.unlink()
+    return written
+
+
+def _add_sample(archive: tarfile.TarFile, sample: Sample, keys: set[str]) -> None:
+    """Adds the files of a sample: the image, then what is asked of it."""
+    key = sample.get("__key__")
+    # A key ends at its first dot.
+    if not isinstance(key, str) or not key or set(key) & set("./\\\0"):
+        raise ValueError(f"__key__={key!r}: expected a name without dots and slashes.")
+    if key in keys:
+        raise ValueError(f"The key {key!r} comes twice: give every sample its own.")
+    keys.add(key)
+    try:
+        questions_of(sample)
+    except SampleError as error:
+        raise SampleError(error.reason, f"Sample {key!r}: {error.detail}") from None
+    endings = [ending for ending in sample if not ending.startswith("__")]
+    for ending in sorted(endings, key=lambda ending: (ending == "json", ending)):
+        member = tarfile.TarInfo(f"{key}.{ending}")  # no owner, mode 644, time 0
+        member.size = len(sample[ending])
+        archive.addfile(member, io.BytesIO(sample[ending]))
