@@ -11,6 +11,7 @@ from keras_pe.training.devices.setup import add_device_arguments
 from keras_pe.training.resolution import ResolutionStage, extended, rescaled
 from keras_pe.training.run.config import DistillConfig, RunConfig
 from keras_pe.training.run.initial_weights import with_architecture
+from keras_pe.training.run.language_config import SMALL, LanguageConfig
 from keras_pe.training.run.overrides import parse_value, setting_values, with_settings
 from keras_pe.training.run.shard_data import START_TIMEOUT
 from keras_pe.training.run.spatial_config import SpatialConfig
@@ -213,6 +214,26 @@ def aligned_settings(
     given = [f"{name}={value}" for name, value in flags.items() if value is not None]
     settings = [*flag_settings(options), *given, *options.settings]
     changed: SpatialConfig = with_settings(config, settings)
+    return with_samples(changed, options)
+
+
+def language_settings(
+    config: LanguageConfig, options: argparse.Namespace
+) -> LanguageConfig:
+    """Returns a configuration of language alignment with what the command line changes.
+
+    `--phase warmup` freezes encoder and decoder, `align` trains all three.
+    """
+    flags = {name: getattr(options, name) for name in ("encoder", "decoder", "start")}
+    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
+    if options.phase is not None:
+        trained = str(options.phase == "align").lower()
+        given += [f"train_encoder={trained}"]
+        # A decoder that is drawn anew has nothing to keep.
+        has_decoder = options.start or config.start or config.decoder != SMALL
+        given += [f"train_decoder={trained if has_decoder else 'true'}"]
+    settings = [*flag_settings(options), *given, *options.settings]
+    changed: LanguageConfig = with_settings(config, settings)
     return with_samples(changed, options)
 
 

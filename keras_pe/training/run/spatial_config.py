@@ -87,8 +87,6 @@ def check_spatial(config: SpatialConfig) -> None:
     known = (MASKS, "teacher", "none")
     told = config.mask_teacher in known or bool(sam_preset(config))
     expect(config, "mask_teacher", told, f"{' or '.join(known)} or sam:PRESET")
-    for name in ("most_shapes", "sam_points"):
-        expect(config, name, getattr(config, name) >= 1, "1 or more")
     expect(config, "mask_ratio", 0 <= config.mask_ratio < 1, "0 to 1, less than 1")
     expect(config, "drop_path", 0 <= config.drop_path < 1, "0 to 1, less than 1")
     for name in ("layer_scale", "sharpness"):

@@ -218,12 +218,14 @@ class RunParts(NamedTuple):
         evaluate: scores the model during training, or None.
         preset: what is written into the preset beside the model.
         mask_teachers: frozen models that the batches ask: others, another run.
+        result: what is written at the end; None for the trainer's model.
     """
 
     batches: MakeBatches
     evaluate: Evaluate | None
     preset: dict[str, Any]
     mask_teachers: tuple[keras.Model, ...] = ()
+    result: Any = None
 
 
 def run_trainer(
@@ -274,26 +276,30 @@ def run_trainer(
             mask_teachers=parts.mask_teachers,
         )
         run.train(options.resume, options.extend)
-        finish_run(trainer.model, options.output, parts.preset)
-        return trainer.model
+        result = trainer.model if parts.result is None else parts.result
+        finish_run(trainer, options.output, parts.preset, result)
+        return result
 
 
-def finish_run(model: Any, output: Path, preset: Mapping[str, Any]) -> None:
+def finish_run(
+    trainer: BaseTrainer, output: Path, preset: Mapping[str, Any], result: Any
+) -> None:
     """Writes `model.weights.h5`, `preset` and `curves.png`, from one process alone.
 
     Weights that are cut over devices are put together first. A stop in the middle
     leaves no half-written file of these names.
 
     Args:
-        model: the trained model.
+        trainer: has trained its model.
         output: directory of the run.
-        preset: what is written into the preset beside the model.
+        preset: what is written into the preset beside the result.
+        result: the model, or what has it and more, which is written as the preset.
     """
-    with whole_values(model.variables):
+    with whole_values(trainer.variables):
         if is_first_process():
-            check_room(model, output)
+            check_room(trainer.model, output)
             aside = output / "aside.weights.h5"
-            model.save_weights(aside)
+            trainer.model.save_weights(aside)
             aside.replace(output / "model.weights.h5")
-            model.save_to_preset(output / "preset", **preset)
+            result.save_to_preset(output / "preset", **preset)
             draw_curves(output)

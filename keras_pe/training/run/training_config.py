@@ -3,12 +3,14 @@
 import dataclasses
 import math
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import keras
 
 from keras_pe.training.optimizers.gradient_watch import WatchedAdamW
 from keras_pe.training.optimizers.lamb import WatchedLamb
+from keras_pe.training.optimizers.part_rates import PartAdamW, PartLamb
 from keras_pe.training.optimizers.schedules import WarmupCosine, WarmupLinear
 from keras_pe.training.resolution import ResolutionStage, plan_stages
 from keras_pe.training.run.overrides import SettingError
@@ -84,7 +86,22 @@ def stages_of(
 
 # === What can be wrong with it ===
 CHUNKS = ("image_chunk_size", "text_chunk_size", "loss_chunk_size")
-AT_LEAST_ONE = ("batch_size", "mask_every", "mask_block", *CHUNKS)
+AT_LEAST_ONE = (
+    "batch_size",
+    "mask_every",
+    "mask_block",
+    "most_shapes",
+    "sam_points",
+    "layers",
+    "pooling",
+    "projector_layers",
+    "questions",
+    "row_length",
+    "decoder_dim",
+    "decoder_layers",
+    "decoder_heads",
+    *CHUNKS,
+)
 AT_LEAST_ZERO = (
     "warmup_steps",
     "weight_decay",
@@ -151,8 +168,15 @@ def expect(config: Any, name: str, right: bool, expected: Any) -> None:
 
 
 # === What is built of it ===
-def build_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
-    """Returns the optimizer, on one learning-rate curve through all stages."""
+def build_optimizer(
+    config: TrainingConfig, part_rates: Mapping[str, float] | None = None
+) -> keras.optimizers.Optimizer:
+    """Returns the optimizer, on one learning-rate curve through all stages.
+
+    Args:
+        config: the run.
+        part_rates: factors of the learning rate of parts, as of `PartRates`.
+    """
     curve = {"cosine": WarmupCosine, "linear": WarmupLinear}[config.schedule]
     planned = plan_stages(config.stages, config.batch_size)
     steps = sum(stage.num_steps for stage in planned)
@@ -164,14 +188,18 @@ def build_optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
         "epsilon": 1e-6,
         "global_clipnorm": config.gradient_clip,
     }
+    # What has no parts keeps the optimizer that its checkpoints name.
+    lamb, adamw = (PartLamb, PartAdamW) if part_rates else (WatchedLamb, WatchedAdamW)
+    if part_rates:
+        settings["part_rates"] = part_rates
     if config.optimizer == "lamb":
-        return WatchedLamb(
+        return lamb(
             schedule,
             **settings,
             exclude=config.lamb_exclude,
             unadapted_rate=config.unadapted_rate,
         )
-    optimizer = WatchedAdamW(schedule, **settings)
+    optimizer = adamw(schedule, **settings)
     # Lamb leaves vectors out by itself.
     optimizer.exclude_from_weight_decay(
         var_names=["bias", "gamma", "beta", "scale", "embedding", "probe"]

@@ -1,0 +1,76 @@
+"""Language alignment from a configuration to results: what its recipe runs."""
+
+import dataclasses
+from typing import Any, Protocol
+
+from keras_pe.language.prompts import QuestionPrompt
+from keras_pe.language.vision_language_model import VisionLanguageModel
+from keras_pe.training.devices.setup import check_layout
+from keras_pe.training.run.language_config import (
+    LanguageConfig,
+    LanguageParts,
+    build_language_trainer,
+    check_language,
+    unallocated_trainer,
+)
+from keras_pe.training.run.train import RunOptions, RunParts, run_trainer
+from keras_pe.training.run.training_run import Evaluate, MakeBatches
+from keras_pe.training.trainers.base import BaseTrainer
+from keras_pe.training.trainers.language_trainer import LanguageAlignmentTrainer
+
+
+class LanguageData(Protocol):
+    """What language alignment is trained on and scored by."""
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what a run's configuration says of it, wherever it lies."""
+
+    def batches(self, config: LanguageConfig, prompt: QuestionPrompt) -> MakeBatches:
+        """Returns what makes the batches of a stage: from (stage, first, count)."""
+
+    def scores(
+        self, config: LanguageConfig, model: VisionLanguageModel
+    ) -> Evaluate | None:
+        """Returns what scores the model during training, or None."""
+
+
+def align_language(
+    config: LanguageConfig, data: LanguageData, options: RunOptions
+) -> VisionLanguageModel:
+    """Aligns an encoder and leaves weights, logs and curves in a directory.
+
+    Args:
+        config: the run.
+        data: what it is trained on and scored by.
+        options: where it goes; `initial_weights` is the configuration's `encoder`.
+
+    Returns:
+        The aligned encoder with its projector and decoder.
+
+    Raises:
+        ValueError: if the configuration can't run, or the directory holds another run.
+    """
+    check_language(config)
+    built: list[LanguageParts] = []
+
+    def make_trainer() -> LanguageAlignmentTrainer:
+        built.append(build_language_trainer(config))
+        trainer = built[0].trainer
+        check_layout(trainer)
+        return trainer
+
+    def parts(trainer: BaseTrainer) -> RunParts:
+        model = built[0].model
+        return RunParts(
+            data.batches(config, model.prompt), data.scores(config, model), {}, (), model
+        )
+
+    def untrained_variables() -> list[Any]:
+        variables: list[Any] = unallocated_trainer(config).variables
+        return variables
+
+    configuration = {**dataclasses.asdict(config), **data.describe()}
+    run_trainer(
+        config, untrained_variables, make_trainer, parts, options, configuration
+    )
+    return built[0].model

@@ -1,0 +1,127 @@
+"""Language alignment: an encoder that a language model can read.
+
+Run:      python -m recipes.align_language --config smoke \\
+              --data 'questions/train-*.tar' --output runs/language
+Go on:    the same with --resume.
+Look:     --plan --devices 64 prints what a run needs, without starting it.
+Expect:   checkpoints, steps.csv, TensorBoard events, curves.png and, at the end,
+          model.weights.h5 and a preset: PELang.from_preset loads the encoder,
+          keras_pe.language.VisionLanguageModel.from_preset all three.
+
+The last blocks of the encoder are cut; its patches go through a projector to a causal
+language model, which is taught to answer questions about the images. Then the language
+model can be thrown away: what is wanted is the encoder. The data are tar shards of
+images with questions (`recipes.language_data` makes some, and converts LLaVA's and the
+Cauldron's).
+
+In two runs, as the paper has it:
+
+    --phase warmup   the projector alone is trained, and a decoder that is new
+    --phase align --start runs/warmup/preset
+                     encoder, projector and decoder
+
+Several questions of an image make one document, and documents are packed into rows of
+--set row_length=512 tokens. With --validation-data questions of other shards are asked
+while it trains, and counted by their kind.
+
+What is lost: an aligned encoder has no zero-shot head.
+"""
+
+import argparse
+import dataclasses
+
+from keras_pe.training.run.align_language import align_language
+from keras_pe.training.run.language_config import LanguageConfig, check_language
+from keras_pe.training.run.options import (
+    add_run_arguments,
+    add_shard_arguments,
+    language_settings,
+    recipe_parser,
+)
+from keras_pe.training.run.question_data import QuestionData
+from keras_pe.training.run.start import run_recipe, said_plainly
+from keras_pe.training.run.training_config import stages_of
+from recipes.plan import add_plan_arguments, print_plan
+
+# Minutes on one core, with any shards of questions; for trying things out.
+SMOKE = LanguageConfig(
+    encoder="pe_core_emoji_patch8_64",
+    stages=stages_of(1024, (64,), (1,)),
+    batch_size=32,
+    learning_rate=1e-3,
+    encoder_rate=0.1,
+    warmup_steps=4,
+    pooling=2,
+    decoder_dim=128,
+    decoder_layers=2,
+    row_length=256,
+    questions=4,
+)
+
+CONFIGS: dict[str, LanguageConfig] = {
+    "smoke": SMOKE,
+    # The same with the decoder that the project's own experiments have.
+    "small": dataclasses.replace(
+        SMOKE,
+        stages=stages_of(200_000, (64,), (1,)),
+        batch_size=64,
+        warmup_steps=100,
+        decoder_dim=256,
+        decoder_layers=6,
+    ),
+}
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = recipe_parser("recipes.align_language", __doc__, CONFIGS)
+    parser.add_argument(
+        "--phase", choices=("warmup", "align"), help="what is trained, see above"
+    )
+    parser.add_argument(
+        "--encoder", metavar="PRESET", help="what is aligned, of the configuration"
+    )
+    parser.add_argument("--decoder", metavar="NAME", help="the language model")
+    parser.add_argument(
+        "--start", metavar="PRESET", help="whose projector and decoder it starts from"
+    )
+    add_shard_arguments(parser)
+    group = parser.add_argument_group("a plan in place of a run")
+    group.add_argument(
+        "--plan", action="store_true", help="print what the run needs, and stop"
+    )
+    add_plan_arguments(group)
+    add_run_arguments(parser)
+    return parser.parse_args(arguments)
+
+
+def question_data(options: argparse.Namespace) -> QuestionData:
+    """Returns the questions of a command line."""
+    return QuestionData(
+        options.data, options.validation_data, options.workers, options.start_timeout
+    )
+
+
+def main() -> None:
+    """Aligns."""
+    options = parse()
+
+    def configured() -> LanguageConfig:
+        return language_settings(CONFIGS[options.config], options)
+
+    if options.plan:
+        with said_plainly():
+            name, devices = options.config, options.devices
+            print_plan(name, configured(), devices, teraflops=options.teraflops)
+        return
+    run_recipe(
+        options,
+        configured,
+        align_language,
+        make_data=question_data,
+        check=check_language,
+    )
+
+
+if __name__ == "__main__":
+    main()
