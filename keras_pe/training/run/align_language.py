@@ -62,7 +62,11 @@ def align_language(
     def parts(trainer: BaseTrainer) -> RunParts:
         model = built[0].model
         return RunParts(
-            data.batches(config, model.prompt), data.scores(config, model), {}, (), model
+            data.batches(config, model.prompt),
+            data.scores(config, model),
+            {},
+            (),
+            model,
         )
 
     def untrained_variables() -> list[Any]:

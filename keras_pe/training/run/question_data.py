@@ -7,7 +7,12 @@ from typing import Any
 from keras_pe.data import ShuffledOrder, SkippedSamples
 from keras_pe.data.augmentation import WholeImage
 from keras_pe.data.image_text import opened_image
-from keras_pe.data.question_rows import QuestionReader, QuestionRows, RowShape, row_shape
+from keras_pe.data.question_rows import (
+    QuestionReader,
+    QuestionRows,
+    RowShape,
+    row_shape,
+)
 from keras_pe.data.questions import questions_of
 from keras_pe.data.sample_errors import SampleError
 from keras_pe.data.shard_files import IMAGE_EXTENSIONS

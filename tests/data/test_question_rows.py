@@ -1,0 +1,227 @@
+"""Packed batches: pure functions of their number, nearly full, each question once."""
+
+import pickle
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from keras_pe import PETokenizer
+from keras_pe.data import SampleError, SequentialOrder, ShuffledOrder, batches
+from keras_pe.data.augmentation import WholeImage
+from keras_pe.data.image_text import opened_image
+from keras_pe.data.question_rows import (
+    BLOCK,
+    NO_ROOM,
+    TOO_LONG,
+    QuestionReader,
+    QuestionRows,
+    RowShape,
+    row_shape,
+)
+from keras_pe.data.questions import Question, question_member
+from keras_pe.language import QuestionPrompt
+from tests.data.shards import image_bytes
+
+pytestmark = [pytest.mark.quick, pytest.mark.once]
+
+TOKENS = 4  # of an image
+LENGTH = 64
+PROMPT = QuestionPrompt(PETokenizer(LENGTH), image_tokens=TOKENS)
+
+
+class Samples:
+    """A source in memory: sample n is asked its number, and shows it."""
+
+    def __init__(self, count=96, questions=1, **changed):
+        self.count, self.questions, self.changed = count, questions, changed
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, number):
+        if str(number) in self.changed:
+            return {"__key__": str(number)} | self.changed[str(number)]
+        words = " ".join(["well"] * (number % 9))
+        asked = [
+            Question(f"question {k}?", f"{words} number {number}")
+            for k in range(self.questions)
+        ]
+        found = {"__key__": str(number), "json": question_member(asked)}
+        if number % 5:
+            found["png"] = image_bytes(number % 256)
+        return found
+
+
+def rows_of(source, batch=12, questions=1, **options):
+    order = ShuffledOrder(len(source), batch, seed=3)
+    reader = QuestionReader(PROMPT, questions, LENGTH)
+    shape = options.pop("shape", None) or row_shape(source, order, reader)
+    return QuestionRows(
+        source, order, reader, WholeImage(8), shape, (8, 8), seed=3, **options
+    )
+
+
+def answers_of(batch, row):
+    """Returns the answers of a row, by the number of their document."""
+    places, ids = batch["answer_places"][row], batch["answer_ids"][row]
+    kept = batch["answer_weights"][row] > 0
+    numbers = batch["documents"][row][places[kept]]
+    return {n: PROMPT.text(ids[kept][numbers == n]) for n in np.unique(numbers)}
+
+
+def test_each_sample_comes_once_an_epoch_with_its_own_image():
+    source = Samples()
+    dataset = rows_of(source, batch=6)  # 16 batches: an epoch is a block
+    seen = Counter()
+    for number in range(BLOCK):
+        batch = dataset[number]
+        assert batch["skipped"] == ()
+        for row in range(dataset.shape.rows):
+            found = answers_of(batch, row)
+            slots = batch["image_slots"][row]
+            shown = 0
+            for document in range(1, int(batch["documents"][row].max()) + 1):
+                text = found[document]
+                sample = number_in(text)
+                seen[sample] += 1
+                mine = slots[batch["documents"][row] == document]
+                if sample % 5:
+                    assert mine.max() == (shown + 1) * TOKENS
+                    pixel = (batch["images"][row, shown] + 1) * 127.5
+                    expected = WholeImage(8)(opened_image(source[sample]), None)
+                    np.testing.assert_allclose(pixel, (expected + 1) * 127.5)
+                    shown += 1
+                else:
+                    assert mine.max() == 0
+    assert seen == Counter(range(len(source)))
+
+
+def number_in(text):
+    """Returns the number that a text ends with; the tokenizer parts its digits."""
+    return int("".join(sign for sign in text if sign.isdigit()))
+
+
+def test_a_batch_depends_on_its_number_alone():
+    source = Samples(questions=4)
+    dataset = rows_of(source, questions=3)
+    forward = [dataset[n] for n in range(2 * BLOCK)]
+    other = pickle.loads(pickle.dumps(rows_of(source, questions=3)))
+    for number in (2 * BLOCK - 1, 3, BLOCK, 0):
+        _assert_same(other[number], forward[number])
+    hosts = [
+        rows_of(source, questions=3, shape=RowShape(12, LENGTH, 4, 40)),
+        *(
+            rows_of(
+                source,
+                questions=3,
+                shape=RowShape(12, LENGTH, 4, 40),
+                host_index=k,
+                host_count=2,
+            )
+            for k in range(2)
+        ),
+    ]
+    whole, *halves = (dataset[5] for dataset in hosts)
+    for name in ("images", "token_ids", "answer_ids"):
+        joined = np.concatenate([half[name] for half in halves])
+        np.testing.assert_array_equal(joined, whole[name])
+
+
+def _assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name], err_msg=name)
+
+
+def test_rows_are_nearly_full():
+    source = Samples(count=2000, questions=4)
+    dataset = rows_of(source, batch=100, questions=2)
+    used = [np.mean(dataset[n]["documents"] > 0) for n in range(2 * BLOCK)]
+    assert np.mean(used) > 0.95
+    assert not any(dataset[n]["skipped"] for n in range(2 * BLOCK))
+
+
+class Told:
+    """A prompt that remembers what it was asked for last."""
+
+    image_tokens = TOKENS
+
+    def conversation(self, turns, image, source):
+        self.turns = turns
+        return PROMPT.conversation(turns, image, source)
+
+
+def test_questions_are_drawn_anew_and_none_twice():
+    source = Samples(count=12, questions=6)
+    told = Told()
+    reader = QuestionReader(told, 3, LENGTH)
+    drawn = set()
+    for seed in range(20):
+        reader(source[1], np.random.default_rng(seed))
+        asked = tuple(question for question, _ in told.turns)
+        assert len(set(asked)) == len(asked) == 3
+        drawn.add(asked)
+    assert len(drawn) > 10
+
+
+def test_what_is_too_long_is_left_out_and_what_is_nothing_else_is_told():
+    long = Question("why?", "because " * 60)
+    member = question_member([long, Question("short?", "yes")])
+    reader = QuestionReader(PROMPT, 2, LENGTH)
+    for seed in range(4):
+        document = reader({"json": member}, np.random.default_rng(seed))
+        assert PROMPT.text(document.token_ids[document.answer]) == "yes"
+    with pytest.raises(SampleError, match=TOO_LONG):
+        reader({"json": question_member([long])}, np.random.default_rng(0))
+
+
+def test_bad_samples_are_counted_and_an_unreadable_image_teaches_nothing():
+    broken = Samples()[7] | {"png": b"no image"}
+    source = Samples(**{"3": {"json": b"{}"}, "7": broken})
+    dataset = rows_of(source, batch=6)
+    skipped = [one for n in range(BLOCK) for one in dataset[n]["skipped"]]
+    assert sorted(one.number for one in skipped) == [3, 7]
+    for number in range(BLOCK):
+        for row in range(dataset.shape.rows):
+            answers = answers_of(dataset[number], row).values()
+            assert not any(text.endswith("number 7") for text in answers)
+
+
+def test_what_finds_no_room_is_counted():
+    source = Samples()
+    dataset = rows_of(source, batch=6, shape=RowShape(1, LENGTH, 2, 20))
+    skipped = [one for n in range(BLOCK) for one in dataset[n]["skipped"]]
+    assert {one.reason for one in skipped} == {NO_ROOM}
+    given = sum(dataset[n]["num_samples"] for n in range(BLOCK))
+    assert given + len(skipped) == len(source)
+
+
+def test_a_source_of_nothing_is_told():
+    source = Samples(count=20, **{str(n): {"json": b"{}"} for n in range(20)})
+    with pytest.raises(SampleError, match="None of 64 samples can be used; "):
+        rows_of(source, batch=4)
+
+
+def test_the_loader_gives_what_fit_takes():
+    dataset = rows_of(Samples(), batch=6)
+    with batches(dataset[2:4], num_threads=2) as loader:
+        found = list(loader)
+    assert len(found) == 2
+    assert loader.skip_report.num_samples == sum(
+        dataset[n]["num_samples"] for n in (2, 3)
+    )
+    for batch, number in zip(found, (2, 3), strict=True):
+        assert "num_samples" not in batch
+        np.testing.assert_array_equal(batch["images"], dataset[number]["images"])
+
+
+def test_hosts_share_the_rows():
+    with pytest.raises(ValueError, match="5 rows, host_index=0, host_count=2"):
+        rows_of(Samples(), shape=RowShape(5, LENGTH, 2, 20), host_count=2)
+
+
+def test_the_order_may_be_any():
+    reader = QuestionReader(PROMPT, 1, LENGTH)
+    shape = row_shape(Samples(), SequentialOrder(96, 6), reader, multiple=4)
+    assert shape.rows % 4 == 0
