@@ -6,6 +6,7 @@ from keras_pe.language.generation import generate
 from keras_pe.language.kerashub import KerasHubDecoder
 from keras_pe.language.prompts import QuestionPrompt
 from keras_pe.language.small_decoder import SmallDecoder
+from keras_pe.language.vision_language_model import VisionLanguageModel
 
 __all__ = [
     "AnswerCost",
@@ -13,6 +14,7 @@ __all__ = [
     "KerasHubDecoder",
     "QuestionPrompt",
     "SmallDecoder",
+    "VisionLanguageModel",
     "answer_cost",
     "generate",
 ]

@@ -63,7 +63,7 @@ def generate(  # prompts: (batch, tokens, hidden_dim)
         raise ValueError(
             f"stop_id must be from 0 to {decoder.vocabulary_size - 1}, got {stop_id!r}."
         )
-    options = {"start": int(lengths.min()), "steps": max_tokens, "stop_id": stop_id}
+    options = {"steps": max_tokens, "stop_id": stop_id}
     model: Any = decoder
     loop = functools.partial(types.MethodType(_greedy, decoder), **options)
     key = ("generate", *options.values())
@@ -85,19 +85,22 @@ def _greedy(
     prompts: Any,
     lengths: Any,
     *,
-    start: int,
     steps: int,
     stop_id: int,
 ) -> Any:
-    """Returns the token at each place from `start` on, and whether logits are finite.
+    """Returns the token at each place behind the shortest prompt, and what is sound.
 
-    Int32 `(batch, places)` and bool `(batch,)`.
+    Int32 `(batch, places)`, and bool `(batch,)`: whether all logits were finite. The
+    prompts are read whole, so that what is compiled does not depend on their lengths:
+    no token sees those behind it, and padding is written over before one does.
     """
     rows, width = prompts.shape[:2]
-    total = width + steps
-    hidden, caches = decoder.run_cached(
-        prompts[:, :start], decoder.new_caches(rows, total), 0
-    )
+    total, start = width + steps, ops.min(lengths)
+    # NaN in padding would not stay there: a value is multiplied by a weight of 0.
+    known = ops.arange(width, dtype="int32")[None] < lengths[:, None]
+    prompts = ops.where(known[..., None], prompts, ops.zeros_like(prompts))
+    hidden, caches = decoder.run_cached(prompts, decoder.new_caches(rows, total), 0)
+    hidden = ops.take(hidden, (start - 1)[None], axis=1)
 
     def unfinished(index: Any, best: Any, done: Any, places: Any, caches: Any) -> Any:
         return ops.logical_and(index < total, ops.logical_not(ops.all(done)))
@@ -106,9 +109,9 @@ def _greedy(
         given = index < lengths  # what stands here is still the prompt's
         token, finite = best
         token = ops.where(done, stop_id, token)
-        done = ops.logical_or(
-            done, ops.logical_and(ops.logical_not(given), token == stop_id)
-        )
+        ends = ops.logical_and(ops.logical_not(given), token == stop_id)
+        full = index + 1 >= lengths + steps
+        done = ops.logical_or(done, ops.logical_or(ends, full))
         at = ops.stack([ops.zeros_like(index), index])
         places = ops.slice_update(places, at, token[:, None])
         last = ops.minimum(index, width - 1)
@@ -121,7 +124,7 @@ def _greedy(
         return index + 1, best, done, places, caches
 
     state = (
-        ops.convert_to_tensor(start, "int32"),
+        ops.cast(start, "int32"),
         _likeliest(decoder, hidden),
         ops.zeros((rows,), "bool"),
         ops.full((rows, total), stop_id, "int32"),

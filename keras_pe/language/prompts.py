@@ -35,6 +35,7 @@ class QuestionPrompt:
         self.tokenizer = PETokenizer.from_config(config)
         self.image_tokens = image_tokens
         self.stop_id = self.tokenizer.end_id
+        self.vocabulary_size = self.tokenizer.vocabulary_size
 
     def document(
         self, question: str, answer: str, image: bool = True, source: str = "a question"

@@ -124,3 +124,17 @@ def merged_patches(
     if merge == "shuffle":
         return ops.reshape(x, (-1, tokens, side * side * channels))
     return ops.mean(ops.reshape(x, (-1, tokens, side * side, channels)), axis=2)
+
+
+def check_widths(projector: VisionProjector, encoder: Any, decoder: Any) -> None:
+    """Raises ValueError if a projector does not lead from an encoder to a decoder."""
+    widths = (
+        ("input_dim", projector.input_dim, "the encoder", encoder.hidden_dim),
+        ("output_dim", projector.output_dim, "the decoder", decoder.hidden_dim),
+    )
+    for option, found, whose, expected in widths:
+        if found != expected:
+            raise ValueError(
+                f"The projector's {option} must be the channels of {whose}, "
+                f"{expected}, got {found}."
+            )

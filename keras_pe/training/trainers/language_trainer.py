@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_pe.language.answers import answer_cost
-from keras_pe.layers.projector import VisionProjector
+from keras_pe.layers.projector import VisionProjector, check_widths
 from keras_pe.models.vision_forward import VisionForward
 from keras_pe.training.devices.distribution import cross_replica_gather, num_replicas
 from keras_pe.training.trainers.base import BaseTrainer, Latest, Term
@@ -74,16 +74,7 @@ class LanguageAlignmentTrainer(BaseTrainer):
         image_chunk_size: int | None = None,
         name: str | None = None,
     ) -> None:
-        widths = (
-            ("input_dim", projector.input_dim, "the encoder", encoder.hidden_dim),
-            ("output_dim", projector.output_dim, "the decoder", decoder.hidden_dim),
-        )
-        for option, found, whose, expected in widths:
-            if found != expected:
-                raise ValueError(
-                    f"The projector's {option} must be the channels of {whose}, "
-                    f"{expected}, got {found}."
-                )
+        check_widths(projector, encoder, decoder)
         super().__init__(
             encoder,
             name or "language_alignment_trainer",

@@ -1,0 +1,257 @@
+"""An encoder, a projector and a language model that answer questions about images."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_pe.arrays import check_sizes
+from keras_pe.data.packing import Document
+from keras_pe.language.answers import among_words
+from keras_pe.language.generation import generate
+from keras_pe.language.prompts import QuestionPrompt, padded
+from keras_pe.layers.projector import VisionProjector, check_widths
+from keras_pe.models.compiled import padded_batch, run_compiled
+from keras_pe.models.vision_forward import VisionForward
+from keras_pe.preprocessing.given_images import as_sequence, image_name
+from keras_pe.preprocessing.image import PEImageConverter
+
+WIDTH_STEP = 8  # prompts are padded to multiples: fewer shapes to compile
+
+
+class VisionLanguageModel:
+    """Answers questions about images, or about none.
+
+    It holds its parts and copies nothing: what trains them trains it.
+
+    Args:
+        encoder: a `PELang`, or any vision encoder of PE's; its last block's patches
+            are read, before the final norm.
+        projector: from its channels to the decoder's.
+        decoder: a `keras_pe.language.Decoder` that is a Keras model.
+        prompt: how it is asked, with the tokens of an image that the projector gives.
+        image_converter: of the size that the encoder was trained with.
+
+    Raises:
+        ValueError: if the parts do not fit together.
+
+    Source: Perception Encoder, section 5.
+
+    Example:
+        >>> from keras_pe import PETokenizer, PEVisionEncoder
+        >>> from keras_pe.language import SmallDecoder
+        >>> model = VisionLanguageModel(
+        ...     PEVisionEncoder(image_size=32, patch_size=8, hidden_dim=32,
+        ...         num_layers=1, num_heads=4, intermediate_dim=64, output_dim=None),
+        ...     VisionProjector(32, 16, pooling=2),
+        ...     SmallDecoder(600, hidden_dim=16, num_layers=1, num_heads=2),
+        ...     QuestionPrompt(PETokenizer(16, 600), image_tokens=4),
+        ...     PEImageConverter(32))
+        >>> picture = np.zeros((40, 30, 3), "uint8")
+        >>> answers = model.generate([picture, None], "What is this?", max_tokens=2)
+        >>> len(answers)
+        2
+    """
+
+    def __init__(
+        self,
+        encoder: VisionForward,
+        projector: VisionProjector,
+        decoder: Any,
+        prompt: QuestionPrompt,
+        image_converter: PEImageConverter,
+    ) -> None:
+        check_widths(projector, encoder, decoder)
+        shape = (1, *image_converter.image_size, 3)
+        self.grid = encoder.grid(shape)
+        patches = (1, self.grid[0] * self.grid[1], encoder.hidden_dim)
+        _, tokens, _ = projector.compute_output_shape(patches, self.grid)
+        if tokens != prompt.image_tokens:
+            raise ValueError(
+                f"The projector gives {tokens} tokens of an image of "
+                f"{shape[1]}x{shape[2]} pixels, and the prompt has "
+                f"{prompt.image_tokens}. Make it with image_tokens={tokens}, or give "
+                f"the converter the size that the prompt was made for."
+            )
+        vocabulary = prompt.vocabulary_size
+        if vocabulary != decoder.vocabulary_size:
+            raise ValueError(
+                f"The prompt's tokenizer has {vocabulary} ids, and the decoder "
+                f"{decoder.vocabulary_size}: each id would be another word."
+            )
+        self.encoder, self.projector, self.decoder = encoder, projector, decoder
+        self.prompt, self.image_converter = prompt, image_converter
+
+    # === Answers ===
+    def generate(
+        self,
+        images: Any,
+        questions: str | Sequence[str],
+        max_tokens: int = 32,
+        batch_size: int = 32,
+    ) -> str | list[str]:
+        """Returns the likeliest answer to each question.
+
+        Args:
+            images: one image or many, of all that `PEImageConverter` takes; None, alone
+                or among them, asks about no image.
+            questions: one for all images, or one each, or several about one image.
+            max_tokens: most tokens of an answer.
+            batch_size: questions a forward pass. What is compiled is compiled for few
+                shapes: prompts and batches are padded.
+
+        Returns:
+            The answers in their order; of one image and one question, given as such,
+            the answer alone.
+
+        Raises:
+            ImageError: naming the first image that can't be used.
+            ValueError: if there is not a question an image, one is longer than the
+                tokenizer's context, or prompt and answer than the decoder reads.
+            NonFiniteError: if weights or embeddings are not finite.
+        """
+        check_sizes(max_tokens=max_tokens, batch_size=batch_size)
+        asked, alone = _paired(images, questions)
+        answers = [""] * len(asked)
+        rows = min(batch_size, _power_of_two(len(asked)))
+        for chunk in _chunks(asked, rows):
+            documents = [
+                self.prompt.question(one.text, one.image is not None) for one in chunk
+            ]
+            shown = {one.key: one for one in chunk if one.image is not None}
+            pixels = [
+                self.image_converter.convert(one.image, one.name)
+                for one in shown.values()
+            ]
+            order = {key: place for place, key in enumerate(shown)}
+            places = [order.get(one.key, 0) for one in chunk]
+            ids = self._answer_ids(pixels, documents, places, max_tokens, rows)
+            for one, row in zip(chunk, ids, strict=False):
+                answers[one.place] = self.prompt.text(row)
+        return answers[0] if alone else answers
+
+    def _answer_ids(
+        self,
+        pixels: Sequence[np.ndarray],  # each (height, width, 3) in [-1, 1]
+        documents: Sequence[Document],
+        places: Sequence[int],  # of each document's image among them
+        max_tokens: int,
+        rows: int,
+    ) -> np.ndarray:
+        """Returns int32 `(rows, max_tokens)`: what is generated, padding included."""
+        found = padded(documents)
+        longest = int(found["lengths"].max())
+        most = max(longest, self.decoder.max_length - max_tokens)
+        width = min(-(-longest // WIDTH_STEP) * WIDTH_STEP, most)
+        ids, slots = np.zeros((2, rows, width), "int32")
+        ids[:, :longest] = padded_batch(found["token_ids"], rows)
+        shown = padded_batch(found["image"], rows)
+        slots[:, :longest] = np.where(shown, np.cumsum(shown, axis=1), 0)
+        prompts = self.prompts(ids, slots, pixels, padded_batch(np.array(places), rows))
+        lengths = padded_batch(found["lengths"], rows)
+        return generate(self.decoder, prompts, self.prompt.stop_id, max_tokens, lengths)
+
+    def prompts(
+        self,
+        token_ids: np.ndarray,
+        slots: np.ndarray,
+        pixels: Sequence[np.ndarray],
+        places: np.ndarray,
+    ) -> Any:
+        """Returns what the decoder reads, `(rows, length, hidden_dim)`.
+
+        Args:
+            token_ids: int32 `(rows, length)`.
+            slots: int32 `(rows, length)`: k where token k of the row's image stands,
+                counted from 1; 0 where a word stands.
+            pixels: images `(height, width, 3)` in [-1, 1], each encoded once.
+            places: int32 `(rows,)`: which of them is each row's; any for a row of words
+                alone.
+        """
+        if not len(pixels):
+            words = self.decoder.embed(token_ids)
+            return ops.cast(words, self.projector.compute_dtype)
+        count = min(_power_of_two(len(pixels)), len(token_ids))
+        tokens = self.image_tokens(padded_batch(np.stack(pixels), count))
+        shown = ops.take(tokens, ops.convert_to_tensor(places, "int32"), axis=0)
+        return among_words(self.decoder, token_ids, slots, shown)
+
+    def image_tokens(self, images: Any) -> Any:
+        """Returns what the decoder reads of images, `(images, tokens, hidden_dim)`.
+
+        Args:
+            images: `(images, height, width, 3)` in [-1, 1].
+        """
+        found = self.encoder.features(images, -1)
+        project = functools.partial(self.projector.__call__, grid=found.grid)
+        key = ("project", found.grid)
+        return run_compiled(self.projector, key, project, found.values)
+
+
+# === Which question is about which image ===
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """A question, its image, and where its answer goes.
+
+    `key` is the same for questions about the same image.
+    """
+
+    text: str
+    image: Any
+    name: str
+    key: Any
+    place: int
+
+
+def _paired(images: Any, questions: Any) -> tuple[list[_Asked], bool]:
+    """Returns the questions with their images, and whether it is one of each."""
+    one_image = images is None
+    listed: Sequence[Any] = [None]
+    if images is not None:
+        listed = as_sequence(images)
+        one_image = bool(len(listed)) and _is_one(images, listed[0])
+    one_question = isinstance(questions, str)
+    texts = [questions] * len(listed) if one_question else list(questions)
+    if one_image:
+        listed = [listed[0]] * len(texts)
+    wrong = [text for text in texts if not isinstance(text, str)]
+    if wrong or len(texts) != len(listed):
+        what = f"{wrong[0]!r} ({type(wrong[0]).__name__})" if wrong else f"{len(texts)}"
+        raise ValueError(
+            f"Expected one question, or one for each of {len(listed)} images, got "
+            f"{what}."
+        )
+    asked = [
+        _Asked(text, image, image_name(image, place), _key(image), place)
+        for place, (text, image) in enumerate(zip(texts, listed, strict=True))
+    ]
+    return asked, one_image and one_question
+
+
+def _is_one(images: Any, first: Any) -> bool:
+    """Returns whether a call was given one image, of which a list was made."""
+    shape = getattr(images, "shape", ())  # of a tensor, which is made an array
+    return first is images or len(shape) in (2, 3)
+
+
+def _key(image: Any) -> Any:
+    """Returns what tells an image from others without a look at its content."""
+    return image if isinstance(image, str | os.PathLike) else id(image)
+
+
+def _chunks(asked: list[_Asked], rows: int) -> Iterator[list[_Asked]]:
+    """Yields questions, those about one image together: it is then encoded once."""
+    first: dict[Any, int] = {}
+    for one in asked:
+        first.setdefault(one.key, one.place)
+    ordered = sorted(asked, key=lambda one: first[one.key])  # stable
+    for start in range(0, len(ordered), rows):
+        yield ordered[start : start + rows]
+
+
+def _power_of_two(count: int) -> int:
+    return 1 << max(count - 1, 0).bit_length()
