@@ -150,7 +150,8 @@ def row_shape(
     Raises:
         SampleError: if no sample of the first block can be used.
     """
-    placed, skipped = [], []
+    placed: list[Placed] = []
+    skipped: list[SkippedSample] = []
     for number in range(BLOCK):
         found, bad = drawn_documents(source, order, reader, seed, number)
         placed, skipped = placed + found, skipped + bad

@@ -36,6 +36,8 @@ class PartRates(Mixin):
         {'pe_lang/': 0.1}
     """
 
+    weight_decay: Any
+
     def __init__(
         self,
         *arguments: Any,
@@ -83,7 +85,7 @@ class PartRates(Mixin):
             )
 
     def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
-        decay = self.weight_decay
+        decay: float | None = self.weight_decay
         if decay is None:
             return
         try:
