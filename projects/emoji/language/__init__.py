@@ -1,0 +1,1 @@
+"""Language alignment on emoji drawings: questions about real artwork, and answers."""

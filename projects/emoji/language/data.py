@@ -1,0 +1,89 @@
+"""Write the questions of language alignment on emoji: drawings, scenes, text.
+
+    python -m projects.emoji.language.data --data data/emoji --output data/language
+
+after the recipes of the emoji data; it takes about twenty minutes. What is fetched are
+19 MB of Debian packages: fonts and a list of words.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras_pe.data.questions import write_question_shards
+from projects.emoji.data.packages import PackageError
+from projects.emoji.data.shards import Record, load_arrays
+from projects.emoji.language.drawings import drawing_samples
+from projects.emoji.language.packages import read_list, unpack_fonts, unpack_words
+from recipes.language_data.fonts import read_fonts
+from recipes.language_data.word_images import WordStyle
+from recipes.language_data.words import (
+    fonts_by_part,
+    read_words,
+    words_by_part,
+)
+from recipes.language_data.words import write_words as write_word_sets
+
+SIZE = 64  # of the pictures, pixels
+# Shards of drawings: split of the emoji data, and whether concepts are held out.
+DRAWINGS = {
+    "train": ("train", False),
+    "validation": ("val_seen", False),
+    "test_vendor": ("test", False),
+    "test_heldout": ("heldout", True),
+    "test_vendor_heldout": ("test", True),
+}
+
+
+def read_drawings(
+    data: Path, split: str, heldout: bool
+) -> tuple[np.ndarray, list[Record]]:
+    """Returns images and records of a split, of seen or of held-out concepts."""
+    images, records = load_arrays(data, split)
+    kept = [i for i, record in enumerate(records) if record["heldout"] == heldout]
+    return images[kept], [records[i] for i in kept]
+
+
+def write_drawings(data: Path, output: Path) -> None:
+    """Writes the drawings of each split with all their questions."""
+    for name, (split, heldout) in DRAWINGS.items():
+        images, records = read_drawings(data, split, heldout)
+        samples = drawing_samples(images, records, SIZE, f"language-{name}")
+        write_question_shards(output, name, samples)
+        print(f"{name}: {len(records)} drawings", flush=True)
+
+
+def write_words(output: Path, cache: Path, count: int) -> None:
+    """Writes words in the fonts of the listed packages."""
+    listed = read_list()
+    unpack_fonts(cache / "fonts", cache, listed)
+    unpack_words(cache / "words.txt", cache, listed)
+    folders = {part: cache / "fonts" / part for part in ("train", "test")}
+    faces = {part: read_fonts(folder)[0] for part, folder in folders.items()}
+    fonts = fonts_by_part(faces["train"], faces["test"])
+    words = words_by_part(read_words(cache / "words.txt"))
+    print(write_word_sets(output, fonts, words, count, WordStyle(SIZE)), flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parses the command line and writes the shards."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="the emoji data")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, default=None)
+    parser.add_argument("--words", type=int, default=30_000, help="of training")
+    options = parser.parse_args(arguments)
+    cache = options.cache or options.output / "cache"
+    try:
+        write_drawings(options.data, options.output)
+        write_words(options.output, cache, options.words)
+    except PackageError as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

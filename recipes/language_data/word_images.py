@@ -1,0 +1,171 @@
+"""Draw a line of text in one of many styles, large enough to be read."""
+
+import dataclasses
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from recipes.language_data.fonts import MEASURED, Face
+
+# Text is drawn so much larger, turned, and then made smaller: at any angle its edges
+# are as smooth as upright ones.
+FINER = 4
+TRIES = 8
+# Thin strokes cover no pixel wholly: how much the darkest tenth of them has to.
+LEAST_COVER = 0.6
+
+
+@dataclasses.dataclass(frozen=True)
+class WordStyle:
+    """What pictures of text differ in besides their font.
+
+    Attributes:
+        size: side of the picture, pixels.
+        least_x_height: height of an x below which no text is drawn, pixels. A patch of
+            eight pixels has to tell letters apart: 9 can be read, 5 can not.
+        margin: left free all around, pixels.
+        most_angle: to which text is turned either way, degrees.
+        most_slant: to which it leans either way, as a share of its height.
+        least_contrast: between text and background, of a luminance from 0 to 1.
+        most_noise: standard deviation of what is added to each pixel, of 255.
+        blurred: share of pictures that are slightly out of focus.
+    """
+
+    size: int = 64
+    least_x_height: float = 9.0
+    margin: int = 2
+    most_angle: float = 8.0
+    most_slant: float = 0.2
+    least_contrast: float = 0.35
+    most_noise: float = 12.0
+    blurred: float = 0.15
+
+    def __post_init__(self) -> None:
+        if self.size < 16 or not 0 < self.least_x_height < self.size:
+            raise ValueError(
+                f"size={self.size}, least_x_height={self.least_x_height}: expected a "
+                "side of 16 pixels or more, and letters that are smaller."
+            )
+
+
+def draw_words(
+    text: str, face: Face, style: WordStyle, rng: np.random.Generator
+) -> Image.Image | None:
+    """Returns a picture of a text, or None where it does not fit legibly.
+
+    Args:
+        text: one line.
+        face: the font, which has a glyph for every sign.
+        style: how much pictures differ.
+        rng: where all choices come from.
+
+    Raises:
+        ValueError: if the font lacks a glyph.
+    """
+    if not face.draws(text):
+        raise ValueError(f"{face.path} has no glyph for all of {text!r}.")
+    left, top, right, bottom = face.at(MEASURED).getbbox(text)
+    room = style.size - 2 * style.margin
+    # Sizes at which an x is as high as it has to be, and the line as wide as it may.
+    least = style.least_x_height / face.x_height
+    most = room * MEASURED / max(right - left, bottom - top)
+    if most < least:
+        return None
+    for _ in range(TRIES):
+        points = math.exp(rng.uniform(math.log(least), math.log(most)))
+        ink = _turned_line(text, face, points, style, rng)
+        if max(ink.size) <= room and _cover(ink) >= LEAST_COVER:
+            return _on_background(ink, style, rng)
+        most = max(least, 0.9 * most)  # turned, it took up more
+    return None
+
+
+def _turned_line(
+    text: str, face: Face, points: float, style: WordStyle, rng: np.random.Generator
+) -> Image.Image:
+    """Returns how much each pixel is covered, cropped to the text."""
+    font = face.at(max(1, round(points * FINER)))
+    bold = int(rng.integers(1, 3)) if rng.random() < 0.2 else 0
+    left, top, right, bottom = font.getbbox(text, stroke_width=bold)
+    width, height = math.ceil(right - left), math.ceil(bottom - top)
+    edge = height  # so that nothing is cut off where it leans and turns
+    line = Image.new("L", (width + 2 * edge, height + 2 * edge))
+    ImageDraw.Draw(line).text(
+        (edge - left, edge - top), text, 255, font, stroke_width=bold
+    )
+    if rng.random() < 0.3:
+        lean = float(rng.uniform(-style.most_slant, style.most_slant))
+        line = line.transform(
+            line.size,
+            Image.Transform.AFFINE,
+            (1, lean, -lean * line.height / 2, 0, 1, 0),
+            Image.Resampling.BICUBIC,
+        )
+    if rng.random() < 0.5:
+        angle = float(rng.uniform(-style.most_angle, style.most_angle))
+        line = line.rotate(angle, Image.Resampling.BICUBIC, expand=True)
+    line = line.crop(line.getbbox())
+    small = (max(1, round(side / FINER)) for side in line.size)
+    return line.resize((next(small), next(small)), Image.Resampling.BOX)
+
+
+def _cover(ink: Image.Image) -> float:
+    """Returns how much strokes cover of their pixels, of the darkest tenth of these."""
+    values = np.asarray(ink) / 255
+    return float(np.quantile(values[values > 0.1], 0.9))
+
+
+def _on_background(
+    ink: Image.Image, style: WordStyle, rng: np.random.Generator
+) -> Image.Image:
+    """Lays a text at any place on a background from which it stands out."""
+    size = style.size
+    ground = _background(size, rng)  # float, (size, size, 3)
+    left, top = (
+        int(rng.integers(style.margin, size - style.margin - side + 1))
+        for side in ink.size
+    )
+    cover = np.zeros((size, size, 1))
+    window = slice(top, top + ink.height), slice(left, left + ink.width)
+    cover[window] = np.asarray(ink)[..., None] / 255
+    around = ground[window].reshape(-1, 3)
+    pixels = ground + cover * (_ink_colour(around, style, rng) - ground)
+    pixels += rng.normal(0, rng.uniform(0, style.most_noise), pixels.shape)
+    image = Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype("uint8"))
+    if rng.random() < style.blurred:
+        image = image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 0.7))))
+    return image
+
+
+def _background(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns one colour, or a passage between two that are not far apart."""
+    colour = rng.uniform(0, 255, 3)
+    if rng.random() < 0.3:
+        colour = np.full(3, float(rng.choice([0.0, 255.0])))
+    if rng.random() < 0.5:
+        return np.broadcast_to(colour, (size, size, 3)).copy()
+    other = np.clip(colour + rng.uniform(-60, 60, 3), 0, 255)
+    angle, steps = rng.uniform(0, 2 * np.pi), np.linspace(-1, 1, size)
+    ramp = np.cos(angle) * steps[None, :] + np.sin(angle) * steps[:, None]
+    if rng.random() < 0.4:
+        ramp = np.sin(rng.uniform(2, 10) * ramp)  # stripes
+    share = (ramp - ramp.min()) / (ramp.max() - ramp.min())
+    return colour + (other - colour) * share[..., None]
+
+
+def _ink_colour(
+    around: np.ndarray, style: WordStyle, rng: np.random.Generator
+) -> np.ndarray:
+    """Returns a colour whose luminance differs from all there is around the text."""
+    there = luminance(around)
+    for _ in range(40):
+        colour = rng.uniform(0, 255, 3)
+        if np.abs(luminance(colour) - there).min() >= style.least_contrast:
+            return colour
+    return np.full(3, 255.0 if there.mean() < 0.5 else 0.0)
+
+
+def luminance(colours: np.ndarray) -> np.ndarray:
+    """Returns how bright sRGB colours `(..., 3)` from 0 to 255 look, from 0 to 1."""
+    return colours @ np.array([0.2126, 0.7152, 0.0722]) / 255

@@ -1,0 +1,257 @@
+"""Words, numbers and short lines in many fonts, with the question what they say."""
+
+import dataclasses
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from keras_pe.data.questions import Question, question_member, write_question_shards
+from keras_pe.data.shard_files import Sample
+from recipes.language_data.fonts import Face
+from recipes.language_data.parts import part_of
+from recipes.language_data.word_images import WordStyle, draw_words
+
+READING = "reading"
+QUESTIONS = (
+    "What does it say?",
+    "What is written here?",
+    "Read the text.",
+    "What does the text say?",
+    "Which text do you see?",
+)
+WORD_SHARES = {"train": 0.8, "validation": 0.08, "test": 0.12}
+FONT_SHARES = {"train": 0.75, "test": 0.25}
+# Of single words, numbers, and lines of two short words.
+MIXTURE = {"word": 0.7, "number": 0.15, "line": 0.15}
+CASES = {"lower": 0.5, "capital": 0.25, "upper": 0.25}
+TRIES = 200
+FEWER = 15  # times fewer pictures in validation and each test set than in training
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """Which fonts and which words a set of pictures shows.
+
+    Attributes:
+        number: part of the seed; never changes.
+        fonts: part of the fonts.
+        words: part of the words.
+    """
+
+    number: int
+    fonts: str
+    words: str
+
+
+CELLS = {
+    "train": Cell(0, "train", "train"),
+    "validation": Cell(1, "train", "validation"),
+    "test_seen_fonts_seen_words": Cell(2, "train", "train"),
+    "test_seen_fonts_unseen_words": Cell(3, "train", "test"),
+    "test_unseen_fonts_seen_words": Cell(4, "test", "train"),
+    "test_unseen_fonts_unseen_words": Cell(5, "test", "test"),
+}
+
+
+def read_words(path: Path, longest: int = 6) -> list[str]:
+    """Reads a list of words, one a line; keeps those of small letters only.
+
+    Args:
+        path: the list.
+        longest: most letters of a word.
+
+    Raises:
+        ValueError: if no word is left.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").split()
+    plain = re.compile("[a-z]+")
+    words = sorted(
+        {word for word in lines if 2 <= len(word) <= longest and plain.fullmatch(word)}
+    )
+    if not words:
+        raise ValueError(
+            f"{path}: none of {len(lines)} lines is a word of 2 to {longest} letters "
+            "from a to z."
+        )
+    return words
+
+
+def fonts_by_part(
+    faces: Sequence[Face], test: Sequence[Face] | None = None
+) -> dict[str, list[Face]]:
+    """Deals fonts to "train" and "test", a family as a whole.
+
+    Args:
+        faces: the fonts.
+        test: those that are kept back; None deals the families by hash.
+
+    Raises:
+        ValueError: if a family is in both, or a part is empty.
+    """
+    if test is None:
+        parts = {face.family: _font_part(face.family) for face in faces}
+        dealt = {
+            part: [face for face in faces if parts[face.family] == part]
+            for part in FONT_SHARES
+        }
+    else:
+        dealt = {"train": list(faces), "test": list(test)}
+    families = {part: {face.family for face in of} for part, of in dealt.items()}
+    both = families["train"] & families["test"]
+    if both or not all(families.values()):
+        raise ValueError(
+            f"{ {part: len(names) for part, names in families.items()} } families, "
+            f"{sorted(both)} in both: expected some on each side and none in both."
+        )
+    return dealt
+
+
+def _font_part(family: str) -> str:
+    return part_of(family, FONT_SHARES, "language-fonts-v1")
+
+
+def word_part(word: str) -> str:
+    """Returns the part of a word or number: "train", "validation" or "test"."""
+    return part_of(word.lower(), WORD_SHARES, "language-words-v1")
+
+
+def words_by_part(words: Sequence[str]) -> dict[str, list[str]]:
+    """Deals words to parts by hash.
+
+    Raises:
+        ValueError: if a part is empty.
+    """
+    dealt: dict[str, list[str]] = {part: [] for part in WORD_SHARES}
+    for word in words:
+        dealt[word_part(word)].append(word)
+    if not all(dealt.values()):
+        raise ValueError(f"{len(words)} words are too few for {list(dealt)}.")
+    return dealt
+
+
+def write_words(
+    output: Path,
+    faces: Mapping[str, Sequence[Face]],
+    words: Mapping[str, Sequence[str]],
+    count: int = 30_000,
+    style: WordStyle | None = None,
+    seed: int = 0,
+) -> dict[str, int]:
+    """Writes `words_train`, `words_validation` and the four test sets.
+
+    Args:
+        output: folder of the shards.
+        faces: fonts by part, of `fonts_by_part`.
+        words: words by part, of `words_by_part`.
+        count: pictures of training; the others have a fifteenth of it.
+        style: how much the pictures differ.
+        seed: seed of everything random.
+
+    Returns:
+        How many pictures each set has.
+    """
+    written = {}
+    for cell in CELLS:
+        here = count if cell == "train" else max(count // FEWER, 1)
+        samples = word_samples(cell, faces, words, here, style or WordStyle(), seed)
+        write_question_shards(output, f"words_{cell}", samples)
+        written[f"words_{cell}"] = here
+    return written
+
+
+def word_samples(
+    cell: str,
+    faces: Mapping[str, Sequence[Face]],
+    words: Mapping[str, Sequence[str]],
+    count: int,
+    style: WordStyle,
+    seed: int = 0,
+) -> Iterator[Sample]:
+    """Yields pictures of texts; picture i depends on seed, cell and i alone.
+
+    Args:
+        cell: one of `CELLS`.
+        faces: fonts by part.
+        words: words by part.
+        count: how many.
+        style: how much the pictures differ.
+        seed: seed of everything random.
+
+    Yields:
+        `__key__`, `png` and `json`, which names font and family too.
+
+    Raises:
+        RuntimeError: if no text fits.
+    """
+    how = CELLS[cell]
+    families: dict[str, list[Face]] = {}
+    for face in faces[how.fonts]:
+        families.setdefault(face.family, []).append(face)
+    for number in range(count):
+        rng = np.random.default_rng([seed, how.number, number])
+        text, face, image = _picture(families, words[how.words], how.words, style, rng)
+        asked = QUESTIONS[int(rng.integers(len(QUESTIONS)))]
+        about = {"family": face.family, "style": face.style, "font": face.path.name}
+        yield {
+            "__key__": f"{cell}-{number:06d}",
+            "png": png_bytes(image),
+            "json": question_member([Question(asked, text, READING)], about),
+        }
+
+
+def _picture(
+    families: Mapping[str, Sequence[Face]],
+    words: Sequence[str],
+    part: str,
+    style: WordStyle,
+    rng: np.random.Generator,
+) -> tuple[str, Face, Image.Image]:
+    """Draws a text in a font of a family, each of them as often as the others."""
+    names = list(families)
+    text = _text(words, part, rng)
+    for attempt in range(TRIES):
+        if attempt and attempt % 20 == 0:
+            text = _text(words, part, rng)
+        group = families[names[int(rng.integers(len(names)))]]
+        face = group[int(rng.integers(len(group)))]
+        image = draw_words(text, face, style, rng) if face.draws(text) else None
+        if image is not None:
+            return text, face, image
+    raise RuntimeError(
+        f"No text fits into {style.size} pixels with an x of {style.least_x_height}: "
+        "give a larger size, shorter words or narrower fonts."
+    )
+
+
+def _text(words: Sequence[str], part: str, rng: np.random.Generator) -> str:
+    """Returns a word, a number or a line of two words, all of one part."""
+    kind = rng.choice(list(MIXTURE), p=list(MIXTURE.values()))
+    if kind == "number":
+        return _number(part, rng)
+    cased = rng.choice(list(CASES), p=list(CASES.values()))
+    chosen = [words[int(rng.integers(len(words)))]]
+    if kind == "line":
+        short = [word for word in words if len(word) <= 3] or list(words)
+        chosen = [short[int(rng.integers(len(short)))] for _ in range(2)]
+    text = " ".join(chosen)
+    return {"lower": text, "capital": text.capitalize(), "upper": text.upper()}[cased]
+
+
+def _number(part: str, rng: np.random.Generator) -> str:
+    while True:
+        digits = int(rng.integers(1, 6))
+        least = 10 ** (digits - 1) if digits > 1 else 0
+        number = str(int(rng.integers(least, 10**digits)))
+        if word_part(number) == part:
+            return number
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """Returns an image as a PNG."""
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
