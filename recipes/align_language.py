@@ -43,6 +43,39 @@ from keras_pe.training.run.start import run_recipe, said_plainly
 from keras_pe.training.run.training_config import stages_of
 from recipes.plan import add_plan_arguments, print_plan
 
+# The paper prints neither rate nor batch of its alignment. These are upstream's of PLM,
+# whose first two stages it is said to follow: a warm-up of 8,000 x 512, and 70 M
+# samples at 2,048.
+PAPER_G14 = LanguageConfig(
+    encoder="pe_core_gigantic_patch14_448",
+    layers=47,
+    decoder="hub:llama3.2_instruct_3b",
+    stages=stages_of(70_000_000 // 2048 * 2048, (448,), (1,)),
+    beta_2=0.95,
+    row_length=2560,
+    remat=True,
+    precision="mixed_bfloat16",
+    sharding="parameters",
+)
+
+
+def warmup_of(config: LanguageConfig) -> LanguageConfig:
+    """Returns the first phase: the projector alone, at a higher rate, shorter."""
+    return dataclasses.replace(
+        config,
+        stages=stages_of(8000 * 512, (config.stages[0].image_size,), (1,)),
+        batch_size=512,
+        learning_rate=1e-4,
+        warmup_steps=20,
+        train_encoder=False,
+        train_decoder=False,
+    )
+
+
+PAPER_L14 = dataclasses.replace(
+    PAPER_G14, encoder="pe_core_large_patch14_336", layers=23
+)
+
 # Minutes on one core, with any shards of questions; for trying things out.
 SMOKE = LanguageConfig(
     encoder="pe_core_emoji_patch8_64",
@@ -59,6 +92,10 @@ SMOKE = LanguageConfig(
 )
 
 CONFIGS: dict[str, LanguageConfig] = {
+    "paper-g14": PAPER_G14,
+    "paper-g14-warmup": warmup_of(PAPER_G14),
+    "paper-l14": PAPER_L14,
+    "paper-l14-warmup": warmup_of(PAPER_L14),
     "smoke": SMOKE,
     # The same with the decoder that the project's own experiments have.
     "small": dataclasses.replace(

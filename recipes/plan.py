@@ -24,7 +24,7 @@ import keras
 from keras_pe.layers.initializers import without_allocation
 from keras_pe.training.devices import sharded_step
 from keras_pe.training.devices.sharding import data_parallel, sharded_parameters
-from keras_pe.training.run import spatial_plan
+from keras_pe.training.run import language_config, language_plan, spatial_plan
 from keras_pe.training.run.config import (
     RunConfig,
     build_model,
@@ -32,6 +32,7 @@ from keras_pe.training.run.config import (
     freeze,
     read_config,
 )
+from keras_pe.training.run.language_config import LanguageConfig
 from keras_pe.training.run.options import (
     add_run_arguments,
     add_shard_arguments,
@@ -106,6 +107,10 @@ def plan_of(
     config: TrainingConfig, devices: int, fused_attention: bool = True
 ) -> RunPlan:
     """Returns the plan of a run of pretraining or of an alignment."""
+    if isinstance(config, LanguageConfig):
+        return language_plan.plan_language(
+            config, devices, fused_attention=fused_attention
+        )
     if isinstance(config, SpatialConfig):
         return plan_alignment(config, devices, fused_attention=fused_attention)
     assert isinstance(config, RunConfig)
@@ -151,13 +156,16 @@ def small_step(config: TrainingConfig, devices: int) -> Any:
     """Returns a configuration with the fewest rows that all devices take part in.
 
     Weights, optimizer and layout are the run's own; activations are those of a batch
-    of one image a device, of pretraining with masks of one masked image a device.
+    of one image a device, of pretraining with masks of one masked image a device, of
+    language alignment of one packed row a device.
     """
     chunks: dict[str, Any] = {"image_chunk_size": None, "loss_chunk_size": None}
     each = 1
     if isinstance(config, RunConfig):
         chunks["text_chunk_size"] = None
         each = config.mask_every if config.mask_weight else 1
+    if isinstance(config, LanguageConfig):
+        each = language_plan.samples_of_row(config)
     return dataclasses.replace(config, batch_size=devices * each, **chunks)
 
 
@@ -166,6 +174,11 @@ def trainer_and_inputs(
 ) -> tuple[BaseTrainer, sharded_step.Inputs]:
     """Returns a compiled trainer without values, and the batch of largest images."""
     image_size = max(stage.image_size for stage in config.stages)
+    if isinstance(config, LanguageConfig):
+        speaking = language_config.unallocated_trainer(config)
+        rates = language_config.part_rates(config, speaking)
+        speaking.compile(optimizer=build_optimizer(config, rates))
+        return speaking, language_plan.step_inputs(config, speaking)
     if isinstance(config, SpatialConfig):
         aligning = unallocated_trainer(config)
         aligning.compile(optimizer=build_optimizer(config))
@@ -216,7 +229,9 @@ def _rounded(days: float) -> str:
 def compile_order() -> None:
     """Compiles what another process asks for on its standard input."""
     order = json.load(sys.stdin)
-    kind = {cls.__name__: cls for cls in (RunConfig, SpatialConfig)}[order["kind"]]
+    kind = {cls.__name__: cls for cls in (RunConfig, SpatialConfig, LanguageConfig)}[
+        order["kind"]
+    ]
     config = read_config(order["config"], kind)
     compile_here(config, min(order["devices"], VIRTUAL_DEVICES))
 

@@ -1,6 +1,7 @@
 """The memory that a training step takes on one device."""
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,6 +9,8 @@ from keras_pe.training.devices.flops import TowerFlops
 from keras_pe.training.devices.sharding import ParameterGroup
 
 BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2, "int32": 4}
+# As `parameter_groups` writes the numbers of blocks.
+BLOCK_PATTERN = r"(block|transformer_layer)_\\d\+"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +60,9 @@ def gathered_bytes(groups: Iterable[ParameterGroup], compute_bytes: int) -> int:
         if not group.is_sharded:
             continue
         each = group.size // group.count * compute_bytes
-        if r"block_\d+" in group.pattern:
-            tower = group.pattern.split(r"block_\d+")[0]
+        of_block = re.search(BLOCK_PATTERN, group.pattern)
+        if of_block is not None:
+            tower = group.pattern[: of_block.start()]
             blocks[tower] = blocks.get(tower, 0) + each
         else:
             largest = max(largest, each)

@@ -53,6 +53,8 @@ Axes = tuple[str | None, ...]
 # the rows of the batch along both.
 REPLICA, SHARD = "replica", "shard"
 # Elements. Below it a copy costs less than fetching the pieces: biases, norms, probe.
+# What the blocks of towers, and those of KerasHub's language models, are called.
+NUMBERED = r"((?:decoder_)?block|transformer_layer)_\d+"
 MINIMUM_SIZE = 2**15
 
 
@@ -143,7 +145,7 @@ def parameter_groups(
     counts: dict[tuple[str, tuple[int, ...], str], int] = {}
     for variable in variables:
         # Without any ".*" a path can't match two patterns, which Keras refuses.
-        pattern = re.sub(r"block_\d+", r"block_\\d+", re.escape(variable.path))
+        pattern = re.sub(NUMBERED, r"\1_\\d+", re.escape(variable.path))
         key = (pattern, tuple(variable.shape), str(variable.dtype))
         counts[key] = counts.get(key, 0) + 1
     patterns = [pattern for pattern, _, _ in counts]
@@ -255,8 +257,8 @@ class _ShardedParameters(keras.distribution.ModelParallel):
 
 
 _PINNED_LAYERS = (
-    r"block_\d+|patch_embedding|token_embedding|pre_norm|norm|attention_pooling|"
-    r"projection"
+    r"block_\d+|transformer_layer_\d+|decoder_block_\d+|patch_embedding|"
+    r"token_embedding|pre_norm|norm|attention_pooling|projection|vision_projector"
 )
 # The pooling's query is one for the whole batch.
 _PINNED_OUTPUTS = (

@@ -11,7 +11,9 @@ from keras_pe.layers.initializers import without_allocation
 from keras_pe.layers.projector import VisionProjector
 from keras_pe.models.aligned import TOKENS, PELang, language_layers
 from keras_pe.models.vision_encoder import PEVisionEncoder
+from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.tokenizer import PETokenizer
+from keras_pe.training.run.hub_decoders import planned_hub_decoder
 from keras_pe.training.run.initial_weights import vision_of
 from keras_pe.training.run.overrides import SettingError
 from keras_pe.training.run.training_config import (
@@ -23,6 +25,7 @@ from keras_pe.training.run.training_config import (
 from keras_pe.training.trainers.language_trainer import LanguageAlignmentTrainer
 
 SMALL = "small"
+HUB = "hub:"  # and the name of a preset of KerasHub's
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,8 @@ class LanguageConfig(TrainingConfig):
         pooling: side of the squares of patches that become one token.
         merge: how they do, "average" or "shuffle".
         projector_layers: 2 for an MLP, 1 for a matrix.
-        decoder: "small" for one of our own, trained from scratch.
+        decoder: "small" for one of our own, trained from scratch; "hub:" and the name
+            of a preset of a causal language model of KerasHub's.
         decoder_tokenizer: preset whose tokenizer it reads; None for the encoder's.
         decoder_dim: its channels.
         decoder_layers: its blocks.
@@ -111,15 +115,23 @@ def check_language(config: LanguageConfig) -> None:
     scale = config.layer_scale
     expect(config, "layer_scale", scale is None or scale > 0, "more than 0, or none")
     expect(config, "projector_layers", config.projector_layers <= 2, "1 or 2")
-    expect(config, "decoder", config.decoder == SMALL, SMALL)
+    told = config.decoder == SMALL or bool(hub_preset(config))
+    expect(config, "decoder", told, f"{SMALL} or hub:PRESET")
     # Documents say how many tokens an image has, and are packed by it.
     expect(config, "stages", len(config.stages) == 1, "one stage")
     expect(config, "augment", not config.augment, "false: answers may tell left, red")
-    if config.start is None and not config.train_decoder:
+    new = config.start is None and config.decoder == SMALL
+    if new and not config.train_decoder:
         raise SettingError(
             "train_decoder=false and start=none: a new decoder would stay as it was "
             "drawn. Give --set start=PRESET, or train it."
         )
+
+
+def hub_preset(config: LanguageConfig) -> str | None:
+    """Returns which preset of KerasHub's is the decoder, or None for a small one."""
+    told = config.decoder
+    return told.removeprefix(HUB) if told.startswith(HUB) else None
 
 
 # === What is built of it ===
@@ -146,8 +158,6 @@ def build_language_trainer(config: LanguageConfig) -> LanguageParts:
     Raises:
         SettingError: if what it starts from does not fit the configuration.
     """
-    from keras_pe.preprocessing.image import PEImageConverter
-
     core = PEVisionEncoder.from_preset(config.encoder, dtype=config.precision)
     encoder = PELang.from_core(
         core,
@@ -161,8 +171,8 @@ def build_language_trainer(config: LanguageConfig) -> LanguageParts:
     tokens = image_tokens_of(config, encoder.patch_size)
     if config.start is None:
         prompt = build_prompt(config, tokens)
-        projector = build_projector(config, encoder.hidden_dim)
         decoder = build_decoder(config, prompt.tokenizer.vocabulary_size)
+        projector = build_projector(config, encoder.hidden_dim, decoder.hidden_dim)
     else:
         given = VisionLanguageModel.from_preset(config.start, dtype=config.precision)
         projector, decoder = given.projector, given.decoder
@@ -192,13 +202,17 @@ def unallocated_trainer(config: LanguageConfig) -> LanguageAlignmentTrainer:
         aligned["drop_path"] = config.drop_path
         if given.get("layer_scale") is None:
             aligned["layer_scale"] = config.layer_scale
-    tokenizer = build_tokenizer(config)
+    preset = hub_preset(config)
     with without_allocation():
         encoder = PELang(**aligned, dtype=config.precision)
-        decoder = build_decoder(config, tokenizer.vocabulary_size)
+        decoder: Any
+        if preset is not None:
+            decoder = planned_hub_decoder(preset, config.row_length, config.precision)
+        else:
+            decoder = build_decoder(config, build_tokenizer(config).vocabulary_size)
         return LanguageAlignmentTrainer(
             encoder,
-            build_projector(config, encoder.hidden_dim),
+            build_projector(config, encoder.hidden_dim, decoder.hidden_dim),
             decoder,
             train_encoder=config.train_encoder,
             train_decoder=config.train_decoder,
@@ -236,11 +250,13 @@ def build_prompt(config: LanguageConfig, image_tokens: int) -> QuestionPrompt:
     return QuestionPrompt(build_tokenizer(config), image_tokens)
 
 
-def build_projector(config: LanguageConfig, input_dim: int) -> VisionProjector:
+def build_projector(
+    config: LanguageConfig, input_dim: int, output_dim: int
+) -> VisionProjector:
     """Returns a new projector."""
     return VisionProjector(
         input_dim,
-        config.decoder_dim,
+        output_dim,
         pooling=config.pooling,
         merge=config.merge,
         depth=config.projector_layers,
