@@ -39,6 +39,7 @@ from keras_pe.training.trainers.language_trainer import LanguageAlignmentTrainer
 
 TEXT_TOKENS = 256  # of a sample, where no data tell
 ANSWER_TOKENS = 128  # of these
+OF_TOKENS = ("token_ids", "positions", "documents", "image_slots")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,7 +233,7 @@ def step_inputs(
     by_token, by_answer = (rows, config.row_length), (rows, slots)
     return {
         "images": ((rows, images, size, size, 3), "float32"),
-        **dict.fromkeys(("token_ids", "positions", "documents", "image_slots"), (by_token, "int32")),
+        **dict.fromkeys(OF_TOKENS, (by_token, "int32")),
         **dict.fromkeys(("answer_places", "answer_ids"), (by_answer, "int32")),
         "answer_weights": (by_answer, "float32"),
     }
@@ -275,8 +276,9 @@ class _Costs:
         self.text_tokens = text_tokens
         self.tokens = self.image_tokens + text_tokens
         self.answers = min(ANSWER_TOKENS, max(text_tokens // 2, 1))
+        rows = step_inputs(config, trainer, text_tokens)["images"][0][0]
         size = config.image_chunk_size
-        self.chunked = size is not None and size < config.batch_size
+        self.chunked = size is not None and size < rows
 
     def encoder(self) -> TowerFlops:
         """Returns the operations of the encoder on one image."""
@@ -291,15 +293,17 @@ class _Costs:
         sizes["class_token"] = encoder.class_token
         return {**sizes, "pooling": None, "output_dim": None}
 
-    def projector(self) -> int:
-        """Returns the operations of the projector on one image."""
+    def projector(self) -> list[int]:
+        """Returns the operations of each of the projector's matrices on one image."""
         matrices = (w for w in self.trainer.projector.weights if len(w.shape) == 2)
-        return 2 * self.image_tokens * sum(math.prod(w.shape) for w in matrices)
+        return [2 * self.image_tokens * math.prod(w.shape) for w in matrices]
 
-    def decoder(self) -> TowerFlops:
-        """Returns the operations of the decoder on one sample.
+    def decoder(self) -> tuple[int, int, int]:
+        """Returns those of the decoder's blocks on one sample, and of the vocabulary.
 
-        Attention is over the whole row: kernels do not skip other documents.
+        Returns:
+            products with the blocks' matrices; attention, over the whole row, since
+            kernels do not skip other documents; products with the vocabulary.
         """
         decoder = self.trainer.decoder
         inside = sum(
@@ -309,9 +313,8 @@ class _Costs:
         )
         sizes = self.decoder_sizes()
         scores = 2 * sizes["num_layers"] * sizes["query_dim"] * self.config.row_length
-        blocks = 2 * self.tokens * (inside + scores)
-        words = 2 * self.answers * decoder.vocabulary_size * decoder.hidden_dim
-        return TowerFlops(blocks, words, self.tokens)
+        words = self.answers * decoder.vocabulary_size * decoder.hidden_dim
+        return 2 * self.tokens * inside, 2 * self.tokens * scores, 2 * words
 
     def decoder_sizes(self) -> dict[str, Any]:
         """Returns the decoder's sizes, by the names that towers have for them."""
@@ -328,20 +331,22 @@ class _Costs:
 
     def flops(self) -> dict[str, Any]:
         """Returns the fields of `LanguageCost` that say operations."""
-        config = self.config
-        encoder, projector, decoder = self.encoder(), self.projector(), self.decoder()
-        # Behind what is trained lies the decoder: its own gradient always, that of its
-        # weights if it is trained.
+        config, encoder = self.config, self.encoder()
+        matrices, (blocks, attention, words) = self.projector(), self.decoder()
+        projector, decoder = sum(matrices), blocks + attention + words
         training = (1 + 2 * config.train_encoder) * encoder.forward + 3 * projector
-        training += (2 + config.train_decoder) * decoder.forward
-        again = int(self.chunked) * (encoder.forward + projector + decoder.forward)
+        if not config.train_encoder:  # whose tokens have no gradient
+            training -= matrices[0]
+        # A frozen decoder has gradients of what it reads, and none of its weights.
+        training += (2 + config.train_decoder) * (blocks + words) + 3 * attention
+        again = int(self.chunked) * (encoder.forward + projector + decoder)
         if config.remat:
-            again += config.train_encoder * encoder.blocks + decoder.blocks
+            again += config.train_encoder * encoder.blocks + blocks + attention
         return {
             "tokens": self.tokens,
             "encoder_flops": encoder.forward,
             "projector_flops": projector,
-            "decoder_flops": decoder.forward,
+            "decoder_flops": decoder,
             "training_flops": training,
             "executed_flops": training + again,
         }

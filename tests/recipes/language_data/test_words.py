@@ -74,7 +74,7 @@ def test_no_family_and_no_word_is_on_both_sides():
     with pytest.raises(ValueError, match="some on each side"):
         fonts_by_part(given["train"])  # one family alone can't be split
     words = words_by_part(WORDS)
-    assert sorted(sum(words.values(), [])) == sorted(WORDS)
+    assert sorted(word for those in words.values() for word in those) == sorted(WORDS)
     assert all(
         word_part(word.upper()) == p for p, those in words.items() for word in those
     )
