@@ -39,7 +39,7 @@ def measure_time() -> dict[str, Any]:
     from keras_pe.models.compiled import no_gradient
     from keras_pe.probing.feature_store import FeatureStore
     from keras_pe.probing.layer_outputs import LayerOutputs
-    from keras_pe.probing.sweep import run_encoder
+    from keras_pe.probing.sweep_layers import run_encoder
 
     encoder = PEVisionEncoder()
     images = np.random.default_rng(0).uniform(-1, 1, (BATCH * BATCHES, 224, 224, 3))

@@ -3,6 +3,13 @@
 from keras_pe.probing.attentive import Attentive
 from keras_pe.probing.correspondence import Correspondence, PointPairs
 from keras_pe.probing.depth import Depth, DPTDepth
+from keras_pe.probing.language_data import (
+    ImageQuestion,
+    QuestionSet,
+    question_targets,
+)
+from keras_pe.probing.language_probe import LanguageProbe
+from keras_pe.probing.layer_for_llm import LanguageLayers, layer_for_llm
 from keras_pe.probing.layer_outputs import intermediate_model
 from keras_pe.probing.logistic import Logistic
 from keras_pe.probing.nearest_neighbours import NearestNeighbours
@@ -22,12 +29,16 @@ __all__ = [
     "DPTDepth",
     "Depth",
     "FittedProbe",
+    "ImageQuestion",
+    "LanguageLayers",
+    "LanguageProbe",
     "LayerScore",
     "Logistic",
     "NearestNeighbours",
     "PairedGain",
     "PointPairs",
     "Probe",
+    "QuestionSet",
     "Ridge",
     "RidgeRegression",
     "Segmentation",
@@ -35,7 +46,9 @@ __all__ = [
     "Tracking",
     "TrainingFreeProbe",
     "intermediate_model",
+    "layer_for_llm",
     "paired_gain",
     "plot_sweeps",
+    "question_targets",
     "sweep",
 ]

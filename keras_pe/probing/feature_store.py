@@ -91,6 +91,10 @@ class FeatureStore:
         """Returns the number of rows."""
         return self._counts[column]
 
+    def shape(self, column: str) -> tuple[int, ...]:
+        """Returns the shape of a row."""
+        return self._rows[column][1]
+
     def read(self, column: str, start: int, stop: int) -> np.ndarray:
         """Returns the rows from `start` to before `stop`."""
         dtype, shape = self._rows[column]

@@ -66,6 +66,19 @@ class Probe(Scored):
     def baseline(self, train: Samples, test: Samples) -> np.ndarray:
         """Returns the statistics of a guess that never looks at an image."""
 
+    def shuffled(self, samples: Samples, seed: int) -> Samples:
+        """Returns samples of which each has another one's target."""
+        return samples.shuffled(seed)
+
+    def blind(
+        self, train: Samples, validation: Samples, test: Samples, seed: int
+    ) -> np.ndarray | None:
+        """Returns the test statistics of a head that learned without the right images.
+
+        None where nothing could be learned that `baseline` does not know.
+        """
+        return None
+
     def target_protocol(self, train: Samples, test: Samples) -> dict[str, Any]:
         """Returns what the targets mean for the score, for the sweep's protocol."""
         return {}

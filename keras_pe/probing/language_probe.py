@@ -1,0 +1,356 @@
+"""Language probe: a projector and a language model, trained to answer questions."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+from keras_pe.arrays import NonFiniteError, check_finite, check_sizes, is_number
+from keras_pe.language.prompts import QuestionPrompt
+from keras_pe.language.small_decoder import SmallDecoder
+from keras_pe.layers.projector import VisionProjector
+from keras_pe.preprocessing.tokenizer import PETokenizer
+from keras_pe.probing.feature_store import TARGETS, Samples
+from keras_pe.probing.language_batches import (
+    Documents,
+    TrainingRows,
+    prompts_of,
+    row_length,
+    targets_digest,
+)
+from keras_pe.probing.language_data import ImageQuestion, questions_of_samples
+from keras_pe.probing.language_head import AnswerHead, AnswerTrainer, put
+from keras_pe.probing.language_metrics import Metric, MetricName, found_metric
+from keras_pe.probing.layer_outputs import Reading
+from keras_pe.probing.probe import FittedProbe, Probe
+
+
+class LanguageProbe(Probe):
+    """Trains a projector and a fresh language model on a layer; scored by its answers.
+
+    The paper's protocol for frozen encoders: both are trained from the start for each
+    layer and seed, with equal steps, and the learning rate is chosen on validation
+    images. Targets are questions, as `question_targets` makes them; answers are greedy.
+    Scores are means over questions, and intervals resample images with all of theirs.
+
+    Args:
+        decoder: None for a small one (3 blocks of 128 channels); a dictionary of other
+            arguments of `SmallDecoder`; a function that returns a decoder as it is to
+            begin, such as one that loads it; or a trained `Decoder`, which stays as it
+            is: the projector alone is trained.
+        prompt: from the number of an image's tokens to the `QuestionPrompt`; None for
+            one with PE's tokenizer and 2,000 words, which fits decoders made here.
+        pooling: side of the squares of patches that become one token.
+        depth: matrices of the projector.
+        steps: of each training. Few of them favour early layers: double them, and see
+            whether the curve stays.
+        batch_size: questions in a step, on average.
+        learning_rates: peaks to choose from.
+        max_tokens: most tokens of an answer.
+        metric: "exact", "anls", "number", "box"; a function from answers and lists of
+            right ones to `AnswerScores`; or a dictionary of them by kind of question.
+        weight_decay: of AdamW.
+        blind_control: whether a head is also trained without the right images, for the
+            best layer: a layer that is no better than that is not called best.
+
+    Source: Perception Encoder, appendix B.2 (frozen encoders; a projector of two
+        layers and the language model are trained). The norm before the projector, the
+        small decoder and the learning rates are ours.
+
+    Example:
+        >>> probe = LanguageProbe({"hidden_dim": 32, "num_layers": 1}, steps=10)
+        >>> probe.metric
+        'exact match'
+    """
+
+    name: ClassVar[str] = "language"
+    metric: ClassVar[str] = "exact match"
+    bounds: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
+    readings: ClassVar[tuple[Reading, ...]] = ("map",)
+
+    def __init__(
+        self,
+        decoder: Any = None,
+        prompt: Callable[[int], QuestionPrompt] | None = None,
+        pooling: int = 1,
+        depth: int = 2,
+        steps: int = 300,
+        batch_size: int = 64,
+        learning_rates: Sequence[float] = (1e-3, 3e-3),
+        max_tokens: int = 16,
+        metric: MetricName | Metric | Mapping[str, MetricName | Metric] = "exact",
+        weight_decay: float = 0.01,
+        blind_control: bool = True,
+    ) -> None:
+        check_sizes(pooling=pooling, steps=steps, batch_size=batch_size)
+        check_sizes(max_tokens=max_tokens)
+        rates = tuple(learning_rates)
+        if not rates or not all(is_number(rate) and rate > 0 for rate in rates):
+            raise ValueError(
+                f"learning_rates must be numbers above 0, got {learning_rates!r}."
+            )
+        if decoder is not None and not isinstance(decoder, dict) and prompt is None:
+            raise ValueError(
+                "A decoder of your own reads its own tokenizer's ids: give prompt, a "
+                "function from the number of an image's tokens to its QuestionPrompt."
+            )
+        self.decoder = _name_of(decoder)
+        self.pooling, self.depth = pooling, depth
+        self.steps, self.batch_size = steps, batch_size
+        self.learning_rates, self.max_tokens = rates, max_tokens
+        self.weight_decay, self.blind_control = weight_decay, blind_control
+        by_kind = metric if isinstance(metric, Mapping) else {"": metric}
+        self.metrics = {kind: _name_of(each) for kind, each in by_kind.items()}
+        self._metrics = {kind: found_metric(each) for kind, each in by_kind.items()}
+        if set(self.metrics.values()) != {"exact"}:
+            shown = ", ".join(sorted(set(self.metrics.values())))
+            self.metric = f"score of answers ({shown})"  # type: ignore[misc]
+        if any(callable(each) for each in by_kind.values()):
+            self.bounds = None  # type: ignore[misc]
+        self._decoder, self._prompt = decoder, prompt
+        self._trainer = AnswerTrainer(self._head, steps, weight_decay)
+        self._rows: dict[Any, TrainingRows] = {}
+        self._documents: dict[int, Documents] = {}
+        self._kind: int | None = None
+
+    # === Fitting ===
+    def fit(
+        self, train: Samples, validation: Samples, seed: int, blind: bool = False
+    ) -> "FittedLanguage":
+        """Trains at each learning rate and returns what validation likes best.
+
+        Args:
+            train: the training samples.
+            validation: on which the learning rate is chosen.
+            seed: of the first weights and the order of questions.
+            blind: whether questions come with any other image, in training.
+
+        Raises:
+            ValueError: if the targets are no questions, or too long for the decoder.
+            NonFiniteError: if training ends in NaN at every learning rate.
+        """
+        shape = train.store.shape(train.features)
+        prompt = self._prompt_of(shape)
+        rows = self._training_rows(train, shape, seed)
+        best: FittedLanguage | None = None
+        order: tuple[float, float] | None = None
+        diverged: NonFiniteError | None = None
+        for rate in self.learning_rates:
+            try:
+                weights, loss = self._trainer.fit(
+                    shape, lambda step: rows.batch(train, step, blind), rate, seed
+                )
+            except NonFiniteError as error:
+                diverged = error
+                continue
+            setting = {"learning_rate": rate, "training_loss": loss}
+            fitted = FittedLanguage(self, shape, prompt, weights, setting)
+            chosen = self.shuffled(validation, seed) if blind else validation
+            score = float(self.score(fitted.statistics(chosen).mean(axis=0)))
+            # Of heads that answer nothing yet, the one that learned more.
+            if order is None or (score, -loss) > order:
+                best, order = fitted, (score, -loss)
+        if best is None:
+            assert diverged is not None
+            raise diverged
+        return best
+
+    def shuffled(self, samples: Samples, seed: int) -> Samples:
+        """Returns samples of which each has another one's features."""
+        # Not another one's questions: guesses and answers are compared by question.
+        rows = np.random.default_rng(seed).permutation(samples.rows)
+        return Samples(samples.store, samples.features, rows, samples.target_rows)
+
+    def blind(
+        self, train: Samples, validation: Samples, test: Samples, seed: int
+    ) -> np.ndarray | None:
+        """Returns the test statistics of a head that never saw the right image.
+
+        It is trained for as many steps, each question with any other image, and is
+        asked so too: what it knows, it knows of questions and answers alone.
+        """
+        if not self.blind_control:
+            return None
+        fitted = self.fit(train, validation, seed, blind=True)
+        return fitted.statistics(self.shuffled(test, seed))
+
+    def _training_rows(
+        self, train: Samples, shape: tuple[int, ...], seed: int
+    ) -> TrainingRows:
+        prompt = self._prompt_of(shape)
+        key = (prompt.image_tokens, seed, targets_digest(train))
+        if key not in self._rows:
+            asked = list(questions_of_samples(train))
+            if not asked:
+                raise ValueError("There are no questions in the training samples.")
+            make = self._documents.setdefault(prompt.image_tokens, Documents(prompt))
+            documents = make(asked)
+            decoder = self._trainer.head(shape).decoder
+            packs = getattr(decoder, "packs", True)
+            length = row_length(documents, decoder.max_length, packs)
+            self._rows[key] = TrainingRows(
+                documents, length, self.batch_size, self.steps, packs, seed
+            )
+        return self._rows[key]
+
+    def _prompt_of(self, shape: tuple[int, ...]) -> QuestionPrompt:
+        tokens = shape[0] * shape[1] // self.pooling**2
+        return (self._prompt or small_prompt)(tokens)
+
+    def _head(self, shape: tuple[int, ...]) -> AnswerHead:
+        decoder, trained = self._decoder, True
+        if decoder is None or isinstance(decoder, dict):
+            prompt = self._prompt_of(shape)
+            tokenizer = prompt.tokenizer
+            longest = prompt.image_tokens + 2 * tokenizer.context_length
+            options: dict[str, Any] = {
+                "hidden_dim": 128,
+                "num_layers": 3,
+                "max_length": 2 * longest,
+            }
+            options.update(decoder or {})
+            decoder = SmallDecoder(tokenizer.vocabulary_size, **options)
+        elif isinstance(decoder, keras.Model):
+            trained = False
+        else:
+            decoder = decoder()
+        projector = VisionProjector(
+            shape[2], decoder.hidden_dim, pooling=self.pooling, depth=self.depth
+        )
+        return AnswerHead(projector, decoder, trained)
+
+    # === Scores ===
+    def baseline(self, train: Samples, test: Samples) -> np.ndarray:
+        """Returns the statistics of the most frequent answer to each question.
+
+        To a question that training did not have, it is that to its kind.
+        """
+        counts: dict[Any, dict[str, int]] = {}
+        for row in questions_of_samples(train):
+            for key in (row.question, ("kind", row.kind), None):
+                of_key = counts.setdefault(key, {})
+                of_key[row.answer] = of_key.get(row.answer, 0) + 1
+        asked = list(questions_of_samples(test))
+        answers = []
+        for row in asked:
+            keys = (row.question, ("kind", row.kind), None)
+            known = next(counts[key] for key in keys if key in counts)
+            answers.append(max(known, key=lambda answer: known[answer]))
+        return self.scored(test, asked, answers, np.zeros(len(asked), bool))
+
+    def scored(
+        self,
+        samples: Samples,
+        asked: Sequence[ImageQuestion],
+        answers: Sequence[str],
+        endless: np.ndarray,
+    ) -> np.ndarray:
+        """Returns statistics `(samples, 2 x kinds + 1)`.
+
+        For each kind of the data the sum of scores and the number of questions; last
+        the number of answers that could not be read. An answer without an end is none.
+        """
+        kinds = kinds_of(samples)
+        found = np.zeros((len(samples), 2 * len(kinds) + 1))
+        for place, kind in enumerate(kinds):
+            ours = [number for number, row in enumerate(asked) if row.kind == kind]
+            if not ours:
+                continue
+            metric = self._metrics.get(kind, self._metrics.get(""))
+            if metric is None:
+                raise ValueError(
+                    f"There is no metric for questions of kind {kind!r}, only for "
+                    f"{sorted(self._metrics)}."
+                )
+            right = [[asked[number].answer] for number in ours]
+            scores = metric([answers[number] for number in ours], right)
+            values = check_finite(scores.values, f"scores of {kind!r}", "answer")
+            lost = endless[ours] | scores.unparsable
+            images = [asked[number].image for number in ours]
+            np.add.at(found[:, 2 * place], images, np.where(lost, 0.0, values))
+            np.add.at(found[:, 2 * place + 1], images, 1.0)
+            np.add.at(found[:, -1], images, lost.astype("float64"))
+        return found
+
+    def score(self, means: np.ndarray) -> np.ndarray:
+        """Returns the mean over questions."""
+        scores, counts = means[..., 0:-1:2], means[..., 1:-1:2]
+        if self._kind is not None:
+            scores = scores[..., self._kind, None]
+            counts = counts[..., self._kind, None]
+        total = counts.sum(axis=-1)
+        return np.asarray(scores.sum(axis=-1) / np.where(total > 0, total, 1.0))
+
+    def of_kind(self, place: int) -> "LanguageProbe":
+        """Returns the same probe, scored by one kind of question alone."""
+        found = copy.copy(self)
+        found._kind = place
+        return found
+
+
+class FittedLanguage(FittedProbe):
+    """A trained head: what it answers, and how it was trained."""
+
+    def __init__(
+        self,
+        probe: LanguageProbe,
+        shape: tuple[int, ...],
+        prompt: QuestionPrompt,
+        weights: list[np.ndarray],
+        setting: dict[str, Any],
+    ) -> None:
+        self.probe, self.shape, self.prompt = probe, shape, prompt
+        self.weights, self.setting = weights, setting
+        self._known: tuple[Samples, np.ndarray] | None = None
+
+    def statistics(self, samples: Samples) -> np.ndarray:
+        # Validation's are asked for twice: to choose the rate, and then the layer.
+        if self._known is None or self._known[0] is not samples:
+            asked, answers, endless = self.answers(samples)
+            found = self.probe.scored(samples, asked, answers, endless)
+            self._known = samples, found
+        return self._known[1]
+
+    def answers(
+        self, samples: Samples
+    ) -> tuple[list[ImageQuestion], list[str], np.ndarray]:
+        """Returns questions, answers, and which of these have no end."""
+        head = self.probe._trainer.head(self.shape)
+        put(head.trainable_variables, self.weights)
+        asked, answers, endless = [], [], []
+        for batch in prompts_of(samples, self.prompt, self.probe.batch_size):
+            ids = head.answers(
+                batch.features,
+                batch.token_ids,
+                batch.image_slots,
+                batch.lengths,
+                self.prompt.stop_id,
+                self.probe.max_tokens,
+            )[: len(batch.questions)]
+            asked += batch.questions
+            answers += [self.prompt.text(row) for row in ids]
+            endless += [self.prompt.stop_id not in row for row in ids]
+        return asked, answers, np.array(endless, bool)
+
+
+def kinds_of(samples: Samples) -> tuple[str, ...]:
+    """Returns the kinds of all questions of a store, of these samples or not."""
+    store, found = samples.store, set()
+    for start in range(0, store.count(TARGETS), 1024):
+        targets = store.read(TARGETS, start, start + 1024)
+        found |= set(targets[..., 2][targets[..., 0] != ""].tolist())
+    return tuple(sorted(found))
+
+
+def small_prompt(image_tokens: int) -> QuestionPrompt:
+    """Returns how decoders that are made here are asked."""
+    return QuestionPrompt(PETokenizer(64, 2000), image_tokens)
+
+
+def _name_of(part: Any) -> Any:
+    """Returns what a protocol says of an argument."""
+    if part is None or isinstance(part, str | dict):
+        return part
+    return getattr(part, "name", None) or getattr(part, "__name__", type(part).__name__)
