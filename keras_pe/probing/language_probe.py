@@ -41,7 +41,7 @@ class LanguageProbe(Probe):
             begin, such as one that loads it; or a trained `Decoder`, which stays as it
             is: the projector alone is trained.
         prompt: from the number of an image's tokens to the `QuestionPrompt`; None for
-            one with PE's tokenizer and 2,000 words, which fits decoders made here.
+            one with PE's tokenizer and 6,000 words, which fits decoders made here.
         pooling: side of the squares of patches that become one token.
         depth: matrices of the projector.
         steps: of each training. Few of them favour early layers: double them, and see
@@ -346,7 +346,7 @@ def kinds_of(samples: Samples) -> tuple[str, ...]:
 
 def small_prompt(image_tokens: int) -> QuestionPrompt:
     """Returns how decoders that are made here are asked."""
-    return QuestionPrompt(PETokenizer(64, 2000), image_tokens)
+    return QuestionPrompt(PETokenizer(64, 6000), image_tokens)
 
 
 def _name_of(part: Any) -> Any:

@@ -1,0 +1,257 @@
+"""The language probe: trained alike on each layer, scored by greedy answers."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_pe.arrays import NonFiniteError
+from keras_pe.evaluation.language import AnswerScores
+from keras_pe.language import SmallDecoder
+from keras_pe.losses import answer_loss
+from keras_pe.probing import LanguageProbe, layer_for_llm, question_targets
+from keras_pe.probing.language_data import ImageQuestion
+from tests.arrays import to_numpy
+from tests.probing.asked import SMALL, prompt, questions, quick_probe
+from tests.probing.planted import planted_model
+from tests.probing.stored import stored
+
+SHAPE = (2, 2, 5)
+
+
+def samples_of(features, count=30, validation=6, test=6):
+    (targets,) = question_targets(questions(count + validation + test, several=True))
+    return stored(features.astype("float32"), targets, count, validation, test)
+
+
+def random_features(count=42):
+    return np.random.default_rng(0).normal(size=(count, *SHAPE))
+
+
+# === The answer of a user's question ===
+@pytest.mark.slow
+@pytest.mark.compiled
+def test_the_layer_that_knows_is_found_and_the_encoder_sees_each_image_once():
+    model, seen = planted_model(2), []
+    planted = next(x for x in model.layers if hasattr(x, "matrices"))
+    call = planted.call
+    planted.call = lambda images: seen.append(len(images)) or call(images)
+    data = questions(90, several=True)
+    result = layer_for_llm(
+        model, data=data, layers=[2, 3], probe=quick_probe(), seeds=(0,), progress=False
+    )
+    assert result.best_layer == 2
+    assert result.overall[2].score > 0.9
+    assert result.overall.differs_from_last
+    for guess in (
+        result.blind,
+        result.constant,
+        result.shuffled,
+        result.overall[3].score,
+    ):
+        assert guess < 0.75
+    assert list(result.kinds) == ["name", "yes or no"]
+    assert result.kinds["name"][2].score > 0.9
+    assert result.kinds["name"].baseline < 0.7
+    counts = [result.kinds[kind].protocol["test"] for kind in result.kinds]
+    assert counts[1] < counts[0] == 18
+    assert "Read layer 2, not the last one (3)" in str(result)
+    assert str(result).count("blind") == 1
+    if keras.backend.backend() == "torch":  # elsewhere it is traced
+        assert sum(seen) == 96  # 90 in batches of 32, the last one filled up
+
+
+@pytest.mark.slow
+def test_of_layers_without_an_answer_none_is_best():
+    result = layer_for_llm(
+        planted_model(0),
+        data=questions(60),
+        layers=[1, 2],
+        probe=quick_probe(steps=20),
+        seeds=(0,),
+        progress=False,
+    )
+    assert result.best_layer is None
+    assert "No layer is called best" in result.recommendation()
+
+
+# === The head ===
+def head_and_rows(samples, probe):
+    train = samples[0]
+    return probe._trainer.head(SHAPE), probe._training_rows(train, SHAPE, 0)
+
+
+@pytest.mark.slow
+def test_a_step_s_loss_is_that_of_each_answer_after_its_image_and_question():
+    probe = quick_probe(steps=2)
+    with samples_of(random_features()) as samples:
+        head, rows = head_and_rows(samples, probe)
+        batch = rows.batch(samples[0], 0)
+        chosen = [each for row in rows.rows[: rows.rows_a_step] for each in row]
+        loss = float(to_numpy(head(batch)))
+        cost = count = 0.0
+        for document in chosen:
+            features, _ = samples[0].batch(np.array([document.image_number]))
+            tokens = to_numpy(head.image_tokens(ops.convert_to_tensor(features[None])))
+            x = to_numpy(head.decoder.embed(document.token_ids[None])).copy()
+            x[0, document.image] = tokens[0]
+            logits = head.decoder.logits(head.decoder.run(ops.convert_to_tensor(x)))
+            places = np.flatnonzero(document.answer)
+            taken = ops.convert_to_tensor(to_numpy(logits)[:, places - 1])
+            right = document.token_ids[places][None]
+            cost += float(answer_loss(taken, right, np.ones_like(right), total=1.0))
+            count += len(places)
+    assert loss == pytest.approx(cost / count, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_head_that_was_used_before_is_trained_as_a_new_one():
+    """Weights, moments and the count of steps are those of a first training."""
+    with samples_of(random_features()) as (train, validation, _):
+        used, fresh = quick_probe(steps=3), quick_probe(steps=3)
+        for rate, seed in ((3e-3, 1), (1e-3, 0)):
+            used.learning_rates = (rate,)
+            used.fit(train, validation, seed)
+        fresh.learning_rates = (1e-3,)
+        ours, theirs = (
+            each.fit(train, validation, 0).weights for each in (used, fresh)
+        )
+        fresh.learning_rates = (3e-3,)
+        other = fresh.fit(train, validation, 0).weights
+    for mine, its in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, its, atol=1e-6)
+    assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(ours, other, strict=True))
+    assert len(used._trainer._heads) == 1
+
+
+@pytest.mark.slow
+def test_greedy_answers_are_those_of_the_likeliest_token_one_by_one():
+    probe = quick_probe(steps=2)
+    with samples_of(random_features()) as (train, validation, test):
+        fitted = probe.fit(train, validation, 0)
+        asked, answers, _ = fitted.answers(test)
+        head, how = probe._trainer.head(SHAPE), prompt(1)
+        for row, answer in list(zip(asked, answers, strict=True))[:3]:
+            document = how.question(row.question)
+            features, _ = test.batch(np.array([row.image]))
+            tokens = to_numpy(head.image_tokens(ops.convert_to_tensor(features[None])))
+            x = to_numpy(head.decoder.embed(document.token_ids[None])).copy()
+            x[0, document.image] = tokens[0]
+            ids = []
+            while len(ids) < probe.max_tokens and how.stop_id not in ids:
+                hidden = head.decoder.run(ops.convert_to_tensor(x))
+                ids.append(int(to_numpy(head.decoder.logits(hidden))[0, -1].argmax()))
+                word = to_numpy(head.decoder.embed(np.array([[ids[-1]]])))
+                x = np.concatenate([x, word], axis=1)
+            assert how.text(ids) == answer
+
+
+@pytest.mark.slow
+def test_a_decoder_that_is_given_stays_as_it_is():
+    keras.utils.set_random_seed(0)
+    decoder = SmallDecoder(2000, **SMALL)
+    before = [to_numpy(weight).copy() for weight in decoder.weights]
+    probe = quick_probe(decoder=decoder, steps=3)
+    with samples_of(random_features()) as (train, validation, _):
+        weights = probe.fit(train, validation, 0).weights
+    assert len(weights) == 6  # norm and projector
+    for old, new in zip(before, decoder.weights, strict=True):
+        np.testing.assert_array_equal(old, to_numpy(new))
+
+
+@pytest.mark.slow
+def test_a_rate_that_diverges_is_passed_over_and_of_none_is_told():
+    features = random_features()
+    with samples_of(features) as (train, validation, _):
+        probe = quick_probe(steps=4, learning_rates=(1e30, 1e-3))
+        assert probe.fit(train, validation, 0).setting["learning_rate"] == 1e-3
+        probe.learning_rates = (1e30,)
+        with pytest.raises(NonFiniteError, match=r"learning rate 1e\+30"):
+            probe.fit(train, validation, 0)
+
+
+# === Scores ===
+def scores_of(probe, answers, endless=()):
+    asked = [
+        ImageQuestion(0, "How many?", "3", "count"),
+        ImageQuestion(0, "What?", "a cat", "name"),
+        ImageQuestion(2, "How many?", "4", "count"),
+    ]
+    table = np.zeros((3, 2, 3), "<U9")
+    table[0], table[2, 0] = [row[1:] for row in asked[:2]], asked[2][1:]
+    with stored(np.zeros((3, 1), "float32"), table, 3) as (samples,):
+        lost = np.isin(np.arange(3), endless)
+        return probe.scored(samples, asked, answers, lost)
+
+
+@pytest.mark.quick
+@pytest.mark.once
+def test_scores_are_of_questions_and_lost_answers_are_counted():
+    probe = LanguageProbe(metric={"count": "number", "name": "exact"})
+    found = scores_of(probe, ["3", "Cat.", "lots"])
+    # Scores and questions of "count" and of "name", and what could not be read.
+    assert found.tolist() == [[1, 1, 1, 1, 0], [0, 0, 0, 0, 0], [0, 1, 0, 0, 1]]
+    means = found.mean(axis=0)
+    assert probe.score(means) == pytest.approx(2 / 3)
+    assert probe.of_kind(0).score(means) == 0.5
+    assert probe.of_kind(1).score(means) == 1.0
+    endless = scores_of(probe, ["3", "Cat.", "4"], endless=[1])
+    assert endless.tolist() == [[1, 1, 0, 1, 1], [0, 0, 0, 0, 0], [1, 1, 0, 0, 0]]
+
+
+@pytest.mark.quick
+@pytest.mark.once
+def test_a_metric_of_ones_own():
+    def length(answers, references):
+        return AnswerScores.of("length", [float(len(answer)) for answer in answers])
+
+    probe = LanguageProbe(metric=length)
+    found = scores_of(probe, ["abc", "de", "f"])
+    assert found[:, 0::2].sum() == 6.0
+    assert probe.bounds is None
+    assert probe.metric == "score of answers (length)"
+    with pytest.raises(ValueError, match="no metric for questions of kind 'count'"):
+        scores_of(LanguageProbe(metric={"name": "exact"}), ["a", "b", "c"])
+    with pytest.raises(ValueError, match="'a few' is no number"):
+        LanguageProbe(metric="number")._metrics[""](["1"], [["a few"]])
+
+
+@pytest.mark.quick
+@pytest.mark.once
+def test_the_constant_guess_is_the_most_frequent_answer_to_a_question():
+    probe = LanguageProbe()
+    rows = np.zeros((6, 1, 3), "<U9")
+    rows[:, 0] = [
+        *[("What?", "cat", "name")] * 2, ("What?", "dog", "name"),
+        ("What?", "cat", "name"), ("Who?", "cat", "name"), ("Is it?", "no", "is"),
+    ]  # fmt: skip
+    with stored(np.zeros((6, 1), "float32"), rows, 3, 3) as (train, test):
+        found = probe.baseline(train, test)
+    assert probe.score(found.mean(axis=0)) == pytest.approx(2 / 3)
+
+
+@pytest.mark.quick
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps"),
+        ({"learning_rates": ()}, "learning_rates"),
+        ({"learning_rates": (0.0,)}, "learning_rates"),
+        ({"learning_rates": (float("nan"),)}, "learning_rates"),
+        ({"metric": "bleu"}, "no metric 'bleu'"),
+        ({"decoder": lambda: None}, "give prompt"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        LanguageProbe(**options)
+
+
+@pytest.mark.quick
+@pytest.mark.once
+def test_data_of_another_kind_are_refused():
+    with pytest.raises(TypeError, match="three of them"):
+        layer_for_llm(planted_model(1), data=[questions(6), questions(6)])
+    with pytest.raises(ValueError, match="Give the decoder to the probe"):
+        layer_for_llm(planted_model(1), SMALL, data=questions(6), probe=quick_probe())
