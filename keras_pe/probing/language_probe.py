@@ -216,6 +216,12 @@ class LanguageProbe(Probe):
             trained = False
         else:
             decoder = decoder()
+        words = self._prompt_of(shape).tokenizer.vocabulary_size
+        if words > decoder.vocabulary_size:
+            raise ValueError(
+                f"The prompt's tokenizer has {words} ids, and the decoder "
+                f"{decoder.vocabulary_size}: give the tokenizer that it was made for."
+            )
         projector = VisionProjector(
             shape[2], decoder.hidden_dim, pooling=self.pooling, depth=self.depth
         )
