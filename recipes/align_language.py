@@ -30,8 +30,8 @@ What is lost: an aligned encoder has no zero-shot head.
 import argparse
 import dataclasses
 
-from keras_pe.training.run.align_language import align_language
-from keras_pe.training.run.language_config import LanguageConfig, check_language
+from keras_pe.training.run.align_language import align_language, check_alignment
+from keras_pe.training.run.language_config import LanguageConfig
 from keras_pe.training.run.options import (
     add_run_arguments,
     add_shard_arguments,
@@ -156,7 +156,7 @@ def main() -> None:
         configured,
         align_language,
         make_data=question_data,
-        check=check_language,
+        check=check_alignment,
     )
 
 

@@ -6,11 +6,13 @@ from typing import Any, Protocol
 from keras_pe.language.prompts import QuestionPrompt
 from keras_pe.language.vision_language_model import VisionLanguageModel
 from keras_pe.training.devices.setup import check_layout
+from keras_pe.training.run.hub_decoders import require_kerashub
 from keras_pe.training.run.language_config import (
     LanguageConfig,
     LanguageParts,
     build_language_trainer,
     check_language,
+    hub_preset,
     unallocated_trainer,
 )
 from keras_pe.training.run.train import RunOptions, RunParts, run_trainer
@@ -34,6 +36,18 @@ class LanguageData(Protocol):
         """Returns what scores the model during training, or None."""
 
 
+def check_alignment(config: LanguageConfig) -> None:
+    """Refuses an alignment that can't run, here.
+
+    Raises:
+        SettingError: as `check_language` does; if the decoder is KerasHub's, without
+            KerasHub.
+    """
+    check_language(config)
+    if hub_preset(config) is not None:
+        require_kerashub(config.decoder)
+
+
 def align_language(
     config: LanguageConfig, data: LanguageData, options: RunOptions
 ) -> VisionLanguageModel:
@@ -50,7 +64,7 @@ def align_language(
     Raises:
         ValueError: if the configuration can't run, or the directory holds another run.
     """
-    check_language(config)
+    check_alignment(config)
     built: list[LanguageParts] = []
 
     def make_trainer() -> LanguageAlignmentTrainer:

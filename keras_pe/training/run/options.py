@@ -230,7 +230,8 @@ def language_settings(
         trained = str(options.phase == "align").lower()
         given += [f"train_encoder={trained}"]
         # A decoder that is drawn anew has nothing to keep.
-        has_decoder = options.start or config.start or config.decoder != SMALL
+        decoder = options.decoder or config.decoder
+        has_decoder = options.start or config.start or decoder != SMALL
         given += [f"train_decoder={trained if has_decoder else 'true'}"]
     settings = [*flag_settings(options), *given, *options.settings]
     changed: LanguageConfig = with_settings(config, settings)
