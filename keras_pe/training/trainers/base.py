@@ -201,6 +201,7 @@ class BaseTrainer(CheckedModel):
         chunk_size: int | None,
         training: bool | None,
         tower: Any = None,
+        samples_of_row: int = 1,
     ) -> Any:
         """Runs a function over a batch, chunk by chunk if it is larger than a chunk.
 
@@ -212,6 +213,7 @@ class BaseTrainer(CheckedModel):
             chunk_size: rows of a chunk, over all devices; None for all.
             training: as of `call`.
             tower: whose stochastic depth is drawn; None for none.
+            samples_of_row: how many samples of a row the tower reads.
 
         Returns:
             What the function returns for all rows.
@@ -225,7 +227,7 @@ class BaseTrainer(CheckedModel):
         if chunks == 1:
             return function(rows)
         if training and tower is not None:
-            add_drop_path(rows, tower, first.shape[0])
+            add_drop_path(rows, tower, first.shape[0] * samples_of_row)
         results = map_chunks(function, rows, chunks)
         return keras.tree.map_structure(merge_rows, results)
 

@@ -10,7 +10,7 @@ from keras_pe.language.answers import answer_cost
 from keras_pe.layers.projector import VisionProjector, check_widths
 from keras_pe.models.vision_forward import VisionForward
 from keras_pe.training.devices.distribution import cross_replica_gather, num_replicas
-from keras_pe.training.trainers.base import BaseTrainer, Latest, Term
+from keras_pe.training.trainers.base import BaseTrainer, Latest, Term, take_drop_path
 
 
 @keras.saving.register_keras_serializable("keras_pe")
@@ -38,7 +38,8 @@ class LanguageAlignmentTrainer(BaseTrainer):
             None for all.
 
     Raises:
-        ValueError: if widths do not fit, or nothing is trained.
+        ValueError: if widths do not fit, nothing is trained, or chunks are asked for
+            with a decoder that has dropout or stochastic depth.
 
     Source: Perception Encoder, section 5.1; upstream `apps/plm`.
 
@@ -80,6 +81,14 @@ class LanguageAlignmentTrainer(BaseTrainer):
             name or "language_alignment_trainer",
             image_chunk_size=image_chunk_size,
         )
+        inner = getattr(decoder, "backbone", decoder)
+        drawn = max(getattr(inner, name, 0.0) or 0 for name in ("drop_path", "dropout"))
+        if image_chunk_size is not None and train_decoder and drawn:
+            raise ValueError(
+                f"{decoder.name} leaves out {drawn} at random, and what is computed in "
+                f"chunks is computed again, with others left out. Build it without "
+                f"(drop_path=0, dropout=0), or give no image_chunk_size."
+            )
         self.projector, self.decoder = projector, decoder
         self.train_encoder, self.train_decoder = train_encoder, train_decoder
         encoder.trainable, decoder.trainable = train_encoder, train_decoder
@@ -113,6 +122,8 @@ class LanguageAlignmentTrainer(BaseTrainer):
             dict(inputs),
             self.image_chunk_size,
             training,
+            self.model if self.train_encoder else None,
+            inputs["images"].shape[1],
         )
         total = self._total(inputs["answer_weights"])
         return {
@@ -130,23 +141,30 @@ class LanguageAlignmentTrainer(BaseTrainer):
 
     def _of_chunk(self, chunk: dict[str, Any], training: bool | None) -> dict[str, Any]:
         """Returns the summed cost of some rows' answers, and how many are right."""
-        patches = self.image_tokens(chunk["images"], training)  # (rows, tokens, hidden)
+        factors = take_drop_path(chunk)
+        patches = self.image_tokens(chunk["images"], training, factors)
         found = answer_cost(
             self.decoder, patches, chunk, bool(training) and self.train_decoder
         )
         return {name: ops.reshape(x, (1,)) for name, x in found._asdict().items()}
 
-    def image_tokens(self, images: Any, training: bool | None = None) -> Any:
+    def image_tokens(
+        self, images: Any, training: bool | None = None, drop_path_factors: Any = None
+    ) -> Any:
         """Returns what the decoder reads of images, `(rows, tokens, hidden_dim)`.
 
         Args:
             images: `(rows, most_images, height, width, 3)`.
             training: whether stochastic depth is active.
+            drop_path_factors: as of `encoder.layer_tokens`, of all images.
         """
         encoder, most = self.model, images.shape[1]
         flat = ops.reshape(images, (-1, *images.shape[2:]))
         (tokens,) = encoder.layer_tokens(
-            flat, [-1], training=bool(training) and self.train_encoder
+            flat,
+            [-1],
+            drop_path_factors=drop_path_factors,
+            training=bool(training) and self.train_encoder,
         )
         if not self.train_encoder:
             tokens = ops.stop_gradient(tokens)
