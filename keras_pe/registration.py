@@ -17,6 +17,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 REGISTERING = (
+    "keras_pe.language.small_decoder",
+    "keras_pe.layers.projector",
     "keras_pe.models.aligned",
     "keras_pe.models.core",
     "keras_pe.models.feature_pyramid",

@@ -12,6 +12,7 @@ from keras_pe.cli.output import discard_output, prepare_streams, printable
 COMMANDS = (
     "demo",
     "classify",
+    "ask",
     "embed",
     "index",
     "search",

@@ -1,12 +1,16 @@
 """Language models that read an encoder's tokens: what aligns it to language."""
 
-from keras_pe.language.answers import AnswerCost, answer_cost
-from keras_pe.language.decoder import Decoder
-from keras_pe.language.generation import generate
-from keras_pe.language.kerashub import KerasHubDecoder
-from keras_pe.language.prompts import QuestionPrompt
-from keras_pe.language.small_decoder import SmallDecoder
-from keras_pe.language.vision_language_model import VisionLanguageModel
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keras_pe.language.answers import AnswerCost, answer_cost
+    from keras_pe.language.decoder import Decoder
+    from keras_pe.language.generation import generate
+    from keras_pe.language.kerashub import KerasHubDecoder
+    from keras_pe.language.prompts import QuestionPrompt
+    from keras_pe.language.small_decoder import SmallDecoder
+    from keras_pe.language.vision_language_model import VisionLanguageModel
 
 __all__ = [
     "AnswerCost",
@@ -18,3 +22,26 @@ __all__ = [
     "answer_cost",
     "generate",
 ]
+
+# Imported on first use: Keras is told of the small decoder whenever keras_pe is
+# imported, and should not need all that answers questions for it.
+_MODULES = {
+    "AnswerCost": "answers",
+    "Decoder": "decoder",
+    "KerasHubDecoder": "kerashub",
+    "QuestionPrompt": "prompts",
+    "SmallDecoder": "small_decoder",
+    "VisionLanguageModel": "vision_language_model",
+    "answer_cost": "answers",
+    "generate": "generation",
+}
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

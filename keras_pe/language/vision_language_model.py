@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 from keras import ops
@@ -13,6 +13,10 @@ from keras_pe.arrays import check_sizes
 from keras_pe.data.packing import Document
 from keras_pe.language.answers import among_words
 from keras_pe.language.generation import generate
+from keras_pe.language.language_preset import (
+    load_language_preset,
+    save_language_preset,
+)
 from keras_pe.language.prompts import QuestionPrompt, padded
 from keras_pe.layers.projector import VisionProjector, check_widths
 from keras_pe.models.compiled import padded_batch, run_compiled
@@ -86,13 +90,67 @@ class VisionLanguageModel:
         self.encoder, self.projector, self.decoder = encoder, projector, decoder
         self.prompt, self.image_converter = prompt, image_converter
 
+    # === Presets ===
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | os.PathLike[str],
+        decoder: Any = None,
+        dtype: Any = None,
+    ) -> Self:
+        """Loads a preset: all parts with their weights.
+
+        Args:
+            preset: directory, or `hf://owner/repo[@revision]`.
+            decoder: the `KerasHubDecoder` that it was trained with, if it was one: such
+                are not in a preset.
+            dtype: another dtype or policy of encoder, projector and small decoder, such
+                as "bfloat16".
+
+        Raises:
+            CheckpointError: if there is no such preset, it is of an encoder alone, a
+                file is damaged, or the decoder is missing or another one.
+
+        Example:
+            >>> model = VisionLanguageModel.from_preset("runs/x/preset")  # doctest: +SKIP
+            >>> model.generate("cat.jpg", "What is this?")                # doctest: +SKIP
+            'a cat'
+        """  # noqa: E501
+        return cls(*load_language_preset(preset, decoder, dtype))
+
+    def save_to_preset(
+        self,
+        directory: str | os.PathLike[str],
+        metadata: Mapping[str, Any] | None = None,
+        dtype: str | None = None,
+        decoder_handle: str | None = None,
+    ) -> None:
+        """Writes a preset directory that `from_preset` reads, whole or not at all.
+
+        The encoder's files are those of its own `save_to_preset`, and load without the
+        rest: `PELang.from_preset(directory)`.
+
+        Args:
+            directory: where; made if missing.
+            metadata: more to say in metadata.json, such as scores; JSON values.
+            dtype: of the weights in the files, "float16", "bfloat16" or "float32"; None
+                is their own.
+            decoder_handle: of a language model of KerasHub, which is not written, what
+                it was loaded by.
+
+        Raises:
+            CheckpointError: if a part can't be saved, or the directory holds files that
+                belong to no preset.
+        """
+        save_language_preset(self, directory, metadata, dtype, decoder_handle)
+
     # === Answers ===
     def generate(
         self,
         images: Any,
         questions: str | Sequence[str],
         max_tokens: int = 32,
-        batch_size: int = 32,
+        batch_size: int = 64,
     ) -> str | list[str]:
         """Returns the likeliest answer to each question.
 
@@ -114,25 +172,60 @@ class VisionLanguageModel:
                 tokenizer's context, or prompt and answer than the decoder reads.
             NonFiniteError: if weights or embeddings are not finite.
         """
-        check_sizes(max_tokens=max_tokens, batch_size=batch_size)
         asked, alone = _paired(images, questions)
+        convert = self.image_converter.convert
+        answers = self._answers(
+            asked, lambda one: convert(one.image, one.name), max_tokens, batch_size
+        )
+        return answers[0] if alone else answers
+
+    def answer(
+        self,
+        images: Any,
+        questions: str | Sequence[str],
+        max_tokens: int = 32,
+        batch_size: int = 64,
+    ) -> list[str]:
+        """Returns the answers to questions about images that are converted already.
+
+        Args:
+            images: float32 `(images, height, width, 3)` in [-1, 1], of the converter's
+                size.
+            questions: one for all images, or one each.
+            max_tokens: most tokens of an answer.
+            batch_size: questions a forward pass.
+
+        Raises:
+            ValueError, NonFiniteError: as `generate`.
+        """
+        asked, _ = _paired(list(self.encoder.checked_images(images)), questions)
+        return self._answers(
+            asked, lambda one: ops.convert_to_numpy(one.image), max_tokens, batch_size
+        )
+
+    def _answers(
+        self,
+        asked: list["_Asked"],
+        read: Callable[["_Asked"], np.ndarray],
+        max_tokens: int,
+        batch_size: int,
+    ) -> list[str]:
+        check_sizes(max_tokens=max_tokens, batch_size=batch_size)
         answers = [""] * len(asked)
         rows = min(batch_size, _power_of_two(len(asked)))
-        for chunk in _chunks(asked, rows):
-            documents = [
-                self.prompt.question(one.text, one.image is not None) for one in chunk
-            ]
+        questions = [
+            self.prompt.question(one.text, one.image is not None) for one in asked
+        ]
+        for chunk in _chunks(asked, list(map(len, questions)), rows):
+            documents = [questions[one.place] for one in chunk]
             shown = {one.key: one for one in chunk if one.image is not None}
-            pixels = [
-                self.image_converter.convert(one.image, one.name)
-                for one in shown.values()
-            ]
             order = {key: place for place, key in enumerate(shown)}
             places = [order.get(one.key, 0) for one in chunk]
+            pixels = list(map(read, shown.values()))
             ids = self._answer_ids(pixels, documents, places, max_tokens, rows)
             for one, row in zip(chunk, ids, strict=False):
                 answers[one.place] = self.prompt.text(row)
-        return answers[0] if alone else answers
+        return answers
 
     def _answer_ids(
         self,
@@ -243,12 +336,19 @@ def _key(image: Any) -> Any:
     return image if isinstance(image, str | os.PathLike) else id(image)
 
 
-def _chunks(asked: list[_Asked], rows: int) -> Iterator[list[_Asked]]:
-    """Yields questions, those about one image together: it is then encoded once."""
-    first: dict[Any, int] = {}
-    for one in asked:
-        first.setdefault(one.key, one.place)
-    ordered = sorted(asked, key=lambda one: first[one.key])  # stable
+def _chunks(
+    asked: list[_Asked], lengths: list[int], rows: int
+) -> Iterator[list[_Asked]]:
+    """Yields questions, those about one image together: it is then encoded once.
+
+    Images with short questions come first: what is shorter than others of its batch
+    waits for them.
+    """
+    longest: dict[Any, int] = {}
+    for one, length in zip(asked, lengths, strict=True):
+        longest[one.key] = max(length, longest.get(one.key, 0))
+    first = {one.key: one.place for one in reversed(asked)}
+    ordered = sorted(asked, key=lambda one: (longest[one.key], first[one.key]))
     for start in range(0, len(ordered), rows):
         yield ordered[start : start + rows]
 

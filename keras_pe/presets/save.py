@@ -47,6 +47,7 @@ def save_preset(
     dtype: str | None = None,
     max_shard_size: float = MAX_SHARD_GB,
     class_vectors: Callable[[], ClassVectors | None] | None = None,
+    write_more: Callable[[Path], None] | None = None,
 ) -> None:
     """Writes a preset directory in KerasHub's layout, with checksums of all files.
 
@@ -65,6 +66,7 @@ def save_preset(
         max_shard_size: gigabytes above which the weights are split into files.
         class_vectors: gives vectors of classes to write along, if there are any; asked
             when the weights are written.
+        write_more: writes further files into the new directory.
 
     Raises:
         CheckpointError: if something can't be saved, or the directory holds files
@@ -96,6 +98,8 @@ def save_preset(
         classes = None if class_vectors is None else class_vectors()
         if classes is not None:
             write_class_vectors(aside, classes)
+        if write_more is not None:
+            write_more(aside)
         write_metadata(aside, _metadata(model, stored, metadata))
 
 

@@ -16,7 +16,8 @@ WORDS, TOKENS = 50, 7
 
 def decoder(**changes):
     options = {"hidden_dim": 16, "num_layers": 2, "num_heads": 2, "max_length": 12}
-    return perturb(SmallDecoder(WORDS, **{**options, **changes}))
+    options = {"vocabulary_size": WORDS, **options, **changes}
+    return perturb(SmallDecoder(**options))
 
 
 def embeddings(rows=2, tokens=TOKENS, seed=0):

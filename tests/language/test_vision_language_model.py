@@ -113,6 +113,12 @@ def test_one_image_and_one_question_give_one_answer(model):
     assert model.generate(one, []) == []
 
 
+def test_images_that_are_converted_already_are_answered_alike(model):
+    shown = pictures()
+    found = model.answer(model.image_converter(shown), "what", max_tokens=3)
+    assert found == model.generate(shown, "what", max_tokens=3)
+
+
 # === Training and answering agree ===
 @pytest.mark.parametrize("text_only", [False, True])
 def test_answers_logits_are_those_of_training(model, monkeypatch, text_only):

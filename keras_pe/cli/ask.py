@@ -1,0 +1,71 @@
+"""Ask questions about images."""
+
+import argparse
+
+from keras_pe.cli.common import (
+    add_batch_size,
+    add_images,
+    add_json,
+    find_all,
+    positive,
+    say_skipped,
+    text,
+)
+from keras_pe.cli.output import print_json, printable
+
+HELP = "ask a question about images"
+EPILOG = """examples:
+  keras-pe ask cat.jpg "What is this?" --preset runs/language/preset
+  keras-pe ask photos "Is there a dog?" --preset runs/language/preset --json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this command."""
+    add_images(parser)
+    parser.add_argument("question", type=text, metavar="QUESTION", help="of any text")
+    parser.add_argument(
+        "--preset",
+        type=text,
+        metavar="NAME",
+        help="directory or hf://owner/repo[@revision] of an encoder with a language "
+        "model, such as recipes.align_language writes; none is in the package",
+    )
+    parser.add_argument(
+        "--max-tokens",
+        type=positive,
+        default=32,
+        metavar="N",
+        help="most tokens of an answer (default: 32)",
+    )
+    add_json(parser, "one object an image")
+    add_batch_size(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Asks and prints a line an image; returns the exit code.
+
+    Raises:
+        ValueError: if there is no preset, or it has no language model.
+    """
+    if options.preset is None:
+        raise ValueError(
+            "No model that answers questions is in the package. Give --preset "
+            "DIRECTORY, of what VisionLanguageModel.save_to_preset wrote; python -m "
+            "recipes.align_language trains one."
+        )
+    from keras_pe.language.vision_language_model import VisionLanguageModel
+    from keras_pe.preprocessing.batches import load_batches
+
+    paths = find_all(options.images)
+    model = VisionLanguageModel.from_preset(options.preset)
+    size = min(options.batch_size, len(paths))
+    batches = load_batches(paths, model.image_converter, size, max_skipped_share=1.0)
+    for places, pixels in batches:
+        answers = model.answer(pixels, options.question, options.max_tokens, size)
+        for place, answer in zip(places, answers, strict=True):
+            if options.json:
+                print_json({"image": str(paths[place]), "answer": answer})
+            else:
+                print(f"{printable(paths[place])}: {printable(answer)}")
+    return say_skipped(batches.report)

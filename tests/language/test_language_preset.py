@@ -1,0 +1,187 @@
+"""Vision language models as presets: the same after a round trip, or refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from keras_pe import PEImageConverter, PELang, PETokenizer
+from keras_pe.language import QuestionPrompt, VisionLanguageModel
+from keras_pe.layers import VisionProjector
+from keras_pe.presets import CheckpointError
+from keras_pe.presets.checksums import write_metadata
+from tests.arrays import to_numpy
+from tests.language.test_small_decoder import decoder
+from tests.small_models import perturb, vision_encoder
+
+pytestmark = pytest.mark.quick
+
+WORDS = 540
+
+
+def build(depth=2, merge="average", **changes):
+    core = vision_encoder(num_layers=2, image_size=16, patch_size=4)
+    encoder = perturb(PELang.from_core(core, layers=1))
+    projector = VisionProjector(32, 16, pooling=2, merge=merge, depth=depth)
+    return VisionLanguageModel(
+        encoder,
+        perturb(projector, 1),
+        decoder(vocabulary_size=WORDS, max_length=32, **changes),
+        QuestionPrompt(PETokenizer(16, WORDS), 4),
+        PEImageConverter(16),
+    )
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    model = build()
+    directory = tmp_path_factory.mktemp("language") / "preset"
+    model.save_to_preset(directory, metadata={"score": 0.5})
+    return model, directory
+
+
+def weights(model):
+    parts = (model.encoder, model.projector, model.decoder)
+    return [to_numpy(variable) for part in parts for variable in part.weights]
+
+
+def picture():
+    return np.random.default_rng(0).integers(0, 256, (20, 16, 3), "uint8")
+
+
+def test_a_round_trip_keeps_every_bit_and_every_answer(saved):
+    model, directory = saved
+    again = VisionLanguageModel.from_preset(directory)
+    for one, other in zip(weights(model), weights(again), strict=True):
+        np.testing.assert_array_equal(one, other)
+    answers = [m.generate(picture(), "what", max_tokens=4) for m in (model, again)]
+    assert answers[0] == answers[1]
+    assert again.prompt.image_tokens == 4
+    assert again.image_converter.image_size == (16, 16)
+    assert all((again.decoder.trainable, again.projector.trainable))
+    assert isinstance(again.encoder, PELang)
+
+
+def test_the_encoder_loads_without_the_rest(saved):
+    model, directory = saved
+    alone = PELang.from_preset(directory)
+    for one, other in zip(model.encoder.weights, alone.weights, strict=True):
+        np.testing.assert_array_equal(to_numpy(one), to_numpy(other))
+    assert PETokenizer.from_preset(directory).vocabulary_size == WORDS
+
+
+@pytest.mark.parametrize(("depth", "merge"), [(1, "shuffle"), (2, "shuffle")])
+def test_other_projectors_and_half_precision(tmp_path, depth, merge):
+    model = build(depth, merge, layer_scale=0.5)
+    model.save_to_preset(tmp_path / "half", dtype="float16")
+    again = VisionLanguageModel.from_preset(tmp_path / "half")
+    for one, other in zip(weights(model), weights(again), strict=True):
+        np.testing.assert_array_equal(one.astype("float16").astype("float32"), other)
+    low = VisionLanguageModel.from_preset(tmp_path / "half", dtype="mixed_bfloat16")
+    assert low.decoder.compute_dtype == low.projector.compute_dtype == "bfloat16"
+    assert low.encoder.compute_dtype == "bfloat16"
+    assert isinstance(low.generate(picture(), "what", max_tokens=2), str)
+
+
+def test_lora_of_the_decoder_is_merged(tmp_path):
+    model = build()
+    model.decoder.enable_lora(2)
+    for variable in model.decoder.trainable_variables:
+        variable.assign(np.full(tuple(variable.shape), 0.05, "float32"))
+    model.save_to_preset(tmp_path / "merged")
+    again = VisionLanguageModel.from_preset(tmp_path / "merged")
+    x = np.random.default_rng(0).normal(size=(1, 3, 16)).astype("float32")
+    runs = [to_numpy(m.decoder.run(x)) for m in (model, again)]
+    np.testing.assert_allclose(runs[0], runs[1], atol=1e-5)
+    assert not again.decoder.has_lora
+
+
+# === What is refused ===
+def changed(saved, tmp_path, **changes):
+    """Returns a copy with another language.json and checksums that are right."""
+    _, directory = saved
+    copy = tmp_path / "changed"
+    shutil.copytree(directory, copy)
+    found = json.loads((copy / "language.json").read_text())
+    for path, value in changes.items():
+        *before, last = path.split("__")
+        inside = found
+        for name in before:
+            inside = inside[name]
+        inside[last] = value
+    (copy / "language.json").write_text(json.dumps(found))
+    (copy / "metadata.json").unlink()
+    write_metadata(copy, {})
+    return copy
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "format is 2, expected 1"),
+        ({"decoder__kind": "os.system"}, "decoder is a 'os.system', expected Small"),
+        ({"decoder__module": "os"}, "decoder has .*module"),
+        ({"decoder__num_layers": 10**9}, "1,000,000,000 blocks"),
+        ({"decoder__num_layers": "2"}, "num_layers must be"),
+        ({"decoder__hidden_dim": 10**12}, r"decoder/.* is \(.*, not"),
+        ({"decoder__max_length": 10**9}, "max_length is 1000000000, expected at most"),
+        ({"decoder__num_heads": 3}, "describes no language model"),
+        ({"decoder__dtype": "int8"}, "dtype is 'int8'"),
+        ({"decoder__drop_path": 2.0}, "drop_path"),
+        ({"projector__merge": "eval"}, "merge must be"),
+        ({"projector__depth": 1}, "expand/.* belongs to no weight"),
+        ({"projector__input_dim": 8}, r"is \(32, 16\), not \(8, 16\)"),
+        ({"prompt__kind": "Other"}, "prompt is a 'Other'"),
+        ({"prompt__image_tokens": 9}, "gives 4 tokens .* prompt has 9"),
+        ({"encoder_layers": 3}, "of 3 blocks, and the one beside it has 1"),
+        ({"more": 1}, "it has .*more"),
+    ],
+)
+def test_other_descriptions_are_refused(saved, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        VisionLanguageModel.from_preset(changed(saved, tmp_path, **changes))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", ["language.json", "language.safetensors"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
+def test_damaged_files_are_named(saved, tmp_path, name, damage):
+    copy = tmp_path / "damaged"
+    shutil.copytree(saved[1], copy)
+    content = (copy / name).read_bytes()
+    if damage == "gone":
+        (copy / name).unlink()
+    elif damage == "cut":
+        (copy / name).write_bytes(content[:-20])
+    else:
+        middle = len(content) // 2
+        flipped = bytes([content[middle] ^ 1])
+        (copy / name).write_bytes(content[:middle] + flipped + content[middle + 1 :])
+    with pytest.raises(CheckpointError, match=name):
+        VisionLanguageModel.from_preset(copy)
+
+
+@pytest.mark.once
+def test_an_encoder_alone_and_a_decoder_too_many_are_refused(saved, tmp_path):
+    model, directory = saved
+    model.encoder.save_to_preset(tmp_path / "alone")
+    with pytest.raises(CheckpointError, match="encoder alone"):
+        VisionLanguageModel.from_preset(tmp_path / "alone")
+    with pytest.raises(CheckpointError, match="Leave out decoder="):
+        VisionLanguageModel.from_preset(directory, decoder=model.decoder)
+
+
+@pytest.mark.once
+def test_nothing_is_half_written(tmp_path):
+    model = build()
+    model.projector.contract.bias.assign(np.full(16, np.nan, "float32"))
+    with pytest.raises(CheckpointError, match="projector/contract/bias"):
+        model.save_to_preset(tmp_path / "nan")
+    assert not list(tmp_path.iterdir())
+    large = build()
+    large.decoder.norm.beta.assign(np.full(16, 1e6, "float32"))
+    with pytest.raises(CheckpointError, match=r"decoder/norm/beta .* float16"):
+        large.save_to_preset(tmp_path / "large", dtype="float16")
+    assert not list(tmp_path.iterdir())
