@@ -12,6 +12,7 @@ from keras import ops
 from keras_pe.arrays import check_sizes
 from keras_pe.data.packing import Document
 from keras_pe.language.answers import among_words
+from keras_pe.language.chat_prompt import ChatPrompt
 from keras_pe.language.generation import generate
 from keras_pe.language.language_preset import (
     load_language_preset,
@@ -66,7 +67,7 @@ class VisionLanguageModel:
         encoder: VisionForward,
         projector: VisionProjector,
         decoder: Any,
-        prompt: QuestionPrompt,
+        prompt: QuestionPrompt | ChatPrompt,
         image_converter: PEImageConverter,
     ) -> None:
         check_widths(projector, encoder, decoder)
