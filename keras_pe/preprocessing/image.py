@@ -1,13 +1,14 @@
 """Images to the arrays that the vision tower reads."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Self
 
 import keras
 import numpy as np
 from PIL import Image
 
+from keras_pe.arrays import check_sizes
 from keras_pe.preprocessing.converter_configs import Converter, check_changes
 from keras_pe.preprocessing.given_images import (
     as_sequence,
@@ -31,6 +32,7 @@ from keras_pe.preprocessing.image_errors import (
     SkipReport,
 )
 from keras_pe.preprocessing.image_modes import from_array, resizable
+from keras_pe.preprocessing.tiles import TiledPicture, best_grid, cut
 from keras_pe.presets.from_preset import load_image_converter
 
 RESIZE_MODES = ("squash", "center_crop")
@@ -174,14 +176,69 @@ class PEImageConverter(Converter):
             (8, 8, 3)
         """
         name = image_name(image) if name is None else name
+        (array,) = self._at_sizes(image, name, lambda opened: [self.image_size])
+        return array
+
+    def tiles(
+        self, picture: Any, max_tiles: int = 16, thumbnail: bool = True
+    ) -> TiledPicture:
+        """Converts one image to several of this converter's size, a grid of tiles.
+
+        It is resized to the grid whose sides are most like its own, in the converter's
+        `resize_mode`, and cut. Of equally good grids the one that keeps the most of its
+        pixels is taken, then the smallest.
+
+        Args:
+            picture: one image, of any kind that `convert` takes.
+            max_tiles: most tiles, the thumbnail not counted.
+            thumbnail: whether the whole image comes first; as the only tile, once.
+
+        Returns:
+            A `TiledPicture`: `tiles` `(tiles, height, width, 3)` and `grid`.
+
+        Raises:
+            ImageError: if it cannot be used, whatever `on_error` says.
+            ValueError: if `max_tiles` is no whole number of at least 1.
+
+        Example:
+            >>> found = PEImageConverter(32).tiles(np.zeros((90, 60, 3), "uint8"))
+            >>> found.grid, found.tiles.shape
+            ((3, 2), (7, 32, 32, 3))
+        """
+        check_sizes(max_tiles=max_tiles)
+        grids = []
+
+        def sizes(opened: Image.Image) -> list[tuple[int, int]]:
+            rows, columns = best_grid(opened.size[::-1], self.image_size, max_tiles)
+            grids.append((rows, columns))
+            whole = (rows * self.height, columns * self.width)
+            small = thumbnail and rows * columns > 1
+            return [whole, self.image_size] if small else [whole]
+
+        whole, *small = self._at_sizes(picture, image_name(picture), sizes)
+        (grid,) = grids
+        parts = [*(array[None] for array in small), cut(whole, grid)]
+        return TiledPicture(np.concatenate(parts), grid)
+
+    def _at_sizes(
+        self,
+        image: Any,
+        name: str,
+        sizes: Callable[[Image.Image], Sequence[tuple[int, int]]],
+    ) -> list[np.ndarray]:
+        """Returns float32 `(height, width, 3)` of each size; opens the image once."""
         try:
-            rgb = self._resize(self._open(image, name)).convert("RGB")
+            opened = self._open(image, name)
+            resized = [self._resize(opened, s).convert("RGB") for s in sizes(opened)]
         except MemoryError as error:
             raise ImageError(
                 name, DAMAGED, "Not enough memory to decode it: lower `max_pixels`."
             ) from error
-        unit = np.asarray(rgb, dtype="float32") / np.float32(255)
-        return (unit - np.array(self.mean, "float32")) / np.array(self.std, "float32")
+        mean, std = (np.array(x, "float32") for x in (self.mean, self.std))
+        return [
+            (np.asarray(rgb, dtype="float32") / np.float32(255) - mean) / std
+            for rgb in resized
+        ]
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments, ready for JSON."""
@@ -254,8 +311,9 @@ class PEImageConverter(Converter):
             )
         return resizable(opened, name, self.background)
 
-    def _resize(self, image: Image.Image) -> Image.Image:
-        size = (self.width, self.height)
+    def _resize(self, image: Image.Image, to: tuple[int, int]) -> Image.Image:
+        height, width = to
+        size = (width, height)
         resample = INTERPOLATIONS[self.interpolation]
         if self.resize_mode == "squash":
             return image.resize(size, resample)
