@@ -5,6 +5,10 @@
 
 Needs keras-hub and gguf. The other forward pass is NumPy's, in the file's own layout:
 neighbouring channels are turned by RoPE, and nothing is permuted.
+
+2026-11-29, PyTorch 2.13, one thread of a shared x86 machine: logits differ by 4.8e-5 of
+27.4, "The capital of France is Paris.", with a cache as without; 18 CPU s to load, 0.5
+a token of short answers, peak memory 2.2 GB.
 """
 
 import argparse

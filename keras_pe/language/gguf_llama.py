@@ -18,7 +18,7 @@ from keras_pe.language.chat_prompt import ChatPrompt
 from keras_pe.language.kerashub import KerasHubDecoder
 from keras_pe.presets.report import CheckpointError
 
-INSTALL = "pip install gguf"
+INSTALL = 'pip install "keras-pe[gguf]"'
 SPECIAL = 3  # ggml's type of tokens such as <|im_end|>
 SIZES = {
     "vocabulary_size": "vocab_size",
@@ -87,7 +87,7 @@ def llama_decoder(
         vocabulary, hidden = config["vocabulary_size"], config["hidden_dim"]
         expected["output.weight"] = (vocabulary, hidden)
     _compare(file, expected)
-    keras_hub = _imported("keras_hub", "pip install keras-hub")
+    keras_hub = _imported("keras_hub", INSTALL)
     backbone = keras_hub.models.LlamaBackbone(
         **config, tie_word_embeddings=tied, dtype=dtype
     )

@@ -89,7 +89,8 @@ class VisionLanguageModel:
                 f"{decoder.vocabulary_size}: each id would be another word."
             )
         self.encoder, self.projector, self.decoder = encoder, projector, decoder
-        self.prompt, self.image_converter = prompt, image_converter
+        self.prompt: Any = prompt
+        self.image_converter = image_converter
 
     # === Presets ===
     @classmethod

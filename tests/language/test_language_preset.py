@@ -185,3 +185,44 @@ def test_nothing_is_half_written(tmp_path):
     with pytest.raises(CheckpointError, match=r"decoder/norm/beta .* float16"):
         large.save_to_preset(tmp_path / "large", dtype="float16")
     assert not list(tmp_path.iterdir())
+
+
+# === Language models of KerasHub: noted, not written ===
+@pytest.mark.slow
+def test_a_decoder_of_kerashub_is_given_and_compared(tmp_path):
+    pytest.importorskip("keras_hub")
+    from tests.language.test_kerashub import KerasHubDecoder, keras_hub
+
+    def foreign(seed=0, **changes):
+        sizes = {
+            "vocabulary_size": WORDS,
+            "num_layers": 1,
+            "num_query_heads": 2,
+            "num_key_value_heads": 1,
+            "hidden_dim": 16,
+            "intermediate_dim": 24,
+        }
+        backbone = keras_hub.models.LlamaBackbone(**{**sizes, **changes})
+        return KerasHubDecoder(perturb(backbone, seed), max_length=32)
+
+    model = build()
+    model.decoder = foreign()
+    model.save_to_preset(tmp_path / "preset", decoder_handle="hf://a/llama")
+    names = {path.name for path in (tmp_path / "preset").iterdir()}
+    assert {"language.json", "language.safetensors", "config.json"} < names
+    size = (tmp_path / "preset" / "language.safetensors").stat().st_size
+    assert size < 4 * model.projector.count_params() + 1000
+    again = VisionLanguageModel.from_preset(tmp_path / "preset", decoder=foreign())
+    answers = [m.generate(picture(), "what", max_tokens=4) for m in (model, again)]
+    assert answers[0] == answers[1]
+    for given, message in (
+        (None, "LlamaBackbone, hf://a/llama.* Pass decoder="),
+        (foreign(seed=1), "has other weights"),
+        (foreign(num_layers=2), "'num_layers': 1.* 'num_layers': 2"),
+        (model.projector, "Pass decoder="),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            VisionLanguageModel.from_preset(tmp_path / "preset", decoder=given)
+    half = foreign(dtype="bfloat16")
+    with pytest.warns(UserWarning, match="was not compared"):
+        VisionLanguageModel.from_preset(tmp_path / "preset", decoder=half)
