@@ -118,7 +118,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--encoder", metavar="PRESET", help="what is aligned, of the configuration"
     )
-    parser.add_argument("--decoder", metavar="NAME", help="the language model")
+    parser.add_argument(
+        "--decoder", metavar="NAME", help="small; with --plan also hub:PRESET"
+    )
     parser.add_argument(
         "--start", metavar="PRESET", help="whose projector and decoder it starts from"
     )

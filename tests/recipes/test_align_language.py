@@ -10,7 +10,7 @@ import pytest
 from keras_pe import PELang
 from keras_pe.data.questions import Question, question_member, write_question_shards
 from keras_pe.language import VisionLanguageModel
-from keras_pe.training.run.align_language import align_language
+from keras_pe.training.run.align_language import align_language, check_alignment
 from keras_pe.training.run.checkpoint import RunCheckpoints
 from keras_pe.training.run.language_config import (
     LanguageConfig,
@@ -253,6 +253,15 @@ def test_questions_are_scored_by_their_kind(preset, shards, tmp_path):
 def test_configurations_that_can_not_run_are_refused(changes, message):
     with pytest.raises(SettingError, match=message):
         check_language(config_of("core", **changes))
+
+
+@pytest.mark.quick
+@pytest.mark.once
+def test_a_decoder_of_kerashub_is_planned_and_not_run():
+    config = config_of("core", decoder="hub:llama3.2_instruct_1b")
+    check_language(config)
+    with pytest.raises(SettingError, match="and plans those of KerasHub"):
+        check_alignment(config)
 
 
 @pytest.mark.quick

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 from keras_pe.language.prompts import QuestionPrompt
 from keras_pe.language.vision_language_model import VisionLanguageModel
 from keras_pe.training.devices.setup import check_layout
-from keras_pe.training.run.hub_decoders import require_kerashub
 from keras_pe.training.run.language_config import (
     LanguageConfig,
     LanguageParts,
@@ -15,6 +14,7 @@ from keras_pe.training.run.language_config import (
     hub_preset,
     unallocated_trainer,
 )
+from keras_pe.training.run.overrides import SettingError
 from keras_pe.training.run.train import RunOptions, RunParts, run_trainer
 from keras_pe.training.run.training_run import Evaluate, MakeBatches
 from keras_pe.training.trainers.base import BaseTrainer
@@ -40,12 +40,16 @@ def check_alignment(config: LanguageConfig) -> None:
     """Refuses an alignment that can't run, here.
 
     Raises:
-        SettingError: as `check_language` does; if the decoder is KerasHub's, without
-            KerasHub.
+        SettingError: as `check_language` does; if the decoder is KerasHub's, which has
+            a template of its own for questions.
     """
     check_language(config)
     if hub_preset(config) is not None:
-        require_kerashub(config.decoder)
+        raise SettingError(
+            f"decoder={config.decoder}: a run asks a small decoder, and plans those of "
+            f"KerasHub (--plan). LanguageAlignmentTrainer trains one in Python, with "
+            f"rows of its own template. Or --set decoder=small."
+        )
 
 
 def align_language(

@@ -1,11 +1,10 @@
-"""Language models of KerasHub as decoders: by the name of a preset, and their sizes."""
+"""Language models of KerasHub by the names of their presets, as plans count them."""
 
 import importlib
 from importlib.util import find_spec
 from typing import Any
 
 from keras_pe.language.kerashub import KerasHubDecoder
-from keras_pe.presets import CheckpointError
 from keras_pe.training.run.overrides import SettingError
 
 # Class and constructor arguments of published models, for plans alone. Llama 3.2's own
@@ -44,32 +43,6 @@ def require_kerashub(decoder: str) -> None:
             f"decoder={decoder}: it comes from KerasHub, which is not installed: "
             f"pip install keras-hub. Or --set decoder=small."
         )
-
-
-def load_hub_decoder(preset: str, max_length: int, dtype: str) -> KerasHubDecoder:
-    """Returns a language model of KerasHub.
-
-    Args:
-        preset: of a causal language model: a name, a folder, an hf:// or kaggle://
-            handle.
-        max_length: most tokens of a sequence.
-        dtype: Keras dtype policy.
-
-    Raises:
-        SettingError: if KerasHub is not installed.
-        CheckpointError: if it can't load the preset.
-    """
-    require_kerashub(f"hub:{preset}")
-    models = importlib.import_module("keras_hub").models
-    try:
-        backbone = models.Backbone.from_preset(preset, dtype=dtype)
-    except Exception as error:  # KerasHub's, Kaggle's, of a file system
-        raise CheckpointError(
-            f"decoder=hub:{preset}: KerasHub does not load it. Give a name of its "
-            f"presets, a folder that it saved, or a handle. "
-            f"({type(error).__name__}: {error})"
-        ) from error
-    return KerasHubDecoder(backbone, max_length)
 
 
 def planned_hub_decoder(preset: str, max_length: int, dtype: str) -> KerasHubDecoder:

@@ -46,7 +46,7 @@ class LanguageConfig(TrainingConfig):
         merge: how they do, "average" or "shuffle".
         projector_layers: 2 for an MLP, 1 for a matrix.
         decoder: "small" for one of our own, trained from scratch; "hub:" and the name
-            of a preset of a causal language model of KerasHub's.
+            of a preset of KerasHub's, for plans.
         decoder_tokenizer: preset whose tokenizer it reads; None for the encoder's.
         decoder_dim: its channels.
         decoder_layers: its blocks.
