@@ -15,9 +15,12 @@ import numpy as np
 from keras_pe.data.questions import write_question_shards
 from projects.emoji.data.packages import PackageError
 from projects.emoji.data.shards import Record, load_arrays
+from projects.emoji.language.captions import caption_sets
+from projects.emoji.language.cut_outs import cut_outs
 from projects.emoji.language.drawings import drawing_samples
 from projects.emoji.language.packages import read_list, unpack_fonts, unpack_words
 from recipes.language_data.fonts import read_fonts
+from recipes.language_data.scenes import scene_samples
 from recipes.language_data.word_images import WordStyle
 from recipes.language_data.words import (
     fonts_by_part,
@@ -27,6 +30,7 @@ from recipes.language_data.words import (
 from recipes.language_data.words import write_words as write_word_sets
 
 SIZE = 64  # of the pictures, pixels
+WRITERS = ("drawings", "captions", "scenes", "words")
 # Shards of drawings: split of the emoji data, and whether concepts are held out.
 DRAWINGS = {
     "train": ("train", False),
@@ -34,6 +38,12 @@ DRAWINGS = {
     "test_vendor": ("test", False),
     "test_heldout": ("heldout", True),
     "test_vendor_heldout": ("test", True),
+}
+# Scenes: split of the emoji data, and how many. The number is part of the seed.
+SCENES = {
+    "scenes_train": (0, "train", 20_000),
+    "scenes_validation": (1, "val_seen", 1000),
+    "scenes_test": (2, "test", 2000),
 }
 
 
@@ -53,6 +63,23 @@ def write_drawings(data: Path, output: Path) -> None:
         samples = drawing_samples(images, records, SIZE, f"language-{name}")
         write_question_shards(output, name, samples)
         print(f"{name}: {len(records)} drawings", flush=True)
+
+
+def write_scenes(data: Path, output: Path, share: float = 1.0) -> None:
+    """Writes composed scenes of the drawings of each split, of seen concepts alone."""
+    for name, (number, split, count) in SCENES.items():
+        things = cut_outs(*read_drawings(data, split, heldout=False))
+        count = max(round(share * count), 1)
+        samples = scene_samples(things, count, SIZE, (0, number), name)
+        write_question_shards(output, name, samples)
+        print(f"{name}: {count} scenes of {len(things)} drawings", flush=True)
+
+
+def write_captions(data: Path, output: Path) -> None:
+    """Writes titled clip art to train and validate on, and photographs to test on."""
+    for name, samples in caption_sets(data, SIZE).items():
+        write_question_shards(output, name, samples)
+        print(f"{name}: {len(samples)} captions", flush=True)
 
 
 def write_words(output: Path, cache: Path, count: int) -> None:
@@ -76,11 +103,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=None)
     parser.add_argument("--words", type=int, default=30_000, help="of training")
+    parser.add_argument("--only", choices=WRITERS, nargs="*", default=WRITERS)
+    parser.add_argument(
+        "--scenes", type=float, default=1.0, help="how many times 20,000 of training"
+    )
     options = parser.parse_args(arguments)
     cache = options.cache or options.output / "cache"
     try:
-        write_drawings(options.data, options.output)
-        write_words(options.output, cache, options.words)
+        if "drawings" in options.only:
+            write_drawings(options.data, options.output)
+        if "captions" in options.only:
+            write_captions(options.data, options.output)
+        if "scenes" in options.only:
+            write_scenes(options.data, options.output, options.scenes)
+        if "words" in options.only:
+            write_words(options.output, cache, options.words)
     except PackageError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
 
