@@ -11,6 +11,7 @@ RECIPES = (
     "recipes.pretrain",
     "recipes.distill",
     "recipes.align_spatial",
+    "recipes.align_language",
     "projects.emoji.pretrain",
     "projects.emoji.readme_figures",
     "projects.emoji.probing.experiments",
