@@ -126,6 +126,7 @@ def saved(tmp_path_factory):
 )
 def test_our_classes_are_registered_whatever_was_imported(statement):
     names = [*keras_pe.__all__, "TransformerBlock", "FeaturePyramid"]
+    names += ["SmallDecoder", "VisionProjector"]
     names.remove("ZeroShotClassifier")  # not one of Keras' objects
     modules_after(
         f"{statement}; find = keras.saving.get_registered_object; "

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from keras_pe.language.answers import AnswerCost, answer_cost
+    from keras_pe.language.chat_prompt import ChatPrompt
     from keras_pe.language.decoder import Decoder
     from keras_pe.language.generation import generate
+    from keras_pe.language.gguf_llama import llama_decoder, llama_prompt
     from keras_pe.language.kerashub import KerasHubDecoder
     from keras_pe.language.prompts import QuestionPrompt
     from keras_pe.language.small_decoder import SmallDecoder
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnswerCost",
+    "ChatPrompt",
     "Decoder",
     "KerasHubDecoder",
     "QuestionPrompt",
@@ -21,12 +24,15 @@ __all__ = [
     "VisionLanguageModel",
     "answer_cost",
     "generate",
+    "llama_decoder",
+    "llama_prompt",
 ]
 
 # Imported on first use: Keras is told of the small decoder whenever keras_pe is
 # imported, and should not need all that answers questions for it.
 _MODULES = {
     "AnswerCost": "answers",
+    "ChatPrompt": "chat_prompt",
     "Decoder": "decoder",
     "KerasHubDecoder": "kerashub",
     "QuestionPrompt": "prompts",
@@ -34,6 +40,8 @@ _MODULES = {
     "VisionLanguageModel": "vision_language_model",
     "answer_cost": "answers",
     "generate": "generation",
+    "llama_decoder": "gguf_llama",
+    "llama_prompt": "gguf_llama",
 }
 
 

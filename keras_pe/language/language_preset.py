@@ -18,9 +18,17 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_pe.arrays import check_sizes
 from keras_pe.folder_reading import read_directory
+from keras_pe.language.chat_prompt import ChatPrompt
 from keras_pe.language.kerashub import KerasHubDecoder
+from keras_pe.language.preset_description import (
+    FOREIGN,
+    FORMAT,
+    PROJECTOR,
+    SMALL,
+    checked_description,
+    weights_manifest,
+)
 from keras_pe.language.prompts import QuestionPrompt
 from keras_pe.language.small_decoder import SmallDecoder
 from keras_pe.layers.projector import VisionProjector
@@ -29,33 +37,19 @@ from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.tokenizer import PETokenizer
 from keras_pe.presets.assign import build_unfilled, fill, rule
 from keras_pe.presets.checksums import read_metadata, read_verified, verify_file
-from keras_pe.presets.hub import LANGUAGE, LANGUAGE_WEIGHTS, resolve
-from keras_pe.presets.manifest import Manifest, block_manifest, model_variables
+from keras_pe.presets.hub import (
+    CHAT_TOKENIZER,
+    LANGUAGE,
+    LANGUAGE_WEIGHTS,
+    resolve,
+)
+from keras_pe.presets.manifest import model_variables
 from keras_pe.presets.open_checkpoint import SafetensorsFile
 from keras_pe.presets.report import CheckpointError
 from keras_pe.presets.save import save_preset
-from keras_pe.presets.serialized import POLICY_NAME
 from keras_pe.presets.tensor_reader import SAFETENSORS_DTYPES
 
-FORMAT = 1
 BLOCK_WEIGHTS = 12  # of a block without LayerScale
-MOST_TOKENS = 65_536  # of a sequence, from a file: positions have a table
-PROJECTOR = ("input_dim", "output_dim", "pooling", "merge", "depth", "dtype")
-SMALL = (
-    "vocabulary_size",
-    "hidden_dim",
-    "num_layers",
-    "num_heads",
-    "intermediate_dim",
-    "max_length",
-    "layer_scale",
-    "drop_path",
-    "remat",
-    "dtype",
-)
-SMALL_SIZES = SMALL[:6]
-FOREIGN = ("backbone", "hidden_dim", "vocabulary_size", "num_layers")
-FOREIGN_NOTES = ("handle", "dtype", "weights_sha256")
 
 
 class LanguageParts(NamedTuple):
@@ -64,7 +58,7 @@ class LanguageParts(NamedTuple):
     encoder: Any
     projector: VisionProjector
     decoder: Any
-    prompt: QuestionPrompt
+    prompt: QuestionPrompt | ChatPrompt
     image_converter: PEImageConverter
 
 
@@ -87,10 +81,11 @@ def save_language_preset(
             f"A {type(decoder).__name__} can't be saved: expected a SmallDecoder, or a "
             f"KerasHubDecoder, which is noted and not written."
         )
-    if type(model.prompt) is not QuestionPrompt:
+    prompt, chats = model.prompt, isinstance(model.prompt, ChatPrompt)
+    if not chats and type(prompt) is not QuestionPrompt:
         raise CheckpointError(
-            f"A {type(model.prompt).__name__} can't be saved, expected a "
-            f"QuestionPrompt."
+            f"A {type(prompt).__name__} can't be saved, expected a QuestionPrompt or a "
+            f"ChatPrompt."
         )
     described = {
         "format": FORMAT,
@@ -98,8 +93,9 @@ def save_language_preset(
         "projector": _described(model.projector, PROJECTOR),
         "decoder": _decoder_config(decoder, decoder_handle),
         "prompt": {
-            "kind": "QuestionPrompt",
-            "image_tokens": model.prompt.image_tokens,
+            "kind": type(prompt).__name__,
+            "image_tokens": prompt.image_tokens,
+            **({"system": prompt.system} if chats else {}),
         },
     }
     text = json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False)
@@ -110,11 +106,14 @@ def save_language_preset(
 
         (aside / LANGUAGE).write_text(text, encoding="utf-8")
         save_file(tensors, aside / LANGUAGE_WEIGHTS)
+        if chats:
+            words = prompt.tokenizer.to_str()
+            (aside / CHAT_TOKENIZER).write_text(words, encoding="utf-8")
 
     save_preset(
         model.encoder,
         directory,
-        tokenizer=model.prompt.tokenizer,
+        tokenizer=None if chats else prompt.tokenizer,
         image_converter=model.image_converter,
         metadata=metadata,
         dtype=dtype,
@@ -180,7 +179,7 @@ def _stored(
     described: Mapping[str, Any], variables: Mapping[str, Any], dtype: str | None
 ) -> dict[str, np.ndarray]:
     """Returns the arrays of the file, or says why they can't be stored."""
-    expected = _manifest(described)
+    expected = weights_manifest(described)
     if set(expected) != set(variables):
         wrong = sorted(set(expected) ^ set(variables))
         raise CheckpointError(
@@ -201,32 +200,6 @@ def _stored(
             )
         tensors[name] = np.ascontiguousarray(array)
     return tensors
-
-
-def _manifest(described: Mapping[str, Any]) -> Manifest:
-    """Returns the shapes of the file's tensors, from a checked description."""
-    config = described["projector"]
-    width = config["output_dim"]
-    shuffled = config["pooling"] ** 2 if config["merge"] == "shuffle" else 1
-    inside = config["input_dim"] * shuffled
-    found: Manifest = {}
-    if config["depth"] == 2:
-        found["projector/expand/kernel"] = (inside, width)
-        found["projector/expand/bias"] = (width,)
-        inside = width
-    found["projector/contract/kernel"] = (inside, width)
-    found["projector/contract/bias"] = (width,)
-    decoder = described["decoder"]
-    if decoder["kind"] == "SmallDecoder":
-        hidden = decoder["hidden_dim"]
-        weights: Manifest = {
-            "token_embedding/embeddings": (decoder["vocabulary_size"], hidden),
-            **block_manifest(decoder),
-            "norm/gamma": (hidden,),
-            "norm/beta": (hidden,),
-        }
-        found.update({f"decoder/{name}": shape for name, shape in weights.items()})
-    return found
 
 
 # === Loading ===
@@ -256,7 +229,7 @@ def _load(directory: Path, decoder: Any, dtype: Any) -> LanguageParts:
     if LANGUAGE not in metadata["files"]:
         raise CheckpointError(_ENCODER_ALONE.format(handle=directory))
     where = str(directory / LANGUAGE)
-    described = _checked(read_verified(directory, LANGUAGE, metadata), where)
+    described = checked_description(read_verified(directory, LANGUAGE, metadata), where)
     _check_given(described["decoder"], decoder, where)
     verify_file(directory, LANGUAGE_WEIGHTS, metadata)
     reader = SafetensorsFile(directory / LANGUAGE_WEIGHTS)
@@ -276,66 +249,28 @@ def _load(directory: Path, decoder: Any, dtype: Any) -> LanguageParts:
             f"{where} is of an encoder of {layers!r} blocks, and the one beside it has "
             f"{encoder.num_layers}. Save the preset again."
         )
-    tokenizer = PETokenizer.from_preset(directory)
     converter = PEImageConverter.from_preset(directory)
-    prompt = QuestionPrompt(tokenizer, described["prompt"]["image_tokens"])
+    prompt = _prompt(described["prompt"], directory, metadata)
     return LanguageParts(encoder, projector, small or decoder, prompt, converter)
 
 
-def _checked(content: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Returns what a language.json says, or refuses it: all of it, and no more."""
+def _prompt(
+    described: Mapping[str, Any], directory: Path, metadata: Mapping[str, Any]
+) -> QuestionPrompt | ChatPrompt:
+    image_tokens = described["image_tokens"]
+    if described["kind"] == "QuestionPrompt":
+        return QuestionPrompt(PETokenizer.from_preset(directory), image_tokens)
+    from tokenizers import Tokenizer
+
+    content = read_verified(directory, CHAT_TOKENIZER, metadata)
     try:
-        if content.get("format") != FORMAT:
-            raise ValueError(f"format is {content.get('format')!r}, expected {FORMAT}")
-        top = ("format", "encoder_layers", "projector", "decoder", "prompt")
-        _check_keys("it", content, top)
-        _check_keys("projector", content["projector"], PROJECTOR)
-        _check_keys("prompt", content["prompt"], ("kind", "image_tokens"))
-        kind = content["prompt"]["kind"]
-        if kind != "QuestionPrompt":
-            raise ValueError(f"prompt is a {kind!r}, expected QuestionPrompt")
-        decoder = content["decoder"]
-        kinds: dict[str, tuple[str, ...]] = {
-            "SmallDecoder": SMALL,
-            "KerasHubDecoder": FOREIGN + FOREIGN_NOTES,
-        }
-        kind = decoder.get("kind") if isinstance(decoder, dict) else None
-        if not isinstance(kind, str) or kind not in kinds:
-            raise ValueError(f"decoder is a {kind!r}, expected {' or '.join(kinds)}")
-        _check_keys("decoder", decoder, ("kind", *kinds[kind]))
-        projector = content["projector"]
-        check_sizes(
-            **{name: projector[name] for name in ("input_dim", "output_dim", "pooling")}
-        )
-        if kind == "SmallDecoder":
-            check_sizes(**{name: decoder[name] for name in SMALL_SIZES})
-            if decoder["max_length"] > MOST_TOKENS:
-                raise ValueError(
-                    f"max_length is {decoder['max_length']}, expected at most "
-                    f"{MOST_TOKENS} from a file"
-                )
-            if not isinstance(decoder["remat"], bool):
-                raise ValueError(f"remat is {decoder['remat']!r}")
-            _check_policy(decoder["dtype"])
-        _check_policy(projector["dtype"])
-    except (ValueError, TypeError) as error:
+        words = Tokenizer.from_str(json.dumps(content))
+    except Exception as error:  # of the library, which has no class of its own
         raise CheckpointError(
-            f"{where} describes no language model ({str(error).rstrip('.')}). Nothing "
-            f"was built. It may come from a newer keras_pe: update it, or save the "
-            f"preset again."
+            f"{directory / CHAT_TOKENIZER} is no tokenizer ({error}). Save the preset "
+            f"again."
         ) from error
-    return dict(content)
-
-
-def _check_keys(what: str, found: Any, expected: tuple[str, ...]) -> None:
-    if not isinstance(found, dict) or set(found) != set(expected):
-        listed = sorted(found) if isinstance(found, dict) else repr(found)[:80]
-        raise ValueError(f"{what} has {listed}, expected {sorted(expected)}")
-
-
-def _check_policy(name: Any) -> None:
-    if not isinstance(name, str) or not POLICY_NAME.fullmatch(name):
-        raise ValueError(f"dtype is {name!r}, expected a floating point policy")
+    return ChatPrompt(words, image_tokens, described["system"])
 
 
 def _compare(described: Mapping[str, Any], reader: SafetensorsFile, where: str) -> None:
@@ -348,7 +283,7 @@ def _compare(described: Mapping[str, Any], reader: SafetensorsFile, where: str) 
             f"{where} has a decoder of {blocks:,} blocks, and {LANGUAGE_WEIGHTS} has "
             f"{len(tensors):,} tensors, fewer than {BLOCK_WEIGHTS} a block."
         )
-    expected, problems = _manifest(described), []
+    expected, problems = weights_manifest(described), []
     for name in sorted(set(expected) | set(tensors)):
         if name not in tensors:
             problems.append(f"{name} is missing")

@@ -8,6 +8,7 @@ import pytest
 
 from keras_pe import PEImageConverter, PELang, PETokenizer
 from keras_pe.language import QuestionPrompt, VisionLanguageModel
+from keras_pe.language.chat_prompt import ChatPrompt
 from keras_pe.layers import VisionProjector
 from keras_pe.presets import CheckpointError
 from keras_pe.presets.checksums import write_metadata
@@ -97,6 +98,42 @@ def test_lora_of_the_decoder_is_merged(tmp_path):
     assert not again.decoder.has_lora
 
 
+def chat_tokenizer():
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    marks = ["<|im_start|>", "<|im_end|>"]
+    words = [*marks, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    ids = {word: number for number, word in enumerate(words)}
+    found = Tokenizer(models.BPE(vocab=ids, merges=[]))
+    found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    found.decoder = decoders.ByteLevel()
+    found.add_special_tokens(marks)
+    return found
+
+
+def test_a_prompt_in_chatml_comes_back(tmp_path):
+    made = build()
+    words = chat_tokenizer()
+    parts = (
+        made.encoder,
+        made.projector,
+        decoder(vocabulary_size=words.get_vocab_size(), max_length=128),
+        ChatPrompt(words, 4, "Answer."),
+        made.image_converter,
+    )
+    VisionLanguageModel(*parts).save_to_preset(tmp_path / "chat")
+    again = VisionLanguageModel.from_preset(tmp_path / "chat")
+    one, other = (
+        prompt.document("wh-at 12", "so") for prompt in (parts[3], again.prompt)
+    )
+    np.testing.assert_array_equal(one.token_ids, other.token_ids)
+    assert again.prompt.text(other.token_ids[other.answer]) == "so"
+    path = tmp_path / "chat" / "chat_tokenizer.json"
+    path.write_text(path.read_text().replace("BPE", "BPX"))
+    with pytest.raises(CheckpointError, match="chat_tokenizer"):
+        VisionLanguageModel.from_preset(tmp_path / "chat")
+
+
 # === What is refused ===
 def changed(saved, tmp_path, **changes):
     """Returns a copy with another language.json and checksums that are right."""
@@ -133,6 +170,7 @@ def changed(saved, tmp_path, **changes):
         ({"projector__merge": "eval"}, "merge must be"),
         ({"projector__depth": 1}, "expand/.* belongs to no weight"),
         ({"projector__input_dim": 8}, r"is \(32, 16\), not \(8, 16\)"),
+        ({"prompt__kind": "ChatPrompt"}, "prompt has .*expected .*system"),
         ({"prompt__kind": "Other"}, "prompt is a 'Other'"),
         ({"prompt__image_tokens": 9}, "gives 4 tokens .* prompt has 9"),
         ({"encoder_layers": 3}, "of 3 blocks, and the one beside it has 1"),
