@@ -218,12 +218,15 @@ class VisionLanguageModel:
         questions = [
             self.prompt.question(one.text, one.image is not None) for one in asked
         ]
-        for chunk in _chunks(asked, list(map(len, questions)), rows):
+        chunks = list(_chunks(asked, list(map(len, questions)), rows))
+        most = max((len({one.key for one in chunk}) for chunk in chunks), default=0)
+        for chunk in chunks:
             documents = [questions[one.place] for one in chunk]
             shown = {one.key: one for one in chunk if one.image is not None}
             order = {key: place for place, key in enumerate(shown)}
             places = [order.get(one.key, 0) for one in chunk]
             pixels = list(map(read, shown.values()))
+            pixels += pixels[-1:] * (most - len(pixels))  # one shape in all batches
             ids = self._answer_ids(pixels, documents, places, max_tokens, rows)
             for one, row in zip(chunk, ids, strict=False):
                 answers[one.place] = self.prompt.text(row)
