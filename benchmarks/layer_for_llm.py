@@ -187,7 +187,10 @@ def measure_cost(
 
     def blind_control(*arguments: Any) -> Any:
         blind[0] = True
-        return control(*arguments)
+        try:
+            return control(*arguments)
+        finally:
+            blind[0] = False
 
     language_probe.LanguageProbe.blind = blind_control  # type: ignore[method-assign]
     options: dict[str, Any] = {"seeds": (0,), "progress": False}
