@@ -93,8 +93,8 @@ def other_names(records: Sequence[Record]) -> list[str | None]:
     In a subgroup names are handed on in a circle, past a drawing's own family: every
     name is asked for as often where "no" is right as where "yes" is, so that the
     question alone tells nothing. Subgroups in which one family is more than half of
-    all are put together with what else of their group is alone like this; None where
-    nothing else is left.
+    all are put together with what else of their group is alone like this, or get any
+    other name; None where there is one family alone.
     """
     names: list[str | None] = [None] * len(records)
     alone: dict[str, list[int]] = {}
@@ -107,7 +107,14 @@ def other_names(records: Sequence[Record]) -> list[str | None]:
         if not _hand_on(records, places, names)
         for place in places
     ]
-    _hand_on(records, rest, names)
+    if not _hand_on(records, rest, names):
+        # One family is most of what is left: any other drawing's name will do.
+        for place in rest:
+            key, family = records[place]["key"], records[place]["family"]
+            strange = [one for one in records if one["family"] != family]
+            if strange:
+                chosen = int(unit_hash("no", key) * len(strange))
+                names[place] = name_of(strange[chosen])
     return names
 
 
