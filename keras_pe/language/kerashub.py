@@ -1,6 +1,7 @@
 """Language models of KerasHub, run on embeddings: a registry of families."""
 
 import dataclasses
+import functools
 import importlib
 from typing import Any, Literal
 
@@ -72,6 +73,7 @@ class KerasHubDecoder(keras.Model):
         backbone: such as `keras_hub.models.Llama3Backbone.from_preset(...)`; of a
             causal language model its `backbone`.
         max_length: most tokens of a sequence.
+        remat: whether blocks are recomputed in the backward pass to save memory.
         name: name of the model.
 
     Attributes:
@@ -87,7 +89,11 @@ class KerasHubDecoder(keras.Model):
     """
 
     def __init__(
-        self, backbone: Any, max_length: int = 4096, name: str | None = None
+        self,
+        backbone: Any,
+        max_length: int = 4096,
+        remat: bool = False,
+        name: str | None = None,
     ) -> None:
         kind = type(backbone).__name__
         family = FAMILIES.get(kind)
@@ -99,7 +105,7 @@ class KerasHubDecoder(keras.Model):
         policy = backbone.dtype_policy
         super().__init__(name=name or backbone.name, dtype=policy, autocast=False)
         check_sizes(max_length=max_length)
-        self.backbone, self.max_length = backbone, max_length
+        self.backbone, self.max_length, self.remat = backbone, max_length, remat
         self.family = family
         self.hidden_dim = int(backbone.hidden_dim)
         self.vocabulary_size = int(backbone.vocabulary_size)
@@ -151,8 +157,11 @@ class KerasHubDecoder(keras.Model):
         elif documents is not None:
             options[self.family.padding] = ops.cast(documents > 0, "int32")
         x = ops.cast(embeddings, self.compute_dtype)
+        again = self.remat and not getattr(self.backbone, "dropout", 0)
         for block in self.backbone.transformer_layers:
-            x = block(x, **options)
+            # A block that draws random numbers would draw others the second time.
+            run = functools.partial(block, **options)
+            x = keras.remat(run)(x) if again else run(x)
         return getattr(self.backbone, self.family.norm)(x)
 
     def run_cached(
@@ -206,6 +215,7 @@ class KerasHubDecoder(keras.Model):
         return {
             "name": self.name,
             "max_length": self.max_length,
+            "remat": self.remat,
             "backbone": backbone,
         }
 

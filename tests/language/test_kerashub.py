@@ -3,10 +3,15 @@
 import numpy as np
 import pytest
 
+from keras_pe import PELang
+from keras_pe.data.packing import Document, packed_row
 from keras_pe.language import generate
 from keras_pe.language.kerashub import FAMILIES, KerasHubDecoder
+from keras_pe.layers import VisionProjector
+from keras_pe.training import LanguageAlignmentTrainer
 from tests.arrays import to_numpy
-from tests.small_models import perturb
+from tests.small_models import images, perturb, vision_encoder
+from tests.training.gradients import loss_and_gradients
 
 keras_hub = pytest.importorskip("keras_hub")
 pytestmark = pytest.mark.slow
@@ -119,3 +124,23 @@ def test_other_models_are_refused_by_name():
         KerasHubDecoder(
             keras_hub.models.BertBackbone(50, 1, 2, 32, 48, max_sequence_length=8)
         )
+
+
+@pytest.mark.parametrize("family", ["Llama3Backbone", "Gemma3Backbone"])
+def test_blocks_that_are_computed_again_change_nothing(family):
+    def found(remat):
+        encoder = perturb(PELang.from_core(vision_encoder(num_layers=2), drop_path=0.0))
+        projector = perturb(VisionProjector(encoder.hidden_dim, WIDTH, pooling=2))
+        decoder = KerasHubDecoder(backbone(family), max_length=32, remat=remat)
+        trainer = LanguageAlignmentTrainer(encoder, projector, decoder)
+        shown = np.repeat([False, True, False], [1, 4, 4])
+        answer = np.arange(9) > 6
+        row = packed_row([Document(np.arange(9), answer, shown)], 12, 3)
+        batch = {name: array[None] for name, array in row.items()}
+        return loss_and_gradients(trainer, {"images": images(1)[None], **batch})
+
+    (loss, gradients), (other, others) = found(True), found(False)
+    assert loss == pytest.approx(other, rel=1e-6)
+    assert len(gradients) > 30
+    for path, gradient in gradients.items():
+        np.testing.assert_allclose(gradient, others[path], atol=1e-5, err_msg=path)

@@ -242,7 +242,8 @@ def compile_step(trainer: Any, inputs: Inputs, distribution: Any) -> CompiledSte
     compiled = lowered.compile(compiler_options=options)
     done = time.perf_counter()
     memory = compiled.memory_analysis()
-    batch_size, image_size = inputs["images"][0][:2]
+    # Rows of several images have them before height and width.
+    batch_size, *_, image_size, _ = inputs["images"][0]
     return CompiledStep(
         platform=device.platform,
         num_devices=int(distribution.device_mesh.devices.size),

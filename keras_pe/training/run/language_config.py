@@ -208,6 +208,7 @@ def unallocated_trainer(config: LanguageConfig) -> LanguageAlignmentTrainer:
         decoder: Any
         if preset is not None:
             decoder = planned_hub_decoder(preset, config.row_length, config.precision)
+            decoder.remat = config.remat
         else:
             decoder = build_decoder(config, build_tokenizer(config).vocabulary_size)
         return LanguageAlignmentTrainer(
