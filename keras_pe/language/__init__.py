@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from keras_pe.language.generation import generate
     from keras_pe.language.gguf_llama import llama_decoder, llama_prompt
     from keras_pe.language.kerashub import KerasHubDecoder
-    from keras_pe.language.prompts import QuestionPrompt
+    from keras_pe.language.prompts import Prompt, QuestionPrompt
     from keras_pe.language.small_decoder import SmallDecoder
     from keras_pe.language.vision_language_model import VisionLanguageModel
 
@@ -19,6 +19,7 @@ __all__ = [
     "ChatPrompt",
     "Decoder",
     "KerasHubDecoder",
+    "Prompt",
     "QuestionPrompt",
     "SmallDecoder",
     "VisionLanguageModel",
@@ -35,6 +36,7 @@ _MODULES = {
     "ChatPrompt": "chat_prompt",
     "Decoder": "decoder",
     "KerasHubDecoder": "kerashub",
+    "Prompt": "prompts",
     "QuestionPrompt": "prompts",
     "SmallDecoder": "small_decoder",
     "VisionLanguageModel": "vision_language_model",

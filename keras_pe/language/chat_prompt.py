@@ -1,22 +1,21 @@
 """Questions about images in ChatML, for language models that were taught to chat."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_pe.arrays import check_sizes
 from keras_pe.data.packing import Document
+from keras_pe.language.prompts import Prompt
 
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 START, END = "<|im_start|>", "<|im_end|>"
 
 
-class ChatPrompt:
+class ChatPrompt(Prompt):
     """How a chat model is asked: system, user with image and question, assistant.
 
-    The image's tokens stand where the user's words begin. The same methods as
-    `QuestionPrompt`'s.
+    The image's tokens stand where the user's words begin.
 
     Args:
         tokenizer: of the package `tokenizers`, with ChatML's marks.
@@ -52,41 +51,6 @@ class ChatPrompt:
         told = "" if system is None else f"{START}system\n{system}{END}\n"
         self._start = self._marked(told) + self._user
 
-    def document(
-        self, question: str, answer: str, image: bool = True, source: str = "a question"
-    ) -> Document:
-        """Returns a question and its answer, which is to be learned with its end."""
-        return self.conversation([(question, answer)], image, source)
-
-    def conversation(
-        self,
-        turns: Sequence[tuple[str, str]],
-        image: bool = True,
-        source: str = "a conversation",
-    ) -> Document:
-        """Returns questions of one image and their answers, each after those before.
-
-        Args:
-            turns: (question, answer), at least one.
-            image: whether they are asked of an image.
-            source: what they come from, for errors.
-
-        Raises:
-            ValueError: if there are none, or a text has a mark of the template in it.
-        """
-        if not turns:
-            raise ValueError(f"{source}: a conversation has at least one question.")
-        first = self.question(turns[0][0], image)
-        pieces = [first.token_ids.tolist(), self._answer(turns[0][1])]
-        for question, answer in turns[1:]:
-            asked = [*self._marked("\n"), *self._user, *self._words(question)]
-            pieces += [[*asked, *self._asked], self._answer(answer)]
-        answered = [np.full(len(ids), k % 2 == 1) for k, ids in enumerate(pieces)]
-        shown = np.zeros(sum(map(len, pieces)), bool)
-        shown[: len(first)] = first.image
-        ids = np.concatenate(pieces).astype("int32")
-        return Document(ids, np.concatenate(answered), shown, source)
-
     def question(self, question: str, image: bool = True) -> Document:
         """Returns a question without an answer: what `generate` goes on from."""
         shown = self.image_tokens if image else 0
@@ -102,8 +66,18 @@ class ChatPrompt:
         ids = ids[: ends[0]] if len(ends) else ids
         return str(self.tokenizer.decode(ids.tolist())).strip()
 
-    def _answer(self, text: str) -> list[int]:
-        return [*self._words(text), self.stop_id]
+    def next_question(self, question: str) -> np.ndarray:
+        """Returns the ids of a question that comes after an answer."""
+        asked = [*self._marked("\n"), *self._user, *self._words(question)]
+        return np.array([*asked, *self._asked], "int32")
+
+    def answer(self, text: str) -> np.ndarray:
+        """Returns the ids of an answer, its end among them.
+
+        Raises:
+            ValueError: if it has a mark of the template in it.
+        """
+        return np.array([*self._words(text), self.stop_id], "int32")
 
     def _words(self, text: str) -> list[int]:
         """Returns the ids of a text, in which a mark would speak for another one."""

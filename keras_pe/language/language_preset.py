@@ -29,7 +29,7 @@ from keras_pe.language.preset_description import (
     checked_description,
     weights_manifest,
 )
-from keras_pe.language.prompts import QuestionPrompt
+from keras_pe.language.prompts import Prompt, QuestionPrompt
 from keras_pe.language.small_decoder import SmallDecoder
 from keras_pe.layers.projector import VisionProjector
 from keras_pe.models.vision_encoder import PEVisionEncoder
@@ -58,7 +58,7 @@ class LanguageParts(NamedTuple):
     encoder: Any
     projector: VisionProjector
     decoder: Any
-    prompt: QuestionPrompt | ChatPrompt
+    prompt: Prompt
     image_converter: PEImageConverter
 
 
@@ -256,7 +256,7 @@ def _load(directory: Path, decoder: Any, dtype: Any) -> LanguageParts:
 
 def _prompt(
     described: Mapping[str, Any], directory: Path, metadata: Mapping[str, Any]
-) -> QuestionPrompt | ChatPrompt:
+) -> Prompt:
     image_tokens = described["image_tokens"]
     if described["kind"] == "QuestionPrompt":
         return QuestionPrompt(PETokenizer.from_preset(directory), image_tokens)

@@ -1,5 +1,6 @@
 """Questions about images as sequences of tokens, for training and for answering."""
 
+import abc
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,87 @@ from keras_pe.data.packing import Document
 from keras_pe.preprocessing.tokenizer import PETokenizer
 
 
-class QuestionPrompt:
+class Prompt(abc.ABC):
+    """How a language model is asked about an image, in its own marks.
+
+    Attributes:
+        image_tokens: tokens of an image.
+        stop_id: token that ends an answer.
+        vocabulary_size: how many token ids there are.
+    """
+
+    image_tokens: int
+    stop_id: int
+    vocabulary_size: int
+
+    @abc.abstractmethod
+    def question(self, question: str, image: bool = True) -> Document:
+        """Returns a question without an answer: what `generate` goes on from."""
+
+    @abc.abstractmethod
+    def next_question(self, question: str) -> np.ndarray:
+        """Returns the ids of a question that comes after an answer."""
+
+    @abc.abstractmethod
+    def answer(self, text: str) -> np.ndarray:
+        """Returns the ids of an answer, its end among them."""
+
+    @abc.abstractmethod
+    def text(self, token_ids: Any) -> str:
+        """Returns the text of an answer's tokens, up to its end."""
+
+    def document(
+        self, question: str, answer: str, image: bool = True, source: str = "a question"
+    ) -> Document:
+        """Returns a question and its answer, which is to be learned with its end.
+
+        Args:
+            question: of any text.
+            answer: of any text.
+            image: whether it is asked of an image.
+            source: what it comes from, for errors.
+
+        Raises:
+            ValueError: if a text can't be tokens: too long, or with a mark in it.
+        """
+        return self.conversation([(question, answer)], image, source)
+
+    def conversation(
+        self,
+        turns: Sequence[tuple[str, str]],
+        image: bool = True,
+        source: str = "a conversation",
+    ) -> Document:
+        """Returns questions of one image and their answers, each after those before.
+
+        Args:
+            turns: (question, answer), at least one.
+            image: whether they are asked of an image.
+            source: what they come from, for errors.
+
+        Raises:
+            ValueError: if there are none, or a text can't be tokens.
+
+        Example:
+            >>> prompt = QuestionPrompt(PETokenizer(16), image_tokens=2)
+            >>> turns = [("What is this?", "a dog"), ("Is it big?", "no")]
+            >>> len(prompt.conversation(turns)), len(prompt.question("Is it big?"))
+            (18, 8)
+        """
+        if not turns:
+            raise ValueError(f"{source}: a conversation has at least one question.")
+        asked = self.question(turns[0][0], image)
+        pieces = [asked.token_ids, self.answer(turns[0][1])]
+        for question, answer in turns[1:]:
+            pieces += [self.next_question(question), self.answer(answer)]
+        answered = [np.full(len(ids), k % 2 == 1) for k, ids in enumerate(pieces)]
+        shown = np.zeros(sum(map(len, pieces)), bool)
+        shown[: len(asked)] = asked.image
+        ids = np.concatenate(pieces).astype("int32")
+        return Document(ids, np.concatenate(answered), shown, source)
+
+
+class QuestionPrompt(Prompt):
     """How the small decoder is asked: start, image, question, end, answer, end.
 
     The end token stands behind the question and behind the answer, so a question needs
@@ -37,57 +118,6 @@ class QuestionPrompt:
         self.stop_id = self.tokenizer.end_id
         self.vocabulary_size = self.tokenizer.vocabulary_size
 
-    def document(
-        self, question: str, answer: str, image: bool = True, source: str = "a question"
-    ) -> Document:
-        """Returns a question and its answer, which is to be learned with its end.
-
-        Args:
-            question: of any text.
-            answer: of any text.
-            image: whether it is asked of an image.
-            source: what it comes from, for errors.
-
-        Raises:
-            ValueError: if a text has more tokens than the tokenizer's context.
-        """
-        return self.conversation([(question, answer)], image, source)
-
-    def conversation(
-        self,
-        turns: Sequence[tuple[str, str]],
-        image: bool = True,
-        source: str = "a conversation",
-    ) -> Document:
-        """Returns questions of one image and their answers, each after those before.
-
-        Args:
-            turns: (question, answer), at least one.
-            image: whether they are asked of an image.
-            source: what they come from, for errors.
-
-        Raises:
-            ValueError: if there are none, or a text has more tokens than the
-                tokenizer's context.
-
-        Example:
-            >>> prompt = QuestionPrompt(PETokenizer(16), image_tokens=2)
-            >>> turns = [("What is this?", "a dog"), ("Is it big?", "no")]
-            >>> len(prompt.conversation(turns)), len(prompt.question("Is it big?"))
-            (18, 8)
-        """
-        if not turns:
-            raise ValueError(f"{source}: a conversation has at least one question.")
-        asked = self.question(turns[0][0], image)
-        pieces = [asked.token_ids, self._words(turns[0][1])]
-        for question, answer in turns[1:]:
-            pieces += [self._words(question), self._words(answer)]
-        answered = [np.full(len(ids), k % 2 == 1) for k, ids in enumerate(pieces)]
-        shown = np.zeros(sum(map(len, pieces)), bool)
-        shown[: len(asked)] = asked.image
-        ids = np.concatenate(pieces).astype("int32")
-        return Document(ids, np.concatenate(answered), shown, source)
-
     def question(self, question: str, image: bool = True) -> Document:
         """Returns a question without an answer: what `generate` goes on from."""
         shown = self.image_tokens if image else 0
@@ -96,6 +126,14 @@ class QuestionPrompt:
         of_image = np.zeros(len(ids), bool)
         of_image[1 : 1 + shown] = True
         return Document(ids.astype("int32"), np.zeros(len(ids), bool), of_image)
+
+    def next_question(self, question: str) -> np.ndarray:
+        """Returns the ids of a question that comes after an answer."""
+        return self._words(question)
+
+    def answer(self, text: str) -> np.ndarray:
+        """Returns the ids of an answer, its end among them."""
+        return self._words(text)
 
     def text(self, token_ids: Any) -> str:
         """Returns the text of an answer's tokens, up to its end."""

@@ -12,13 +12,12 @@ from keras import ops
 from keras_pe.arrays import check_sizes
 from keras_pe.data.packing import Document
 from keras_pe.language.answers import among_words
-from keras_pe.language.chat_prompt import ChatPrompt
 from keras_pe.language.generation import generate
 from keras_pe.language.language_preset import (
     load_language_preset,
     save_language_preset,
 )
-from keras_pe.language.prompts import QuestionPrompt, padded
+from keras_pe.language.prompts import Prompt, padded
 from keras_pe.layers.projector import VisionProjector, check_widths
 from keras_pe.models.compiled import padded_batch, run_compiled
 from keras_pe.models.vision_forward import VisionForward
@@ -67,7 +66,7 @@ class VisionLanguageModel:
         encoder: VisionForward,
         projector: VisionProjector,
         decoder: Any,
-        prompt: QuestionPrompt | ChatPrompt,
+        prompt: Prompt,
         image_converter: PEImageConverter,
     ) -> None:
         check_widths(projector, encoder, decoder)

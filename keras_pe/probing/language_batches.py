@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from keras_pe.data.packing import Document, pack_documents, packed_row
-from keras_pe.language.prompts import QuestionPrompt, padded
+from keras_pe.language.prompts import Prompt, padded
 from keras_pe.probing.feature_store import Samples
 from keras_pe.probing.language_data import ImageQuestion, questions_of_samples
 
@@ -29,7 +29,7 @@ class ImageDocument(Document):
 class Documents:
     """Makes documents of questions, each text's tokens once."""
 
-    def __init__(self, prompt: QuestionPrompt) -> None:
+    def __init__(self, prompt: Prompt) -> None:
         self.prompt = prompt
         self._made: dict[tuple[str, str], Document] = {}
 
@@ -161,9 +161,7 @@ class Prompts:
     lengths: np.ndarray
 
 
-def prompts_of(
-    samples: Samples, prompt: QuestionPrompt, size: int
-) -> Iterator[Prompts]:
+def prompts_of(samples: Samples, prompt: Prompt, size: int) -> Iterator[Prompts]:
     """Yields the questions of samples with features of their images, batch by batch.
 
     Args:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_pe.arrays import NonFiniteError, check_finite, check_sizes, is_number
-from keras_pe.language.prompts import QuestionPrompt
+from keras_pe.language.prompts import Prompt, QuestionPrompt
 from keras_pe.language.small_decoder import SmallDecoder
 from keras_pe.layers.projector import VisionProjector
 from keras_pe.preprocessing.tokenizer import PETokenizer
@@ -73,7 +73,7 @@ class LanguageProbe(Probe):
     def __init__(
         self,
         decoder: Any = None,
-        prompt: Callable[[int], QuestionPrompt] | None = None,
+        prompt: Callable[[int], Prompt] | None = None,
         pooling: int = 1,
         depth: int = 2,
         steps: int = 300,
@@ -195,7 +195,7 @@ class LanguageProbe(Probe):
             )
         return self._rows[key]
 
-    def _prompt_of(self, shape: tuple[int, ...]) -> QuestionPrompt:
+    def _prompt_of(self, shape: tuple[int, ...]) -> Prompt:
         tokens = shape[0] * shape[1] // self.pooling**2
         return (self._prompt or small_prompt)(tokens)
 
@@ -203,6 +203,11 @@ class LanguageProbe(Probe):
         decoder, trained = self._decoder, True
         if decoder is None or isinstance(decoder, dict):
             prompt = self._prompt_of(shape)
+            if not isinstance(prompt, QuestionPrompt):
+                raise ValueError(
+                    f"A {type(prompt).__name__} asks a language model that was taught "
+                    f"its template: give that as decoder."
+                )
             tokenizer = prompt.tokenizer
             longest = prompt.image_tokens + 2 * tokenizer.context_length
             options: dict[str, Any] = {
@@ -216,7 +221,7 @@ class LanguageProbe(Probe):
             trained = False
         else:
             decoder = decoder()
-        words = self._prompt_of(shape).tokenizer.vocabulary_size
+        words = self._prompt_of(shape).vocabulary_size
         if words > decoder.vocabulary_size:
             raise ValueError(
                 f"The prompt's tokenizer has {words} ids, and the decoder "
@@ -303,7 +308,7 @@ class FittedLanguage(FittedProbe):
         self,
         probe: LanguageProbe,
         shape: tuple[int, ...],
-        prompt: QuestionPrompt,
+        prompt: Prompt,
         weights: list[np.ndarray],
         setting: dict[str, Any],
     ) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, Protocol
 
-from keras_pe.language.prompts import QuestionPrompt
+from keras_pe.language.prompts import Prompt
 from keras_pe.language.vision_language_model import VisionLanguageModel
 from keras_pe.training.devices.setup import check_layout
 from keras_pe.training.run.language_config import (
@@ -27,7 +27,7 @@ class LanguageData(Protocol):
     def describe(self) -> dict[str, Any]:
         """Returns what a run's configuration says of it, wherever it lies."""
 
-    def batches(self, config: LanguageConfig, prompt: QuestionPrompt) -> MakeBatches:
+    def batches(self, config: LanguageConfig, prompt: Prompt) -> MakeBatches:
         """Returns what makes the batches of a stage: from (stage, first, count)."""
 
     def scores(

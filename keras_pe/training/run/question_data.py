@@ -18,7 +18,7 @@ from keras_pe.data.sample_errors import SampleError
 from keras_pe.data.shard_files import IMAGE_EXTENSIONS
 from keras_pe.data.tar_shards import open_shards
 from keras_pe.evaluation.language import box_accuracy, exact_match, parse_box
-from keras_pe.language.prompts import QuestionPrompt
+from keras_pe.language.prompts import Prompt
 from keras_pe.language.vision_language_model import VisionLanguageModel
 from keras_pe.training.devices.distribution import batch_parts, host_position
 from keras_pe.training.resolution import PlannedStage
@@ -56,7 +56,7 @@ class QuestionData:
         """Returns what a run's configuration says of them, wherever they lie."""
         return self.shards.describe()
 
-    def batches(self, config: LanguageConfig, prompt: QuestionPrompt) -> MakeBatches:
+    def batches(self, config: LanguageConfig, prompt: Prompt) -> MakeBatches:
         """Returns what makes the batches of a stage: from (stage, first, count).
 
         Raises:
@@ -87,7 +87,7 @@ class QuestionData:
 
         return make
 
-    def shape(self, config: LanguageConfig, prompt: QuestionPrompt) -> RowShape:
+    def shape(self, config: LanguageConfig, prompt: Prompt) -> RowShape:
         """Returns how large the batches are, of what the first samples show."""
         source = open_shards(self.shards.data)
         order = ShuffledOrder(len(source), config.batch_size, config.seed)
