@@ -119,7 +119,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--encoder", metavar="PRESET", help="what is aligned, of the configuration"
     )
     parser.add_argument(
-        "--decoder", metavar="NAME", help="small; with --plan also hub:PRESET"
+        "--decoder", metavar="NAME", help="small, gguf:FILE, or with --plan hub:PRESET"
     )
     parser.add_argument(
         "--start", metavar="PRESET", help="whose projector and decoder it starts from"

@@ -9,7 +9,7 @@ import pytest
 
 from keras_pe import PELang
 from keras_pe.data.questions import Question, question_member, write_question_shards
-from keras_pe.language import VisionLanguageModel
+from keras_pe.language import ChatPrompt, VisionLanguageModel
 from keras_pe.training.run.align_language import align_language, check_alignment
 from keras_pe.training.run.checkpoint import RunCheckpoints
 from keras_pe.training.run.language_config import (
@@ -202,6 +202,32 @@ def test_the_second_phase_starts_where_the_first_one_ended(preset, shards, tmp_p
         )
 
 
+@pytest.mark.slow
+@pytest.mark.once
+def test_both_phases_with_a_model_out_of_a_file(preset, shards, tmp_path):
+    pytest.importorskip("gguf")
+    pytest.importorskip("keras_hub")
+    from tests.language.test_gguf_llama import write
+
+    write(tmp_path / "tiny.gguf")
+    decoder = f"gguf:{tmp_path / 'tiny.gguf'}"
+    both = {"decoder": decoder, "row_length": 256, "learning_rate": 1e-3}
+    frozen = {"train_encoder": False, "train_decoder": False}
+    first = config_of(preset, **both, **frozen)
+    data = QuestionData(shards, shards)
+    warm = align_language(first, data, RunOptions(tmp_path / "warm", progress=False))
+    assert isinstance(warm.prompt, ChatPrompt)
+    second = config_of(preset, **both, start=str(tmp_path / "warm" / "preset"))
+    trained = align_language(second, data, RunOptions(tmp_path / "all", progress=False))
+    pairs = list(zip(trained.decoder.weights, warm.decoder.weights, strict=True))
+    assert any(np.any(to_numpy(new) != to_numpy(old)) for new, old in pairs)
+    assert PELang.from_preset(str(tmp_path / "all" / "preset")).layer_scale == 0.1
+
+    gone = dataclasses.replace(first, decoder="gguf:nowhere.gguf")
+    with pytest.raises(SettingError, match=r"no file nowhere\.gguf"):
+        check_alignment(gone)
+
+
 @pytest.mark.quick
 def test_rates_are_those_of_parts_that_are_trained(preset):
     config = config_of(preset, encoder_rate=0.1, decoder_rate=2.0)
@@ -238,7 +264,8 @@ def test_questions_are_scored_by_their_kind(preset, shards, tmp_path):
     ("changes", "message"),
     [
         ({"decoder": "llama"}, "decoder='llama'"),
-        ({"decoder": "hub:"}, "or hub:PRESET"),
+        ({"decoder": "hub:"}, "gguf:FILE or hub:PRESET"),
+        ({"decoder": "gguf:"}, "gguf:FILE or hub:PRESET"),
         ({"train_decoder": False}, "as it was drawn"),
         ({"pooling": 0}, "pooling=0"),
         ({"projector_layers": 3}, "projector_layers=3"),
@@ -260,7 +287,7 @@ def test_configurations_that_can_not_run_are_refused(changes, message):
 def test_a_decoder_of_kerashub_is_planned_and_not_run():
     config = config_of("core", decoder="hub:llama3.2_instruct_1b")
     check_language(config)
-    with pytest.raises(SettingError, match="and plans those of KerasHub"):
+    with pytest.raises(SettingError, match="presets of KerasHub are planned"):
         check_alignment(config)
 
 

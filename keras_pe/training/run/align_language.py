@@ -1,6 +1,8 @@
 """Language alignment from a configuration to results: what its recipe runs."""
 
 import dataclasses
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Protocol
 
 from keras_pe.language.prompts import Prompt
@@ -11,6 +13,7 @@ from keras_pe.training.run.language_config import (
     LanguageParts,
     build_language_trainer,
     check_language,
+    gguf_path,
     hub_preset,
     unallocated_trainer,
 )
@@ -41,15 +44,25 @@ def check_alignment(config: LanguageConfig) -> None:
 
     Raises:
         SettingError: as `check_language` does; if the decoder is KerasHub's, which has
-            a template of its own for questions.
+            a template of its own for questions, or a file that can't be read here.
     """
     check_language(config)
     if hub_preset(config) is not None:
         raise SettingError(
-            f"decoder={config.decoder}: a run asks a small decoder, and plans those of "
-            f"KerasHub (--plan). LanguageAlignmentTrainer trains one in Python, with "
-            f"rows of its own template. Or --set decoder=small."
+            f"decoder={config.decoder}: presets of KerasHub are planned (--plan), and "
+            f"trained by LanguageAlignmentTrainer in Python, with rows of their own "
+            f"template. A run asks small ones and GGUF files: --set decoder=small."
         )
+    path = gguf_path(config)
+    if path is not None:
+        missing = [name for name in ("gguf", "keras_hub") if find_spec(name) is None]
+        if missing:
+            raise SettingError(
+                f"decoder={config.decoder}: GGUF files need {' and '.join(missing)}: "
+                f"pip install 'keras-pe[gguf]' keras-hub. Or --set decoder=small."
+            )
+        if not Path(path).expanduser().is_file():
+            raise SettingError(f"decoder={config.decoder}: there is no file {path}.")
 
 
 def align_language(

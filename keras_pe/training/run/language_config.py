@@ -4,7 +4,8 @@ import dataclasses
 import re
 from typing import Any, Literal, NamedTuple
 
-from keras_pe.language.prompts import QuestionPrompt
+from keras_pe.language.gguf_llama import llama_decoder, llama_prompt
+from keras_pe.language.prompts import Prompt, QuestionPrompt
 from keras_pe.language.small_decoder import SmallDecoder
 from keras_pe.language.vision_language_model import VisionLanguageModel
 from keras_pe.layers.initializers import without_allocation
@@ -25,6 +26,7 @@ from keras_pe.training.run.training_config import (
 from keras_pe.training.trainers.language_trainer import LanguageAlignmentTrainer
 
 SMALL = "small"
+GGUF = "gguf:"  # and the path of a file
 HUB = "hub:"  # and the name of a preset of KerasHub's
 
 
@@ -45,8 +47,9 @@ class LanguageConfig(TrainingConfig):
         pooling: side of the squares of patches that become one token.
         merge: how they do, "average" or "shuffle".
         projector_layers: 2 for an MLP, 1 for a matrix.
-        decoder: "small" for one of our own, trained from scratch; "hub:" and the name
-            of a preset of KerasHub's, for plans.
+        decoder: "small" for one of our own, trained from scratch; "gguf:" and the path
+            of a Llama's GGUF file, such as SmolLM2's; "hub:" and the name of a preset
+            of KerasHub's, for plans.
         decoder_tokenizer: preset whose tokenizer it reads; None for the encoder's.
         decoder_dim: its channels.
         decoder_layers: its blocks.
@@ -115,8 +118,8 @@ def check_language(config: LanguageConfig) -> None:
     scale = config.layer_scale
     expect(config, "layer_scale", scale is None or scale > 0, "more than 0, or none")
     expect(config, "projector_layers", config.projector_layers <= 2, "1 or 2")
-    told = config.decoder == SMALL or bool(hub_preset(config))
-    expect(config, "decoder", told, f"{SMALL} or hub:PRESET")
+    told = config.decoder == SMALL or bool(hub_preset(config) or gguf_path(config))
+    expect(config, "decoder", told, f"{SMALL}, gguf:FILE or hub:PRESET")
     # Documents say how many tokens an image has, and are packed by it.
     expect(config, "stages", len(config.stages) == 1, "one stage")
     expect(config, "augment", not config.augment, "false: answers may tell left, red")
@@ -132,6 +135,12 @@ def hub_preset(config: LanguageConfig) -> str | None:
     """Returns which preset of KerasHub's is the decoder, or None for a small one."""
     told = config.decoder
     return told.removeprefix(HUB) if told.startswith(HUB) else None
+
+
+def gguf_path(config: LanguageConfig) -> str | None:
+    """Returns the GGUF file that the decoder comes out of, or None."""
+    told = config.decoder
+    return told.removeprefix(GGUF) if told.startswith(GGUF) else None
 
 
 # === What is built of it ===
@@ -169,12 +178,15 @@ def build_language_trainer(config: LanguageConfig) -> LanguageParts:
     encoder.remat = config.remat and config.train_encoder
     side = image_size_of(config)
     tokens = image_tokens_of(config, encoder.patch_size)
+    foreign = gguf_decoder(config)
     if config.start is None:
         prompt = build_prompt(config, tokens)
-        decoder = build_decoder(config, prompt.tokenizer.vocabulary_size)
+        decoder = foreign or build_decoder(config, prompt.vocabulary_size)
         projector = build_projector(config, encoder.hidden_dim, decoder.hidden_dim)
     else:
-        given = VisionLanguageModel.from_preset(config.start, dtype=config.precision)
+        given = VisionLanguageModel.from_preset(
+            config.start, decoder=foreign, dtype=config.precision
+        )
         projector, decoder = given.projector, given.decoder
         check_start(config, given, encoder, tokens)
         prompt = given.prompt
@@ -202,15 +214,14 @@ def unallocated_trainer(config: LanguageConfig) -> LanguageAlignmentTrainer:
         aligned["drop_path"] = config.drop_path
         if given.get("layer_scale") is None:
             aligned["layer_scale"] = config.layer_scale
-    preset = hub_preset(config)
+    preset, decoder = hub_preset(config), gguf_decoder(config)
     with without_allocation():
         encoder = PELang(**aligned, dtype=config.precision)
-        decoder: Any
         if preset is not None:
             decoder = planned_hub_decoder(preset, config.row_length, config.precision)
-            decoder.remat = config.remat
-        else:
+        elif decoder is None:
             decoder = build_decoder(config, build_tokenizer(config).vocabulary_size)
+        decoder.remat = config.remat
         return LanguageAlignmentTrainer(
             encoder,
             build_projector(config, encoder.hidden_dim, decoder.hidden_dim),
@@ -246,9 +257,20 @@ def build_tokenizer(config: LanguageConfig) -> PETokenizer:
     return made
 
 
-def build_prompt(config: LanguageConfig, image_tokens: int) -> QuestionPrompt:
+def build_prompt(config: LanguageConfig, image_tokens: int) -> Prompt:
     """Returns what asks the decoder."""
+    path = gguf_path(config)
+    if path is not None:
+        return llama_prompt(path, image_tokens)
     return QuestionPrompt(build_tokenizer(config), image_tokens)
+
+
+def gguf_decoder(config: LanguageConfig) -> Any:
+    """Returns the language model of a GGUF file, or None if it comes from elsewhere."""
+    path = gguf_path(config)
+    if path is None:
+        return None
+    return llama_decoder(path, config.row_length, config.precision)
 
 
 def build_projector(
@@ -294,11 +316,12 @@ def check_start(
         "pooling": projector.pooling,
         "merge": projector.merge,
         "projector_layers": projector.depth,
-        "decoder_dim": decoder.hidden_dim,
         "row_length": decoder.max_length,
     }
-    for name in ("decoder_layers", "decoder_heads"):
-        found[name] = getattr(decoder, name.replace("decoder", "num"))
+    if config.decoder == SMALL:
+        found["decoder_dim"] = decoder.hidden_dim
+        for name in ("decoder_layers", "decoder_heads"):
+            found[name] = getattr(decoder, name.replace("decoder", "num"))
     for name, value in found.items():
         if value != getattr(config, name):
             raise SettingError(
