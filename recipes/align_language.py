@@ -39,9 +39,9 @@ from keras_pe.training.run.options import (
     recipe_parser,
 )
 from keras_pe.training.run.question_data import QuestionData
-from keras_pe.training.run.start import run_recipe, said_plainly
+from keras_pe.training.run.start import run_recipe
 from keras_pe.training.run.training_config import stages_of
-from recipes.plan import add_plan_arguments, print_plan
+from recipes.plan import add_plan_group, plans_instead
 
 # The paper prints neither rate nor batch of its alignment. These are upstream's of PLM,
 # whose first two stages it is said to follow: a warm-up of 8,000 x 512, and 70 M
@@ -125,11 +125,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--start", metavar="PRESET", help="whose projector and decoder it starts from"
     )
     add_shard_arguments(parser)
-    group = parser.add_argument_group("a plan in place of a run")
-    group.add_argument(
-        "--plan", action="store_true", help="print what the run needs, and stop"
-    )
-    add_plan_arguments(group)
+    add_plan_group(parser)
     add_run_arguments(parser)
     return parser.parse_args(arguments)
 
@@ -148,10 +144,7 @@ def main() -> None:
     def configured() -> LanguageConfig:
         return language_settings(CONFIGS[options.config], options)
 
-    if options.plan:
-        with said_plainly():
-            name, devices = options.config, options.devices
-            print_plan(name, configured(), devices, teraflops=options.teraflops)
+    if plans_instead(options, configured):
         return
     run_recipe(
         options,

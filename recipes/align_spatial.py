@@ -36,9 +36,9 @@ from keras_pe.training.run.options import (
     recipe_parser,
 )
 from keras_pe.training.run.spatial_config import SpatialConfig
-from keras_pe.training.run.start import run_recipe, said_plainly
+from keras_pe.training.run.start import run_recipe
 from keras_pe.training.run.training_config import stages_of
-from recipes.plan import add_plan_arguments, print_plan
+from recipes.plan import add_plan_group, plans_instead
 
 # Table 21: 24,000 steps of 12,288 images at 448 px.
 PAPER_G14 = SpatialConfig(
@@ -103,11 +103,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         help="keeps SAM's masks, where images come again as they were (augment=false)",
     )
     add_shard_arguments(parser)
-    group = parser.add_argument_group("a plan in place of a run")
-    group.add_argument(
-        "--plan", action="store_true", help="print what the run needs, and stop"
-    )
-    add_plan_arguments(group)
+    add_plan_group(parser)
     add_run_arguments(parser)
     return parser.parse_args(arguments)
 
@@ -128,10 +124,7 @@ def main() -> None:
     def configured() -> SpatialConfig:
         return aligned_settings(CONFIGS[options.config], options)
 
-    if options.plan:
-        with said_plainly():
-            name, devices = options.config, options.devices
-            print_plan(name, configured(), devices, teraflops=options.teraflops)
+    if plans_instead(options, configured):
         return
     run_recipe(
         options, configured, align_spatial, make_data=image_data, check=check_alignment

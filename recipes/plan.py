@@ -16,6 +16,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,31 @@ def add_plan_arguments(parser: Any) -> None:
         metavar="RATE",
         help="what a device really computes a second, for the days that it takes",
     )
+
+
+def add_plan_group(parser: argparse.ArgumentParser) -> None:
+    """Adds `--plan` to a recipe that has its own configurations."""
+    group = parser.add_argument_group("a plan in place of a run")
+    group.add_argument(
+        "--plan", action="store_true", help="print what the run needs, and stop"
+    )
+    add_plan_arguments(group)
+
+
+def plans_instead(
+    options: argparse.Namespace, configured: Callable[[], TrainingConfig]
+) -> bool:
+    """Prints the plan if `--plan` asks for it; returns whether it did.
+
+    Args:
+        options: the parsed command line.
+        configured: returns the run with what the command line changes.
+    """
+    if options.plan:
+        with said_plainly():
+            name, devices = options.config, options.devices
+            print_plan(name, configured(), devices, teraflops=options.teraflops)
+    return bool(options.plan)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -11,8 +11,6 @@ from keras_pe.training.devices.flops import TowerFlops, vision_flops
 from keras_pe.training.devices.memory import (
     BYTES,
     DeviceMemory,
-    gathered_bytes,
-    parameter_bytes,
     tower_bytes,
 )
 from keras_pe.training.devices.sharded_step import Inputs
@@ -30,9 +28,9 @@ from keras_pe.training.run.language_config import (
     unallocated_trainer,
 )
 from keras_pe.training.run.plan_parts import (
-    MOMENTS,
     RunPlan,
     planned_pieces,
+    weight_bytes,
     weights_table,
 )
 from keras_pe.training.trainers.language_trainer import LanguageAlignmentTrainer
@@ -172,14 +170,8 @@ def plan_language(
     cost = _Costs(config, trainer, num_devices, fused_attention, text_tokens)
     (stage,) = config.stages
     (planned,) = plan_stages(config.stages, config.batch_size)
-    gradients = parameter_bytes(trained, pieces)
-    memory = DeviceMemory(
-        parameters=parameter_bytes(groups, pieces),
-        gradients=gradients,
-        optimizer=MOMENTS * gradients,
-        gathered=gathered_bytes(groups, cost.compute_bytes),
-        **cost.memory(),
-    )
+    held = weight_bytes(groups, trained, pieces, cost.compute_bytes)
+    memory = DeviceMemory(**held, **cost.memory())
     parts = {
         "encoder": config.train_encoder,
         "projector": True,

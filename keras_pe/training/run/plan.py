@@ -16,18 +16,16 @@ from keras_pe.training.devices.flops import (
 from keras_pe.training.devices.memory import (
     BYTES,
     DeviceMemory,
-    gathered_bytes,
     loss_bytes,
-    parameter_bytes,
     tower_bytes,
 )
 from keras_pe.training.devices.sharding import ParameterGroup, parameter_groups
 from keras_pe.training.resolution import ResolutionStage, plan_stages
 from keras_pe.training.run.config import RunConfig, build_model, check_config, freeze
 from keras_pe.training.run.plan_parts import (
-    MOMENTS,
     RunPlan,
     planned_pieces,
+    weight_bytes,
     weights_table,
 )
 
@@ -197,13 +195,9 @@ def plan_training(
         one_chunk = max(
             (size for size, chunk in towers if chunk is not None), default=0
         )
-        gradients = parameter_bytes(trained, pieces)
         rows = batch_size // num_devices
         return DeviceMemory(
-            parameters=parameter_bytes(groups, pieces),
-            gradients=gradients,
-            optimizer=MOMENTS * gradients,
-            gathered=gathered_bytes(groups, compute_bytes),
+            **weight_bytes(groups, trained, pieces, compute_bytes),
             activations=whole + one_chunk,
             loss=loss_bytes(
                 batch_size, text["output_dim"], num_devices, config.loss_chunk_size

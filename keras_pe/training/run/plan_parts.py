@@ -4,7 +4,11 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from keras_pe.training.devices.memory import DeviceMemory
+from keras_pe.training.devices.memory import (
+    DeviceMemory,
+    gathered_bytes,
+    parameter_bytes,
+)
 from keras_pe.training.devices.sharding import ParameterGroup
 from keras_pe.training.run.training_config import TrainingConfig
 
@@ -148,6 +152,29 @@ def planned_pieces(config: TrainingConfig, num_devices: int, pieces: int | None)
             f"{num_devices} devices."
         )
     return pieces
+
+
+def weight_bytes(
+    groups: Sequence[ParameterGroup],
+    trained: Sequence[ParameterGroup],
+    pieces: int,
+    compute_bytes: int,
+) -> dict[str, int]:
+    """Returns the fields of `DeviceMemory` that weights alone decide.
+
+    Args:
+        groups: all weights.
+        trained: those that are trained.
+        pieces: how many each large weight is cut into.
+        compute_bytes: of a number as it is computed with.
+    """
+    gradients = parameter_bytes(trained, pieces)
+    return {
+        "parameters": parameter_bytes(groups, pieces),
+        "gradients": gradients,
+        "optimizer": MOMENTS * gradients,
+        "gathered": gathered_bytes(groups, compute_bytes),
+    }
 
 
 # === Tables ===

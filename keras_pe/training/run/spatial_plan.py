@@ -11,8 +11,6 @@ from keras_pe.training.devices.flops import TowerFlops, vision_flops
 from keras_pe.training.devices.memory import (
     BYTES,
     DeviceMemory,
-    gathered_bytes,
-    parameter_bytes,
     tower_bytes,
 )
 from keras_pe.training.devices.sharded_step import Inputs
@@ -20,9 +18,9 @@ from keras_pe.training.devices.sharding import ParameterGroup, parameter_groups
 from keras_pe.training.resolution import plan_stages
 from keras_pe.training.run.overrides import SettingError
 from keras_pe.training.run.plan_parts import (
-    MOMENTS,
     RunPlan,
     planned_pieces,
+    weight_bytes,
     weights_table,
 )
 from keras_pe.training.run.spatial_config import (
@@ -182,13 +180,7 @@ def plan_alignment(
     cost = _Costs(config, trainer, sam, num_devices, fused_attention)
 
     def stage_cost(image_size: int, samples: int, steps: int) -> AlignmentCost:
-        gradients = parameter_bytes(trained, pieces)
-        held = {
-            "parameters": parameter_bytes(groups, pieces),
-            "gradients": gradients,
-            "optimizer": MOMENTS * gradients,
-            "gathered": gathered_bytes(groups, cost.compute_bytes),
-        }
+        held = weight_bytes(groups, trained, pieces, cost.compute_bytes)
         return AlignmentCost(
             image_size=image_size,
             samples=samples,
