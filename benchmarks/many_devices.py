@@ -2,13 +2,14 @@
 
 Run:      python -m benchmarks.many_devices --data data/emoji
 Expect:   the table of docs/multi_device.md and results/many_devices.json; some eight
-          minutes for pretraining, fewer for the alignment, `--recipes alignment`.
-          `projects.emoji.data.prepare` makes the data.
+          minutes for pretraining, fewer for alignments, `--recipes alignment`.
+          `projects.emoji.data.prepare` makes the data, `projects.emoji.language.data`
+          those of `--recipes language --data data/language`.
 
-Every row is the ten steps of `projects.emoji.pretrain --config smoke`, or the three of
-`recipes.align_spatial --config smoke`, on two devices, started as the page says,
-against the same on one device and backend. As a control one device runs with another
-seed, which must differ by far more.
+Every row is the ten steps of `projects.emoji.pretrain --config smoke`, the three of
+`recipes.align_spatial --config smoke` or four of `recipes.align_language`, on two
+devices, started as the page says, against the same on one device and backend. As a
+control one device runs with another seed, which must differ by far more.
 """
 
 import argparse
@@ -26,9 +27,11 @@ from pathlib import Path
 # PyTorch's processes draw their own blocks to skip, as other seeds would.
 NO_DROP_PATH = ["--set", "drop_path=0.0"]
 DATA = "{data}/train-00000.tar"
+FEW = ["--samples", "128", "--warmup-steps", "1"]
 RECIPES = {
     "pretraining": ["-m", "projects.emoji.pretrain", "--data", "{data}"],
     "alignment": ["-m", "recipes.align_spatial", "--data", DATA, *NO_DROP_PATH],
+    "language": ["-m", "recipes.align_language", "--data", DATA, *NO_DROP_PATH, *FEW],
 }
 PIECES = ["--set", "sharding=parameters"]
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
@@ -107,7 +110,9 @@ def main() -> None:
     """Measures, prints and writes; a recipe that is not asked for keeps its rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True)
-    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+    parser.add_argument(
+        "--recipes", nargs="+", choices=RECIPES, default=["pretraining", "alignment"]
+    )
     options = parser.parse_args()
     output = Path(__file__).parent / "results" / "many_devices.json"
     result = json.loads(output.read_text()) if output.exists() else {}

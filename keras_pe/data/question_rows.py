@@ -47,12 +47,20 @@ class RowShape(NamedTuple):
         length: tokens of a row.
         images: most images of a row.
         slots: most tokens of answers of a row.
+        empty: of the rows, those that are left empty for devices to share alike. What
+            a batch holds does not depend on them.
     """
 
     rows: int
     length: int
     images: int
     slots: int
+    empty: int = 0
+
+    @property
+    def room(self) -> int:
+        """The rows of a block of batches that documents are packed into."""
+        return BLOCK * (self.rows - self.empty)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,16 +174,17 @@ def row_shape(
     shown = [bool(document.image.any()) for document in documents]
     answers = [int(document.answer.sum()) for document in documents]
     tokens = sum(map(len, documents)) / BLOCK
-    rows = math.ceil(tokens / (FULL * reader.length) / multiple) * multiple
+    rows = math.ceil(tokens / (FULL * reader.length))
     while True:
         # One more than the mean, and a document alone always fits.
         images = math.ceil(1.1 * sum(shown) / BLOCK / rows) + 1
         slots = max(math.ceil(1.25 * sum(answers) / BLOCK / rows), max(answers))
         most = reader.length // (max(reader.prompt.image_tokens, 1) + 2)
         shape = RowShape(rows, reader.length, min(images, max(most, 1)), slots)
-        if sum(1 for _ in _packed(documents, shape, reader)) <= BLOCK * rows:
-            return shape
-        rows += multiple
+        if sum(1 for _ in _packed(documents, shape, reader)) <= shape.room:
+            empty = -rows % multiple
+            return shape._replace(rows=rows + empty, empty=empty)
+        rows += 1
 
 
 def _packed(
@@ -290,7 +299,7 @@ class QuestionRows(grain.MapDataset[Batch]):
     def _row(
         self, number: int, place: int, row: list[Placed], skipped: list[SkippedSample]
     ) -> dict[str, np.ndarray]:
-        _, length, most, slots = self.shape
+        length, most, slots = self.shape[1:4]
         arrays = packed_row([placed.document for placed in row], length, slots)
         images = np.zeros((most, *self.image_size, 3), "float32")
         shown = 0
@@ -339,10 +348,9 @@ class QuestionRows(grain.MapDataset[Batch]):
             [placed[id(document)] for document in row]
             for row in _packed(documents, self.shape, self.reader)
         ]
-        room = BLOCK * self.shape.rows
-        for row in rows[room:]:
+        for row in rows[self.shape.room :]:
             skipped[number] += [self._left_out(one, NO_ROOM) for one in row]
-        return _Plan(rows[:room], skipped)
+        return _Plan(rows[: self.shape.room], skipped)
 
     def _left_out(self, one: Placed, reason: str) -> SkippedSample:
         said = (

@@ -221,6 +221,21 @@ def test_hosts_share_the_rows():
         rows_of(Samples(), shape=RowShape(5, LENGTH, 2, 20), host_count=2)
 
 
+def test_devices_change_nothing_but_empty_rows():
+    source = Samples(questions=4)
+    order, reader = ShuffledOrder(96, 12, seed=3), QuestionReader(PROMPT, 2, LENGTH)
+    shapes = [row_shape(source, order, reader, multiple) for multiple in (1, 2, 5)]
+    assert len({shape.rows for shape in shapes}) > 1
+    one, *others = (rows_of(source, questions=2, shape=shape) for shape in shapes)
+    for other in others:
+        for number in (0, BLOCK - 1, BLOCK):
+            ours, theirs = one[number], other[number]
+            for name in ("token_ids", "images", "answer_ids"):
+                count = len(ours[name])
+                np.testing.assert_array_equal(ours[name], theirs[name][:count])
+                assert not theirs["answer_weights"][count:].any()
+
+
 def test_the_order_may_be_any():
     reader = QuestionReader(PROMPT, 1, LENGTH)
     shape = row_shape(Samples(), SequentialOrder(96, 6), reader, multiple=4)
