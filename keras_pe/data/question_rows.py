@@ -16,7 +16,7 @@ import numpy as np
 from keras_pe.data.image_text import Batch, Source, Transform, opened_image
 from keras_pe.data.order import Order
 from keras_pe.data.packing import Document, pack_documents, packed_row
-from keras_pe.data.questions import Question, questions_of
+from keras_pe.data.questions import read_questions
 from keras_pe.data.sample_errors import SampleError, SkippedSample
 from keras_pe.data.shard_files import IMAGE_EXTENSIONS, Sample
 from keras_pe.data.workers import report
@@ -69,7 +69,7 @@ class QuestionReader:
 
     Args:
         prompt: makes a document of (question, answer) pairs.
-        most_questions: of a sample, drawn and put in order anew each time it comes.
+        most_questions: of a sample, drawn anew each time it comes.
         length: most tokens of a document: questions that go beyond are left out.
     """
 
@@ -78,27 +78,35 @@ class QuestionReader:
     length: int
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Document:
-        """Returns some of a sample's questions, in random order, as one document.
+        """Returns some of a sample's questions as one document.
+
+        They are drawn, and in random order; turns of a conversation are the first ones,
+        as they come.
 
         Raises:
             SampleError: if it has no sound questions, or none that is short enough.
         """
-        questions = questions_of(sample)
-        drawn = rng.permutation(len(questions))[: self.most_questions]
+        questions, turns = read_questions(sample)
+        drawn = np.arange(len(questions)) if turns else rng.permutation(len(questions))
         has_image = any(name in sample for name in IMAGE_EXTENSIONS)
         source = str(sample.get("__key__", "a sample"))
-        chosen: list[Question] = []
+        chosen: list[tuple[str, str]] = []
         document = error = None
-        for place in drawn:
-            turns = [(q.question, q.answer) for q in (*chosen, questions[place])]
+        for place in drawn[: self.most_questions]:
+            asked = questions[place]
             try:
-                found = self.prompt.conversation(turns, has_image, source)
+                found = self.prompt.conversation(
+                    [*chosen, (asked.question, asked.answer)], has_image, source
+                )
             except ValueError as refused:  # a text beyond the tokenizer's context
                 error = refused
-                continue
-            if len(found) <= self.length:
-                chosen.append(questions[place])
-                document = found
+            else:
+                if len(found) <= self.length:
+                    chosen.append((asked.question, asked.answer))
+                    document = found
+                    continue
+            if turns:  # the next ones may speak of this one
+                break
         if document is None:
             said = error or f"None fits into a row of {self.length} tokens."
             raise SampleError(TOO_LONG, f"{said} Give longer rows, or shorter texts.")

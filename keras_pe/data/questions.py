@@ -4,6 +4,9 @@ A sample is an image (`0001.png`, `.jpg`, `.webp`, ...), or none where the text 
 alone, and `0001.json`:
 
     {"questions": [{"question": "What is this?", "answer": "a cat", "kind": "name"}]}
+
+With `"conversation": true` beside them they are turns, each of which may speak of those
+before; else each can be asked alone.
 """
 
 import dataclasses
@@ -20,6 +23,8 @@ from keras_pe.files import FilePath, file_aside
 
 NO_QUESTIONS = "no questions"
 DAMAGED_QUESTIONS = "damaged questions"
+
+CONVERSATION = "conversation"  # field that says that questions are turns
 
 SHARD_SIZE = 2048  # samples
 
@@ -75,6 +80,15 @@ def questions_of(sample: Sample) -> tuple[Question, ...]:
         >>> questions_of({"json": member})
         (Question(question='How many?', answer='3', kind=''),)
     """
+    return read_questions(sample)[0]
+
+
+def read_questions(sample: Sample) -> tuple[tuple[Question, ...], bool]:
+    """Returns the questions of a sample, and whether they are turns of a conversation.
+
+    Raises:
+        SampleError: as `questions_of` does.
+    """
     if "json" not in sample:
         files = sorted(name for name in sample if not name.startswith("__"))
         raise SampleError(
@@ -93,10 +107,14 @@ def questions_of(sample: Sample) -> tuple[Question, ...]:
             f"Its .json has {held}; expected a field 'questions' with a list of "
             "{'question': ..., 'answer': ..., 'kind': ...}.",
         )
-    given = record["questions"]
+    given, turns = record["questions"], record.get(CONVERSATION, False)
     if not isinstance(given, list):
         raise SampleError(DAMAGED_QUESTIONS, f"'questions' is {given!r}, not a list.")
-    return tuple(_question(place, one) for place, one in enumerate(given))
+    if not isinstance(turns, bool):
+        raise SampleError(
+            DAMAGED_QUESTIONS, f"'{CONVERSATION}' is {turns!r}: expected true or false."
+        )
+    return tuple(_question(place, one) for place, one in enumerate(given)), turns
 
 
 def _question(place: int, given: Any) -> Question:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_pe.data import SampleError, SkippedSamples
-from keras_pe.data.questions import Question
+from keras_pe.data.questions import CONVERSATION, Question
 from keras_pe.data.sample_errors import NO_IMAGE
 from keras_pe.data.shard_files import Sample
 from recipes.language_data.foreign_rows import (
@@ -85,7 +85,8 @@ def llava_sample(row: Row, folder: Path) -> Sample:
             raise SampleError(ODD_ROW, f"An answer holds {TOKEN}: {said[:80]!r}.")
         tokens += asked.count(TOKEN)
         questions.append(_question(asked, said))
-    return row_sample(questions, _image(row, tokens, folder), {"id": row.get("id")})
+    about = {"id": row.get("id"), CONVERSATION: True}
+    return row_sample(questions, _image(row, tokens, folder), about)
 
 
 def _value(turn: Any, speaker: str) -> str:

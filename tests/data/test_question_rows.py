@@ -165,6 +165,23 @@ def test_questions_are_drawn_anew_and_none_twice():
     assert len(drawn) > 10
 
 
+def test_turns_of_a_conversation_stay_in_order():
+    told = Told()
+    asked = [Question(f"turn {k}?", "yes") for k in range(5)]
+    asked[3] = Question("turn 3?", "because " * 60)
+    sample = {"json": question_member(asked, {"conversation": True})}
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        QuestionReader(told, 2, LENGTH)(sample, rng)
+        assert [question for question, _ in told.turns] == ["turn 0?", "turn 1?"]
+        # Nothing is left out in between.
+        document = QuestionReader(PROMPT, 5, LENGTH)(sample, rng)
+        assert int(document.answer.sum()) == 3 * 2
+    odd = question_member(asked, {"conversation": "yes"})
+    with pytest.raises(SampleError, match="expected true or false"):
+        QuestionReader(told, 2, LENGTH)({"json": odd}, rng)
+
+
 def test_what_is_too_long_is_left_out_and_what_is_nothing_else_is_told():
     long = Question("why?", "because " * 60)
     member = question_member([long, Question("short?", "yes")])
