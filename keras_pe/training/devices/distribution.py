@@ -15,6 +15,7 @@ gradient goes back through the gather to the replica that a row came from.
 import contextlib
 import contextvars
 import functools
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -100,7 +101,10 @@ def batch_parts() -> int:
     if distribution is None:
         return 1
     mesh = distribution.device_mesh
-    return int(mesh.shape[mesh.axis_names.index(distribution.batch_dim_name)])
+    # Weights that are cut leave one axis to copies of the model; rows take both.
+    rows = distribution.get_data_layout((1,)).axes[0]
+    names = rows if isinstance(rows, tuple) else (rows,)
+    return math.prod(int(mesh.shape[mesh.axis_names.index(name)]) for name in names)
 
 
 def scope_of(trainer: keras.Model) -> Any:
