@@ -47,7 +47,7 @@ class VisionLanguageModel:
 
     Example:
         >>> from keras_pe import PETokenizer, PEVisionEncoder
-        >>> from keras_pe.language import SmallDecoder
+        >>> from keras_pe.language import QuestionPrompt, SmallDecoder
         >>> model = VisionLanguageModel(
         ...     PEVisionEncoder(image_size=32, patch_size=8, hidden_dim=32,
         ...         num_layers=1, num_heads=4, intermediate_dim=64, output_dim=None),
