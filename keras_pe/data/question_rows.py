@@ -90,19 +90,27 @@ class QuestionReader:
         drawn = np.arange(len(questions)) if turns else rng.permutation(len(questions))
         has_image = any(name in sample for name in IMAGE_EXTENSIONS)
         source = str(sample.get("__key__", "a sample"))
+        drawn = drawn[: self.most_questions]
         chosen: list[tuple[str, str]] = []
         document = error = None
-        for place in drawn[: self.most_questions]:
-            asked = questions[place]
+        try:  # all of them at once, as nearly always: each text becomes tokens once
+            asked = [(questions[k].question, questions[k].answer) for k in drawn]
+            whole = self.prompt.conversation(asked, has_image, source)
+            if len(whole) <= self.length:
+                return whole
+        except ValueError:
+            pass  # said below, if nothing fits
+        for place in drawn:
+            one = questions[place]
             try:
                 found = self.prompt.conversation(
-                    [*chosen, (asked.question, asked.answer)], has_image, source
+                    [*chosen, (one.question, one.answer)], has_image, source
                 )
             except ValueError as refused:  # a text beyond the tokenizer's context
                 error = refused
             else:
                 if len(found) <= self.length:
-                    chosen.append((asked.question, asked.answer))
+                    chosen.append((one.question, one.answer))
                     document = found
                     continue
             if turns:  # the next ones may speak of this one
