@@ -75,6 +75,11 @@ class NumberedSamples:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
+    @property
+    def counts(self) -> list[int]:
+        """How many samples each shard has."""
+        return [int(count) for count in np.diff(self._starts)]
+
     def __repr__(self) -> str:
         # Short and the same in every run: grain writes it into its checkpoints.
         names = "\n".join([*self.paths, *map(str, self._starts)])

@@ -15,15 +15,16 @@ from keras_pe.arrays import check_finite
 from keras_pe.exact_interval import LEVEL, class_mean_limits, constant_limits
 
 NUM_RESAMPLES = 2000
+ROUNDING = 1e-9
 _CHUNK = 1 << 22  # counts drawn at once
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """A share, with its interval.
+    """A share or a mean, with its interval.
 
     Attributes:
-        value: the share, 0 to 1.
+        value: the share, 0 to 1, or the mean.
         low: lower end of the 95 % interval over images: by bootstrap, or exact where
             all of them score alike.
         high: upper end.
@@ -68,23 +69,62 @@ def mean_score(
         >>> print(mean_score(np.zeros(130, bool)))
         0.0 [0.0, 2.8]
     """
-    hits = _checked_hits(hits)
-    _check(len(hits), num_resamples)
-    places = np.arange(len(hits))
+    return mean_value(_checked_hits(hits), images, seed, num_resamples)
+
+
+def mean_value(
+    values: np.ndarray,
+    images: np.ndarray | None = None,
+    seed: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Score:
+    """Returns the mean of scores that may lie between right and wrong.
+
+    Args:
+        values: `(count,)`, such as edit similarities.
+        images: as of `mean_score`.
+        seed: of the draws.
+        num_resamples: number of draws.
+        bounds: the least and the greatest value there can be.
+
+    Returns:
+        The mean with its interval.
+
+    Raises:
+        ValueError: if there is nothing to score, a value is out of bounds, or images
+            are not one whole number a value.
+        NonFiniteError: naming the first value that is NaN or infinite.
+
+    Example:
+        >>> print(mean_value(np.array([0.5, 1.0, 0.75, 0.75] * 25)))
+        75.0 [71.5, 78.5]
+    """
+    values = np.asarray(check_finite(values, "values", "sample"), "float64")
+    if values.ndim != 1:
+        raise ValueError(f"values has shape {values.shape}; expected (samples,).")
+    _check(len(values), num_resamples)
+    least, most = bounds
+    if values.min() < least - ROUNDING or values.max() > most + ROUNDING:
+        raise ValueError(
+            f"values go from {values.min():g} to {values.max():g}; expected {least:g} "
+            f"to {most:g}. Give the bounds of the metric."
+        )
+    places = np.arange(len(values))
     if images is not None:
-        places = _checked_numbers(images, "images", len(hits))
+        places = _checked_numbers(images, "images", len(values))
     _, owner = np.unique(places, return_inverse=True)
-    of_image = np.stack([np.bincount(owner, hits), np.bincount(owner)], axis=1)
-    share_of_image = of_image[:, 0] / of_image[:, 1]
-    value = float(hits.mean())
-    if (share_of_image == share_of_image[0]).all():
-        return Score(value, *constant_limits(value, len(of_image)), len(hits))
+    of_image = np.stack([np.bincount(owner, values), np.bincount(owner)], axis=1)
+    mean_of_image = of_image[:, 0] / of_image[:, 1]
+    value = float(values.mean())
+    if (mean_of_image == mean_of_image[0]).all():
+        return Score(value, *constant_limits(value, len(of_image), bounds), len(values))
     kinds, counts = np.unique(of_image, axis=0, return_counts=True)
     shares = [
         (drawn @ kinds[:, 0]) / (drawn @ kinds[:, 1])
         for drawn in _draws(counts, seed, num_resamples)
     ]
-    return _score(value, shares, len(hits))
+    return _score(value, shares, len(values))
 
 
 def class_mean_score(

@@ -95,7 +95,11 @@ def save_language_preset(
         "prompt": {
             "kind": type(prompt).__name__,
             "image_tokens": prompt.image_tokens,
-            **({"system": prompt.system} if chats else {}),
+            **(
+                {"system": prompt.system}
+                if chats
+                else {"spell_answers": prompt.spell_answers}
+            ),
         },
     }
     text = json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False)
@@ -259,7 +263,8 @@ def _prompt(
 ) -> Prompt:
     image_tokens = described["image_tokens"]
     if described["kind"] == "QuestionPrompt":
-        return QuestionPrompt(PETokenizer.from_preset(directory), image_tokens)
+        tokenizer = PETokenizer.from_preset(directory)
+        return QuestionPrompt(tokenizer, image_tokens, described["spell_answers"])
     from tokenizers import Tokenizer
 
     content = read_verified(directory, CHAT_TOKENIZER, metadata)

@@ -27,7 +27,7 @@ SMALL_SIZES = SMALL[:6]
 FOREIGN = ("backbone", "hidden_dim", "vocabulary_size", "num_layers")
 FOREIGN_NOTES = ("handle", "dtype", "weights_sha256")
 PROMPTS = {
-    "QuestionPrompt": ("image_tokens",),
+    "QuestionPrompt": ("image_tokens", "spell_answers"),
     "ChatPrompt": ("image_tokens", "system"),
 }
 
@@ -45,6 +45,10 @@ def checked_description(content: Mapping[str, Any], where: str) -> dict[str, Any
         if not isinstance(kind, str) or kind not in PROMPTS:
             raise ValueError(f"prompt is a {kind!r}, expected {' or '.join(PROMPTS)}")
         _check_keys("prompt", prompt, ("kind", *PROMPTS[kind]))
+        if not isinstance(prompt.get("spell_answers", False), bool):
+            raise ValueError(
+                f"spell_answers is {prompt['spell_answers']!r}, expected true or false"
+            )
         if not isinstance(prompt.get("system"), str | None):
             raise ValueError(f"system is {prompt['system']!r}, expected a text or null")
         decoder = content["decoder"]

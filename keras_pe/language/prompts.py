@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_pe.arrays import check_sizes
 from keras_pe.data.packing import Document
-from keras_pe.preprocessing.tokenizer import PETokenizer
+from keras_pe.preprocessing.tokenizer import SMALLEST_VOCABULARY_SIZE, PETokenizer
 
 
 class Prompt(abc.ABC):
@@ -100,6 +100,9 @@ class QuestionPrompt(Prompt):
     Args:
         tokenizer: whose ids the decoder reads.
         image_tokens: tokens of an image.
+        spell_answers: whether answers are written letter by letter. A word that no
+            answer of the training had can be said then, as in reading: of the tokens
+            of such words many never came in an answer.
 
     Example:
         >>> prompt = QuestionPrompt(PETokenizer(16), image_tokens=2)
@@ -110,10 +113,21 @@ class QuestionPrompt(Prompt):
         [49406, 0, 0, 768, 533, 589, 286, 49407]
     """
 
-    def __init__(self, tokenizer: PETokenizer, image_tokens: int) -> None:
+    def __init__(
+        self,
+        tokenizer: PETokenizer,
+        image_tokens: int,
+        spell_answers: bool = False,
+    ) -> None:
         check_sizes(image_tokens=image_tokens)
         config = {**tokenizer.get_config(), "on_truncation": "error"}
         self.tokenizer = PETokenizer.from_config(config)
+        # A vocabulary without merges: its letters have the ids of every larger one.
+        letters = {**config, "vocabulary_size": SMALLEST_VOCABULARY_SIZE}
+        self.spell_answers = spell_answers
+        self._answers = (
+            PETokenizer.from_config(letters) if spell_answers else self.tokenizer
+        )
         self.image_tokens = image_tokens
         self.stop_id = self.tokenizer.end_id
         self.vocabulary_size = self.tokenizer.vocabulary_size
@@ -121,7 +135,7 @@ class QuestionPrompt(Prompt):
     def question(self, question: str, image: bool = True) -> Document:
         """Returns a question without an answer: what `generate` goes on from."""
         shown = self.image_tokens if image else 0
-        words = self._words(question)
+        words = self._ids(self.tokenizer, question)
         ids = np.concatenate([[self.tokenizer.start_id], np.zeros(shown, int), words])
         of_image = np.zeros(len(ids), bool)
         of_image[1 : 1 + shown] = True
@@ -129,11 +143,11 @@ class QuestionPrompt(Prompt):
 
     def next_question(self, question: str) -> np.ndarray:
         """Returns the ids of a question that comes after an answer."""
-        return self._words(question)
+        return self._ids(self.tokenizer, question)
 
     def answer(self, text: str) -> np.ndarray:
         """Returns the ids of an answer, its end among them."""
-        return self._words(text)
+        return self._ids(self._answers, text)
 
     def text(self, token_ids: Any) -> str:
         """Returns the text of an answer's tokens, up to its end."""
@@ -143,11 +157,13 @@ class QuestionPrompt(Prompt):
         assert isinstance(found, str)
         return found
 
-    def _words(self, text: str) -> np.ndarray:
+    def _ids(self, tokenizer: PETokenizer, text: str) -> np.ndarray:
         """Returns the ids of a text, and the end."""
-        (row,) = self.tokenizer(text)
-        end = int(np.flatnonzero(row == self.stop_id)[0])
-        return np.asarray(row[1 : end + 1])
+        (row,) = tokenizer(text)
+        words = row[1 : int(np.flatnonzero(row == tokenizer.end_id)[0])]
+        # A start token that a text spells out has another id where there are no merges.
+        words = np.where(words == tokenizer.start_id, self.tokenizer.start_id, words)
+        return np.append(words, self.stop_id).astype(row.dtype)
 
 
 def padded(documents: Sequence[Document]) -> dict[str, np.ndarray]:

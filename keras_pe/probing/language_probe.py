@@ -10,7 +10,7 @@ import numpy as np
 from keras_pe.arrays import NonFiniteError, check_finite, check_sizes, is_number
 from keras_pe.language.prompts import Prompt, QuestionPrompt
 from keras_pe.language.small_decoder import SmallDecoder
-from keras_pe.layers.projector import VisionProjector
+from keras_pe.layers.projector import Merge, VisionProjector
 from keras_pe.preprocessing.tokenizer import PETokenizer
 from keras_pe.probing.feature_store import TARGETS, Samples
 from keras_pe.probing.language_batches import (
@@ -43,6 +43,7 @@ class LanguageProbe(Probe):
         prompt: from the number of an image's tokens to the `QuestionPrompt`; None for
             one with PE's tokenizer and 6,000 words, which fits decoders made here.
         pooling: side of the squares of patches that become one token.
+        merge: how they do, "average" or "shuffle": letters want the latter.
         depth: matrices of the projector.
         steps: of each training. Few of them favour early layers: double them, and see
             whether the curve stays.
@@ -75,6 +76,7 @@ class LanguageProbe(Probe):
         decoder: Any = None,
         prompt: Callable[[int], Prompt] | None = None,
         pooling: int = 1,
+        merge: Merge = "average",
         depth: int = 2,
         steps: int = 300,
         batch_size: int = 64,
@@ -97,7 +99,7 @@ class LanguageProbe(Probe):
                 "function from the number of an image's tokens to its QuestionPrompt."
             )
         self.decoder = _name_of(decoder)
-        self.pooling, self.depth = pooling, depth
+        self.pooling, self.merge, self.depth = pooling, merge, depth
         self.steps, self.batch_size = steps, batch_size
         self.learning_rates, self.max_tokens = rates, max_tokens
         self.weight_decay, self.blind_control = weight_decay, blind_control
@@ -228,7 +230,11 @@ class LanguageProbe(Probe):
                 f"{decoder.vocabulary_size}: give the tokenizer that it was made for."
             )
         projector = VisionProjector(
-            shape[2], decoder.hidden_dim, pooling=self.pooling, depth=self.depth
+            shape[2],
+            decoder.hidden_dim,
+            pooling=self.pooling,
+            merge=self.merge,
+            depth=self.depth,
         )
         return AnswerHead(projector, decoder, trained)
 

@@ -1,6 +1,7 @@
 """Which layer a language model should read: the question that a user has."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +9,7 @@ from typing import Any, Literal
 import keras
 
 from keras_pe.arrays import check_sizes
+from keras_pe.files import write_atomically
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.probing.language_data import QuestionSet, question_targets
 from keras_pe.probing.language_probe import LanguageProbe
@@ -15,7 +17,7 @@ from keras_pe.probing.layer_outputs import LayerName, LayerOutputs
 from keras_pe.probing.sweep import default_converter
 from keras_pe.probing.sweep_checks import check_seeds
 from keras_pe.probing.sweep_layers import ProbedLayers, SweepSets, probed_layers
-from keras_pe.probing.sweep_result import SweepResult
+from keras_pe.probing.sweep_result import SweepResult, plain_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +108,43 @@ class LanguageLayers:
 
     def __repr__(self) -> str:
         return str(self)  # what a notebook shows at the end of a cell
+
+    # === Files ===
+    def to_dict(self, resampled: bool = False) -> dict[str, Any]:
+        """Returns everything but the encoder, ready for JSON.
+
+        Args:
+            resampled: as of `SweepResult.to_dict`, for `paired_gain`.
+        """
+        return {
+            "overall": self.overall.to_dict(resampled),
+            "kinds": {k: each.to_dict(resampled) for k, each in self.kinds.items()},
+            "blind": self.blind,
+            "constant": self.constant,
+            "shuffled": self.shuffled,
+            # Names of layers may be numbers, which keys of JSON are not.
+            "unparsable": [list(pair) for pair in self.unparsable.items()],
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "LanguageLayers":
+        """Returns an answer read back from `to_json`, without its encoder."""
+        kinds = {k: SweepResult.from_dict(x) for k, x in content["kinds"].items()}
+        return cls(
+            SweepResult.from_dict(content["overall"]),
+            kinds,
+            content["blind"],
+            content["constant"],
+            content["shuffled"],
+            dict(content["unparsable"]),
+        )
+
+    def to_json(self, path: str | Path, resampled: bool = False) -> None:
+        """Writes `to_dict` to a file, whole or not at all."""
+        text = json.dumps(
+            self.to_dict(resampled), indent=2, allow_nan=False, default=plain_number
+        )
+        write_atomically(path, text + "\n")
 
 
 def layer_for_llm(

@@ -217,7 +217,7 @@ class SweepResult:
     def to_json(self, path: str | Path, resampled: bool = False) -> None:
         """Writes `to_dict` to a file, whole or not at all."""
         content = self.to_dict(resampled)
-        text = json.dumps(content, indent=2, allow_nan=False, default=_plain)
+        text = json.dumps(content, indent=2, allow_nan=False, default=plain_number)
         write_atomically(path, text + "\n")
 
     def to_csv(self, path: str | Path) -> None:
@@ -232,7 +232,7 @@ class SweepResult:
         write_atomically(path, stream.getvalue())
 
 
-def _plain(value: Any) -> Any:
+def plain_number(value: Any) -> Any:
     """Returns NumPy's numbers, which settings may be, as Python's."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()

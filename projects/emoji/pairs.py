@@ -143,12 +143,7 @@ class EmojiBatches:
         drawing = self.drawings.cropped[pick]
         if self.augmentation is None:
             return render(drawing, self.image_size, np.full(3, 255.0, "float32"))
-        words = record["label"].lower().split()
-        fixed = record["is_symbol"] or record["is_flag"]
-        flip = rng.random() < 0.5 and not (
-            fixed or any(word.startswith(DIRECTED_WORDS) for word in words)
-        )
-        return augment(drawing, self.image_size, self.augmentation, flip, rng)
+        return varied(drawing, record, self.image_size, self.augmentation, rng)
 
 
 class Drawings:
@@ -242,6 +237,22 @@ def augment(
     canvas = background(size, how, rng)
     image = paste(drawing, size, (left, top, width, height), canvas)
     return jitter(image, how.jitter, rng)
+
+
+def varied(
+    drawing: Image.Image,
+    record: Mapping[str, Any],
+    size: int,
+    how: Augmentation,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Returns a varied drawing, mirrored half of the time if its name allows it."""
+    words = record["label"].lower().split()
+    fixed = record["is_symbol"] or record["is_flag"]
+    flip = rng.random() < 0.5 and not (
+        fixed or any(word.startswith(DIRECTED_WORDS) for word in words)
+    )
+    return augment(drawing, size, how, flip, rng)
 
 
 def paste(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_pe.arrays import NonFiniteError
-from keras_pe.evaluation.intervals import class_mean_score, mean_score
+from keras_pe.evaluation.intervals import class_mean_score, mean_score, mean_value
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
 
@@ -121,3 +121,26 @@ def test_what_is_no_hit_is_refused(score):
     ):
         with pytest.raises(ValueError, match="one whole number for each of 4 hits"):
             score(half, wrong)
+
+
+def test_a_mean_of_values_between_right_and_wrong():
+    values = np.random.default_rng(3).uniform(0, 1, 90)
+    score = mean_value(values, num_resamples=4000)
+    assert score.value == pytest.approx(values.mean())
+    expected = interval(lambda drawn: values[drawn].mean(), 90)
+    np.testing.assert_allclose((score.low, score.high), expected, atol=0.01)
+    hits = values > 0.5
+    assert mean_value(hits) == mean_score(hits)
+
+
+def test_values_that_are_no_scores_are_refused():
+    assert mean_value([4.0, 10.0, 7.0], bounds=(0, 10)).value == 7.0
+    assert mean_value([10.0, 10.0], bounds=(0, 10)).high == 10.0
+    with pytest.raises(ValueError, match=r"go from 0\.5 to 2; expected 0 to 1"):
+        mean_value([0.5, 2.0])
+    with pytest.raises(NonFiniteError, match="sample 1"):
+        mean_value([0.5, np.nan])
+    with pytest.raises(ValueError, match="nothing to score"):
+        mean_value([])
+    with pytest.raises(ValueError, match="shape"):
+        mean_value([[0.5]])

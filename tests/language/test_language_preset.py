@@ -64,6 +64,17 @@ def test_a_round_trip_keeps_every_bit_and_every_answer(saved):
     assert isinstance(again.encoder, PELang)
 
 
+def test_how_it_spells_is_kept(saved, tmp_path):
+    model = build()
+    assert not VisionLanguageModel.from_preset(saved[1]).prompt.spell_answers
+    model.prompt = QuestionPrompt(PETokenizer(16, WORDS), 4, spell_answers=True)
+    model.save_to_preset(tmp_path / "spells")
+    again = VisionLanguageModel.from_preset(tmp_path / "spells")
+    assert again.prompt.spell_answers
+    answers = [m.generate(picture(), "what", max_tokens=4) for m in (model, again)]
+    assert answers[0] == answers[1]
+
+
 def test_the_encoder_loads_without_the_rest(saved):
     model, directory = saved
     alone = PELang.from_preset(directory)
@@ -172,6 +183,7 @@ def changed(saved, tmp_path, **changes):
         ({"projector__input_dim": 8}, r"is \(32, 16\), not \(8, 16\)"),
         ({"prompt__kind": "ChatPrompt"}, "prompt has .*expected .*system"),
         ({"prompt__kind": "Other"}, "prompt is a 'Other'"),
+        ({"prompt__spell_answers": "no"}, "spell_answers is 'no'"),
         ({"prompt__image_tokens": 9}, "gives 4 tokens .* prompt has 9"),
         ({"encoder_layers": 3}, "of 3 blocks, and the one beside it has 1"),
         ({"more": 1}, "it has .*more"),

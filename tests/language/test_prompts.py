@@ -53,3 +53,29 @@ def test_rows_are_padded_on_the_right(prompt):
         np.testing.assert_array_equal(found["token_ids"][row, :n], document.token_ids)
         np.testing.assert_array_equal(found["image"][row, :n], document.image)
         assert not found["token_ids"][row, n:].any()
+
+
+def test_answers_are_spelled_where_that_is_asked_for(prompt):
+    spelling = QuestionPrompt(PETokenizer(24, 6000), 3, spell_answers=True)
+    asked = prompt.question("What is this, then?")
+    found = spelling.document("What is this, then?", "two red balls")
+    np.testing.assert_array_equal(found.token_ids[: len(asked)], asked.token_ids)
+    learned = found.token_ids[found.answer]
+    assert len(learned) == len("tworedballs") + 1
+    assert learned[:-1].max() < 512  # letters alone
+    assert learned[-1] == spelling.stop_id == prompt.stop_id
+    for one in (prompt, spelling):  # any of them reads both
+        assert one.text(learned) == "two red balls"
+    turns = [("What?", "a ball"), ("How many?", "two")]
+    later = spelling.conversation(turns)
+    assert spelling.text(later.token_ids[later.answer]) == "a ball"
+    np.testing.assert_array_equal(
+        spelling.next_question("How many?"), prompt.next_question("How many?")
+    )
+
+
+def test_a_spelled_start_is_the_start(prompt):
+    spelling = QuestionPrompt(PETokenizer(24, 6000), 3, spell_answers=True)
+    answer = "<start_of_text>"
+    found = [one.answer(answer).tolist() for one in (prompt, spelling)]
+    assert found[0] == found[1] == [prompt.tokenizer.start_id, prompt.stop_id]

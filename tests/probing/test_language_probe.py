@@ -1,6 +1,7 @@
 """The language probe: trained alike on each layer, scored by greedy answers."""
 
 import functools
+import json
 
 import keras
 import numpy as np
@@ -10,7 +11,13 @@ from keras import ops
 from keras_pe.arrays import NonFiniteError
 from keras_pe.evaluation.language import AnswerScores
 from keras_pe.language import SmallDecoder
-from keras_pe.probing import LanguageProbe, layer_for_llm, question_targets
+from keras_pe.probing import (
+    LanguageLayers,
+    LanguageProbe,
+    layer_for_llm,
+    paired_gain,
+    question_targets,
+)
 from keras_pe.probing.language_data import ImageQuestion
 from keras_pe.probing.layer_outputs import LayerOutputs
 from tests.arrays import to_numpy
@@ -34,8 +41,12 @@ def random_features(count=42):
 @pytest.mark.slow
 @pytest.mark.compiled
 def test_the_layer_that_knows_is_found_and_the_encoder_sees_each_image_once(
-    monkeypatch,
+    monkeypatch, tmp_path
 ):
+    def written(result):
+        result.to_json(tmp_path / "layers.json", resampled=True)
+        return (tmp_path / "layers.json").read_text()
+
     model, seen, encode = planted_model(2), [], LayerOutputs.__call__
 
     def noted(outputs, images, reading):
@@ -64,6 +75,11 @@ def test_the_layer_that_knows_is_found_and_the_encoder_sees_each_image_once(
     assert counts[1] < counts[0] == 18
     assert "Read layer 2, not the last one (3)" in str(result)
     assert str(result).count("blind") == 1
+    again = LanguageLayers.from_dict(json.loads(written(result)))
+    assert str(again) == str(result)
+    assert again.unparsable == result.unparsable
+    of_kinds = [each.kinds["name"] for each in (result, again)]
+    assert paired_gain(*of_kinds, layer=2, other_layer=2).gain == 0
     assert len(seen) == 96  # 90 in batches of 32, the last one filled up
     np.testing.assert_array_equal(seen[:90], data.images)
 

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 
 from keras_pe.arrays import check_finite
+from keras_pe.evaluation.intervals import Score, mean_value
+
+MOST = {"cider": 10.0}  # where it is not 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +57,16 @@ class AnswerScores:
     def mean(self) -> float:
         """The mean over all answers, those that could not be read among them."""
         return float(self.values.mean())
+
+    def score(self, images: np.ndarray | None = None) -> Score:
+        """Returns the mean with its 95 % interval over images.
+
+        Args:
+            images: int `(answers,)`, the image that each answer is about: images are
+                drawn with all answers of theirs. None: each has its own.
+        """
+        bounds = (0.0, MOST.get(self.metric, 1.0))
+        return mean_value(self.values, images, bounds=bounds)
 
     def __str__(self) -> str:
         text = f"{self.metric} {self.mean:.4f} of {len(self.values)} answers"

@@ -51,6 +51,7 @@ class LanguageConfig(TrainingConfig):
             of a Llama's GGUF file, such as SmolLM2's; "hub:" and the name of a preset
             of KerasHub's, for plans.
         decoder_tokenizer: preset whose tokenizer it reads; None for the encoder's.
+        spell_answers: whether it answers letter by letter, which reading needs.
         decoder_dim: its channels.
         decoder_layers: its blocks.
         decoder_heads: its attention heads.
@@ -63,6 +64,7 @@ class LanguageConfig(TrainingConfig):
         decoder_rate: likewise of the decoder.
         row_length: tokens of a packed row, those of images included.
         questions: most questions of a sample in one document, drawn anew each time.
+        repeats: `PATTERN:TIMES` each: shards of names like this come so often an epoch.
 
     Source: Perception Encoder, section 5.1; upstream `apps/plm` for what it leaves out.
     """
@@ -77,6 +79,7 @@ class LanguageConfig(TrainingConfig):
     projector_layers: int = 2
     decoder: str = SMALL
     decoder_tokenizer: str | None = None
+    spell_answers: bool = False
     decoder_dim: int = 256
     decoder_layers: int = 6
     decoder_heads: int = 4
@@ -88,6 +91,7 @@ class LanguageConfig(TrainingConfig):
     decoder_rate: float = 1.0
     row_length: int = 2048
     questions: int = 8
+    repeats: tuple[str, ...] = ()
     batch_size: int = 2048
     optimizer: Literal["lamb", "adamw"] = "adamw"
     learning_rate: float = 4e-5
@@ -262,7 +266,7 @@ def build_prompt(config: LanguageConfig, image_tokens: int) -> Prompt:
     path = gguf_path(config)
     if path is not None:
         return llama_prompt(path, image_tokens)
-    return QuestionPrompt(build_tokenizer(config), image_tokens)
+    return QuestionPrompt(build_tokenizer(config), image_tokens, config.spell_answers)
 
 
 def gguf_decoder(config: LanguageConfig) -> Any:
@@ -319,6 +323,7 @@ def check_start(
         "row_length": decoder.max_length,
     }
     if config.decoder == SMALL:
+        found["spell_answers"] = getattr(given.prompt, "spell_answers", False)
         found["decoder_dim"] = decoder.hidden_dim
         for name in ("decoder_layers", "decoder_heads"):
             found[name] = getattr(decoder, name.replace("decoder", "num"))

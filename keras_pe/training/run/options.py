@@ -224,14 +224,16 @@ def language_settings(
 
     `--phase warmup` freezes encoder and decoder, `align` trains all three.
     """
-    flags = {name: getattr(options, name) for name in ("encoder", "decoder", "start")}
+    names = ("encoder", "decoder", "start")
+    flags = {name: getattr(options, name, None) for name in names}
     given = [f"{name}={value}" for name, value in flags.items() if value is not None]
-    if options.phase is not None:
-        trained = str(options.phase == "align").lower()
+    phase = getattr(options, "phase", None)
+    if phase is not None:
+        trained = str(phase == "align").lower()
         given += [f"train_encoder={trained}"]
         # A decoder that is drawn anew has nothing to keep.
-        decoder = options.decoder or config.decoder
-        has_decoder = options.start or config.start or decoder != SMALL
+        decoder = flags["decoder"] or config.decoder
+        has_decoder = flags["start"] or config.start or decoder != SMALL
         given += [f"train_decoder={trained if has_decoder else 'true'}"]
     settings = [*flag_settings(options), *given, *options.settings]
     changed: LanguageConfig = with_settings(config, settings)

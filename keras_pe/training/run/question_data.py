@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from keras_pe.data import ShuffledOrder, SkippedSamples
+from keras_pe.data import Order, SkippedSamples
 from keras_pe.data.augmentation import WholeImage
 from keras_pe.data.image_text import opened_image
 from keras_pe.data.question_rows import (
@@ -14,6 +14,7 @@ from keras_pe.data.question_rows import (
     row_shape,
 )
 from keras_pe.data.questions import questions_of
+from keras_pe.data.repeated_order import RepeatedOrder, shard_repeats
 from keras_pe.data.sample_errors import SampleError
 from keras_pe.data.shard_files import IMAGE_EXTENSIONS
 from keras_pe.data.tar_shards import open_shards
@@ -23,6 +24,7 @@ from keras_pe.language.vision_language_model import VisionLanguageModel
 from keras_pe.training.devices.distribution import batch_parts, host_position
 from keras_pe.training.resolution import PlannedStage
 from keras_pe.training.run.language_config import LanguageConfig
+from keras_pe.training.run.overrides import SettingError
 from keras_pe.training.run.shard_data import START_TIMEOUT, ShardBatches, ShardData
 from keras_pe.training.run.training_run import Evaluate, MakeBatches
 
@@ -61,11 +63,10 @@ class QuestionData:
 
         Raises:
             SampleError: if nothing of the first samples can be used.
+            SettingError: if `repeats` do not fit the shards.
         """
-        source = open_shards(self.shards.data)
-        order = ShuffledOrder(len(source), config.batch_size, config.seed)
-        reader = QuestionReader(prompt, config.questions, config.row_length)
-        shape = self.shape(config, prompt)
+        source, order, reader = self._read(config, prompt)
+        shape = _shape(config, source, order, reader)
         host_index, host_count = host_position()
         skip_report = SkippedSamples(config.max_bad_share)
 
@@ -89,11 +90,20 @@ class QuestionData:
 
     def shape(self, config: LanguageConfig, prompt: Prompt) -> RowShape:
         """Returns how large the batches are, of what the first samples show."""
+        return _shape(config, *self._read(config, prompt))
+
+    def _read(
+        self, config: LanguageConfig, prompt: Prompt
+    ) -> tuple[Any, Order, QuestionReader]:
+        """Returns the samples, which of them each batch has, and how they are read."""
         source = open_shards(self.shards.data)
-        order = ShuffledOrder(len(source), config.batch_size, config.seed)
+        try:
+            repeats = shard_repeats(source.paths, config.repeats)
+        except ValueError as error:
+            raise SettingError(f"repeats: {error}") from error
+        order = RepeatedOrder(source.counts, repeats, config.batch_size, config.seed)
         reader = QuestionReader(prompt, config.questions, config.row_length)
-        multiple = config.image_chunk_size or batch_parts()
-        return row_shape(source, order, reader, multiple, config.seed)
+        return source, order, reader
 
     def scores(
         self, config: LanguageConfig, model: VisionLanguageModel
@@ -102,6 +112,13 @@ class QuestionData:
         if self.shards.validation_data is None:
             return None
         return AnswerAccuracy(self.shards.validation_data, model)
+
+
+def _shape(
+    config: LanguageConfig, source: Any, order: Order, reader: QuestionReader
+) -> RowShape:
+    multiple = config.image_chunk_size or batch_parts()
+    return row_shape(source, order, reader, multiple, config.seed)
 
 
 class AnswerAccuracy:

@@ -28,6 +28,7 @@ import numpy as np
 from keras_pe import PESpatial, PEVisionEncoder
 from keras_pe.files import write_atomically
 from keras_pe.probing import PairedGain, SweepResult, paired_gain
+from projects.emoji.gain_cells import points, score_cell
 from projects.emoji.probing.experiments import Experiments
 
 CORE = "core"
@@ -204,28 +205,11 @@ def table(content: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def score_cell(score: float | None, best: float) -> str:
-    """Returns a score in per cent, bold if it is the best of its row."""
-    if score is None:
-        return ""
-    return f"**{100 * score:.1f}**" if score == best else f"{100 * score:.1f}"
-
-
 def _columns(gains: dict[str, Any]) -> list[str]:
     """Returns which gains stand in the three columns of the table."""
     names = list(gains)
     own = next((name for name in names if name.startswith("its own")), "")
     return [names[0] if names else "", own, "both"]
-
-
-def points(found: dict[str, Any] | None) -> str:
-    """Returns a gain in points, with its interval; bold if it is more than chance."""
-    if found is None:
-        return ""
-    value = f"{100 * found['gain']:+.1f}"
-    sure = found["low"] > 0 or found["high"] < 0
-    value = f"**{value}**" if sure else value
-    return f"{value} ({100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
 
 
 def main() -> None:

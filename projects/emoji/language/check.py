@@ -14,7 +14,7 @@ from typing import Any
 
 from keras_pe.data.questions import questions_of
 from projects.emoji.data.shards import Record, read_shards, shard_paths
-from projects.emoji.language.data import DRAWINGS, SCENES
+from projects.emoji.language.data import DRAWINGS, SCENES, VARIED
 from projects.emoji.language.drawings import name_of
 from recipes.language_data.answer_table import (
     answer_counts,
@@ -26,7 +26,7 @@ from recipes.language_data.words import CELLS
 
 SPLITS = ("train", "val_seen", "test", "heldout", "extra_train", "tuxpaint")
 CAPTIONS = ("captions_train", "captions_validation", "captions_test")
-TRAINING = ("train", "scenes_train", "captions_train")
+TRAINING = ("train", VARIED, "scenes_train", "captions_train")
 VALIDATION = ("validation", "scenes_validation", "captions_validation")
 BALANCED = {"yesno": 2, "relation": 2, "position": 4}  # answers, equally often
 SLACK = 0.06
@@ -99,7 +99,8 @@ def check(data: Path, folder: Path) -> dict[str, SetContent]:
         FileNotFoundError: if a set is missing.
     """
     records = read_records(data)
-    drawn = {name: read_set(folder, name) for name in (*DRAWINGS, *SCENES, *CAPTIONS)}
+    names = (*DRAWINGS, VARIED, *SCENES, *CAPTIONS)
+    drawn = {name: read_set(folder, name) for name in names}
     check_drawings(records, drawn)
     written = {cell: read_set(folder, f"words_{cell}") for cell in CELLS}
     check_words(written)
@@ -128,8 +129,8 @@ def check_drawings(records: dict[str, Record], sets: dict[str, SetContent]) -> N
     for name, (_, expected) in DRAWINGS.items():
         if any(record["heldout"] != expected for record in shown[name]):
             raise LeakError(f"{name}: expected concepts with heldout={expected} only.")
-    for one, other in zip(TRAINING, VALIDATION, strict=True):
-        for trained in ("train", "scenes_train", one):
+    for other in VALIDATION:
+        for trained in TRAINING:
             _disjoint(f"{other}, {trained}", sets[other].keys, sets[trained].keys)
     titles = [sets[name].answers["caption"] for name in CAPTIONS[:2]]
     _disjoint("titles", *({title.lower() for title in those} for those in titles))

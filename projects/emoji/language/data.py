@@ -17,8 +17,9 @@ from projects.emoji.data.packages import PackageError
 from projects.emoji.data.shards import Record, load_arrays
 from projects.emoji.language.captions import caption_sets
 from projects.emoji.language.cut_outs import cut_outs
-from projects.emoji.language.drawings import drawing_samples
+from projects.emoji.language.drawings import drawing_samples, varied_samples
 from projects.emoji.language.packages import read_list, unpack_fonts, unpack_words
+from projects.emoji.pairs import AUGMENTATIONS, FIRST_EXTRA_CONCEPT
 from recipes.language_data.fonts import read_fonts
 from recipes.language_data.scenes import scene_samples
 from recipes.language_data.word_images import WordStyle
@@ -30,7 +31,9 @@ from recipes.language_data.words import (
 from recipes.language_data.words import write_words as write_word_sets
 
 SIZE = 64  # of the pictures, pixels
-WRITERS = ("drawings", "captions", "scenes", "words")
+WRITERS = ("drawings", "varied", "captions", "scenes", "words")
+VARIED = "varied_train"
+VARIANTS = 8
 # Shards of drawings: split of the emoji data, and whether concepts are held out.
 DRAWINGS = {
     "train": ("train", False),
@@ -63,6 +66,28 @@ def write_drawings(data: Path, output: Path) -> None:
         samples = drawing_samples(images, records, SIZE, f"language-{name}")
         write_question_shards(output, name, samples)
         print(f"{name}: {len(records)} drawings", flush=True)
+
+
+def training_emoji(data: Path) -> tuple[np.ndarray, list[Record]]:
+    """Returns all emoji of training: those of the splits by vendor, and extra ones."""
+    images, records = read_drawings(data, "train", heldout=False)
+    extra, their = load_arrays(data, "extra_train")
+    # Icons and clip art have titles of their own: they are captioned.
+    named = [i for i, one in enumerate(their) if one["concept"] < FIRST_EXTRA_CONCEPT]
+    return np.concatenate([images, extra[named]]), [
+        *records,
+        *(their[i] for i in named),
+    ]
+
+
+def write_varied(data: Path, output: Path) -> None:
+    """Writes the training emoji again, varied as pretraining varies them."""
+    images, records = training_emoji(data)
+    how = AUGMENTATIONS["strong"]
+    wordings = f"language-{VARIED}"
+    samples = varied_samples(images, records, SIZE, wordings, how, VARIANTS)
+    write_question_shards(output, VARIED, samples)
+    print(f"{VARIED}: {len(records)} drawings, {VARIANTS} times", flush=True)
 
 
 def write_scenes(data: Path, output: Path, share: float = 1.0) -> None:
@@ -112,6 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if "drawings" in options.only:
             write_drawings(options.data, options.output)
+        if "varied" in options.only:
+            write_varied(options.data, options.output)
         if "captions" in options.only:
             write_captions(options.data, options.output)
         if "scenes" in options.only:

@@ -10,6 +10,7 @@ from keras_pe.data.questions import Question, question_member
 from keras_pe.data.shard_files import Sample
 from projects.emoji.data.shards import Record
 from projects.emoji.data.splits import unit_hash
+from projects.emoji.pairs import Augmentation, crop, varied
 from recipes.language_data.words import png_bytes
 
 ASKED = {
@@ -45,8 +46,50 @@ def drawing_samples(
     Yields:
         `__key__`, `png` and `json`.
     """
+    for place, sample in enumerate(_samples(records, wordings)):
+        shown = on_white(Image.fromarray(images[place]), size)
+        yield {**sample, "png": png_bytes(shown)}
+
+
+def varied_samples(
+    images: np.ndarray,
+    records: Sequence[Record],
+    size: int,
+    wordings: str,
+    how: Augmentation,
+    count: int,
+) -> Iterator[Sample]:
+    """Yields drawings several times, each time varied and asked in other words.
+
+    What tells left from right is not mirrored.
+
+    Args:
+        images: uint8 `(drawings, height, width, 4)`.
+        records: what the shards say of them.
+        size: side of the pictures, pixels.
+        wordings: part of the seed of questions and pictures.
+        how: how pictures are varied.
+        count: how often each drawing comes.
+
+    Yields:
+        `__key__`, with the number of the variant at its end, `png` and `json`.
+    """
+    cropped = [crop(image) for image in images]
+    for variant in range(count):
+        seed = f"{wordings}-{variant}"
+        for place, sample in enumerate(_samples(records, seed)):
+            record = records[place]
+            rng = np.random.default_rng(list(f"{seed}:{record['key']}".encode()))
+            pixels = varied(cropped[place], record, size, how, rng)
+            shown = Image.fromarray(np.rint(pixels).astype("uint8"))
+            key = f"{sample['__key__']}-{variant}"
+            yield {**sample, "__key__": key, "png": png_bytes(shown)}
+
+
+def _samples(records: Sequence[Record], wordings: str) -> Iterator[Sample]:
+    """Yields the key and the questions of each drawing."""
     others = other_names(records)
-    for image, record, other in zip(images, records, others, strict=True):
+    for record, other in zip(records, others, strict=True):
         questions = [
             _asked(record, "name", wordings, answer=name_of(record)),
             _asked(record, "kind", wordings, answer=kind_of(record)),
@@ -58,7 +101,6 @@ def drawing_samples(
         about = {name: record[name] for name in ABOUT}
         yield {
             "__key__": record["key"].replace(".", "-"),
-            "png": png_bytes(on_white(Image.fromarray(image), size)),
             "json": question_member(questions, about),
         }
 

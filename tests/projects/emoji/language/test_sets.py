@@ -21,7 +21,7 @@ from projects.emoji.language.check import (
     read_set,
 )
 from projects.emoji.language.cut_outs import cut_outs
-from projects.emoji.language.data import read_drawings, write_drawings
+from projects.emoji.language.data import read_drawings, write_drawings, write_varied
 from recipes.language_data.words import CELLS
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
@@ -55,6 +55,7 @@ def small_sets():
         "test_vendor": [record("u1", "unseen")],
         "test_heldout": [record("h1", family="H", heldout=True)],
         "test_vendor_heldout": [record("w1", "unseen", "H", True)],
+        "varied_train": [record("t1"), record("e1", "extra", "B")],
         "scenes_train": [record("t1")],
         "scenes_validation": [record("v1")],
         "scenes_test": [record("u1", "unseen")],
@@ -80,6 +81,8 @@ def test_sound_sets_pass():
     [
         ("train", {"keys": {"t1", "h1"}}, "held out"),
         ("scenes_train", {"keys": {"h1"}}, "held out"),
+        ("varied_train", {"keys": {"u1"}}, "vendor"),
+        ("varied_train", {"keys": {"v1"}}, "validation"),
         ("train", {"keys": {"t1", "u1"}}, "vendor"),
         ("train", {"answers": names("thing H")}, "name in train"),
         ("captions_train", {"answers": {"caption": {"Thing H"}}}, "caption"),
@@ -156,6 +159,34 @@ def test_sets_are_written_of_the_emoji_data(tmp_path):
     assert [thing.name for thing in things] == [f"thing f{n}" for n in range(4)]
     assert things[0].image.size == (16, 16)
     assert {thing.kind for thing in things} == {"mammal"}
+
+
+def test_emoji_of_all_training_vendors_are_varied(tmp_path):
+    rows = [sample_of(n, **record(f"a.{n}", "a", f"F{n}", concept=n)) for n in range(4)]
+    extra = [
+        sample_of(5, **record("b_1", "b", "F1", concept=1)),
+        sample_of(6, **record("icons_1", "icons", "", concept=100_001)),
+    ]
+    write_shards(tmp_path, "train", rows)
+    write_shards(tmp_path, "extra_train", extra)
+    write_varied(tmp_path, tmp_path / "out")
+    found = list(TarShards(str(tmp_path / "out" / "varied_train-00000.tar")))
+    assert len(found) == 5 * 8
+    keys = [sample["__key__"] for sample in found]
+    assert sorted({key.rsplit("-", 1)[0] for key in keys}) == [
+        "a-0", "a-1", "a-2", "a-3", "b_1",
+    ]  # fmt: skip
+    pictures = [s["png"] for s in found if s["__key__"].startswith("a-0")]
+    assert len(set(pictures)) == 8
+    asked = {
+        tuple(question.question for question in questions_of(sample))
+        for sample in found
+        if sample["__key__"].startswith("a-0")
+    }
+    assert len(asked) > 1
+    shown = read_set(tmp_path / "out", "varied_train")
+    assert shown.keys == {"a.0", "a.1", "a.2", "a.3", "b_1"}
+    assert shown.answers["name"] == {f"thing f{n}" for n in range(4)}
 
 
 def test_titles_are_split_and_photographs_tested(tmp_path):

@@ -1,0 +1,128 @@
+"""The bundled encoder, aligned with a small language model on drawings, scenes, text.
+
+Run:      python -m projects.emoji.language.align --config warmup \\
+              --data data/language --output runs/language/warmup-0
+          python -m projects.emoji.language.align --config aligned \\
+              --start runs/language/warmup-0/preset \\
+              --data data/language --output runs/language/aligned-0
+Go on:    the same with --resume.
+Expect:   what `recipes.align_language` leaves.
+
+The configurations are the paper's ablation of section 5.2 in small, and the control
+whose encoder stays as it is. `experiment.py` compares their layers.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from keras_pe.training.run.align_language import align_language, check_alignment
+from keras_pe.training.run.language_config import LanguageConfig
+from keras_pe.training.run.options import (
+    add_run_arguments,
+    language_settings,
+    recipe_parser,
+)
+from keras_pe.training.run.question_data import QuestionData
+from keras_pe.training.run.start import run_recipe
+from keras_pe.training.run.training_config import stages_of
+from projects.emoji.language.data import VARIED
+
+TRAINING = f"{{train,{VARIED},scenes_train,words_train,captions_train}}-*.tar"
+VALIDATION = "{validation,scenes_validation,words_validation}-*.tar"
+
+# All patches reach the language model, four side by side in one token. It spells: of
+# the tokens of words that are kept back for tests two in five never come in training.
+ALIGNED = LanguageConfig(
+    encoder="pe_core_emoji_patch8_64",
+    stages=stages_of(96_000, (64,), (1,)),
+    batch_size=64,
+    learning_rate=1e-3,
+    encoder_rate=0.5,
+    warmup_steps=50,
+    beta_2=0.98,
+    pooling=2,
+    merge="shuffle",
+    spell_answers=True,
+    decoder_dim=192,
+    decoder_layers=4,
+    row_length=256,
+    questions=3,
+    repeats=("words_train-*:2", "captions_train-*:2"),
+)
+WARMUP = dataclasses.replace(
+    ALIGNED, stages=stages_of(32_000, (64,), (1,)), train_encoder=False
+)
+
+CONFIGS: dict[str, LanguageConfig] = {
+    "warmup": WARMUP,
+    "aligned": ALIGNED,
+    # Controls and ablations; each has a warm-up that fits it.
+    "frozen": dataclasses.replace(ALIGNED, train_encoder=False),
+    "all-layers": dataclasses.replace(ALIGNED, layers=6),
+    "four-layers": dataclasses.replace(ALIGNED, layers=4),
+    "plain-blocks": dataclasses.replace(ALIGNED, layer_scale=None, drop_path=0.0),
+    "linear-projector": dataclasses.replace(ALIGNED, projector_layers=1),
+    "frozen-decoder": dataclasses.replace(ALIGNED, train_decoder=False),
+    "small-decoder": dataclasses.replace(ALIGNED, decoder_dim=96, decoder_layers=2),
+}
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = recipe_parser("projects.emoji.language.align", __doc__, CONFIGS)
+    parser.add_argument("--encoder", metavar="PRESET", help="what is aligned")
+    parser.add_argument(
+        "--start", metavar="PRESET", help="whose projector and decoder it starts from"
+    )
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--data", metavar="FOLDER", help="output of projects.emoji.language.data"
+    )
+    group.add_argument(
+        "--workers", type=int, default=0, help="processes that prepare batches"
+    )
+    add_run_arguments(parser)
+    return parser.parse_args(arguments)
+
+
+def check_questions(options: argparse.Namespace) -> None:
+    """Refuses a folder without questions.
+
+    Raises:
+        FileNotFoundError: saying how they are made.
+    """
+    if options.data is None or not any(Path(options.data).glob(f"{VARIED}-*.tar")):
+        raise FileNotFoundError(
+            f"--data {options.data}: there are no questions ({VARIED}-*.tar). Make "
+            f"them with python -m projects.emoji.language.data --output FOLDER."
+        )
+
+
+def question_data(options: argparse.Namespace) -> QuestionData:
+    """Returns the questions of a command line."""
+    folder = Path(options.data)
+    return QuestionData(
+        str(folder / TRAINING), str(folder / VALIDATION), options.workers
+    )
+
+
+def main() -> None:
+    """Aligns."""
+    options = parse()
+
+    def configured() -> LanguageConfig:
+        return language_settings(CONFIGS[options.config], options)
+
+    run_recipe(
+        options,
+        configured,
+        align_language,
+        check_questions,
+        question_data,
+        check_alignment,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""Which layer can a fresh language model read, before and after the alignment?
+
+Run:      for seed in 0 1 2; do
+              python -m projects.emoji.language.align --config warmup --seed $seed \\
+                  --data data/language --output runs/language/warmup-$seed
+              python -m projects.emoji.language.align --config aligned --seed $seed \\
+                  --start runs/language/warmup-$seed/preset \\
+                  --data data/language --output runs/language/aligned-$seed
+          done
+          python -m projects.emoji.language.experiment --data data/language \\
+              --runs runs/language --output runs/language/sweeps
+Expect:   a JSON an encoder and seed, and then `language.md` and `language.json`: scores
+          of layers by kind of question, and paired gains. Started again, it goes on
+          with the sweeps that are missing.
+
+Encoders are frozen. For each layer, a projector and a language model that has never
+seen one are trained on the same questions in equal steps, and answer those of the test
+sets: of a vendor, of concepts, of fonts and of words that no training had. Every
+alignment is compared with the core encoder that it began with, seed by seed, on the
+same test samples; where a layer of the core has to be named, it is the one with the
+best test score: the choice that is worst for us.
+"""
+
+import argparse
+import functools
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_pe import PELang, PETokenizer, PEVisionEncoder
+from keras_pe.files import write_atomically
+from keras_pe.language import QuestionPrompt
+from keras_pe.probing import LanguageLayers, LanguageProbe, layer_for_llm, paired_gain
+from projects.emoji.gain_cells import points, score_cell
+from projects.emoji.language.question_sets import METRICS, questions_of_sets
+
+CORE, RANDOM = "core", "random"
+TRAINING = {"varied_train": 9000, "words_train": 12_000, "scenes_train": 9000}
+VALIDATION = {"validation": 320, "words_validation": 500, "scenes_validation": 500}
+TEST = {
+    "test_vendor": 1400,
+    "words_test_unseen_fonts_unseen_words": 1000,
+    "scenes_test": 2000,
+    "test_heldout": 600,
+}
+STEPS = 800
+LAYERS = {CORE: (1, 2, 3, 4, 5, 6), RANDOM: (3, 6)}  # and of all others:
+ALIGNED_LAYERS = (3, 4, 5)
+
+Sweeps = dict[str, dict[int, LanguageLayers]]  # by configuration and seed
+
+
+def spelled_prompt(image_tokens: int) -> QuestionPrompt:
+    """Returns how the fresh language models are asked: they spell."""
+    return QuestionPrompt(PETokenizer(64, 6000), image_tokens, spell_answers=True)
+
+
+def language_probe(steps: int) -> LanguageProbe:
+    """Returns the probe of all sweeps."""
+    return LanguageProbe(
+        {"hidden_dim": 128, "num_layers": 3, "num_heads": 4},
+        spelled_prompt,
+        pooling=2,
+        merge="shuffle",
+        steps=steps,
+        max_tokens=28,
+        metric=METRICS,
+    )
+
+
+# === Encoders ===
+def random_encoder(preset: str, seed: int) -> PEVisionEncoder:
+    """Returns an encoder of the same shape with first weights."""
+    config = PEVisionEncoder.from_preset(preset).get_config()
+    keras.utils.set_random_seed(seed)
+    return PEVisionEncoder.from_config(config)
+
+
+def find_encoders(
+    runs: Path, preset: str
+) -> dict[str, dict[int, Callable[[], PEVisionEncoder]]]:
+    """Returns what makes the encoders: the core, a random one, each finished alignment.
+
+    Raises:
+        ValueError: if there is no finished alignment.
+    """
+    found: dict[str, dict[int, Callable[[], PEVisionEncoder]]] = {}
+    for path in sorted(runs.glob("*-[0-9]/preset")):
+        matched = re.fullmatch(r"(.+)-(\d+)", path.parent.name)
+        assert matched is not None
+        if matched[1].startswith(("warmup", "frozen")):  # their encoder is the core
+            continue
+        make = functools.partial(PELang.from_preset, path)
+        found.setdefault(matched[1], {})[int(matched[2])] = make
+    if not found:
+        raise ValueError(
+            f"{runs} holds no finished alignment: expected folders such as aligned-0 "
+            "with a preset each, as projects.emoji.language.align leaves them."
+        )
+    seeds = sorted({seed for seeded in found.values() for seed in seeded})
+    core = functools.partial(PEVisionEncoder.from_preset, preset)
+    chance = functools.partial(random_encoder, preset, seeds[0])
+    return {CORE: dict.fromkeys(seeds, core), RANDOM: {seeds[0]: chance}, **found}
+
+
+# === Sweeps ===
+def run_sweeps(
+    output: Path,
+    data: Path,
+    encoders: dict[str, dict[int, Callable[[], PEVisionEncoder]]],
+    steps: int,
+) -> Sweeps:
+    """Returns the sweeps of all encoders, and runs those that are missing."""
+    sets: list[Any] = []
+    sweeps: Sweeps = {}
+    for config, seeded in encoders.items():
+        for seed, make in seeded.items():
+            path = output / f"{config}-{seed}.json"
+            if not path.exists():
+                sets = sets or [
+                    questions_of_sets(data, counts)
+                    for counts in (TRAINING, VALIDATION, TEST)
+                ]
+                found = layer_for_llm(
+                    make(),
+                    data=sets,
+                    layers=LAYERS.get(config, ALIGNED_LAYERS),
+                    probe=language_probe(steps),
+                    seeds=(seed,),
+                )
+                found.to_json(path, resampled=True)
+                print(f"{config}, seed {seed}\n{found}\n", flush=True)
+            content = json.loads(path.read_text())
+            sweeps.setdefault(config, {})[seed] = LanguageLayers.from_dict(content)
+    return sweeps
+
+
+# === Comparisons ===
+def mean_scores(results: dict[int, LanguageLayers], kind: str) -> dict[Any, float]:
+    """Returns the score of each layer, the mean over seeds."""
+    kinds = [result.kinds[kind] for result in results.values()]
+    return {
+        row.layer: float(np.mean([each[row.layer].score for each in kinds]))
+        for row in kinds[0].layers
+    }
+
+
+def compare(sweeps: Sweeps) -> dict[str, Any]:
+    """Returns, by kind and configuration, scores and gains of the last layer."""
+    content: dict[str, Any] = {}
+    core = sweeps[CORE]
+    for kind in next(iter(core.values())).kinds:
+        before = mean_scores(core, kind)
+        strongest = max(before, key=lambda layer: before[layer])
+        content[kind] = {}
+        for config, results in sweeps.items():
+            scores = mean_scores(results, kind)
+            guess = [result.kinds[kind].baseline for result in results.values()]
+            row: dict[str, Any] = {
+                "seeds": sorted(results),
+                "scores": scores,
+                "guess": float(np.mean(guess)),
+            }
+            if config != CORE:
+                seeds = sorted(set(results) & set(core))
+                last = max(scores)
+                mine = [results[seed].kinds[kind] for seed in seeds]
+                its = [core[seed].kinds[kind] for seed in seeds]
+                inner = [layer for layer in scores if layer != last]
+                own = max(inner, key=lambda layer: scores[layer])
+                gains = {
+                    f"the core's layer {strongest}": (its, strongest),
+                    f"its own layer {own}": (mine, own),
+                }
+                row["gain of the last layer over"] = {
+                    name: vars(paired_gain(mine, other, last, layer))
+                    for name, (other, layer) in gains.items()
+                }
+            content[kind][config] = row
+    return content
+
+
+def table(content: dict[str, Any]) -> str:
+    """Returns the comparisons as Markdown, per cent and points."""
+    parts = []
+    for kind, configs in content.items():
+        layers = list(configs[CORE]["scores"])
+        lines = [
+            f"**{kind}** ({METRICS[kind]})\n",
+            "| encoder | seeds | "
+            + " | ".join(f"layer {layer}" for layer in layers)
+            + " | guess | last over the core's best | over its own best inner |",
+            "|---" * (len(layers) + 5) + "|",
+        ]
+        for config, row in configs.items():
+            scores = row["scores"]
+            best = max(scores.values())
+            cells = [score_cell(scores.get(layer), best) for layer in layers]
+            gains = list(row.get("gain of the last layer over", {}).values())
+            over = [points(gain) for gain in gains] or ["", ""]
+            cells += [f"{100 * row['guess']:.1f}", *over]
+            lines.append(f"| {config} | {len(row['seeds'])} | {' | '.join(cells)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    """Runs the sweeps that are missing, then compares."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--preset", default="pe_core_emoji_patch8_64")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each training")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    encoders = find_encoders(options.runs, options.preset)
+    sweeps = run_sweeps(options.output, options.data, encoders, options.steps)
+    content = compare(sweeps)
+    text = json.dumps(content, indent=1, allow_nan=False)
+    write_atomically(options.output / "language.json", text + "\n")
+    write_atomically(options.output / "language.md", table(content))
+
+
+if __name__ == "__main__":
+    main()
