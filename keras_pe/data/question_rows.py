@@ -25,6 +25,7 @@ from keras_pe.preprocessing.image_errors import ImageError
 BLOCK = 16  # batches packed together
 NO_ROOM = "no room in the rows"
 TOO_LONG = "questions too long"
+SPARE = 1.02  # times as many places for images as a block has, at least
 FULL = 0.97  # share of the rows that the mean document is to fill
 ENDLESS = 1 << 62
 
@@ -191,15 +192,18 @@ def row_shape(
     answers = [int(document.answer.sum()) for document in documents]
     tokens = sum(map(len, documents)) / BLOCK
     rows = math.ceil(tokens / (FULL * reader.length))
+    most = max(reader.length // (max(reader.prompt.image_tokens, 1) + 2), 1)
     while True:
-        # One more than the mean, and a document alone always fits.
-        images = math.ceil(1.1 * sum(shown) / BLOCK / rows) + 1
+        # A document alone always fits.
         slots = max(math.ceil(1.25 * sum(answers) / BLOCK / rows), max(answers))
-        most = reader.length // (max(reader.prompt.image_tokens, 1) + 2)
-        shape = RowShape(rows, reader.length, min(images, max(most, 1)), slots)
-        if sum(1 for _ in _packed(documents, shape, reader)) <= shape.room:
-            empty = -rows % multiple
-            return shape._replace(rows=rows + empty, empty=empty)
+        mean = sum(shown) / BLOCK / rows
+        # As few places for images as will do: an encoder computes those left empty.
+        for images in range(math.ceil(SPARE * mean), math.ceil(1.1 * mean) + 2):
+            size = min(max(images, 1), most)
+            shape = RowShape(rows, reader.length, size, slots)
+            if sum(1 for _ in _packed(documents, shape, reader)) <= shape.room:
+                empty = -rows % multiple
+                return shape._replace(rows=rows + empty, empty=empty)
         rows += 1
 
 

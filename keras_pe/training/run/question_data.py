@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from keras_pe.data import Order, SkippedSamples
 from keras_pe.data.augmentation import WholeImage
 from keras_pe.data.image_text import opened_image
@@ -128,7 +130,7 @@ class AnswerAccuracy:
     are equal but for capitals, articles and punctuation.
 
     Args:
-        data: pattern of the shards; the first questions are asked, sample by sample.
+        data: pattern of the shards; samples are drawn until there are enough questions.
         model: that answers.
         most_questions: that are asked.
 
@@ -146,7 +148,8 @@ class AnswerAccuracy:
         self.images: list[Any] = []
         self.asked: list[Any] = []
         source = open_shards(data)
-        for number in range(len(source)):
+        # Of all shards, which may be of several sets; the same ones every time.
+        for number in np.random.default_rng(0).permutation(len(source)).tolist():
             sample = source[number]
             try:
                 questions = questions_of(sample)

@@ -35,10 +35,10 @@ VALIDATION = "{validation,scenes_validation,words_validation}-*.tar"
 # the tokens of words that are kept back for tests two in five never come in training.
 ALIGNED = LanguageConfig(
     encoder="pe_core_emoji_patch8_64",
-    stages=stages_of(96_000, (64,), (1,)),
+    stages=stages_of(112_000, (64,), (1,)),
     batch_size=64,
     learning_rate=1e-3,
-    encoder_rate=0.5,
+    encoder_rate=1.0,
     warmup_steps=50,
     beta_2=0.98,
     pooling=2,
@@ -46,12 +46,12 @@ ALIGNED = LanguageConfig(
     spell_answers=True,
     decoder_dim=192,
     decoder_layers=4,
-    row_length=256,
+    row_length=512,
     questions=3,
     repeats=("words_train-*:2", "captions_train-*:2"),
 )
 WARMUP = dataclasses.replace(
-    ALIGNED, stages=stages_of(32_000, (64,), (1,)), train_encoder=False
+    ALIGNED, stages=stages_of(16_000, (64,), (1,)), train_encoder=False
 )
 
 CONFIGS: dict[str, LanguageConfig] = {
