@@ -2,8 +2,8 @@
 
     python -m projects.emoji.language.data --data data/emoji --output data/language
 
-after the recipes of the emoji data; it takes about twenty minutes. What is fetched are
-19 MB of Debian packages: fonts and a list of words.
+after the recipes of the emoji data; it takes about half an hour on one core. What is
+fetched are 19 MB of Debian packages: fonts and a list of words.
 """
 
 import argparse
