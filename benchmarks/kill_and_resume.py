@@ -2,13 +2,14 @@
 
 Run:      python -m benchmarks.kill_and_resume --data data/emoji --backend torch
           python -m benchmarks.kill_and_resume --run alignment --backend torch
+          python -m benchmarks.kill_and_resume --run language --backend torch
 Expect:   "200 of 200 kills left a run that resumed", and losses and final weights
           equal to the bit to those of the run that was never killed; its row in
           results/kill_and_resume.json.
 
 A process that has imported everything and started nothing (no thread, no device) forks
 children; each is a whole run of `recipes.pretrain.pretrain`, or of an alignment of the
-small bundled encoder on masks that the script draws: it reads the data, builds the
+small bundled encoder on data that the script draws: it reads the data, builds the
 model, restores the newest checkpoint, trains, saves after every step. Forking
 spares the imports; on JAX compiled steps come from its persistent cache. The child gets
 SIGKILL at a random instant, and the next one goes on. When a run is complete, it is
@@ -22,16 +23,13 @@ depend on it.
 
 import argparse
 import csv
-import dataclasses
 import datetime
-import io
 import json
 import os
 import random
 import shutil
 import signal
 import sys
-import tarfile
 import tempfile
 import time
 import traceback
@@ -39,17 +37,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.killed_runs import RUNS, KilledRun
+
 if TYPE_CHECKING:
     # Not before `prepare` has set the number of threads: NumPy starts its own.
     import numpy as np
 
 RESULTS = Path(__file__).parent / "results" / "kill_and_resume.json"
-TRAIN_DRAWINGS, VALIDATION_DRAWINGS = 160, 24
 FIELDS = ("step", "samples", "image_size", "loss", "gradient_norm")
-TERMS = {  # of the loss, in the logs
-    "pretrain": ("mask_loss",),
-    "alignment": ("feature_loss", "correspondence_loss"),
-}
 LEFT_BY_A_SAVE = (".saving_", ".replaced_", ".deleting_")
 
 
@@ -68,7 +63,9 @@ def prepare(backend: str, threads: int, cache: Path) -> None:
     import keras
     import matplotlib.figure  # noqa: F401
 
-    import keras_pe.training.run.image_data  # noqa: F401
+    import keras_pe.training.run.align_language
+    import keras_pe.training.run.image_data
+    import keras_pe.training.run.question_data  # noqa: F401
     import projects.emoji.pretrain  # noqa: F401
 
     keras.utils.set_random_seed(0)  # imports other frameworks, if there are any
@@ -83,78 +80,7 @@ def prepare(backend: str, threads: int, cache: Path) -> None:
         raise SystemExit(f"{running} threads run before the first fork, expected 1.")
 
 
-def small_config(steps: int) -> Any:
-    """Returns the smoke configuration, thinner, with mask loss and two stages."""
-    from keras_pe.training.run.config import small_towers
-    from keras_pe.training.run.training_config import stages_of
-    from projects.emoji.configs import CONFIGS
-
-    return dataclasses.replace(
-        CONFIGS["smoke"],
-        **small_towers(32, width=32, layers=1, text_layers=1),
-        stages=stages_of(32 * steps, (24, 32), (3, 2)),
-        batch_size=32,
-    )
-
-
-def small_alignment(steps: int) -> Any:
-    """Returns an alignment to both teachers, with stochastic depth and two stages."""
-    from keras_pe.training.run.spatial_config import SpatialConfig
-    from keras_pe.training.run.training_config import stages_of
-
-    return SpatialConfig(
-        encoder="pe_core_emoji_small_patch8_64",
-        stages=stages_of(8 * steps, (32, 48), (3, 2)),
-        batch_size=8,
-        most_shapes=4,
-        background_weight=0.5,
-        drop_path=0.2,
-    )
-
-
-def write_masks(target: Path) -> None:
-    """Writes a shard of images of coloured rectangles, and their instance maps."""
-    import numpy as np
-    from PIL import Image
-
-    rng = np.random.default_rng(0)
-    target.mkdir()
-    with tarfile.open(target / "masks.tar", "w") as archive:
-        for number in range(TRAIN_DRAWINGS):
-            numbers = np.zeros((56, 56), "uint8")
-            for shape in range(1, 4):
-                top, left = rng.integers(0, 40, 2)
-                numbers[top : top + 16, left : left + 16] = shape
-            colours = rng.integers(0, 256, (4, 3)).astype("uint8")
-            for ending, array in (("png", colours[numbers]), ("seg.png", numbers)):
-                stream = io.BytesIO()
-                Image.fromarray(array).save(stream, "PNG")
-                member = tarfile.TarInfo(f"{number:04d}.{ending}")
-                member.size = stream.tell()
-                stream.seek(0)
-                archive.addfile(member, stream)
-
-
-def write_drawings(source: Path, target: Path) -> None:
-    """Copies a few drawings, which load in no time."""
-    from projects.emoji.data.shards import read_shards, shard_paths, write_shards
-
-    for split, count in (
-        ("train", TRAIN_DRAWINGS),
-        ("val_seen", VALIDATION_DRAWINGS),
-    ):
-        samples = []
-        for record, image in read_shards(shard_paths(source, split)):
-            stream = io.BytesIO()
-            image.save(stream, "WEBP", lossless=True)
-            samples.append((record, stream.getvalue()))
-            if len(samples) == count:
-                break
-        write_shards(target, split, samples)
-    shutil.copy(source / "concepts.json", target)
-
-
-def start(config: Any, data: Path, run: Path, log: Path) -> int:
+def start(killed: KilledRun, config: Any, data: Path, run: Path, log: Path) -> int:
     """Starts or resumes a run in a new process; returns its id."""
     process = os.fork()
     if process:
@@ -164,12 +90,7 @@ def start(config: Any, data: Path, run: Path, log: Path) -> int:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         for stream in (1, 2):
             os.dup2(descriptor, stream)
-        from keras_pe.training.run.align import align_spatial
-        from keras_pe.training.run.config import RunConfig
-        from keras_pe.training.run.image_data import ImageData
         from keras_pe.training.run.train import RunOptions
-        from projects.emoji.drawings_data import DrawingsData
-        from projects.emoji.pretrain import pretrain
 
         options = RunOptions(
             run,
@@ -178,10 +99,7 @@ def start(config: Any, data: Path, run: Path, log: Path) -> int:
             evaluate_every=10**9,  # at the end alone
             progress=False,
         )
-        if isinstance(config, RunConfig):
-            pretrain(config, DrawingsData(data), options)
-        else:
-            align_spatial(config, ImageData(str(data)), options)
+        killed.train(config, data, options)
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -244,9 +162,15 @@ class Killer:
     """Starts a run again and again, kills it, and counts where the kills fell."""
 
     def __init__(
-        self, config: Any, data: Path, directory: Path, rng: random.Random
+        self,
+        killed: KilledRun,
+        steps: int,
+        data: Path,
+        directory: Path,
+        rng: random.Random,
     ) -> None:
-        self.config, self.data, self.rng = config, data, rng
+        self.killed, self.config = killed, killed.config(steps)
+        self.data, self.rng = data, rng
         self.run, self.log = directory / "run", directory / "log.txt"
         self.start_seconds = self.step_seconds = 0.0
         self.kills = self.before_first_step = self.during_a_save = 0
@@ -254,7 +178,7 @@ class Killer:
     def undisturbed(self, run: Path) -> None:
         """Trains a whole run and learns how long its parts take."""
         begin = time.monotonic()
-        process, first = start(self.config, self.data, run, self.log), None
+        process, first = self._start(run), None
         while (code := ended(process)) is None:
             if first is None and newest_step(run):
                 first = time.monotonic()
@@ -267,11 +191,14 @@ class Killer:
         self.step_seconds = (last - first) * self.config.batch_size
         self.step_seconds /= self.config.samples
 
+    def _start(self, run: Path) -> int:
+        return start(self.killed, self.config, self.data, run, self.log)
+
     def once(self) -> bool:
         """Starts the run, kills it; returns whether it came to the kill."""
         before = newest_step(self.run)
         early = self.rng.random() < 0.2
-        process = start(self.config, self.data, self.run, self.log)
+        process = self._start(self.run)
         due = None
         if early:  # while it imports, builds, restores, compiles
             due = time.monotonic() + self.rng.uniform(0.0, self.start_seconds)
@@ -306,7 +233,7 @@ class Killer:
 def main() -> None:
     """Trains the reference, then kills until the wanted number is reached."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", choices=list(TERMS), default="pretrain")
+    parser.add_argument("--run", choices=list(RUNS), default="pretrain")
     parser.add_argument("--data", type=Path, help="drawings, of a pretraining")
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--kills", type=int, default=200)
@@ -317,29 +244,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         prepare(options.backend, options.threads, directory / "compiled")
-        if options.run == "alignment":
-            write_masks(directory / "data")
-        elif options.data is None:
-            parser.error("a pretraining needs --data")
-        else:
-            write_drawings(options.data, directory / "data")
+        RUNS[options.run].write(options.data, directory / "data")
         result = measure(options, directory)
     print(json.dumps(result))
     kills = result["kills"]
     print(f"{result['resumed']} of {kills} kills left a run that resumed.")
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     name = options.backend
-    if options.run == "alignment":
-        name += ", alignment"
+    if options.run != "pretrain":
+        name += f", {options.run}"
     RESULTS.write_text(json.dumps({**found, name: result}, indent=1) + "\n")
 
 
 def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     """Returns the figures of one backend."""
-    began, terms = time.monotonic(), TERMS[options.run]
-    configured = small_config if options.run == "pretrain" else small_alignment
+    began, killed = time.monotonic(), RUNS[options.run]
+    terms = killed.terms
     killer = Killer(
-        configured(options.steps),
+        killed,
+        options.steps,
         directory / "data",
         directory,
         random.Random(options.seed),

@@ -35,7 +35,7 @@ VALIDATION = "{validation,scenes_validation,words_validation}-*.tar"
 # the tokens of words that are kept back for tests two in five never come in training.
 ALIGNED = LanguageConfig(
     encoder="pe_core_emoji_patch8_64",
-    stages=stages_of(72_000, (64,), (1,)),
+    stages=stages_of(48_000, (64,), (1,)),
     batch_size=64,
     learning_rate=1e-3,
     encoder_rate=1.0,
