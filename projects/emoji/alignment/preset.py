@@ -16,7 +16,8 @@ from typing import Any
 
 from keras_pe import PEImageConverter, PESpatial
 from keras_pe.files import write_atomically
-from projects.emoji.alignment.experiment import CORE, TASKS, best_layer, points
+from projects.emoji.alignment.experiment import CORE, TASKS, best_layer
+from projects.emoji.gain_cells import points
 from projects.emoji.preset import WHITE
 
 CARD = """# {name}

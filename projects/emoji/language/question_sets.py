@@ -11,10 +11,11 @@ from PIL import Image
 from keras_pe.data.questions import Question, questions_of
 from keras_pe.data.tar_shards import open_shards
 from keras_pe.probing import QuestionSet
+from keras_pe.probing.language_metrics import MetricName
 
 # Kinds that are asked; the others (group, relation, yes or no) are half guessed.
 KINDS = ("name", "kind", "reading", "count", "position", "colour", "grounding")
-METRICS = {
+METRICS: dict[str, MetricName] = {
     "name": "exact",
     "kind": "exact",
     "reading": "anls",
