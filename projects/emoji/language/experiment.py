@@ -45,10 +45,10 @@ VALIDATION = {"validation": 320, "words_validation": 500, "scenes_validation": 5
 TEST = {
     "test_vendor": 1400,
     "words_test_unseen_fonts_unseen_words": 1000,
-    "scenes_test": 2000,
-    "test_heldout": 600,
+    "scenes_test": 1200,
+    "test_heldout": 400,
 }
-STEPS = 800
+STEPS = 500
 LAYERS = {CORE: (1, 2, 3, 4, 5, 6), RANDOM: (3, 6)}  # and of all others:
 ALIGNED_LAYERS = (3, 4, 5)
 
