@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -83,13 +84,14 @@ def test_the_encoder_loads_without_the_rest(saved):
     assert PETokenizer.from_preset(directory).vocabulary_size == WORDS
 
 
-@pytest.mark.parametrize(("depth", "merge"), [(1, "shuffle"), (2, "shuffle")])
-def test_other_projectors_and_half_precision(tmp_path, depth, merge):
-    model = build(depth, merge, layer_scale=0.5)
-    model.save_to_preset(tmp_path / "half", dtype="float16")
+@pytest.mark.parametrize(("depth", "dtype"), [(1, "float16"), (2, "bfloat16")])
+def test_other_projectors_and_half_precision(tmp_path, depth, dtype):
+    model = build(depth, "shuffle", layer_scale=0.5)
+    model.save_to_preset(tmp_path / "half", dtype=dtype)
     again = VisionLanguageModel.from_preset(tmp_path / "half")
     for one, other in zip(weights(model), weights(again), strict=True):
-        np.testing.assert_array_equal(one.astype("float16").astype("float32"), other)
+        halved = one.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+        np.testing.assert_array_equal(halved.astype("float32"), other)
     low = VisionLanguageModel.from_preset(tmp_path / "half", dtype="mixed_bfloat16")
     assert low.decoder.compute_dtype == low.projector.compute_dtype == "bfloat16"
     assert low.encoder.compute_dtype == "bfloat16"
