@@ -24,6 +24,10 @@ Several questions of an image make one document, and documents are packed into r
 --set row_length=512 tokens. With --validation-data questions of other shards are asked
 while it trains, and counted by their kind.
 
+A decoder of KerasHub's is asked in the template that its family's chat models were
+taught: --decoder hub:llama3.2_instruct_1b. If it is trained it is left in the folder
+`decoder`, else it is as it was: who loads the preset gives it.
+
 What is lost: an aligned encoder has no zero-shot head.
 """
 
@@ -119,7 +123,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--encoder", metavar="PRESET", help="what is aligned, of the configuration"
     )
     parser.add_argument(
-        "--decoder", metavar="NAME", help="small, gguf:FILE, or with --plan hub:PRESET"
+        "--decoder",
+        metavar="NAME",
+        help="small, gguf:FILE, or hub: and a preset of KerasHub's or a folder of one",
     )
     parser.add_argument(
         "--start", metavar="PRESET", help="whose projector and decoder it starts from"

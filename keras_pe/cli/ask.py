@@ -17,6 +17,8 @@ HELP = "ask a question about images"
 EPILOG = """examples:
   keras-pe ask cat.jpg "What is this?" --preset runs/language/preset
   keras-pe ask photos "Is there a dog?" --preset runs/language/preset --json
+  keras-pe ask cat.jpg "What is this?" --preset runs/llama/preset \\
+      --decoder hub:llama3.2_instruct_1b
 """
 
 
@@ -30,6 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="directory or hf://owner/repo[@revision] of an encoder with a language "
         "model, such as recipes.align_language writes; none is in the package",
+    )
+    parser.add_argument(
+        "--decoder",
+        type=text,
+        metavar="NAME",
+        help="the language model that a preset was trained with and does not hold: "
+        "hub:PRESET of KerasHub's, or gguf:FILE",
     )
     parser.add_argument(
         "--max-tokens",
@@ -58,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     from keras_pe.preprocessing.batches import load_batches
 
     paths = find_all(options.images)
-    model = VisionLanguageModel.from_preset(options.preset)
+    model = VisionLanguageModel.from_preset(options.preset, options.decoder)
     size = min(options.batch_size, len(paths))
     batches = load_batches(paths, model.image_converter, size, max_skipped_share=1.0)
     for places, pixels in batches:

@@ -31,7 +31,12 @@ ENDLESS = 1 << 62
 
 
 class Prompt(Protocol):
-    """What puts questions into words of a language model; `QuestionPrompt` does."""
+    """What puts questions into words of a language model; `QuestionPrompt` does.
+
+    Attributes:
+        image_tokens: tokens of an image.
+        packs: whether its documents may share a row; they may if it does not say.
+    """
 
     image_tokens: int
 
@@ -193,6 +198,7 @@ def row_shape(
     tokens = sum(map(len, documents)) / BLOCK
     rows = math.ceil(tokens / (FULL * reader.length))
     most = max(reader.length // (max(reader.prompt.image_tokens, 1) + 2), 1)
+    most = most if getattr(reader.prompt, "packs", True) else 1
     while True:
         # A document alone always fits.
         slots = max(math.ceil(1.25 * sum(answers) / BLOCK / rows), max(answers))
@@ -210,7 +216,9 @@ def row_shape(
 def _packed(
     documents: Iterable[Document], shape: RowShape, reader: QuestionReader
 ) -> Iterator[list[Document]]:
-    """Yields full rows."""
+    """Yields full rows, or one document each where they may not share them."""
+    if not getattr(reader.prompt, "packs", True):
+        return ([document] for document in documents)
     return pack_documents(
         documents,
         shape.length,

@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from keras_pe.folder_reading import read_directory
-from keras_pe.language.chat_prompt import ChatPrompt
+from keras_pe.language.foreign import GGUF, HUB, foreign_decoder
 from keras_pe.language.kerashub import KerasHubDecoder
 from keras_pe.language.preset_description import (
     FOREIGN,
@@ -31,18 +31,13 @@ from keras_pe.language.preset_description import (
 )
 from keras_pe.language.prompts import Prompt, QuestionPrompt
 from keras_pe.language.small_decoder import SmallDecoder
+from keras_pe.language.stored_prompt import described_prompt, load_prompt, write_words
 from keras_pe.layers.projector import VisionProjector
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.preprocessing.tokenizer import PETokenizer
 from keras_pe.presets.assign import build_unfilled, fill, rule
 from keras_pe.presets.checksums import read_metadata, read_verified, verify_file
-from keras_pe.presets.hub import (
-    CHAT_TOKENIZER,
-    LANGUAGE,
-    LANGUAGE_WEIGHTS,
-    resolve,
-)
+from keras_pe.presets.hub import LANGUAGE, LANGUAGE_WEIGHTS, resolve
 from keras_pe.presets.manifest import model_variables
 from keras_pe.presets.open_checkpoint import SafetensorsFile
 from keras_pe.presets.report import CheckpointError
@@ -81,26 +76,13 @@ def save_language_preset(
             f"A {type(decoder).__name__} can't be saved: expected a SmallDecoder, or a "
             f"KerasHubDecoder, which is noted and not written."
         )
-    prompt, chats = model.prompt, isinstance(model.prompt, ChatPrompt)
-    if not chats and type(prompt) is not QuestionPrompt:
-        raise CheckpointError(
-            f"A {type(prompt).__name__} can't be saved, expected a QuestionPrompt or a "
-            f"ChatPrompt."
-        )
+    prompt = model.prompt
     described = {
         "format": FORMAT,
         "encoder_layers": model.encoder.num_layers,
         "projector": _described(model.projector, PROJECTOR),
         "decoder": _decoder_config(decoder, decoder_handle),
-        "prompt": {
-            "kind": type(prompt).__name__,
-            "image_tokens": prompt.image_tokens,
-            **(
-                {"system": prompt.system}
-                if chats
-                else {"spell_answers": prompt.spell_answers}
-            ),
-        },
+        "prompt": described_prompt(prompt),
     }
     text = json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False)
     tensors = _stored(described, _variables(parts), dtype)
@@ -110,14 +92,12 @@ def save_language_preset(
 
         (aside / LANGUAGE).write_text(text, encoding="utf-8")
         save_file(tensors, aside / LANGUAGE_WEIGHTS)
-        if chats:
-            words = prompt.tokenizer.to_str()
-            (aside / CHAT_TOKENIZER).write_text(words, encoding="utf-8")
+        write_words(prompt, aside)
 
     save_preset(
         model.encoder,
         directory,
-        tokenizer=None if chats else prompt.tokenizer,
+        tokenizer=prompt.tokenizer if isinstance(prompt, QuestionPrompt) else None,
         image_converter=model.image_converter,
         metadata=metadata,
         dtype=dtype,
@@ -234,6 +214,7 @@ def _load(directory: Path, decoder: Any, dtype: Any) -> LanguageParts:
         raise CheckpointError(_ENCODER_ALONE.format(handle=directory))
     where = str(directory / LANGUAGE)
     described = checked_description(read_verified(directory, LANGUAGE, metadata), where)
+    decoder = _given(described["decoder"], decoder, dtype)
     _check_given(described["decoder"], decoder, where)
     verify_file(directory, LANGUAGE_WEIGHTS, metadata)
     reader = SafetensorsFile(directory / LANGUAGE_WEIGHTS)
@@ -254,28 +235,9 @@ def _load(directory: Path, decoder: Any, dtype: Any) -> LanguageParts:
             f"{encoder.num_layers}. Save the preset again."
         )
     converter = PEImageConverter.from_preset(directory)
-    prompt = _prompt(described["prompt"], directory, metadata)
+    vocabulary_size = described["decoder"]["vocabulary_size"]
+    prompt = load_prompt(described["prompt"], vocabulary_size, directory, metadata)
     return LanguageParts(encoder, projector, small or decoder, prompt, converter)
-
-
-def _prompt(
-    described: Mapping[str, Any], directory: Path, metadata: Mapping[str, Any]
-) -> Prompt:
-    image_tokens = described["image_tokens"]
-    if described["kind"] == "QuestionPrompt":
-        tokenizer = PETokenizer.from_preset(directory)
-        return QuestionPrompt(tokenizer, image_tokens, described["spell_answers"])
-    from tokenizers import Tokenizer
-
-    content = read_verified(directory, CHAT_TOKENIZER, metadata)
-    try:
-        words = Tokenizer.from_str(json.dumps(content))
-    except Exception as error:  # of the library, which has no class of its own
-        raise CheckpointError(
-            f"{directory / CHAT_TOKENIZER} is no tokenizer ({error}). Save the preset "
-            f"again."
-        ) from error
-    return ChatPrompt(words, image_tokens, described["system"])
 
 
 def _compare(described: Mapping[str, Any], reader: SafetensorsFile, where: str) -> None:
@@ -332,6 +294,19 @@ def _policy(dtype: Any) -> Any:
     return None if policy.name == "float32" else policy
 
 
+def _given(noted: Mapping[str, Any], decoder: Any, dtype: Any) -> Any:
+    """Returns a language model that was given by its name, with the noted weights."""
+    if not isinstance(decoder, str) or noted["kind"] == "SmallDecoder":
+        return decoder
+    stored = noted["dtype"] if noted["dtype"] in ("bfloat16", "float16") else None
+    try:
+        return foreign_decoder(decoder, dtype=_policy(dtype) or stored)
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"decoder={decoder!r}: {error}") from error
+
+
 def _check_given(noted: Mapping[str, Any], decoder: Any, where: str) -> None:
     """Refuses a language model that is missing, or another than it was trained with."""
     if noted["kind"] == "SmallDecoder":
@@ -346,8 +321,8 @@ def _check_given(noted: Mapping[str, Any], decoder: Any, where: str) -> None:
     if not isinstance(decoder, KerasHubDecoder):
         raise CheckpointError(
             f"{where} was trained with a language model of KerasHub ({said}), which is "
-            f"not in the preset. Pass decoder=keras_pe.language.KerasHubDecoder("
-            f"backbone)."
+            f"not in the preset. Pass decoder=, a KerasHubDecoder or its name, "
+            f"{HUB}PRESET or {GGUF}FILE; the command line has --decoder."
         )
     found = _foreign(decoder)
     if found != wanted:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_pe.arrays import check_sizes
+from keras_pe.language.chat_templates import CHATML, TEMPLATES
 from keras_pe.presets.manifest import Manifest, block_manifest
 from keras_pe.presets.report import CheckpointError
 from keras_pe.presets.serialized import POLICY_NAME
@@ -28,8 +29,10 @@ FOREIGN = ("backbone", "hidden_dim", "vocabulary_size", "num_layers")
 FOREIGN_NOTES = ("handle", "dtype", "weights_sha256")
 PROMPTS = {
     "QuestionPrompt": ("image_tokens", "spell_answers"),
-    "ChatPrompt": ("image_tokens", "system"),
+    "ChatPrompt": ("image_tokens", "system", "template"),
 }
+# What presets did not say before there was a choice.
+FORMER = {"ChatPrompt": {"template": CHATML.name}}
 
 
 def checked_description(content: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -44,6 +47,8 @@ def checked_description(content: Mapping[str, Any], where: str) -> dict[str, Any
         kind = prompt.get("kind") if isinstance(prompt, dict) else None
         if not isinstance(kind, str) or kind not in PROMPTS:
             raise ValueError(f"prompt is a {kind!r}, expected {' or '.join(PROMPTS)}")
+        prompt = {**FORMER.get(kind, {}), **prompt}
+        content = {**content, "prompt": prompt}
         _check_keys("prompt", prompt, ("kind", *PROMPTS[kind]))
         if not isinstance(prompt.get("spell_answers", False), bool):
             raise ValueError(
@@ -51,6 +56,11 @@ def checked_description(content: Mapping[str, Any], where: str) -> dict[str, Any
             )
         if not isinstance(prompt.get("system"), str | None):
             raise ValueError(f"system is {prompt['system']!r}, expected a text or null")
+        template = prompt.get("template", CHATML.name)
+        if not isinstance(template, str) or template not in TEMPLATES:
+            raise ValueError(
+                f"template is {template!r}, expected one of {', '.join(TEMPLATES)}"
+            )
         decoder = content["decoder"]
         kinds: dict[str, tuple[str, ...]] = {
             "SmallDecoder": SMALL,

@@ -18,11 +18,14 @@ class Prompt(abc.ABC):
         image_tokens: tokens of an image.
         stop_id: token that ends an answer.
         vocabulary_size: how many token ids there are.
+        packs: whether its documents may stand in a row with others: some decoders can't
+            tell them apart.
     """
 
     image_tokens: int
     stop_id: int
     vocabulary_size: int
+    packs: bool = True
 
     @abc.abstractmethod
     def question(self, question: str, image: bool = True) -> Document:

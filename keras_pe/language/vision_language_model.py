@@ -104,7 +104,7 @@ class VisionLanguageModel:
         Args:
             preset: directory, or `hf://owner/repo[@revision]`.
             decoder: the `KerasHubDecoder` that it was trained with, if it was one: such
-                are not in a preset.
+                are not in a preset. Or its name, as of `foreign_decoder`.
             dtype: another dtype or policy of encoder, projector and small decoder, such
                 as "bfloat16".
 

@@ -20,7 +20,7 @@ from keras_pe.presets.table import PRESETS, Preset, Source
 CONFIG = "config.json"
 # What else a preset of `keras_pe.language.VisionLanguageModel` has.
 LANGUAGE, LANGUAGE_WEIGHTS = "language.json", "language.safetensors"
-CHAT_TOKENIZER = "chat_tokenizer.json"
+CHAT_TOKENIZERS = ("chat_tokenizer.json", "chat_tokenizer.spm")  # one of them
 # The small files of a preset.
 OBJECTS = (CONFIG, "tokenizer.json", "image_converter.json", "video_converter.json")
 OPEN_CLIP = "open_clip_model.safetensors"
@@ -161,7 +161,7 @@ def _on_hub(handle: str, repo: str, revision: str | None, need: str) -> Location
         directory = hub_download.download(repo, small, revision)
         if _registered_name(directory / CONFIG).startswith(PREFIX):
             if need == "weights":
-                more = (LANGUAGE, LANGUAGE_WEIGHTS, CHAT_TOKENIZER)
+                more = (LANGUAGE, LANGUAGE_WEIGHTS, *CHAT_TOKENIZERS)
                 weights = weight_files(directory) + [x for x in more if x in names]
                 hub_download.download(repo, weights, revision, progress=True)
             return Location(handle, directory=directory)

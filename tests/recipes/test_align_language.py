@@ -283,15 +283,6 @@ def test_configurations_that_can_not_run_are_refused(changes, message):
 
 
 @pytest.mark.quick
-@pytest.mark.once
-def test_a_decoder_of_kerashub_is_planned_and_not_run():
-    config = config_of("core", decoder="hub:llama3.2_instruct_1b")
-    check_language(config)
-    with pytest.raises(SettingError, match="presets of KerasHub are planned"):
-        check_alignment(config)
-
-
-@pytest.mark.quick
 def test_squares_that_fill_no_image_are_refused(preset):
     with pytest.raises(SettingError, match="pooling=3: expected squares of 8 px"):
         build_language_trainer(config_of(preset, pooling=3))

@@ -5,10 +5,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+from keras_pe.language.foreign import HUB
+from keras_pe.language.kerashub_preset import save_hub_decoder
 from keras_pe.language.prompts import Prompt
+from keras_pe.language.stored_prompt import prompt_identity
 from keras_pe.language.vision_language_model import VisionLanguageModel
 from keras_pe.training.devices.setup import check_layout
+from keras_pe.training.run.hub_decoders import check_hub_decoder
 from keras_pe.training.run.language_config import (
+    SMALL,
     LanguageConfig,
     LanguageParts,
     build_language_trainer,
@@ -22,6 +27,8 @@ from keras_pe.training.run.train import RunOptions, RunParts, run_trainer
 from keras_pe.training.run.training_run import Evaluate, MakeBatches
 from keras_pe.training.trainers.base import BaseTrainer
 from keras_pe.training.trainers.language_trainer import LanguageAlignmentTrainer
+
+DECODER = "decoder"  # folder of a run, for a foreign one that was trained
 
 
 class LanguageData(Protocol):
@@ -43,17 +50,13 @@ def check_alignment(config: LanguageConfig) -> None:
     """Refuses an alignment that can't run, here.
 
     Raises:
-        SettingError: as `check_language` does; if the decoder is KerasHub's, which has
-            a template of its own for questions, or a file that can't be read here.
+        SettingError: as `check_language` does; if the decoder is one of KerasHub's that
+            can't be had or asked, or a file that can't be read here.
     """
     check_language(config)
-    if hub_preset(config) is not None:
-        raise SettingError(
-            f"decoder={config.decoder}: presets of KerasHub are planned (--plan), and "
-            f"trained by LanguageAlignmentTrainer in Python, with rows of their own "
-            f"template. A run asks small ones and GGUF files: --set decoder=small."
-        )
-    path = gguf_path(config)
+    preset, path = hub_preset(config), gguf_path(config)
+    if preset is not None:
+        check_hub_decoder(preset, asked=config.start is None)
     if path is not None:
         missing = [name for name in ("gguf", "keras_hub") if find_spec(name) is None]
         if missing:
@@ -63,6 +66,31 @@ def check_alignment(config: LanguageConfig) -> None:
             )
         if not Path(path).expanduser().is_file():
             raise SettingError(f"decoder={config.decoder}: there is no file {path}.")
+
+
+class LanguageResult:
+    """What a run leaves: a preset, and the language model if it is not in there.
+
+    Args:
+        config: the run.
+        model: that was trained.
+    """
+
+    def __init__(self, config: LanguageConfig, model: VisionLanguageModel) -> None:
+        self.config, self.model = config, model
+
+    def save_to_preset(self, directory: Path) -> None:
+        """Writes the preset; a foreign decoder that was trained beside it, `decoder`.
+
+        The preset notes by which name the decoder is to be loaded.
+        """
+        config, decoder = self.config, self.model.decoder
+        handle = None if config.decoder == SMALL else config.decoder
+        if handle is not None and config.train_decoder:
+            beside = directory.with_name(DECODER)
+            save_hub_decoder(decoder, beside, hub_preset(config))
+            handle = f"{HUB}{beside}"
+        self.model.save_to_preset(directory, decoder_handle=handle)
 
 
 def align_language(
@@ -83,11 +111,14 @@ def align_language(
     """
     check_alignment(config)
     built: list[LanguageParts] = []
+    configuration = {**dataclasses.asdict(config), **data.describe()}
 
     def make_trainer() -> LanguageAlignmentTrainer:
         built.append(build_language_trainer(config))
-        trainer = built[0].trainer
+        trainer, model = built[0]
         check_layout(trainer)
+        if hub_preset(config) is not None:  # what lies there may be another one later
+            configuration["prompt"] = prompt_identity(model.prompt)
         return trainer
 
     def parts(trainer: BaseTrainer) -> RunParts:
@@ -97,14 +128,13 @@ def align_language(
             data.scores(config, model),
             {},
             (),
-            model,
+            LanguageResult(config, model),
         )
 
     def untrained_variables() -> list[Any]:
         variables: list[Any] = unallocated_trainer(config).variables
         return variables
 
-    configuration = {**dataclasses.asdict(config), **data.describe()}
     run_trainer(
         config, untrained_variables, make_trainer, parts, options, configuration
     )

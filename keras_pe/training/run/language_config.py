@@ -4,7 +4,14 @@ import dataclasses
 import re
 from typing import Any, Literal, NamedTuple
 
-from keras_pe.language.gguf_llama import llama_decoder, llama_prompt
+from keras_pe.language.foreign import (
+    GGUF,
+    HUB,
+    after,
+    foreign_decoder,
+    foreign_prompt,
+)
+from keras_pe.language.kerashub import KerasHubDecoder
 from keras_pe.language.prompts import Prompt, QuestionPrompt
 from keras_pe.language.small_decoder import SmallDecoder
 from keras_pe.language.vision_language_model import VisionLanguageModel
@@ -14,7 +21,7 @@ from keras_pe.models.aligned import TOKENS, PELang, language_layers
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.tokenizer import PETokenizer
-from keras_pe.training.run.hub_decoders import planned_hub_decoder
+from keras_pe.training.run.hub_decoders import planned_hub_decoder, said_of
 from keras_pe.training.run.initial_weights import vision_of
 from keras_pe.training.run.overrides import SettingError
 from keras_pe.training.run.training_config import (
@@ -26,8 +33,6 @@ from keras_pe.training.run.training_config import (
 from keras_pe.training.trainers.language_trainer import LanguageAlignmentTrainer
 
 SMALL = "small"
-GGUF = "gguf:"  # and the path of a file
-HUB = "hub:"  # and the name of a preset of KerasHub's
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,8 +53,8 @@ class LanguageConfig(TrainingConfig):
         merge: how they do, "average" or "shuffle".
         projector_layers: 2 for an MLP, 1 for a matrix.
         decoder: "small" for one of our own, trained from scratch; "gguf:" and the path
-            of a Llama's GGUF file, such as SmolLM2's; "hub:" and the name of a preset
-            of KerasHub's, for plans.
+            of a Llama's GGUF file, such as SmolLM2's; "hub:" and a preset of
+            KerasHub's: a name, kaggle://..., hf://... or a folder.
         decoder_tokenizer: preset whose tokenizer it reads; None for the encoder's.
         spell_answers: whether it answers letter by letter, which reading needs.
         decoder_dim: its channels.
@@ -136,15 +141,13 @@ def check_language(config: LanguageConfig) -> None:
 
 
 def hub_preset(config: LanguageConfig) -> str | None:
-    """Returns which preset of KerasHub's is the decoder, or None for a small one."""
-    told = config.decoder
-    return told.removeprefix(HUB) if told.startswith(HUB) else None
+    """Returns which preset of KerasHub's is the decoder, or None."""
+    return after(HUB, config.decoder)
 
 
 def gguf_path(config: LanguageConfig) -> str | None:
     """Returns the GGUF file that the decoder comes out of, or None."""
-    told = config.decoder
-    return told.removeprefix(GGUF) if told.startswith(GGUF) else None
+    return after(GGUF, config.decoder)
 
 
 # === What is built of it ===
@@ -182,9 +185,9 @@ def build_language_trainer(config: LanguageConfig) -> LanguageParts:
     encoder.remat = config.remat and config.train_encoder
     side = image_size_of(config)
     tokens = image_tokens_of(config, encoder.patch_size)
-    foreign = gguf_decoder(config)
+    foreign = None if config.decoder == SMALL else build_foreign_decoder(config)
     if config.start is None:
-        prompt = build_prompt(config, tokens)
+        prompt = build_prompt(config, tokens, foreign)
         decoder = foreign or build_decoder(config, prompt.vocabulary_size)
         projector = build_projector(config, encoder.hidden_dim, decoder.hidden_dim)
     else:
@@ -195,6 +198,7 @@ def build_language_trainer(config: LanguageConfig) -> LanguageParts:
         check_start(config, given, encoder, tokens)
         prompt = given.prompt
     decoder.remat = config.remat
+    prompt.packs = getattr(decoder, "packs", True)  # which a preset does not say
     trainer = LanguageAlignmentTrainer(
         encoder,
         projector,
@@ -218,7 +222,9 @@ def unallocated_trainer(config: LanguageConfig) -> LanguageAlignmentTrainer:
         aligned["drop_path"] = config.drop_path
         if given.get("layer_scale") is None:
             aligned["layer_scale"] = config.layer_scale
-    preset, decoder = hub_preset(config), gguf_decoder(config)
+    preset, decoder = hub_preset(config), None
+    if gguf_path(config) is not None:
+        decoder = build_foreign_decoder(config)
     with without_allocation():
         encoder = PELang(**aligned, dtype=config.precision)
         if preset is not None:
@@ -261,20 +267,28 @@ def build_tokenizer(config: LanguageConfig) -> PETokenizer:
     return made
 
 
-def build_prompt(config: LanguageConfig, image_tokens: int) -> Prompt:
-    """Returns what asks the decoder."""
-    path = gguf_path(config)
-    if path is not None:
-        return llama_prompt(path, image_tokens)
+def build_prompt(
+    config: LanguageConfig, image_tokens: int, foreign: KerasHubDecoder | None = None
+) -> Prompt:
+    """Returns what asks the decoder, which may come from elsewhere.
+
+    Raises:
+        SettingError: if it can't be asked.
+    """
+    if foreign is not None:
+        with said_of(config.decoder):
+            return foreign_prompt(config.decoder, foreign, image_tokens)
     return QuestionPrompt(build_tokenizer(config), image_tokens, config.spell_answers)
 
 
-def gguf_decoder(config: LanguageConfig) -> Any:
-    """Returns the language model of a GGUF file, or None if it comes from elsewhere."""
-    path = gguf_path(config)
-    if path is None:
-        return None
-    return llama_decoder(path, config.row_length, config.precision)
+def build_foreign_decoder(config: LanguageConfig) -> KerasHubDecoder:
+    """Returns the language model of a GGUF file or of a preset of KerasHub's.
+
+    Raises:
+        SettingError: if it can't be loaded.
+    """
+    with said_of(config.decoder):
+        return foreign_decoder(config.decoder, config.row_length, config.precision)
 
 
 def build_projector(
