@@ -97,6 +97,26 @@ def test_each_sample_comes_once_an_epoch_with_its_own_image():
     assert seen == Counter(range(len(source)))
 
 
+def test_a_prompt_that_does_not_pack_has_a_row_for_each_document():
+    source = Samples()
+    alone = QuestionPrompt(PETokenizer(LENGTH), image_tokens=TOKENS)
+    alone.packs = False
+    order = ShuffledOrder(len(source), 6, seed=3)
+    reader = QuestionReader(alone, 1, LENGTH)
+    shape = row_shape(source, order, reader)
+    assert (shape.rows, shape.images) == (6, 1)
+    rows = QuestionRows(source, order, reader, WholeImage(8), shape, (8, 8), seed=3)
+    seen = Counter()
+    for number in range(BLOCK):
+        batch = rows[number]
+        assert batch["skipped"] == ()
+        assert (batch["documents"].max(axis=1) == 1).all()
+        for row in range(shape.rows):
+            (text,) = answers_of(batch, row).values()
+            seen[number_in(text)] += 1
+    assert seen == Counter(range(len(source)))
+
+
 def number_in(text):
     """Returns the number that a text ends with; the tokenizer parts its digits."""
     return int("".join(sign for sign in text if sign.isdigit()))

@@ -76,6 +76,9 @@ def test_each_family_is_loaded_and_asked_as_it_was_taught(preset):
     asked = [one.question("What is it?").token_ids for one in (prompt, again)]
     np.testing.assert_array_equal(*asked)
     assert asked[0].max() < decoder.vocabulary_size
+    half = hub_decoder(folder, dtype="mixed_bfloat16", load_weights=False)
+    assert half.compute_dtype == "bfloat16"
+    assert half.dtype_policy.variable_dtype == "float32"
 
 
 def model_of(folder, decoder):
@@ -88,7 +91,14 @@ def model_of(folder, decoder):
     )
 
 
-@pytest.mark.parametrize("family", ["QwenBackbone", "Gemma3Backbone", "LlamaBackbone"])
+@pytest.mark.parametrize(
+    "family",
+    [
+        "QwenBackbone",
+        pytest.param("Gemma3Backbone", marks=pytest.mark.once),
+        pytest.param("LlamaBackbone", marks=pytest.mark.once),
+    ],
+)
 def test_a_preset_comes_back_with_the_decoder_that_is_named(tmp_path, family):
     if family != "QwenBackbone":
         pytest.importorskip("sentencepiece")

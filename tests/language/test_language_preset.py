@@ -1,5 +1,6 @@
 """Vision language models as presets: the same after a round trip, or refused."""
 
+import dataclasses
 import json
 import shutil
 
@@ -10,6 +11,7 @@ import pytest
 from keras_pe import PEImageConverter, PELang, PETokenizer
 from keras_pe.language import QuestionPrompt, VisionLanguageModel
 from keras_pe.language.chat_prompt import ChatPrompt
+from keras_pe.language.chat_templates import CHATML
 from keras_pe.layers import VisionProjector
 from keras_pe.presets import CheckpointError
 from keras_pe.presets.checksums import write_metadata
@@ -20,6 +22,8 @@ from tests.small_models import perturb, vision_encoder
 pytestmark = pytest.mark.quick
 
 WORDS = 540
+GONE = object()  # instead of a value: there is none
+CHAT = {"kind": "ChatPrompt", "image_tokens": 4, "system": None}
 
 
 def build(depth=2, merge="average", **changes):
@@ -141,10 +145,27 @@ def test_a_prompt_in_chatml_comes_back(tmp_path):
     )
     np.testing.assert_array_equal(one.token_ids, other.token_ids)
     assert again.prompt.text(other.token_ids[other.answer]) == "so"
+    # As presets were before there was another template.
+    older = changed((None, tmp_path / "chat"), tmp_path, prompt__template=GONE)
+    before = VisionLanguageModel.from_preset(older).prompt
+    assert before.template == parts[3].template == CHATML
+    np.testing.assert_array_equal(
+        before.document("wh-at 12", "so").token_ids, one.token_ids
+    )
     path = tmp_path / "chat" / "chat_tokenizer.json"
     path.write_text(path.read_text().replace("BPE", "BPX"))
     with pytest.raises(CheckpointError, match="chat_tokenizer"):
         VisionLanguageModel.from_preset(tmp_path / "chat")
+
+
+def test_a_template_of_ones_own_is_not_saved(tmp_path):
+    model = build()
+    mine = dataclasses.replace(CHATML, between="")
+    words = chat_tokenizer()
+    model.prompt = ChatPrompt(words, 4, None, mine, vocabulary_size=WORDS)
+    with pytest.raises(CheckpointError, match="template 'chatml' can't be saved"):
+        model.save_to_preset(tmp_path / "mine")
+    assert not list(tmp_path.iterdir())
 
 
 # === What is refused ===
@@ -159,7 +180,10 @@ def changed(saved, tmp_path, **changes):
         inside = found
         for name in before:
             inside = inside[name]
-        inside[last] = value
+        if value is GONE:
+            del inside[last]
+        else:
+            inside[last] = value
     (copy / "language.json").write_text(json.dumps(found))
     (copy / "metadata.json").unlink()
     write_metadata(copy, {})
@@ -185,6 +209,8 @@ def changed(saved, tmp_path, **changes):
         ({"projector__input_dim": 8}, r"is \(32, 16\), not \(8, 16\)"),
         ({"prompt__kind": "ChatPrompt"}, "prompt has .*expected .*system"),
         ({"prompt__kind": "Other"}, "prompt is a 'Other'"),
+        ({"prompt": CHAT | {"template": "jinja"}}, "template is 'jinja', expected one"),
+        ({"prompt": CHAT | {"template": {}}}, "template is {}, expected one"),
         ({"prompt__spell_answers": "no"}, "spell_answers is 'no'"),
         ({"prompt__image_tokens": 9}, "gives 4 tokens .* prompt has 9"),
         ({"encoder_layers": 3}, "of 3 blocks, and the one beside it has 1"),
