@@ -89,6 +89,7 @@ SMOKE = LanguageConfig(
     encoder_rate=0.1,
     warmup_steps=4,
     pooling=2,
+    projector_norm=True,
     decoder_dim=128,
     decoder_layers=2,
     row_length=256,

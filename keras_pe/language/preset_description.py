@@ -11,7 +11,7 @@ from keras_pe.presets.serialized import POLICY_NAME
 
 FORMAT = 1
 MOST_TOKENS = 65_536  # of a sequence, from a file: positions have a table
-PROJECTOR = ("input_dim", "output_dim", "pooling", "merge", "depth", "dtype")
+PROJECTOR = ("input_dim", "output_dim", "pooling", "merge", "depth", "norm", "dtype")
 SMALL = (
     "vocabulary_size",
     "hidden_dim",
@@ -74,6 +74,8 @@ def checked_description(content: Mapping[str, Any], where: str) -> dict[str, Any
         check_sizes(
             **{name: projector[name] for name in ("input_dim", "output_dim", "pooling")}
         )
+        if not isinstance(projector["norm"], bool):
+            raise ValueError(f"norm is {projector['norm']!r}, expected true or false")
         if kind == "SmallDecoder":
             check_sizes(**{name: decoder[name] for name in SMALL_SIZES})
             if decoder["max_length"] > MOST_TOKENS:
@@ -113,6 +115,9 @@ def weights_manifest(described: Mapping[str, Any]) -> Manifest:
     shuffled = config["pooling"] ** 2 if config["merge"] == "shuffle" else 1
     inside = config["input_dim"] * shuffled
     found: Manifest = {}
+    if config["norm"]:
+        found["projector/norm/gamma"] = (config["input_dim"],)
+        found["projector/norm/beta"] = (config["input_dim"],)
     if config["depth"] == 2:
         found["projector/expand/kernel"] = (inside, width)
         found["projector/expand/bias"] = (width,)

@@ -23,8 +23,13 @@ class VisionProjector(LayerOfLayers):
         merge: how they do: "average", as upstream, or "shuffle", which puts their
             channels one after another.
         depth: 2 for an MLP with a GELU, as the paper's; 1 for a matrix.
+        norm: whether patches are normalised first, which upstream does not. An inner
+            layer's channels have standard deviations of 5 to 50, and embeddings of
+            words some hundredths: a language model that is new hardly changes tokens
+            so large, and learns slowly.
 
-    Source: Perception Encoder, section 5; upstream `core/vision_projector/mlp.py`.
+    Source: Perception Encoder, section 5; upstream `core/vision_projector/mlp.py`. The
+        norm before the MLP is InternVL's (`mlp1`).
 
     Example:
         >>> import numpy as np
@@ -40,6 +45,7 @@ class VisionProjector(LayerOfLayers):
         pooling: int = 1,
         merge: Merge = "average",
         depth: int = 2,
+        norm: bool = False,
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -52,7 +58,11 @@ class VisionProjector(LayerOfLayers):
             raise ValueError(f"depth must be 1 or 2, got {depth!r}.")
         self.input_dim, self.output_dim = input_dim, output_dim
         self.pooling, self.merge, self.depth = pooling, merge, depth
-        self.expand = None
+        self.norm = self.expand = None
+        if norm:
+            self.norm = keras.layers.LayerNormalization(
+                epsilon=1e-6, dtype=self.dtype_policy, name="norm"
+            )
         if depth == 2:
             self.expand = Dense(output_dim, dtype=self.dtype_policy, name="expand")
         self.contract = Dense(output_dim, dtype=self.dtype_policy, name="contract")
@@ -63,6 +73,8 @@ class VisionProjector(LayerOfLayers):
             return
         factor = self.pooling**2 if self.merge == "shuffle" else 1
         merged = (None, None, self.input_dim * factor)
+        if self.norm is not None:
+            self.norm.build((None, None, self.input_dim))
         if self.expand is not None:
             self.expand.build(merged)
             merged = (None, None, self.output_dim)
@@ -82,6 +94,8 @@ class VisionProjector(LayerOfLayers):
                 fill it.
         """
         x = ops.cast(x, self.compute_dtype)
+        if self.norm is not None:
+            x = self.norm(x)
         x = merged_patches(x, grid, self.pooling, self.merge)
         if self.expand is not None:
             x = ops.gelu(self.expand(x), approximate=False)
@@ -99,6 +113,7 @@ class VisionProjector(LayerOfLayers):
             "pooling": self.pooling,
             "merge": self.merge,
             "depth": self.depth,
+            "norm": self.norm is not None,
         }
 
 

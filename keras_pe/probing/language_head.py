@@ -21,10 +21,10 @@ Batches = Callable[[int], dict[str, np.ndarray]]
 
 
 class AnswerHead(keras.Model):
-    """A norm, a projector and a language model, which answer of features.
+    """A projector and a language model, which answer of features.
 
     Layers differ in scale by orders of magnitude, and an encoder's last norm fits its
-    last layer alone: so each has a norm of its own, which is trained.
+    last layer alone: so each projector has a norm of its own, which is trained.
 
     Args:
         projector: from the layer's channels to the decoder's.
@@ -36,8 +36,6 @@ class AnswerHead(keras.Model):
         self, projector: VisionProjector, decoder: Any, train_decoder: bool
     ) -> None:
         super().__init__(name="answer_head", autocast=False)
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-6, dtype="float32")
-        self.norm.build((None, None, projector.input_dim))
         self.projector, self.decoder = projector, decoder
         self.train_decoder = decoder.trainable = train_decoder
         self.built = True
@@ -67,7 +65,7 @@ class AnswerHead(keras.Model):
         """
         rows, images, *grid, channels = features.shape
         flat = ops.reshape(features, (-1, grid[0] * grid[1], channels))
-        found = self.projector(self.norm(flat), grid=(grid[0], grid[1]))
+        found = self.projector(flat, grid=(grid[0], grid[1]))
         return ops.reshape(found, (rows, images * found.shape[1], found.shape[2]))
 
     def prompts(self, features: Any, token_ids: Any, image_slots: Any) -> Any:

@@ -235,6 +235,7 @@ class LanguageProbe(Probe):
             pooling=self.pooling,
             merge=self.merge,
             depth=self.depth,
+            norm=True,
         )
         return AnswerHead(projector, decoder, trained)
 

@@ -52,6 +52,7 @@ class LanguageConfig(TrainingConfig):
         pooling: side of the squares of patches that become one token.
         merge: how they do, "average" or "shuffle".
         projector_layers: 2 for an MLP, 1 for a matrix.
+        projector_norm: whether patches are normalised before it, for new decoders.
         decoder: "small" for one of our own, trained from scratch; "gguf:" and the path
             of a Llama's GGUF file, such as SmolLM2's; "hub:" and a preset of
             KerasHub's: a name, kaggle://..., hf://... or a folder.
@@ -82,6 +83,7 @@ class LanguageConfig(TrainingConfig):
     pooling: int = 1
     merge: Literal["average", "shuffle"] = "average"
     projector_layers: int = 2
+    projector_norm: bool = False
     decoder: str = SMALL
     decoder_tokenizer: str | None = None
     spell_answers: bool = False
@@ -301,6 +303,7 @@ def build_projector(
         pooling=config.pooling,
         merge=config.merge,
         depth=config.projector_layers,
+        norm=config.projector_norm,
         dtype=config.precision,
     )
 
@@ -334,6 +337,7 @@ def check_start(
         "pooling": projector.pooling,
         "merge": projector.merge,
         "projector_layers": projector.depth,
+        "projector_norm": projector.norm is not None,
         "row_length": decoder.max_length,
     }
     if config.decoder == SMALL:

@@ -43,12 +43,13 @@ ALIGNED = LanguageConfig(
     beta_2=0.98,
     pooling=2,
     merge="shuffle",
+    projector_norm=True,
     spell_answers=True,
     decoder_dim=192,
     decoder_layers=4,
     row_length=512,
-    questions=3,
-    repeats=("words_train-*:2", "captions_train-*:2"),
+    questions=2,
+    repeats=("words_train-*:4", "captions_train-*:2"),
 )
 WARMUP = dataclasses.replace(
     ALIGNED, stages=stages_of(16_000, (64,), (1,)), train_encoder=False
