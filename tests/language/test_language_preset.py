@@ -29,7 +29,8 @@ CHAT = {"kind": "ChatPrompt", "image_tokens": 4, "system": None}
 def build(depth=2, merge="average", **changes):
     core = vision_encoder(num_layers=2, image_size=16, patch_size=4)
     encoder = perturb(PELang.from_core(core, layers=1))
-    projector = VisionProjector(32, 16, pooling=2, merge=merge, depth=depth)
+    options = {"pooling": 2, "merge": merge, "depth": depth, "norm": depth == 1}
+    projector = VisionProjector(32, 16, **options)
     return VisionLanguageModel(
         encoder,
         perturb(projector, 1),
@@ -206,6 +207,8 @@ def changed(saved, tmp_path, **changes):
         ({"decoder__drop_path": 2.0}, "drop_path"),
         ({"projector__merge": "eval"}, "merge must be"),
         ({"projector__depth": 1}, "expand/.* belongs to no weight"),
+        ({"projector__norm": 1}, "norm is 1, expected true or false"),
+        ({"projector__norm": True}, "projector/norm/.* is missing"),
         ({"projector__input_dim": 8}, r"is \(32, 16\), not \(8, 16\)"),
         ({"prompt__kind": "ChatPrompt"}, "prompt has .*expected .*system"),
         ({"prompt__kind": "Other"}, "prompt is a 'Other'"),

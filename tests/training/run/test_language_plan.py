@@ -59,7 +59,7 @@ def config_of(preset, **changes):
     "changes",
     [
         {},
-        {"projector_layers": 1, "merge": "shuffle"},
+        {"projector_layers": 1, "merge": "shuffle", "projector_norm": True},
         {"remat": True},
         {"image_chunk_size": 1},
         {"train_encoder": False},
