@@ -1,6 +1,7 @@
 """Documents of many lengths in rows of one: packed, with what tells them apart."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -56,6 +57,7 @@ def pack_documents(
     look_ahead: int = LOOK_AHEAD,
     image_tokens: int | None = None,
     slots: int | None = None,
+    mixed: bool = False,
 ) -> Iterator[list[Document]]:
     """Yields rows of documents that fit together, each document once.
 
@@ -69,6 +71,10 @@ def pack_documents(
         look_ahead: how many documents wait at a time.
         image_tokens: most tokens of images of a row; None for any number.
         slots: most tokens of answers of a row; None for any number.
+        mixed: whether the next one is not the largest but the one whose length is
+            nearest to the share of the room that an image has. Where images are few a
+            row, long documents else fill rows of few images, and short ones reach the
+            limit in rows that are half empty.
 
     Yields:
         the documents of a row.
@@ -86,27 +92,35 @@ def pack_documents(
         [length, *(length if most is None else most for most in (image_tokens, slots))]
     )
     source = iter(documents)
-    waiting: list[tuple[Document, np.ndarray]] = []
+    waiting: list[Document] = []
+    needs = np.zeros((0, 3), int)
     while True:
-        while len(waiting) < look_ahead:
-            document = next(source, None)
-            if document is None:
-                break
-            waiting.append((document, _checked_needs(document, most)))
+        fresh = list(itertools.islice(source, look_ahead - len(waiting)))
+        waiting += fresh
+        new = [_checked_needs(document, most) for document in fresh]
+        needs = np.concatenate([needs, np.array(new, int).reshape(-1, 3)])
         if not waiting:
             return
-        oldest, needs = waiting.pop(0)  # so that none waits for ever
-        row, room = [oldest], most - needs
-        by_length = sorted(range(len(waiting)), key=lambda k: (-len(waiting[k][0]), k))
-        taken = set()
-        for place in by_length:
-            document, needs = waiting[place]
-            if (needs <= room).all():
-                row.append(document)
-                room = room - needs
-                taken.add(place)
-        waiting = [pair for place, pair in enumerate(waiting) if place not in taken]
-        yield row
+        row = [0]  # the oldest, so that none waits for ever
+        room = most - needs[0]
+        free = np.arange(len(waiting)) > 0
+        while (fits := np.flatnonzero(free & (needs <= room).all(axis=1))).size:
+            chosen = fits[_next(needs[fits], room, mixed)]
+            row.append(int(chosen))
+            room = room - needs[chosen]
+            free[chosen] = False
+        yield [waiting[place] for place in row]
+        left = np.flatnonzero(free)
+        waiting, needs = [waiting[place] for place in left], needs[left]
+
+
+def _next(needs: np.ndarray, room: np.ndarray, mixed: bool) -> int:
+    """Returns which of the documents that fit comes next."""
+    lengths, shown = needs[:, 0], needs[:, 1]
+    if not mixed or not shown.any():
+        return int(np.argmax(lengths))
+    images = max(room[1] // shown.max(), 1)
+    return int(np.argmin(np.abs(lengths - room[0] / images)))
 
 
 def _checked_needs(document: Document, most: np.ndarray) -> np.ndarray:

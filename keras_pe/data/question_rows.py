@@ -7,7 +7,7 @@ is a part of what its block's samples, questions and rows decide, and nothing el
 import dataclasses
 import math
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import grain
@@ -17,15 +17,15 @@ from keras_pe.data.image_text import Batch, Source, Transform, opened_image
 from keras_pe.data.order import Order
 from keras_pe.data.packing import Document, pack_documents, packed_row
 from keras_pe.data.questions import read_questions
-from keras_pe.data.sample_errors import SampleError, SkippedSample
+from keras_pe.data.sample_errors import NO_ROOM, SampleError, SkippedSample
 from keras_pe.data.shard_files import IMAGE_EXTENSIONS, Sample
 from keras_pe.data.workers import report
 from keras_pe.preprocessing.image_errors import ImageError
 
 BLOCK = 16  # batches packed together
-NO_ROOM = "no room in the rows"
 TOO_LONG = "questions too long"
 SPARE = 1.02  # times as many places for images as a block has, at least
+SIGMAS = 2.0  # by how much larger than the first block others may be
 FULL = 0.97  # share of the rows that the mean document is to fill
 ENDLESS = 1 << 62
 
@@ -199,6 +199,10 @@ def row_shape(
     rows = math.ceil(tokens / (FULL * reader.length))
     most = max(reader.length // (max(reader.prompt.image_tokens, 1) + 2), 1)
     most = most if getattr(reader.prompt, "packs", True) else 1
+    spread = float(np.std([len(document) for document in documents]))
+    # How far the sums of two blocks lie apart, in rows; a row each is always enough.
+    spare = SIGMAS * spread * math.sqrt(2 * len(documents)) / reader.length
+    spare = spare if most > 1 else 0.0
     while True:
         # A document alone always fits.
         slots = max(math.ceil(1.25 * sum(answers) / BLOCK / rows), max(answers))
@@ -207,24 +211,33 @@ def row_shape(
         for images in range(math.ceil(SPARE * mean), math.ceil(1.1 * mean) + 2):
             size = min(max(images, 1), most)
             shape = RowShape(rows, reader.length, size, slots)
-            if sum(1 for _ in _packed(documents, shape, reader)) <= shape.room:
+            packed = len(_packed(documents, shape, reader))
+            if packed + spare <= shape.room:
                 empty = -rows % multiple
                 return shape._replace(rows=rows + empty, empty=empty)
         rows += 1
 
 
 def _packed(
-    documents: Iterable[Document], shape: RowShape, reader: QuestionReader
-) -> Iterator[list[Document]]:
-    """Yields full rows, or one document each where they may not share them."""
+    documents: Sequence[Document], shape: RowShape, reader: QuestionReader
+) -> list[list[Document]]:
+    """Returns the fuller rows of two ways to pack; or rows of a document each."""
     if not getattr(reader.prompt, "packs", True):
-        return ([document] for document in documents)
-    return pack_documents(
-        documents,
-        shape.length,
-        image_tokens=shape.images * reader.prompt.image_tokens,
-        slots=shape.slots,
+        return [[document] for document in documents]
+    image_tokens = shape.images * reader.prompt.image_tokens
+    ways = (
+        list(
+            pack_documents(
+                documents,
+                shape.length,
+                image_tokens=image_tokens,
+                slots=shape.slots,
+                mixed=mixed,
+            )
+        )
+        for mixed in (False, True)
     )
+    return min(ways, key=len)
 
 
 class _Plan(NamedTuple):

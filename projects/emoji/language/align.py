@@ -35,8 +35,8 @@ VALIDATION = "{validation,scenes_validation,words_validation}-*.tar"
 # the tokens of words that are kept back for tests two in five never come in training.
 ALIGNED = LanguageConfig(
     encoder="pe_core_emoji_patch8_64",
-    stages=stages_of(48_000, (64,), (1,)),
-    batch_size=64,
+    stages=stages_of(144_000, (64,), (1,)),
+    batch_size=72,
     learning_rate=1e-3,
     encoder_rate=1.0,
     warmup_steps=50,
@@ -52,7 +52,7 @@ ALIGNED = LanguageConfig(
     repeats=("words_train-*:4", "captions_train-*:2"),
 )
 WARMUP = dataclasses.replace(
-    ALIGNED, stages=stages_of(16_000, (64,), (1,)), train_encoder=False
+    ALIGNED, stages=stages_of(14_400, (64,), (1,)), train_encoder=False
 )
 
 CONFIGS: dict[str, LanguageConfig] = {
