@@ -51,6 +51,24 @@ def test_a_row_has_no_more_images_and_answers_than_it_may():
         list(pack_documents(documents, 64, slots=1))
 
 
+def test_mixed_lengths_fill_rows_of_few_images():
+    rng = np.random.default_rng(2)
+    lengths = np.where(rng.random(600) < 0.6, 20, 60) + rng.integers(0, 8, 600)
+    documents = [
+        document(int(n), images=range(1, 17), first=k) for k, n in enumerate(lengths)
+    ]
+    images = -(-512 * 600 // int(lengths.sum()))  # as many as a full row has
+    ways = [
+        list(pack_documents(documents, 512, image_tokens=16 * images, mixed=mixed))
+        for mixed in (False, True)
+    ]
+    for rows in ways:
+        seen = sorted(int(found.token_ids[0]) for row in rows for found in row)
+        assert seen == list(range(600))
+        assert max(map(len, rows)) <= images
+    assert len(ways[1]) < 0.95 * len(ways[0])
+
+
 def test_a_row_tells_documents_answers_and_images():
     row = [
         document(5, answers=(3, 4), images=(1, 2), first=10),

@@ -1,5 +1,6 @@
 """Packed batches: pure functions of their number, nearly full, each question once."""
 
+import math
 import pickle
 from collections import Counter
 
@@ -7,12 +8,18 @@ import numpy as np
 import pytest
 
 from keras_pe import PETokenizer
-from keras_pe.data import SampleError, SequentialOrder, ShuffledOrder, batches
+from keras_pe.data import (
+    SampleError,
+    SequentialOrder,
+    ShuffledOrder,
+    SkippedSamples,
+    TooManySkipped,
+    batches,
+)
 from keras_pe.data.augmentation import WholeImage
 from keras_pe.data.image_text import opened_image
 from keras_pe.data.question_rows import (
     BLOCK,
-    NO_ROOM,
     TOO_LONG,
     QuestionReader,
     QuestionRows,
@@ -20,6 +27,7 @@ from keras_pe.data.question_rows import (
     row_shape,
 )
 from keras_pe.data.questions import Question, question_member
+from keras_pe.data.sample_errors import NO_IMAGE, NO_ROOM
 from keras_pe.language import QuestionPrompt
 from tests.data.shards import image_bytes
 
@@ -232,6 +240,24 @@ def test_what_finds_no_room_is_counted():
     assert {one.reason for one in skipped} == {NO_ROOM}
     given = sum(dataset[n]["num_samples"] for n in range(BLOCK))
     assert given + len(skipped) == len(source)
+    report = SkippedSamples(max_bad_share=0.0, min_samples=1)
+    report.add_batch(1, skipped)  # they are sound: no run ends by them
+    assert (report.num_skipped, report.num_bad) == (len(skipped), 0)
+    with pytest.raises(TooManySkipped, match="1 no image"):
+        report.add_batch(1, [skipped[0]._replace(reason=NO_IMAGE)])
+
+
+def test_larger_blocks_than_the_first_have_room():
+    source = Samples(count=3000, questions=3)
+    for seed in range(3):
+        order = ShuffledOrder(len(source), 24, seed=seed)
+        reader = QuestionReader(PROMPT, 2, LENGTH)
+        shape = row_shape(source, order, reader, seed=seed)
+        rows = QuestionRows(source, order, reader, WholeImage(8), shape, (8, 8), seed)
+        for block in range(6):
+            assert not any(rows._planned(block).skipped.values())
+        # Four samples of five have an image: no more places a row than they need.
+        assert shape.images == math.ceil(24 * 4 / 5 / shape.rows)
 
 
 def test_a_source_of_nothing_is_told():
