@@ -49,7 +49,7 @@ ALIGNED = LanguageConfig(
     decoder_layers=4,
     row_length=512,
     questions=2,
-    repeats=("words_train-*:4", "captions_train-*:2"),
+    repeats=("words_train-*:2", "captions_train-*:2"),
 )
 WARMUP = dataclasses.replace(
     ALIGNED, stages=stages_of(14_400, (64,), (1,)), train_encoder=False
