@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_pe.data.questions import write_question_shards
+from projects.emoji.data import openclipart
 from projects.emoji.data.packages import PackageError
 from projects.emoji.data.shards import Record, load_arrays
 from projects.emoji.language.captions import caption_sets
@@ -75,7 +76,11 @@ def training_emoji(data: Path) -> tuple[np.ndarray, list[Record]]:
     images, records = read_drawings(data, "train", heldout=False)
     extra, their = load_arrays(data, "extra_train")
     # Icons and clip art have titles of their own: they are captioned.
-    named = [i for i, one in enumerate(their) if one["concept"] < FIRST_EXTRA_CONCEPT]
+    named = [
+        i
+        for i, one in enumerate(their)
+        if one["concept"] < FIRST_EXTRA_CONCEPT and one["vendor"] != openclipart.VENDOR
+    ]
     return np.concatenate([images, extra[named]]), [
         *records,
         *(their[i] for i in named),

@@ -166,6 +166,7 @@ def test_emoji_of_all_training_vendors_are_varied(tmp_path):
     extra = [
         sample_of(5, **record("b_1", "b", "F1", concept=1)),
         sample_of(6, **record("icons_1", "icons", "", concept=100_001)),
+        sample_of(7, **record("titled", "openclipart", "F2", concept=2)),
     ]
     write_shards(tmp_path, "train", rows)
     write_shards(tmp_path, "extra_train", extra)
