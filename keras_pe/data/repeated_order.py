@@ -6,6 +6,7 @@ from pathlib import PurePath
 
 import numpy as np
 
+from keras_pe.arrays import is_whole
 from keras_pe.data.order import ShuffledOrder
 
 
@@ -38,10 +39,11 @@ class RepeatedOrder:
         batch_size: int,
         seed: int = 0,
     ) -> None:
-        if len(counts) != len(repeats) or any(times < 1 for times in repeats):
+        whole = all(is_whole(times) and times >= 1 for times in repeats)
+        if len(counts) != len(repeats) or not whole:
             raise ValueError(
-                f"{len(counts)} shards and repeats={list(repeats)}: expected a number "
-                f"of at least 1 for each shard."
+                f"{len(counts)} shards and repeats={list(repeats)}: expected a whole "
+                f"number of at least 1 for each shard."
             )
         self.counts = np.array(counts, np.int64)
         self.repeats = np.array(repeats, np.int64)

@@ -10,8 +10,6 @@ NO_IMAGE = "no image"
 NO_CAPTION = "no caption"
 DAMAGED_CAPTION = "damaged caption"
 NO_ROOM = "no room in the rows"
-# Of sound samples, which say nothing against the data.
-NOT_BAD = (NO_ROOM,)
 
 # How many skipped samples are logged, and how many are kept by name: memory must not
 # grow with the length of a run.
@@ -68,7 +66,7 @@ class SkippedSamples:
     """Every sample a run looked at, and every one it skipped.
 
     Args:
-        max_bad_share: the largest allowed share of skipped samples that are bad.
+        max_bad_share: the largest allowed share of skipped samples.
         min_samples: samples to look at before the share is judged.
 
     Example:
@@ -94,11 +92,6 @@ class SkippedSamples:
     def named(self) -> list[SkippedSample]:
         """The first thousand different samples that were skipped, in order."""
         return list(self._named.values())
-
-    @property
-    def num_bad(self) -> int:
-        """How many of the skipped samples are bad."""
-        return self.num_skipped - sum(self.by_reason[reason] for reason in NOT_BAD)
 
     def add_batch(self, num_rows: int, skipped: Sequence[SkippedSample]) -> None:
         """Adds what a batch says about itself.
@@ -126,7 +119,7 @@ class SkippedSamples:
                 self._named.setdefault(sample.number, sample)
         if (
             self.num_samples >= self.min_samples
-            and self.num_bad > self.max_bad_share * self.num_samples
+            and self.num_skipped > self.max_bad_share * self.num_samples
         ):
             raise TooManySkipped(
                 f"{self}. max_bad_share={self.max_bad_share:g} allows "

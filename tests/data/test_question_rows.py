@@ -27,7 +27,7 @@ from keras_pe.data.question_rows import (
     row_shape,
 )
 from keras_pe.data.questions import Question, question_member
-from keras_pe.data.sample_errors import NO_IMAGE, NO_ROOM
+from keras_pe.data.sample_errors import NO_ROOM
 from keras_pe.language import QuestionPrompt
 from tests.data.shards import image_bytes
 
@@ -240,11 +240,9 @@ def test_what_finds_no_room_is_counted():
     assert {one.reason for one in skipped} == {NO_ROOM}
     given = sum(dataset[n]["num_samples"] for n in range(BLOCK))
     assert given + len(skipped) == len(source)
-    report = SkippedSamples(max_bad_share=0.0, min_samples=1)
-    report.add_batch(1, skipped)  # they are sound: no run ends by them
-    assert (report.num_skipped, report.num_bad) == (len(skipped), 0)
-    with pytest.raises(TooManySkipped, match="1 no image"):
-        report.add_batch(1, [skipped[0]._replace(reason=NO_IMAGE)])
+    report = SkippedSamples(max_bad_share=0.01, min_samples=1)
+    with pytest.raises(TooManySkipped, match="no room in the rows"):
+        report.add_batch(1, skipped)
 
 
 def test_larger_blocks_than_the_first_have_room():

@@ -37,7 +37,9 @@ def test_without_repeats_it_is_the_shuffled_order():
         np.testing.assert_array_equal(mine[number], plain[number])
 
 
-@pytest.mark.parametrize("repeats", [[1], [1, 0], [1, 2, 3]])
+@pytest.mark.parametrize(
+    "repeats", [[1], [1, 0], [1, 2, 3], [1, 1.5], [1, float("nan")]]
+)
 def test_odd_repeats_are_refused(repeats):
     with pytest.raises(ValueError, match="at least 1 for each shard"):
         RepeatedOrder([5, 6], repeats, 4)

@@ -263,11 +263,10 @@ def main() -> None:
             content["names"] = names_beside_zero_shot(
                 options.core, options.emoji, images, asked, answers
             )
+        step = max(len(asked) // SHOWN, 1)
         shown += [
             (images[one.image], one.question.question, answer, one.question.answer)
-            for one, answer in list(zip(asked, answers, strict=True))[
-                :: len(asked) // SHOWN
-            ][:SHOWN]
+            for one, answer in list(zip(asked, answers, strict=True))[::step][:SHOWN]
         ]
     text = json.dumps(content, indent=1, allow_nan=False)
     write_atomically(options.output / "scores.json", text + "\n")
