@@ -32,7 +32,7 @@ TRAINING = f"{{train,{VARIED},scenes_train,words_train,captions_train}}-*.tar"
 VALIDATION = "{validation,scenes_validation,words_validation}-*.tar"
 
 # All patches reach the language model, four side by side in one token. It spells: of
-# the tokens of words that are kept back for tests two in five never come in training.
+# the words that are kept back for tests two in five have a token that no training had.
 ALIGNED = LanguageConfig(
     encoder="pe_core_emoji_patch8_64",
     stages=stages_of(144_000, (64,), (1,)),
