@@ -34,7 +34,7 @@ def answer_figure(
     from matplotlib.figure import Figure
 
     lines = -(-len(rows) // columns)
-    figure = Figure(figsize=(2.1 * columns, 2.6 * lines), layout="constrained")
+    figure = Figure(figsize=(2.1 * columns, 3.2 * lines), layout="constrained")
     for place, (image, question, answer, right) in enumerate(rows):
         axes = figure.add_subplot(lines, columns, place + 1)
         axes.imshow(image)
