@@ -299,6 +299,17 @@ def release_freed_memory(results: Any) -> None:
 
 
 # === Sizes that are asked for ===
+def check_switches(**switches: Any) -> None:
+    """Raises ValueError naming the first argument that is neither True nor False.
+
+    Example:
+        >>> check_switches(norm=True)
+    """
+    for name, switch in switches.items():
+        if not isinstance(switch, bool):
+            raise ValueError(f"{name} must be True or False, got {switch!r}.")
+
+
 def is_whole(value: Any) -> bool:
     """Returns whether something is a whole number; True and False are none."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import keras
 
 from keras_pe.alignment.tasks import Task
-from keras_pe.arrays import check_sizes, is_number, is_whole
+from keras_pe.arrays import check_sizes, check_switches, is_number, is_whole
 from keras_pe.training.optimizers.lamb import Lamb
 from keras_pe.training.optimizers.schedules import WarmupCosine
 from keras_pe.training.trainers.chunks import num_chunks
@@ -46,9 +46,7 @@ def check_numbers(
         raise ValueError(
             f"seed must be a whole number of 0 to {LARGEST_SEED}, got {seed!r}."
         )
-    for name, switch in switches.items():
-        if not isinstance(switch, bool):
-            raise ValueError(f"{name} must be True or False, got {switch!r}.")
+    check_switches(**switches)
 
 
 def optimizer_of(optimizer: Any, learning_rate: Any, steps: int) -> keras.Optimizer:

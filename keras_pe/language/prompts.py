@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_pe.arrays import check_sizes
+from keras_pe.arrays import check_sizes, check_switches
 from keras_pe.data.packing import Document
 from keras_pe.preprocessing.tokenizer import SMALLEST_VOCABULARY_SIZE, PETokenizer
 
@@ -123,6 +123,7 @@ class QuestionPrompt(Prompt):
         spell_answers: bool = False,
     ) -> None:
         check_sizes(image_tokens=image_tokens)
+        check_switches(spell_answers=spell_answers)
         config = {**tokenizer.get_config(), "on_truncation": "error"}
         self.tokenizer = PETokenizer.from_config(config)
         # A vocabulary without merges: its letters have the ids of every larger one.

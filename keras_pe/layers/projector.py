@@ -5,7 +5,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from keras_pe.arrays import check_sizes
+from keras_pe.arrays import check_sizes, check_switches
 from keras_pe.layers.fine_tuning import Dense, LayerOfLayers
 
 Merge = Literal["average", "shuffle"]
@@ -51,6 +51,7 @@ class VisionProjector(LayerOfLayers):
         # Its own name, as models have: files and logs know weights by it.
         super().__init__(name=name or "vision_projector", autocast=False, **kwargs)
         check_sizes(input_dim=input_dim, output_dim=output_dim, pooling=pooling)
+        check_switches(norm=norm)
         if merge not in ("average", "shuffle"):
             raise ValueError(f'merge must be "average" or "shuffle", got {merge!r}.')
         if depth not in (1, 2):

@@ -79,3 +79,8 @@ def test_a_spelled_start_is_the_start(prompt):
     answer = "<start_of_text>"
     found = [one.answer(answer).tolist() for one in (prompt, spelling)]
     assert found[0] == found[1] == [prompt.tokenizer.start_id, prompt.stop_id]
+
+
+def test_whether_it_spells_is_true_or_false():
+    with pytest.raises(ValueError, match="spell_answers must be True or False"):
+        QuestionPrompt(PETokenizer(24, 6000), 3, spell_answers="no")

@@ -72,6 +72,6 @@ def test_what_does_not_fit_is_refused():
         layer(patches()[:, :20], grid=(4, 5))
     with pytest.raises(ValueError, match="Leave out class tokens"):
         layer(np.zeros((1, 25, CHANNELS), "float32"), grid=GRID)
-    for options in ({"depth": 3}, {"merge": "max"}, {"pooling": 0}):
+    for options in ({"depth": 3}, {"merge": "max"}, {"pooling": 0}, {"norm": "no"}):
         with pytest.raises(ValueError, match="must be"):
             VisionProjector(CHANNELS, 5, **options)
