@@ -19,7 +19,6 @@ it is the one with that side's best test score: the choice that is worst for us.
 import argparse
 import functools
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,8 @@ import numpy as np
 from keras_pe import PESpatial, PEVisionEncoder
 from keras_pe.files import write_atomically
 from keras_pe.probing import PairedGain, SweepResult, paired_gain
-from projects.emoji.gain_cells import points, score_cell
+from projects.emoji.finished_runs import finished_runs
+from projects.emoji.layer_tables import Row, layer_table, points
 from projects.emoji.probing.experiments import Experiments
 
 CORE = "core"
@@ -84,19 +84,13 @@ def find_encoders(runs: Path, preset: str) -> dict[str, list[tuple[int, Any]]]:
     Raises:
         ValueError: if there is none.
     """
-    found: dict[str, list[tuple[int, Any]]] = {}
-    for path in sorted(runs.glob("*-[0-9]/preset")):
-        matched = re.fullmatch(r"(.+)-(\d+)", path.parent.name)
-        assert matched is not None
-        config, seed = matched[1], int(matched[2])
-        found.setdefault(config, []).append(
+    found = {
+        config: [
             (seed, functools.partial(PESpatial.from_preset, path))
-        )
-    if not found:
-        raise ValueError(
-            f"{runs} holds no finished alignment: expected folders such as both-0 with "
-            "a preset each, as projects.emoji.alignment.align leaves them."
-        )
+            for seed, path in seeded.items()
+        ]
+        for config, seeded in finished_runs(runs, "both-0").items()
+    }
     seeds = sorted({seed for seeded in found.values() for seed, _ in seeded})
     core = functools.partial(PEVisionEncoder.from_preset, preset)
     return {CORE: [(seed, core) for seed in seeds], **found}
@@ -181,28 +175,32 @@ def compare(sweeps: Sweeps) -> dict[str, Any]:
 # === The page ===
 def table(content: dict[str, Any]) -> str:
     """Returns the comparisons as Markdown, per cent and points."""
-    parts = []
-    for task, configs in content.items():
-        layers = list(configs[CORE]["scores"])
-        lines = [
-            f"**{TASKS[task]}**\n",
-            "| encoder | seeds | "
-            + " | ".join(f"layer {layer}" for layer in layers)
-            + " | last against the core's best | against its own best inner | "
-            "against both |",
-            "|---" * (len(layers) + 5) + "|",
-        ]
-        for config, found in configs.items():
-            best = found["scores"][best_layer(task, found["scores"])]
-            cells = [score_cell(found["scores"].get(layer), best) for layer in layers]
-            gains = found.get("gain of the last layer over", {})
-            over = [gains.get(name) for name in _columns(gains)]
-            lines.append(
-                f"| {config} | {len(found.get('seeds', ())) or ''} | "
-                f"{' | '.join(cells)} | {' | '.join(map(points, over))} |"
+    further = (
+        "last against the core's best",
+        "against its own best inner",
+        "against both",
+    )
+    return (
+        "\n\n".join(
+            layer_table(
+                TASKS[task],
+                list(configs[CORE]["scores"]),
+                further,
+                [_row(task, config, found) for config, found in configs.items()],
             )
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+            for task, configs in content.items()
+        )
+        + "\n"
+    )
+
+
+def _row(task: str, config: str, found: dict[str, Any]) -> Row:
+    """Returns an encoder's row of the table."""
+    gains = found.get("gain of the last layer over", {})
+    scores = found["scores"]
+    best = scores[best_layer(task, scores)]
+    cells = [points(gains.get(name)) for name in _columns(gains)]
+    return config, len(found.get("seeds", ())) or "", scores, best, cells
 
 
 def _columns(gains: dict[str, Any]) -> list[str]:

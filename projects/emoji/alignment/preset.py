@@ -17,7 +17,7 @@ from typing import Any
 from keras_pe import PEImageConverter, PESpatial
 from keras_pe.files import write_atomically
 from projects.emoji.alignment.experiment import CORE, TASKS, best_layer
-from projects.emoji.gain_cells import points
+from projects.emoji.layer_tables import points
 from projects.emoji.preset import WHITE
 
 CARD = """# {name}

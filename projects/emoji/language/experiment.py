@@ -24,7 +24,6 @@ best test score: the choice that is worst for us.
 import argparse
 import functools
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,8 +35,9 @@ from keras_pe import PELang, PETokenizer, PEVisionEncoder
 from keras_pe.files import write_atomically
 from keras_pe.language import QuestionPrompt
 from keras_pe.probing import LanguageLayers, LanguageProbe, layer_for_llm, paired_gain
-from projects.emoji.gain_cells import points, score_cell
+from projects.emoji.finished_runs import finished_runs
 from projects.emoji.language.question_sets import METRICS, questions_of_sets
+from projects.emoji.layer_tables import Row, layer_table, points
 
 CORE, RANDOM = "core", "random"
 TRAINING = {"varied_train": 9000, "words_train": 12_000, "scenes_train": 9000}
@@ -89,19 +89,16 @@ def find_encoders(
     Raises:
         ValueError: if there is no finished alignment.
     """
-    found: dict[str, dict[int, Callable[[], PEVisionEncoder]]] = {}
-    for path in sorted(runs.glob("*-[0-9]/preset")):
-        matched = re.fullmatch(r"(.+)-(\d+)", path.parent.name)
-        assert matched is not None
-        if matched[1].startswith(("warmup", "frozen")):  # their encoder is the core
-            continue
-        make = functools.partial(PELang.from_preset, path)
-        found.setdefault(matched[1], {})[int(matched[2])] = make
+    found: dict[str, dict[int, Callable[[], PEVisionEncoder]]] = {
+        config: {
+            seed: functools.partial(PELang.from_preset, path)
+            for seed, path in seeded.items()
+        }
+        for config, seeded in finished_runs(runs, "aligned-0").items()
+        if not config.startswith(("warmup", "frozen"))  # their encoder is the core
+    }
     if not found:
-        raise ValueError(
-            f"{runs} holds no finished alignment: expected folders such as aligned-0 "
-            "with a preset each, as projects.emoji.language.align leaves them."
-        )
+        raise ValueError(f"{runs}: no run there has changed its encoder.")
     seeds = sorted({seed for seeded in found.values() for seed in seeded})
     core = functools.partial(PEVisionEncoder.from_preset, preset)
     chance = functools.partial(random_encoder, preset, seeds[0])
@@ -187,26 +184,28 @@ def compare(sweeps: Sweeps) -> dict[str, Any]:
 
 def table(content: dict[str, Any]) -> str:
     """Returns the comparisons as Markdown, per cent and points."""
-    parts = []
-    for kind, configs in content.items():
-        layers = list(configs[CORE]["scores"])
-        lines = [
-            f"**{kind}** ({METRICS[kind]})\n",
-            "| encoder | seeds | "
-            + " | ".join(f"layer {layer}" for layer in layers)
-            + " | guess | last over the core's best | over its own best inner |",
-            "|---" * (len(layers) + 5) + "|",
-        ]
-        for config, row in configs.items():
-            scores = row["scores"]
-            best = max(scores.values())
-            cells = [score_cell(scores.get(layer), best) for layer in layers]
-            gains = list(row.get("gain of the last layer over", {}).values())
-            over = [points(gain) for gain in gains] or ["", ""]
-            cells += [f"{100 * row['guess']:.1f}", *over]
-            lines.append(f"| {config} | {len(row['seeds'])} | {' | '.join(cells)} |")
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+    further = ("guess", "last over the core's best", "over its own best inner")
+    return (
+        "\n\n".join(
+            layer_table(
+                f"{kind} ({METRICS[kind]})",
+                list(configs[CORE]["scores"]),
+                further,
+                [_row(config, row) for config, row in configs.items()],
+            )
+            for kind, configs in content.items()
+        )
+        + "\n"
+    )
+
+
+def _row(config: str, found: dict[str, Any]) -> Row:
+    """Returns an encoder's row of the table."""
+    gains = list(found.get("gain of the last layer over", {}).values())
+    over = [points(gain) for gain in gains] or ["", ""]
+    cells = [f"{100 * found['guess']:.1f}", *over]
+    scores = found["scores"]
+    return config, len(found["seeds"]), scores, max(scores.values()), cells
 
 
 def main() -> None:

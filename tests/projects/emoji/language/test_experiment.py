@@ -51,7 +51,7 @@ def test_the_last_layer_is_compared_with_the_core_s_best_of_each_kind():
 
 def test_the_page_marks_what_is_more_than_chance():
     text = table(compare(two_seeds()))
-    assert text.count("**name** (exact)") == text.count("**reading** (anls)") == 1
+    assert text.count("**name (exact)**") == text.count("**reading (anls)**") == 1
     rows = [row for row in text.splitlines() if row.startswith("| aligned |")]
     assert rows[0].startswith("| aligned | 2 | 30.0 | **47.0** |  | 10.0 | **+7.0** (")
     (core, _) = [row for row in text.splitlines() if row.startswith("| core |")]
