@@ -25,7 +25,7 @@ import keras
 from keras_pe.layers.initializers import without_allocation
 from keras_pe.training.devices import sharded_step
 from keras_pe.training.devices.sharding import data_parallel, sharded_parameters
-from keras_pe.training.run import language_config, language_plan, spatial_plan
+from keras_pe.training.run import language_parts, language_plan, spatial_plan
 from keras_pe.training.run.config import (
     RunConfig,
     build_model,
@@ -176,8 +176,8 @@ def trainer_and_inputs(
     """Returns a compiled trainer without values, and the batch of largest images."""
     image_size = max(stage.image_size for stage in config.stages)
     if isinstance(config, LanguageConfig):
-        speaking = language_config.unallocated_trainer(config)
-        rates = language_config.part_rates(config, speaking)
+        speaking = language_parts.unallocated_trainer(config)
+        rates = language_parts.part_rates(config, speaking)
         speaking.compile(optimizer=build_optimizer(config, rates))
         return speaking, language_plan.step_inputs(config, speaking)
     if isinstance(config, SpatialConfig):

@@ -8,7 +8,13 @@ import numpy as np
 
 from keras_pe.arrays import check_sizes, check_switches
 from keras_pe.data.packing import Document
-from keras_pe.preprocessing.tokenizer import SMALLEST_VOCABULARY_SIZE, PETokenizer
+from keras_pe.language.word_spacing import spaced_as_written
+from keras_pe.preprocessing.tokenizer import (
+    END_TEXT,
+    SMALLEST_VOCABULARY_SIZE,
+    START_TEXT,
+    PETokenizer,
+)
 
 
 class Prompt(abc.ABC):
@@ -42,6 +48,17 @@ class Prompt(abc.ABC):
     @abc.abstractmethod
     def text(self, token_ids: Any) -> str:
         """Returns the text of an answer's tokens, up to its end."""
+
+    def written(self, answer: str) -> str:
+        """Returns a right answer as a model says it that says it rightly.
+
+        Scores compare answers with this: a vocabulary may keep neither capitals nor
+        how marks and words stand together.
+
+        Raises:
+            ValueError: if it can't be tokens.
+        """
+        return self.text(self.answer(answer))
 
     def document(
         self, question: str, answer: str, image: bool = True, source: str = "a question"
@@ -159,14 +176,19 @@ class QuestionPrompt(Prompt):
         ends = np.flatnonzero(ids == self.stop_id)
         found = self.tokenizer.detokenize(ids[: ends[0]] if len(ends) else ids)
         assert isinstance(found, str)
-        return found
+        return spaced_as_written(found)
 
     def _ids(self, tokenizer: PETokenizer, text: str) -> np.ndarray:
         """Returns the ids of a text, and the end."""
+        for mark in (START_TEXT, END_TEXT):
+            if mark in text:  # as a token it would begin or end what it stands in
+                raise ValueError(f"A text has {mark} in it: {text!r:.82}. Take it out.")
         (row,) = tokenizer(text)
         words = row[1 : int(np.flatnonzero(row == tokenizer.end_id)[0])]
-        # A start token that a text spells out has another id where there are no merges.
-        words = np.where(words == tokenizer.start_id, self.tokenizer.start_id, words)
+        if not len(words):
+            raise ValueError(
+                f"The text {text!r:.82} has no word, letter or mark in it."
+            )
         return np.append(words, self.stop_id).astype(row.dtype)
 
 

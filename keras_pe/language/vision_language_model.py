@@ -199,7 +199,15 @@ class VisionLanguageModel:
         Raises:
             ValueError, NonFiniteError: as `generate`.
         """
-        asked, _ = _paired(list(self.encoder.checked_images(images)), questions)
+        found = self.encoder.checked_images(images)
+        size = tuple(self.image_converter.image_size)
+        if tuple(found.shape[1:3]) != size:
+            raise ValueError(
+                f"Images of {found.shape[1]}x{found.shape[2]} pixels: the prompt has "
+                f"{self.prompt.image_tokens} tokens for one of {size[0]}x{size[1]}. "
+                f"`generate` takes any size, or convert them with `image_converter`."
+            )
+        asked, _ = _paired(list(found), questions)
         return self._answers(
             asked, lambda one: ops.convert_to_numpy(one.image), max_tokens, batch_size
         )

@@ -102,6 +102,7 @@ class VisionProjector(LayerOfLayers):
         return self.contract(x)
 
     def compute_output_shape(self, x_shape: Any, grid: tuple[int, int]) -> Any:
+        check_grid(x_shape[1], grid, self.pooling)
         patches = grid[0] * grid[1] // self.pooling**2
         return (x_shape[0], patches, self.output_dim)
 
@@ -125,12 +126,7 @@ def merged_patches(
 ) -> Any:
     """Returns one token for each square of patches; see `VisionProjector`."""
     (rows, columns), channels = grid, x.shape[2]
-    if x.shape[1] != rows * columns or rows % side or columns % side:
-        raise ValueError(
-            f"Expected {rows}x{columns} patches, in squares of {side}, got "
-            f"{x.shape[1]}. Leave out class tokens, and give sizes of images that "
-            f"squares of {side} patches fill."
-        )
+    check_grid(x.shape[1], grid, side)
     if side == 1:
         return x
     shape = (-1, rows // side, side, columns // side, side, channels)
@@ -139,6 +135,18 @@ def merged_patches(
     if merge == "shuffle":
         return ops.reshape(x, (-1, tokens, side * side * channels))
     return ops.mean(ops.reshape(x, (-1, tokens, side * side, channels)), axis=2)
+
+
+def check_grid(patches: int | None, grid: tuple[int, int], side: int) -> None:
+    """Raises ValueError if squares of `side` do not fill a grid of so many patches."""
+    rows, columns = grid
+    known = rows * columns if patches is None else patches
+    if known != rows * columns or rows % side or columns % side:
+        raise ValueError(
+            f"Expected {rows}x{columns} patches, in squares of {side}, got "
+            f"{known}. Leave out class tokens, and give sizes of images that "
+            f"squares of {side} patches fill."
+        )
 
 
 def check_widths(projector: VisionProjector, encoder: Any, decoder: Any) -> None:

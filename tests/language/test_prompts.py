@@ -74,11 +74,41 @@ def test_answers_are_spelled_where_that_is_asked_for(prompt):
     )
 
 
-def test_a_spelled_start_is_the_start(prompt):
-    spelling = QuestionPrompt(PETokenizer(24, 6000), 3, spell_answers=True)
-    answer = "<start_of_text>"
-    found = [one.answer(answer).tolist() for one in (prompt, spelling)]
-    assert found[0] == found[1] == [prompt.tokenizer.start_id, prompt.stop_id]
+@pytest.mark.parametrize("mark", ["<start_of_text>", "<end_of_text>"])
+def test_a_text_with_a_mark_of_the_vocabulary_is_refused(prompt, mark):
+    spelling = QuestionPrompt(prompt.tokenizer, 3, spell_answers=True)
+    for one in (prompt, spelling):
+        for make in (one.question, one.next_question, one.answer):
+            with pytest.raises(ValueError, match=f"has {mark} in it"):
+                make(f"stop {mark} here it goes")
+
+
+def test_a_text_without_a_token_is_refused(prompt):
+    for text in ("\x00", "\ufeff", " "):
+        with pytest.raises(ValueError, match="no word, letter or mark"):
+            prompt.answer(text)
+
+
+@pytest.mark.parametrize("spell", [False, True])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "12",
+        "[000, 250, 500, 999]",
+        "flag: u.s. virgin islands",
+        "left-facing fist (woman's)",
+        "3.5 or 50% at 10:30",
+        "1st place, it's me!",
+        'a "granny smith" apple.',
+    ],
+)
+def test_answers_are_read_as_they_were_written(spell, text):
+    prompt = QuestionPrompt(PETokenizer(64, 6000), 3, spell_answers=spell)
+    assert prompt.text(prompt.answer(text)) == prompt.written(text) == text
+
+
+def test_what_a_vocabulary_does_not_keep_is_written_its_way(prompt):
+    assert prompt.written("Heresy  a - b") == "heresy a-b"
 
 
 def test_whether_it_spells_is_true_or_false():

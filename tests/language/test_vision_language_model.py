@@ -214,3 +214,9 @@ def test_what_can_not_be_answered_is_refused(model):
         model.generate(first, "a", batch_size=0)
     with pytest.raises(ImageError, match=r"images\[1\]"):
         model.generate([first, b"no image"], "a")
+
+
+def test_converted_images_of_another_size_are_refused(model):
+    other = np.zeros((1, 2 * SIDE, 2 * SIDE, 3), "float32")
+    with pytest.raises(ValueError, match=f"for one of {SIDE}x{SIDE}"):
+        model.answer(other, "what?")

@@ -75,3 +75,10 @@ def test_what_does_not_fit_is_refused():
     for options in ({"depth": 3}, {"merge": "max"}, {"pooling": 0}, {"norm": "no"}):
         with pytest.raises(ValueError, match="must be"):
             VisionProjector(CHANNELS, 5, **options)
+
+
+def test_a_grid_that_squares_do_not_fill_has_no_shape():
+    layer = VisionProjector(CHANNELS, 5, pooling=2)
+    assert layer.compute_output_shape((2, 24, CHANNELS), (4, 6)) == (2, 6, 5)
+    with pytest.raises(ValueError, match="5x5 patches, in squares of 2"):
+        layer.compute_output_shape((2, 25, CHANNELS), (5, 5))

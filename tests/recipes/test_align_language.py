@@ -9,17 +9,15 @@ import pytest
 
 from keras_pe import PELang
 from keras_pe.data.questions import Question, question_member, write_question_shards
+from keras_pe.data.sample_errors import SampleError
 from keras_pe.language import ChatPrompt, VisionLanguageModel
 from keras_pe.training.run.align_language import align_language, check_alignment
+from keras_pe.training.run.answer_accuracy import AnswerAccuracy
 from keras_pe.training.run.checkpoint import RunCheckpoints
-from keras_pe.training.run.language_config import (
-    LanguageConfig,
-    build_language_trainer,
-    check_language,
-    part_rates,
-)
+from keras_pe.training.run.language_config import LanguageConfig, check_language
+from keras_pe.training.run.language_parts import build_language_trainer, part_rates
 from keras_pe.training.run.overrides import SettingError
-from keras_pe.training.run.question_data import AnswerAccuracy, QuestionData
+from keras_pe.training.run.question_data import QuestionData
 from keras_pe.training.run.train import RunOptions
 from keras_pe.training.run.training_config import stages_of
 from keras_pe.training.run.training_run import RunMismatch
@@ -200,6 +198,19 @@ def test_the_second_phase_starts_where_the_first_one_ended(preset, shards, tmp_p
         build_language_trainer(
             dataclasses.replace(second, stages=stages_of(16, (64,), (1,)))
         )
+    with pytest.raises(SettingError, match=r"layers=2: start=.* has 1"):
+        build_language_trainer(dataclasses.replace(second, layers=2))
+    with pytest.raises(SettingError, match=r"decoder_tokenizer=.*: 49408 words"):
+        build_language_trainer(
+            dataclasses.replace(second, decoder_tokenizer="pe_core_base_patch16_224")
+        )
+    other = tmp_path / "other"
+    perturb(vision_encoder(num_layers=2), seed=5).save_to_preset(other)
+    with pytest.raises(SettingError, match="trained on another encoder than"):
+        build_language_trainer(dataclasses.replace(second, encoder=str(other)))
+    aligned = str(tmp_path / "all" / "preset")  # its encoder has changed
+    with pytest.raises(SettingError, match="trained on another encoder than"):
+        build_language_trainer(dataclasses.replace(second, start=aligned))
 
 
 @pytest.mark.slow
@@ -212,6 +223,7 @@ def test_both_phases_with_a_model_out_of_a_file(preset, shards, tmp_path):
     write(tmp_path / "tiny.gguf")
     decoder = f"gguf:{tmp_path / 'tiny.gguf'}"
     both = {"decoder": decoder, "row_length": 256, "learning_rate": 1e-3}
+    both["decoder_tokenizer"] = None
     frozen = {"train_encoder": False, "train_decoder": False}
     first = config_of(preset, **both, **frozen)
     data = QuestionData(shards, shards)
@@ -251,10 +263,46 @@ def test_questions_are_scored_by_their_kind(preset, shards, tmp_path):
         "answers/name": 0.5,
     }
     box = Question("Where?", "[000, 000, 500, 600]", "place")
-    sample = {"__key__": "1", "json": question_member([box])}
+    far = Question("Where?", "[500, 500, 999, 999]", "place")
+    none = Question("Where?", "nowhere", "place")
+    sample = {"__key__": "1", "json": question_member([box, far, none])}
     write_question_shards(tmp_path, "boxes", [sample])
     found = AnswerAccuracy(str(tmp_path / "*.tar"), model)()
-    assert found == {"answers": 1.0, "answers/place": 1.0}
+    third = pytest.approx(1 / 3)
+    assert found == {"answers": third, "answers/place": third}
+
+
+@pytest.mark.quick
+def test_an_answer_that_does_not_end_is_wrong(preset, tmp_path):
+    model = build_language_trainer(config_of(preset)).model
+    asked = Question("What?", "well well well", "name")
+    sample = {"__key__": "1", "json": question_member([asked])}
+    write_question_shards(tmp_path, "names", [sample])
+    score = AnswerAccuracy(str(tmp_path / "*.tar"), model)
+    assert score.max_tokens == 5  # three words, the end, and one more
+    for words, right in ((3, 1.0), (4, 0.0)):
+        ids = model.prompt.answer(" ".join(["well"] * words))
+        model.generate = lambda images, questions, most, ids=ids: [
+            model.prompt.text(ids[:most])
+        ]
+        assert score()["answers"] == right
+
+
+@pytest.mark.quick
+def test_what_can_t_be_asked_is_said_before_training(preset, tmp_path):
+    model = build_language_trainer(config_of(preset)).model
+    broken = image_bytes(3)[:40]
+    cases = {
+        "long": ({}, Question("well " * 36, "well " * 12), "that the language model"),
+        "endless": ({}, Question("well " * 90, "a"), "endless-00000"),
+        "mark": ({}, Question("a <end_of_text>", "a"), "<end_of_text>"),
+        "image": ({"png": broken}, Question("a", "b"), "image-00000"),
+    }
+    for name, (more, asked, message) in cases.items():
+        sample = {"__key__": "1", "json": question_member([asked]), **more}
+        write_question_shards(tmp_path, name, [sample])
+        with pytest.raises(SampleError, match=message):
+            AnswerAccuracy(str(tmp_path / f"{name}-*.tar"), model)
 
 
 # === What is refused ===

@@ -10,7 +10,7 @@ from keras_pe.cli.main import main as keras_pe
 from keras_pe.language import VisionLanguageModel
 from keras_pe.training.run.align_language import align_language, check_alignment
 from keras_pe.training.run.checkpoint import RunCheckpoints
-from keras_pe.training.run.language_config import (
+from keras_pe.training.run.language_parts import (
     build_language_trainer,
     unallocated_trainer,
 )
@@ -31,7 +31,8 @@ FROZEN = {"train_encoder": False, "train_decoder": False}
 
 
 def config_of(preset, folder, **changes):
-    options = {"row_length": 256, "learning_rate": 1e-3, "drop_path": 0.0, **changes}
+    options = {"row_length": 256, "learning_rate": 1e-3, "drop_path": 0.0}
+    options |= {"decoder_tokenizer": None, **changes}
     return recipe.config_of(preset, decoder=f"hub:{folder}", **options)
 
 
@@ -82,7 +83,7 @@ def test_both_phases_and_a_question_at_the_end(preset, shards, tmp_path, capsys)
     assert capsys.readouterr().out.rstrip("\n") == f"{tmp_path / 'a.png'}: {answer}"
 
     # It goes on from there, too, as any preset of KerasHub's.
-    third = config_of(preset, tmp_path / "all" / "decoder", start=str(where))
+    third = config_of(str(where), tmp_path / "all" / "decoder", start=str(where))
     check_alignment(third)
     assert same(build_language_trainer(third).model.decoder, trained.decoder)
 

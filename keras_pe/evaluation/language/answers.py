@@ -56,8 +56,11 @@ def exact_match(
 
 def plain(text: str) -> str:
     """Returns a text without what exact match does not look at."""
-    text = unicodedata.normalize("NFC", text).casefold().strip().removesuffix(".")
-    return " ".join(word for word in text.split() if word not in ARTICLES)
+    text = unicodedata.normalize("NFC", text).casefold().strip()
+    text = text.removesuffix(".").strip() or text
+    words = text.split()
+    # Where nothing else is said, the article is the answer: choices are named A to D.
+    return " ".join([word for word in words if word not in ARTICLES] or words)
 
 
 # === VQA ===

@@ -30,7 +30,11 @@ def box_text(box: Sequence[float]) -> str:
         '[000, 250, 500, 999]'
     """
     shares = _checked_boxes([box])[0]
-    places = (min(int(share * THOUSANDTHS), LAST) for share in shares)
+    places = [min(int(share * THOUSANDTHS), LAST) for share in shares]
+    for near in (0, 1):  # a side of less than a thousandth would be no box
+        if places[near] == places[near + 2]:
+            places[near] = min(places[near], LAST - 1)
+            places[near + 2] = places[near] + 1
     return f"[{', '.join(f'{place:03d}' for place in places)}]"
 
 

@@ -15,11 +15,13 @@ from keras_pe.training.run.hub_decoders import check_hub_decoder
 from keras_pe.training.run.language_config import (
     SMALL,
     LanguageConfig,
-    LanguageParts,
-    build_language_trainer,
     check_language,
     gguf_path,
     hub_preset,
+)
+from keras_pe.training.run.language_parts import (
+    LanguageParts,
+    build_language_trainer,
     unallocated_trainer,
 )
 from keras_pe.training.run.overrides import SettingError

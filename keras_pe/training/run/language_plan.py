@@ -21,12 +21,8 @@ from keras_pe.training.devices.sharding import (
 )
 from keras_pe.training.resolution import plan_stages
 from keras_pe.training.run.initial_weights import vision_of
-from keras_pe.training.run.language_config import (
-    LanguageConfig,
-    check_language,
-    image_tokens_of,
-    unallocated_trainer,
-)
+from keras_pe.training.run.language_config import LanguageConfig, check_language
+from keras_pe.training.run.language_parts import image_tokens_of, unallocated_trainer
 from keras_pe.training.run.plan_parts import (
     RunPlan,
     planned_pieces,

@@ -17,6 +17,7 @@ from keras_pe.training.devices.distribution import (
 from keras_pe.training.optimizers.averages import constrain
 from keras_pe.training.trainers.batch_checks import (
     BatchCheck,
+    FurtherCheck,
     check_arrays,
     check_names,
     check_negatives,
@@ -94,6 +95,10 @@ class BaseTrainer(CheckedModel):
         """Returns for each array of token ids how many ids there are."""
         return {}
 
+    def further_check(self) -> FurtherCheck | None:
+        """Returns what else refuses a batch, before a step; it can be pickled."""
+        return None
+
     @property
     def teachers(self) -> tuple[keras.Model, ...]:
         """The frozen models, which a run's checkpoint leaves out."""
@@ -158,12 +163,16 @@ class BaseTrainer(CheckedModel):
         Raises:
             ValueError: if it can't be trained on.
         """
-        return BatchCheck(self.vocabularies())(batch)
+        return BatchCheck(self.vocabularies(), further=self.further_check())(batch)
 
     def _checked(self, x: Any, training: bool = False) -> Any:
         needs_negatives = training and self.one_row_is_nothing
         return with_checked_batches(
-            x, self.vocabularies(), needs_negatives, self.copies_batches
+            x,
+            self.vocabularies(),
+            needs_negatives,
+            self.copies_batches,
+            self.further_check(),
         )
 
     def check_inputs(self, inputs: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import difflib
 import math
 import sys
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import GeneratorType
 from typing import Any
 
@@ -24,6 +24,7 @@ ONE_PAIR = (
     "A batch of 1 pair has no negatives: its contrastive loss is 0 whatever the model "
     "does. Take a larger batch, and leave out a last batch of 1 (drop_remainder=True)."
 )
+FurtherCheck = Callable[[Mapping[str, Any]], None]
 KERAS_BATCH_SIZE = 32  # what `fit` takes for arrays where no batch size is given
 _ADVICE = (
     "The ids come from a tokenizer of another model: make them with "
@@ -256,6 +257,7 @@ class BatchCheck:
         vocabularies: for each array of token ids how many ids there are.
         needs_negatives: whether one pair alone is refused. Only where TensorFlow
             compiles a step for any number of rows: else the step itself refuses it.
+        further: raises ValueError if arrays, by name, do not belong together.
 
     Example:
         >>> import numpy as np
@@ -266,9 +268,12 @@ class BatchCheck:
     """
 
     def __init__(
-        self, vocabularies: Mapping[str, int], needs_negatives: bool = False
+        self,
+        vocabularies: Mapping[str, int],
+        needs_negatives: bool = False,
+        further: FurtherCheck | None = None,
     ) -> None:
-        self.vocabularies = dict(vocabularies)
+        self.vocabularies, self.further = dict(vocabularies), further
         on_tensorflow = keras.backend.backend() == "tensorflow"
         self.needs_negatives = needs_negatives and on_tensorflow
 
@@ -285,6 +290,8 @@ class BatchCheck:
         if self.needs_negatives and shape:
             check_negatives(shape[0])
         check_ids(arrays, self.vocabularies)
+        if self.further is not None:
+            self.further(arrays)
         return batch
 
 
@@ -293,6 +300,7 @@ def with_checked_batches(
     vocabularies: Mapping[str, int],
     needs_negatives: bool = False,
     copies: bool = False,
+    further: FurtherCheck | None = None,
 ) -> Any:
     """Returns what a model's methods take, each batch looked at before it is used.
 
@@ -301,17 +309,19 @@ def with_checked_batches(
         vocabularies: as for `BatchCheck`.
         needs_negatives: as for `BatchCheck`.
         copies: as for `checked_batches`.
+        further: as for `BatchCheck`.
 
     Raises:
         ValueError: as `BatchCheck`; by `tf.data` an `InvalidArgumentError` that says
             the same.
     """
     if isinstance(x, Mapping | list | tuple) or hasattr(x, "shape"):
-        BatchCheck(vocabularies)((x,))
+        BatchCheck(vocabularies, further=further)((x,))
         return x
     if hasattr(x, "element_spec"):  # of `tf.data`, known before it is read
         as_arrays(inputs_of(x.element_spec))
-    return checked_batches(x, BatchCheck(vocabularies, needs_negatives), copies)
+    check = BatchCheck(vocabularies, needs_negatives, further)
+    return checked_batches(x, check, copies)
 
 
 def warn_of_unknown_length(x: Any) -> None:

@@ -11,6 +11,8 @@ from keras_pe.layers.projector import VisionProjector, check_widths
 from keras_pe.models.vision_forward import VisionForward
 from keras_pe.training.devices.distribution import cross_replica_gather, num_replicas
 from keras_pe.training.trainers.base import BaseTrainer, Latest, Term, take_drop_path
+from keras_pe.training.trainers.batch_checks import FurtherCheck
+from keras_pe.training.trainers.image_places import ImagePlaces
 
 
 @keras.saving.register_keras_serializable("keras_pe")
@@ -112,6 +114,10 @@ class LanguageAlignmentTrainer(BaseTrainer):
         """Returns for each array of token ids how many ids there are."""
         size = self.decoder.vocabulary_size
         return {"token_ids": size, "answer_ids": size}
+
+    def further_check(self) -> FurtherCheck | None:
+        """Returns what refuses rows that were made for images of another size."""
+        return ImagePlaces(self.model.patch_size, self.projector.pooling)
 
     # === Forward ===
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:

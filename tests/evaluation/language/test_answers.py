@@ -13,9 +13,15 @@ pytestmark = [pytest.mark.quick, pytest.mark.once]
 
 # === Exact match ===
 def test_case_articles_spaces_and_a_period_make_no_difference():
-    answers = [" The  Dog. ", "dog", "dogs", "a", "3.5"]
-    wanted = [["dog"], ["cat", "A dog"], ["dog"], ["the"], ["3.5"]]
-    assert exact_match(answers, wanted).values.tolist() == [1, 1, 0, 1, 1]
+    answers = [" The  Dog. ", "dog", "dogs", "3.5"]
+    wanted = [["dog"], ["cat", "A dog"], ["dog"], ["3.5"]]
+    assert exact_match(answers, wanted).values.tolist() == [1, 1, 0, 1]
+
+
+def test_an_article_alone_is_an_answer():
+    answers = ["", "the", "", "a.", "A"]
+    wanted = [["A"], ["A"], ["."], ["A"], ["B"]]
+    assert exact_match(answers, wanted).values.tolist() == [0, 0, 0, 1, 0]
 
 
 # === VQA ===

@@ -70,3 +70,10 @@ def test_what_makes_no_sense_is_refused():
             box_accuracy(["[0, 0, 1, 1]"], boxes)
     with pytest.raises(ValueError, match="iou"):
         box_accuracy(["[0, 0, 1, 1]"], [(0, 0, 1, 1)], iou=0.0)
+
+
+def test_a_box_that_is_written_can_be_read():
+    for box in ((0.5, 0.0, 0.5004, 1.0), (0.9995, 0.2, 1.0, 0.2001), (0, 0, 1e-4, 1)):
+        found = parse_box(box_text(box))
+        assert found is not None
+        assert np.abs(np.subtract(found, box)).max() < 2e-3

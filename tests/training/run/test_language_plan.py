@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_pe.training.run.language_config import (
-    LanguageConfig,
+from keras_pe.training.run.language_config import LanguageConfig
+from keras_pe.training.run.language_parts import (
     build_decoder,
     build_language_trainer,
     unallocated_trainer,

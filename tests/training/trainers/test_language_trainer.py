@@ -214,5 +214,19 @@ def test_places_that_do_not_exist_are_no_other_places(name):
     model, rows = trainer(), batch([documents()[:2]], PICTURES)
     rows[name] = rows[name].copy()
     rows[name][0, rows[name][0].argmax()] = 2 * TOKENS + 1 + LENGTH
+    assert np.isnan(float(model(rows)["answer_loss"]))
+    if name == "image_slots":
+        model.compile(keras.optimizers.SGD(0.0))
+        with pytest.raises(ValueError, match="places for those of"):
+            model.evaluate(rows, verbose=0)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("factor", [2, 0.5])
+def test_images_of_another_size_than_the_rows_were_made_for_are_refused(factor):
+    model, rows = trainer(), batch([documents()[:2], documents()[2:]], PICTURES)
+    side = int(SIDE * factor)
+    rows["images"] = np.zeros((2, 2, side, side, 3), "float32")
     model.compile(keras.optimizers.SGD(0.0))
-    assert np.isnan(float(model.evaluate(rows, verbose=0, return_dict=True)["loss"]))
+    with pytest.raises(ValueError, match=f"{side}x{side} pixels have"):
+        model.train_on_batch(rows)
