@@ -50,14 +50,20 @@ class BytePairs:
     """A vocabulary of the package `tokenizers`.
 
     Args:
-        tokenizer: a `tokenizers.Tokenizer`.
+        tokenizer: a `tokenizers.Tokenizer`, which stays as it is: a copy is used, that
+            neither cuts texts off nor fills them up, whatever the file asks for.
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        added = tokenizer.get_added_tokens_decoder()
+        from tokenizers import Tokenizer
+
+        # Many a tokenizer.json cuts off at a length: an answer would lose its end.
+        self.tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        added = self.tokenizer.get_added_tokens_decoder()
         self.special = frozenset(n for n, token in added.items() if token.special)
-        self.size = 1 + max(tokenizer.get_vocab().values(), default=-1)
+        self.size = 1 + max(self.tokenizer.get_vocab().values(), default=-1)
 
     @classmethod
     def from_content(cls, content: bytes) -> "BytePairs":

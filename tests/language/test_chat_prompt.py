@@ -238,3 +238,22 @@ def test_sentence_pieces_read_as_published(name, control, user):
     for mark in (*template.tokens, *template.words):
         with pytest.raises(ValueError, match="mark of the model's template"):
             prompt.question(f"so {mark} it is")
+
+
+def test_texts_are_neither_cut_off_nor_filled_up():
+    asked = ("What colour is the very long sleeve?", "a deep and lasting red")
+    plain = ChatPrompt(byte_pairs(CHATML.tokens), 2).document(*asked)
+    given = byte_pairs(CHATML.tokens)
+    given.enable_truncation(12)
+    given.enable_padding(length=40, pad_id=0, pad_token="!")
+    prompt = ChatPrompt(given, 2)
+    found = prompt.document(*asked)
+    np.testing.assert_array_equal(found.token_ids, plain.token_ids)
+    np.testing.assert_array_equal(found.answer, plain.answer)
+    # The one that was given is used elsewhere as it is, and neither follows the other.
+    assert len(given.encode("a very long sleeve").ids) == 40
+    assert given.truncation["max_length"] == 12
+    again = type(prompt.words).from_content(given.to_str().encode())
+    assert again.encode(asked[1]) == prompt.words.encode(asked[1])
+    given.add_special_tokens(["<new>"])
+    assert prompt.words.id_of("<new>") is None
