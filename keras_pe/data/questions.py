@@ -12,14 +12,16 @@ before; else each can be asked alone.
 import dataclasses
 import io
 import json
+import re
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_pe.data.sample_errors import SampleError
 from keras_pe.data.shard_files import Sample
-from keras_pe.files import FilePath, file_aside
+from keras_pe.data.tar_index import INDEX_SUFFIX
+from keras_pe.files import FilePath, new_directory, only_writer, sync
 
 NO_QUESTIONS = "no questions"
 DAMAGED_QUESTIONS = "damaged questions"
@@ -119,7 +121,10 @@ def read_questions(sample: Sample) -> tuple[tuple[Question, ...], bool]:
 
 def _question(place: int, given: Any) -> Question:
     try:
-        return Question(given["question"], given["answer"], given.get("kind", ""))
+        kind = given.get("kind")
+        return Question(
+            given["question"], given["answer"], "" if kind is None else kind
+        )
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         missing = isinstance(error, KeyError)
         raise SampleError(
@@ -139,7 +144,8 @@ def question_member(
         about: more to be said of the sample, such as where its image comes from.
 
     Raises:
-        ValueError: if there is no question, or `about` has questions too.
+        ValueError: if there is no question, `about` has questions too, or it holds
+            what JSON in UTF-8 can't say.
 
     Example:
         >>> question_member([Question("How many?", "3")])
@@ -167,8 +173,10 @@ def write_question_shards(
 ) -> list[Path]:
     """Writes `NAME-00000.tar` and so on; equal samples give equal bytes.
 
-    A shard takes its place when it is whole. Those of an earlier writing that are left
-    over are removed at the end.
+    They stand aside, in a folder `.NAME.shards`, until all of them are whole; then
+    those of an earlier writing go, and the new ones take their places. So old and new
+    are never mixed; both need room on the disk. What a kill between the renames leaves
+    are some of the new ones alone: write them again.
 
     Args:
         directory: where; made if it is missing.
@@ -183,6 +191,7 @@ def write_question_shards(
     Raises:
         SampleError: if a sample has no sound questions.
         ValueError: if there is no sample, or a key comes twice or is no plain name.
+        TargetBusyError: if another process writes shards of this name there.
 
     Example:
         >>> member = question_member([Question("How many?", "3", "count")])
@@ -192,24 +201,44 @@ def write_question_shards(
     """
     if shard_size < 1:
         raise ValueError(f"shard_size={shard_size}: expected one sample or more.")
-    folder, keys, written = Path(directory), set[str](), list[Path]()
-    waiting = iter(samples)
-    sample = next(waiting, None)
+    first = Path(directory) / _shard_name(name, 0)  # a name may have folders in it
+    folder, name = first.parent, first.name.removesuffix(_shard_name("", 0))
+    whole = folder / f".{name}.shards"
+    with only_writer(whole):
+        with new_directory(whole) as aside:
+            names = _write_shards(aside, name, iter(samples), shard_size)
+            if not names:
+                raise ValueError(f"{folder / name}: there is no sample to write.")
+        earlier = re.compile(rf"{re.escape(name)}-[0-9]{{5,}}\.tar")
+        for path in list(folder.iterdir()):
+            if earlier.fullmatch(path.name.removesuffix(INDEX_SUFFIX)):
+                path.unlink()
+        for each in names:
+            (whole / each).replace(folder / each)
+        whole.rmdir()
+        sync(folder)
+    return [folder / each for each in names]
+
+
+def _shard_name(name: str, number: int) -> str:
+    return f"{name}-{number:05d}.tar"
+
+
+def _write_shards(
+    folder: Path, name: str, samples: Iterator[Sample], shard_size: int
+) -> list[str]:
+    """Writes shards into an empty folder; returns their names."""
+    keys, names = set[str](), list[str]()
+    sample = next(samples, None)
     while sample is not None:
-        path = folder / f"{name}-{len(written):05d}.tar"
-        with file_aside(path) as aside, tarfile.open(aside, "w") as archive:
+        names.append(_shard_name(name, len(names)))
+        with tarfile.open(folder / names[-1], "w") as archive:
             for _ in range(shard_size):
                 if sample is None:
                     break
                 _add_sample(archive, sample, keys)
-                sample = next(waiting, None)
-        written.append(path)
-    if not written:
-        raise ValueError(f"{folder / name}: there is no sample to write.")
-    for stale in folder.glob(f"{name}-[0-9][0-9][0-9][0-9][0-9].tar"):
-        if stale not in written:
-            stale.unlink()
-    return written
+                sample = next(samples, None)
+    return names
 
 
 def _add_sample(archive: tarfile.TarFile, sample: Sample, keys: set[str]) -> None:

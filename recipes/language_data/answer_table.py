@@ -1,5 +1,6 @@
 """Count the answers of shards: what a decoder that sees nothing gets."""
 
+import glob
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,8 +16,8 @@ def set_samples(folder: Path, name: str) -> Iterator[Sample]:
     Raises:
         FileNotFoundError: if there are none.
     """
-    pattern = str(folder / f"{name}-[0-9][0-9][0-9][0-9][0-9].tar")
-    shards = TarShards(pattern, extensions=("json",))
+    stem = glob.escape(str(folder / name))
+    shards = TarShards(f"{stem}-[0-9][0-9][0-9][0-9][0-9].tar", extensions=("json",))
     for number in range(len(shards)):
         yield shards[number]
 

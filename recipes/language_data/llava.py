@@ -4,7 +4,8 @@
         {"from": "human", "value": "<image>\\nWhat is it?"},
         {"from": "gpt", "value": "A cat."}]}
 
-Each pair of turns becomes a question of its own: later turns do not see earlier ones.
+Each pair of turns becomes a question; those of a row are a conversation, whose later
+turns see earlier ones.
 """
 
 import json
@@ -35,7 +36,8 @@ def llava_samples(
     """Yields the conversations of a file.
 
     Args:
-        path: a JSON list, or a `.jsonl` file with one conversation a line.
+        path: a JSON list, or a `.jsonl` file with one conversation a line, of which
+            those that are broken are counted too.
         images: folder that the names of images are relative to.
         skipped: where every conversation is counted.
 
@@ -50,16 +52,26 @@ def llava_samples(
 
 
 def _read(path: Path) -> list[Any]:
-    text = path.read_text(encoding="utf-8")
+    content = path.read_bytes()
+    if path.suffix == ".jsonl":
+        # Texts may hold other ends of lines, such as U+2028.
+        lines = enumerate(content.split(b"\n"), 1)
+        return [_line(number, line) for number, line in lines if line.strip()]
     try:
-        if path.suffix == ".jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
-        rows = json.loads(text)
-    except ValueError as error:
+        rows = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: no JSON: {error}") from error
     if not isinstance(rows, list):
         raise ValueError(f"{path}: expected a list, found {type(rows).__name__}.")
     return rows
+
+
+def _line(number: int, line: bytes) -> Any:
+    """Returns what a line holds, or what is wrong with it."""
+    try:
+        return json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        return SampleError(ODD_ROW, f"Line {number} is no JSON: {error}.")
 
 
 def llava_sample(row: Row, folder: Path) -> Sample:
@@ -113,10 +125,11 @@ def _image(row: Row, tokens: int, folder: Path) -> bytes | None:
         if tokens:
             raise SampleError(NO_IMAGE, f"It says {TOKEN} and names no image.")
         return None
-    path = (folder / str(name)).resolve()
-    if not path.is_relative_to(folder):
-        raise SampleError(ODD_ROW, f"image={name!r} leads out of the folder.")
     try:
-        return path.read_bytes()
-    except OSError as error:
+        path = (folder / str(name)).resolve()
+        if path.is_relative_to(folder):
+            return path.read_bytes()
+    # Of names that no file can have: NUL, half a surrogate pair, a loop of links.
+    except (OSError, ValueError, RuntimeError) as error:
         raise SampleError(NO_IMAGE, f"image={name!r}: {error}") from None
+    raise SampleError(ODD_ROW, f"image={name!r} leads out of the folder.")

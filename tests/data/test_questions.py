@@ -1,6 +1,7 @@
 """Questions of samples: what is read, what is refused by name, and shards of them."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -37,8 +38,9 @@ def test_what_else_is_said_is_kept_and_passed_over():
     assert json.loads(member)["vendor"] == "mine"
     assert questions_of({"json": member}) == tuple(ASKED)
     row = {"question": "a?", "answer": "b", "source": "vqa"}
-    record = json.dumps({"questions": [row], "id": 3}).encode()
-    assert questions_of({"json": record}) == (Question("a?", "b"),)
+    for kind in ({}, {"kind": ""}, {"kind": None}):  # JSON's null: it has none
+        record = json.dumps({"questions": [{**row, **kind}], "id": 3}).encode()
+        assert questions_of({"json": record}) == (Question("a?", "b"),)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +80,11 @@ def test_question_refuses(question, answer, kind, error):
             b'{"questions": [{"question": "a", "answer": 3}]}',
             DAMAGED_QUESTIONS,
             "answer=3",
+        ),
+        (
+            b'{"questions": [{"question": "a", "answer": "b", "kind": 0}]}',
+            DAMAGED_QUESTIONS,
+            "kind=0",
         ),
         (
             b'{"questions": [{"question": "a", "answer": "\\ud800"}]}',
@@ -150,3 +157,68 @@ def test_a_shard_that_fails_leaves_the_old_one(tmp_path):
         write_question_shards(tmp_path, "a", [])
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+class Killed(BaseException):
+    """What ends a process, as a kill does."""
+
+
+def answers_in(folder):
+    shards = TarShards(folder)
+    return [questions_of(shards[n])[0].answer for n in range(len(shards))]
+
+
+def test_a_writing_that_stops_between_shards_leaves_all_the_old_ones(tmp_path):
+    def stopped():
+        yield from (sample_of(n, [Question("a?", "new")]) for n in range(5))
+        raise Killed
+
+    old = [sample_of(n, [Question("a?", "old")]) for n in range(8)]
+    paths = write_question_shards(tmp_path, "a", old, shard_size=2)
+    with pytest.raises(Killed):
+        write_question_shards(tmp_path, "a", stopped(), shard_size=2)
+    assert answers_in(tmp_path) == ["old"] * 8
+    indexes = {f"{path.name}.index.json" for path in paths}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *(path.name for path in paths),
+        *indexes,
+    }
+
+
+@pytest.mark.parametrize("renamed", [0, 1, 2])
+def test_a_kill_between_renames_leaves_no_mixture(tmp_path, monkeypatch, renamed):
+    moved, replace = [], Path.replace
+
+    def until(path, target):
+        if len(moved) == renamed:
+            raise Killed
+        moved.append(target)
+        return replace(path, target)
+
+    old = [sample_of(n, [Question("a?", "old")]) for n in range(8)]
+    new = [sample_of(n, [Question("a?", "new")]) for n in range(6)]
+    write_question_shards(tmp_path, "a", old, shard_size=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", until)
+        with pytest.raises(Killed):
+            write_question_shards(tmp_path, "a", new, shard_size=2)
+    if renamed:
+        assert answers_in(tmp_path) == ["new"] * 2 * renamed
+    else:
+        assert not list(tmp_path.glob("*.tar"))
+    # What it left is no hindrance, and is cleared away.
+    write_question_shards(tmp_path, "a", old[:2], shard_size=2)
+    assert answers_in(tmp_path) == ["old"] * 2
+    names = {"a-00000.tar", "a-00000.tar.index.json"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_names_are_no_patterns(tmp_path):
+    samples = [sample_of(n) for n in range(4)]
+    kept = write_question_shards(tmp_path, "2", samples)
+    for name in ("[12]", "?", "*"):
+        write_question_shards(tmp_path, name, samples, shard_size=2)
+        again = write_question_shards(tmp_path, name, samples[:2])
+        found = {path.name for path in tmp_path.iterdir()}
+        assert found == {again[0].name, kept[0].name}
+        again[0].unlink()

@@ -3,14 +3,17 @@
 import json
 
 import pytest
+from PIL import Image
 
 from keras_pe.data import SampleError, SkippedSamples, TarShards
 from keras_pe.data.questions import Question, questions_of
+from keras_pe.data.shard_files import IMAGE_EXTENSIONS
+from keras_pe.preprocessing.image_decoding import DEFAULT_FORMATS
 from keras_pe.preprocessing.image_errors import ImageError
 from recipes.language_data.__main__ import main
 from recipes.language_data.cauldron import cauldron_sample
-from recipes.language_data.foreign_rows import samples_of_rows
-from recipes.language_data.llava import llava_sample
+from recipes.language_data.foreign_rows import ENDINGS, samples_of_rows
+from recipes.language_data.llava import llava_sample, llava_samples
 from tests.data.shards import image_bytes
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
@@ -65,6 +68,12 @@ def test_llava_text_alone(folder):
         ({"conversations": turns("a", "b <image>")}, "odd row"),
         ({"conversations": turns("a", "b"), "image": "../secret.png"}, "odd row"),
         ({"conversations": turns("a", "b"), "image": "no.png"}, "no image"),
+        ({"conversations": turns("a", "b"), "image": "a\0b.png"}, "no image"),
+        ({"conversations": turns("a", "b"), "image": "\ud800.png"}, "no image"),
+        ({"conversations": turns("a", "b"), "image": "x" * 300}, "no image"),
+        ({"conversations": turns("a", "b"), "id": float("nan")}, "odd row"),
+        ({"conversations": turns("a", "b"), "id": "\ud800"}, "odd row"),
+        ({"conversations": turns("a\ud800", "b")}, "odd row"),
         ({"conversations": turns("<image>a", "b")}, "no image"),
         ({"conversations": turns("<image><image>a", "b")}, "several images"),
         ({"conversations": turns("a", "b"), "image": ["1", "2"]}, "several images"),
@@ -80,6 +89,16 @@ def test_llava_images_that_are_none(folder):
     row = {"conversations": turns("a", "b"), "image": "2.png"}
     with pytest.raises(ImageError):
         llava_sample(row, folder)
+
+
+def test_images_of_all_formats_that_are_read_are_kept(folder):
+    assert set(DEFAULT_FORMATS) | {"MPO"} == set(ENDINGS)
+    assert set(ENDINGS.values()) <= set(IMAGE_EXTENSIONS)
+    picture = Image.new("RGB", (8, 8))
+    # As a phone writes it: two images in a JPEG.
+    picture.save(folder / "3.jpg", "MPO", save_all=True, append_images=[picture])
+    row = {"conversations": turns("What?", "It."), "image": "3.jpg"}
+    assert llava_sample(row, folder)["jpg"] == (folder / "3.jpg").read_bytes()
 
 
 def test_the_llava_command_says_what_it_left_out(folder, tmp_path, capsys):
@@ -106,6 +125,33 @@ def test_the_llava_command_says_what_it_left_out(folder, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["llava", "--json", f"{tmp_path}/a.json", *where, "--output", str(out)])
     assert "expected a list" in capsys.readouterr().err
+
+
+def test_broken_lines_are_counted_by_their_number(folder, tmp_path, caplog):
+    good = {"conversations": turns("What?", "b\u2028c\x85d")}
+    line = json.dumps(good, ensure_ascii=False).encode()
+    broken = (b"{broken", b"\xff", b"[" * 100_000)
+    content = b"\n".join([b"\xef\xbb\xbf" + line + b"\r", b"", *broken, line, b""])
+    (tmp_path / "a.jsonl").write_bytes(content)
+    skipped = SkippedSamples(max_bad_share=1.0)
+    samples = list(llava_samples(tmp_path / "a.jsonl", folder, skipped))
+    assert [sample["__key__"] for sample in samples] == ["000000000", "000000004"]
+    assert questions_of(samples[0]) == (Question("What?", "b\u2028c\x85d"),)
+    assert skipped.by_reason == {"odd row": 3}
+    told = [one.detail.split(" is no JSON")[0] for one in skipped.named]
+    assert told == ["Line 3", "Line 4", "Line 5"]
+    assert "Line 3 is no JSON" in caplog.text
+
+
+def test_odd_ids_can_be_printed(folder):
+    skipped = SkippedSamples(max_bad_share=1.0)
+    rows = [{"id": "\ud800"}, {"id": float("nan")}, {"id": "x" * 1000}]
+    assert not list(
+        samples_of_rows(rows, lambda row: llava_sample(row, folder), "a", skipped)
+    )
+    shown = rf"\ud800 in a, nan in a, {'x' * 80} in a"
+    told = f"3 of 3 samples skipped: 3 odd row ({shown})"
+    assert str(skipped).encode() == told.encode()
 
 
 def cauldron_row(*images, texts=None):

@@ -9,10 +9,15 @@ import pytest
 from PIL import Image, ImageColor, ImageOps
 
 from keras_pe.data import TarShards
-from keras_pe.data.questions import questions_of
+from keras_pe.data.questions import questions_of, write_question_shards
 from keras_pe.evaluation.language import parse_box
 from recipes.language_data.__main__ import main
-from recipes.language_data.answer_table import answer_counts, answer_table, top_share
+from recipes.language_data.answer_table import (
+    answer_counts,
+    answer_table,
+    set_samples,
+    top_share,
+)
 from recipes.language_data.colours import BACKGROUNDS, PAINTS, painted
 from recipes.language_data.scene_images import compose, cropped, read_cut_outs
 from recipes.language_data.scenes import (
@@ -218,6 +223,13 @@ def test_the_command_writes_scenes(tmp_path, capsys):
     main(["scenes", *where, "--count", "5", "--size", "48", "--name", "mine"])
     assert "8 cut-outs of 8 names" in capsys.readouterr().out
     assert len(TarShards(str(tmp_path / "out" / "mine-00000.tar"))) == 5
+
+
+def test_the_samples_of_a_set_are_those_of_its_name(scenes, tmp_path):
+    for name, count in (("[ab]", 3), ("a", 2)):
+        write_question_shards(tmp_path, name, scenes[:count])
+    assert len(list(set_samples(tmp_path, "[ab]"))) == 3
+    assert len(list(set_samples(tmp_path, "a"))) == 2
 
 
 def test_answers_are_counted(scenes):
