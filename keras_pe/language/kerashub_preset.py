@@ -6,6 +6,7 @@ folder, such as `save_hub_decoder` writes.
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,11 @@ TAUGHT: dict[str, tuple[ChatTemplate, ...]] = {
     "SmolLM3Backbone": (SMOLLM3,),
 }
 CONFIG = "config.json"  # of KerasHub's presets
+# What is written here of a model and its vocabulary, and no more.
+WRITTEN = re.compile(
+    r"(config|metadata|tokenizer)\.json|model(_\d+)?\.weights\.(h5|json)"
+    r"|assets(/tokenizer(/(merges\.txt|vocabulary\.(json|spm)))?)?"
+)
 
 
 def hub_decoder(
@@ -139,15 +145,19 @@ def save_hub_decoder(
 ) -> None:
     """Writes a language model as a preset of KerasHub's, whole or not at all.
 
+    One that was written before is replaced; anything else is left alone.
+
     Args:
         decoder: that was trained.
-        directory: where; replaced if it is there.
+        directory: where; made if missing.
         preset: whose vocabulary is written along, with a warning if it has none; None
             for none.
 
     Raises:
+        CheckpointError: if the directory holds something else.
         OSError: if it can't be written there, or the disk has no room for it.
     """
+    _check_target(Path(directory))
     with write_directory(directory) as aside:
         check_room(decoder, aside)
         decoder.backbone.save_to_preset(os.fspath(aside))
@@ -164,6 +174,31 @@ def save_hub_decoder(
             warnings.warn(f"{directory} has no vocabulary. {error}", stacklevel=2)
         else:
             words.save_to_preset(os.fspath(aside))
+
+
+def _check_target(target: Path) -> None:
+    """Refuses a folder with anything in it that was not written here."""
+    if not target.is_dir():
+        return
+    names = sorted(path.relative_to(target).as_posix() for path in target.rglob("*"))
+    others = [name for name in names if not WRITTEN.fullmatch(name)]
+    if names and not others and _family(target) not in TAUGHT:
+        others = names
+    if others:
+        raise CheckpointError(
+            f"{target} holds what is no language model that save_hub_decoder wrote "
+            f"({', '.join(others[:5])}), and it would be deleted. Give another "
+            f"directory, or empty this one."
+        )
+
+
+def _family(preset: Path) -> Any:
+    """Returns the class that a preset says its model is of, or None."""
+    try:
+        found = json.loads((preset / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found.get("class_name") if isinstance(found, dict) else None
 
 
 # === What KerasHub is asked ===

@@ -150,13 +150,47 @@ def foreign_decoder_of(family):
     return KerasHubDecoder(backbone(family, 60), max_length=64)
 
 
-def test_its_vocabulary_is_written_along(tmp_path):
-    save(tmp_path / "hub", "QwenBackbone")
+@pytest.mark.parametrize(
+    "family", ["QwenBackbone", pytest.param("GemmaBackbone", marks=pytest.mark.once)]
+)
+def test_its_vocabulary_is_written_along_and_replaced_with_it(tmp_path, family):
+    if family in GEMMA:
+        pytest.importorskip("sentencepiece")
+    save(tmp_path / "hub", family)
     decoder = hub_decoder(tmp_path / "hub")
-    save_hub_decoder(decoder, tmp_path / "trained", str(tmp_path / "hub"))
+    for _ in range(2):
+        save_hub_decoder(decoder, tmp_path / "trained", str(tmp_path / "hub"))
     prompts = [hub_prompt(tmp_path / name, decoder, 2) for name in ("hub", "trained")]
     asked = [prompt.question("What?").token_ids for prompt in prompts]
     np.testing.assert_array_equal(*asked)
+
+
+@pytest.mark.once
+def test_a_folder_of_other_things_is_left_alone(tmp_path):
+    decoder, folder = foreign_decoder_of("LlamaBackbone"), tmp_path / "mine"
+
+    def refused(*names):
+        before = sorted(folder.rglob("*"))
+        with pytest.raises(CheckpointError, match=f"mine holds .*{names[0]}"):
+            save_hub_decoder(decoder, folder)
+        assert sorted(folder.rglob("*")) == before
+        assert all((folder / name).exists() for name in names)
+
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    refused("thesis.txt")
+    (folder / "thesis.txt").unlink()
+    save_hub_decoder(decoder, folder)  # an empty one
+    save_hub_decoder(decoder, folder)  # one of its own
+    (folder / "assets" / "tokenizer").mkdir(parents=True)
+    (folder / "assets" / "tokenizer" / "thesis.txt").write_text("years of work")
+    refused("assets/tokenizer/thesis.txt")
+    # A vision encoder's files have the same names.
+    vision_encoder(num_layers=1).save_to_preset(tmp_path / "encoder")
+    folder = tmp_path / "encoder"
+    with pytest.raises(CheckpointError, match=r"encoder holds .*config\.json"):
+        save_hub_decoder(decoder, folder)
+    assert (folder / "model.weights.h5").is_file()
 
 
 # === Templates ===
