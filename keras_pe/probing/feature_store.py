@@ -87,6 +87,9 @@ class FeatureStore:
         file.write(np.ascontiguousarray(rows).tobytes())
         self._counts[column] += len(rows)
 
+    def __contains__(self, column: str) -> bool:
+        return column in self._counts
+
     def count(self, column: str) -> int:
         """Returns the number of rows."""
         return self._counts[column]
@@ -157,7 +160,10 @@ class Samples:
         return len(self.rows)
 
     def shuffled(self, seed: int) -> "Samples":
-        """Returns the same samples with each other's targets."""
+        """Returns the same samples with each other's targets, in a random order.
+
+        As many keep their own as do by chance: one, on average.
+        """
         rng = np.random.default_rng(seed)
         return Samples(
             self.store, self.features, self.rows, rng.permutation(self.target_rows)

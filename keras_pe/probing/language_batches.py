@@ -9,7 +9,8 @@ import numpy as np
 from keras_pe.data.packing import Document, pack_documents, packed_row
 from keras_pe.language.prompts import Prompt, padded
 from keras_pe.probing.feature_store import Samples
-from keras_pe.probing.language_data import ImageQuestion, questions_of_samples
+from keras_pe.probing.language_controls import OtherImages
+from keras_pe.probing.language_data import ImageQuestion, asked_of
 
 SLOTS_STEP = 8  # places of answers in a row come in eights: one shape for all seeds
 WIDTH_STEP = 8  # and tokens of rows
@@ -83,22 +84,23 @@ class TrainingRows:
         self.fill = used / (len(self.rows) * length)
 
     def batch(
-        self, samples: Samples, step: int, blind: bool = False
+        self, samples: Samples, step: int, others: OtherImages | None = None
     ) -> dict[str, np.ndarray]:
         """Returns the arrays of a step, with features of the layer.
 
         Args:
             samples: those that the documents' image numbers count.
             step: from 0.
-            blind: whether each question comes with the features of any other image.
+            others: of these samples, if each question is to come with the features
+                of any other image; None for those of its own.
         """
         rows = self.rows[step * self.rows_a_step : (step + 1) * self.rows_a_step]
         numbers = np.zeros((len(rows), self.most_images), "int64")
         for place, row in enumerate(rows):
             numbers[place, : len(row)] = [each.image_number for each in row]
-        if blind:
+        if others is not None:
             rng = np.random.default_rng((self.seed, step))
-            numbers = rng.integers(0, len(samples), numbers.shape)
+            numbers = others.drawn(numbers, rng)
         features = features_of(samples, numbers.ravel())
         arrays = [packed_row(row, self.length, self.slots) for row in rows]
         return {
@@ -168,8 +170,11 @@ def prompts_of(samples: Samples, prompt: Prompt, size: int) -> Iterator[Prompts]
         samples: a layer's features and the questions.
         prompt: how they are asked.
         size: questions at once.
+
+    Raises:
+        ValueError: if nothing is asked of these samples.
     """
-    asked = list(questions_of_samples(samples))
+    asked = asked_of(samples)
     # Of one length, as far as there are: a batch waits for its longest.
     known = {row.question: prompt.question(row.question) for row in asked}
     asked.sort(key=lambda row: (len(known[row.question]), row.image))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from keras_pe.arrays import is_whole
-from keras_pe.probing.feature_store import Samples
+from keras_pe.probing.feature_store import TARGETS, Samples
 
 
 class Asked(Protocol):
@@ -174,3 +174,31 @@ def questions_of_samples(samples: Samples) -> Iterator[ImageQuestion]:
                 if question:
                     yield ImageQuestion(number, question, answer, kind)
         first += len(targets)
+
+
+def asked_of(samples: Samples, what: str = "these") -> list[ImageQuestion]:
+    """Returns the questions of samples, at least one.
+
+    Args:
+        samples: see `questions_of_samples`.
+        what: which samples, for the error.
+
+    Raises:
+        ValueError: if there are none, or the targets are no questions.
+    """
+    found = list(questions_of_samples(samples))
+    if not found:
+        raise ValueError(
+            f"Nothing is asked about {what} images, {len(samples)} in all. Give more "
+            f"questions, or sets of your own for training, validation and test."
+        )
+    return found
+
+
+def kinds_of(samples: Samples) -> tuple[str, ...]:
+    """Returns the kinds of all questions of a store, of these samples or not."""
+    store, found = samples.store, set()
+    for start in range(0, store.count(TARGETS), 1024):
+        targets = store.read(TARGETS, start, start + 1024)
+        found |= set(targets[..., 2][targets[..., 0] != ""].tolist())
+    return tuple(sorted(found))

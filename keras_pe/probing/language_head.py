@@ -1,8 +1,9 @@
 """What is trained on a layer to answer questions: a projector and a language model."""
 
+import contextlib
 import math
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -29,7 +30,8 @@ class AnswerHead(keras.Model):
     Args:
         projector: from the layer's channels to the decoder's.
         decoder: a `keras_pe.language.Decoder` that is a Keras model.
-        train_decoder: whether it is trained along; else it is frozen by this.
+        train_decoder: whether it is trained along; else it is frozen in each training,
+            and afterwards as it was.
     """
 
     def __init__(
@@ -37,8 +39,16 @@ class AnswerHead(keras.Model):
     ) -> None:
         super().__init__(name="answer_head", autocast=False)
         self.projector, self.decoder = projector, decoder
-        self.train_decoder = decoder.trainable = train_decoder
+        self.train_decoder = train_decoder
+        if train_decoder:
+            decoder.trainable = True
         self.built = True
+
+    @property
+    def trained(self) -> list[Any]:
+        """The variables that a training changes."""
+        part = self if self.train_decoder else self.projector
+        return list(part.trainable_variables)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         """Returns the mean cost of an answer's token."""
@@ -118,13 +128,13 @@ class AnswerTrainer:
     def head(self, shape: tuple[int, ...]) -> AnswerHead:
         """Returns the head of features `(patch rows, patch columns, channels)`."""
         if shape not in self._heads:
-            head = self.build(shape)
+            head = self._built(shape)
             optimizer = keras.optimizers.AdamW(
                 1e-3, self.weight_decay, beta_2=0.95, global_clipnorm=1.0
             )
             optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
             head.compile(optimizer)
-            optimizer.build(head.trainable_variables)
+            optimizer.build(head.trained)
             self._heads[shape] = head, _values(optimizer.variables)
         return self._heads[shape][0]
 
@@ -147,7 +157,18 @@ class AnswerTrainer:
         """
         head = self.head(shape)
         self._start(shape, seed)
-        losses = []
+        with contextlib.nullcontext() if head.train_decoder else frozen(head.decoder):
+            losses = self._losses(head, batches, learning_rate)
+        weights = _values(head.trained)
+        for variable, values in zip(head.trained, weights, strict=True):
+            check_finite(values, f"{variable.path} at learning rate {learning_rate:g}")
+        return weights, float(np.mean(losses[-max(1, self.steps // 10) :]))
+
+    def _losses(
+        self, head: AnswerHead, batches: Batches, learning_rate: float
+    ) -> list[float]:
+        """Trains a head for all steps, and returns the loss of each."""
+        losses: list[float] = []
         for step in range(self.steps):
             head.optimizer.learning_rate = learning_rate * self._share(step)
             found = head.train_on_batch(batches(step), return_dict=True)
@@ -157,10 +178,7 @@ class AnswerTrainer:
                     f"The loss of step {step + 1} of {self.steps} at learning rate "
                     f"{learning_rate:g} is {losses[-1]}. Offer a smaller one."
                 )
-        weights = _values(head.trainable_variables)
-        for variable, values in zip(head.trainable_variables, weights, strict=True):
-            check_finite(values, f"{variable.path} at learning rate {learning_rate:g}")
-        return weights, float(np.mean(losses[-max(1, self.steps // 10) :]))
+        return losses
 
     def _share(self, step: int) -> float:
         """Returns the share of the peak learning rate at a step from 0."""
@@ -174,9 +192,46 @@ class AnswerTrainer:
         head, state = self._heads[shape]
         if (shape, seed) not in self._first:
             keras.utils.set_random_seed(seed)
-            self._first[shape, seed] = _values(self.build(shape).trainable_variables)
-        put(head.trainable_variables, self._first[shape, seed])
+            self._first[shape, seed] = _values(self._built(shape).trained)
+        put(head.trained, self._first[shape, seed])
         put(head.optimizer.variables, state)
+
+    def _built(self, shape: tuple[int, ...]) -> AnswerHead:
+        """Builds a head with weights of its own.
+
+        Raises:
+            ValueError: if its decoder is one that another head trains.
+        """
+        found = self.build(shape)
+        known = {
+            id(each)
+            for head, _ in self._heads.values()
+            for each in head.decoder.variables
+        }
+        shared = [x.path for x in found.decoder.variables if id(x) in known]
+        if found.train_decoder and shared:
+            raise ValueError(
+                f"decoder() returned a decoder with {len(shared)} weights of the one "
+                f"that it returned before, such as {shared[0]}: the next training "
+                f"would begin where the last one ended. Return a new one each time, or "
+                f"give a trained decoder itself, which is left as it is."
+            )
+        return found
+
+
+@contextlib.contextmanager
+def frozen(layer: keras.Layer) -> Iterator[None]:
+    """Freezes a layer; after the block the same is trainable in it as before."""
+    layers = [(part, part._trainable) for part in layer._flatten_layers()]
+    variables = [(variable, variable.trainable) for variable in layer.variables]
+    layer.trainable = False
+    try:
+        yield
+    finally:
+        for part, flag in layers:
+            part._trainable = flag  # of this one alone: a setter hands it on
+        for variable, flag in variables:
+            variable.trainable = flag
 
 
 def _values(variables: Sequence[Any]) -> list[np.ndarray]:

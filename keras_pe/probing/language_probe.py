@@ -1,18 +1,19 @@
 """Language probe: a projector and a language model, trained to answer questions."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
 
 from keras_pe.arrays import NonFiniteError, check_finite, check_sizes, is_number
+from keras_pe.language.decoder import check_length
 from keras_pe.language.prompts import Prompt, QuestionPrompt
 from keras_pe.language.small_decoder import SmallDecoder
 from keras_pe.layers.projector import Merge, VisionProjector
 from keras_pe.preprocessing.tokenizer import PETokenizer
-from keras_pe.probing.feature_store import TARGETS, Samples
+from keras_pe.probing.feature_store import Samples
 from keras_pe.probing.language_batches import (
     Documents,
     TrainingRows,
@@ -20,9 +21,15 @@ from keras_pe.probing.language_batches import (
     row_length,
     targets_digest,
 )
-from keras_pe.probing.language_data import ImageQuestion, questions_of_samples
+from keras_pe.probing.language_controls import IMAGES, OtherImages, image_digests
+from keras_pe.probing.language_data import (
+    ImageQuestion,
+    asked_of,
+    kinds_of,
+    questions_of_samples,
+)
 from keras_pe.probing.language_head import AnswerHead, AnswerTrainer, put
-from keras_pe.probing.language_metrics import Metric, MetricName, found_metric
+from keras_pe.probing.language_metrics import KindMetrics, Metric, MetricName, name_of
 from keras_pe.probing.layer_outputs import Reading
 from keras_pe.probing.probe import FittedProbe, Probe
 
@@ -37,9 +44,9 @@ class LanguageProbe(Probe):
 
     Args:
         decoder: None for a small one (3 blocks of 128 channels); a dictionary of other
-            arguments of `SmallDecoder`; a function that returns a decoder as it is to
-            begin, such as one that loads it; or a trained `Decoder`, which stays as it
-            is: the projector alone is trained.
+            arguments of `SmallDecoder`; a function that returns a new decoder as it is
+            to begin, each time that it is called, such as one that loads it; or a
+            trained `Decoder`, which stays as it is: the projector alone is trained.
         prompt: from the number of an image's tokens to the `QuestionPrompt`; None for
             one with PE's tokenizer and 6,000 words, which fits decoders made here.
         pooling: side of the squares of patches that become one token.
@@ -98,24 +105,48 @@ class LanguageProbe(Probe):
                 "A decoder of your own reads its own tokenizer's ids: give prompt, a "
                 "function from the number of an image's tokens to its QuestionPrompt."
             )
-        self.decoder = _name_of(decoder)
+        self.decoder = name_of(decoder)
         self.pooling, self.merge, self.depth = pooling, merge, depth
         self.steps, self.batch_size = steps, batch_size
         self.learning_rates, self.max_tokens = rates, max_tokens
         self.weight_decay, self.blind_control = weight_decay, blind_control
-        by_kind = metric if isinstance(metric, Mapping) else {"": metric}
-        self.metrics = {kind: _name_of(each) for kind, each in by_kind.items()}
-        self._metrics = {kind: found_metric(each) for kind, each in by_kind.items()}
+        self._metrics = KindMetrics(metric)
+        self.metrics = self._metrics.names
         if set(self.metrics.values()) != {"exact"}:
             shown = ", ".join(sorted(set(self.metrics.values())))
             self.metric = f"score of answers ({shown})"  # type: ignore[misc]
-        if any(callable(each) for each in by_kind.values()):
+        if not self._metrics.bounded:
             self.bounds = None  # type: ignore[misc]
         self._decoder, self._prompt = decoder, prompt
         self._trainer = AnswerTrainer(self._head, steps, weight_decay)
         self._rows: dict[Any, TrainingRows] = {}
         self._documents: dict[int, Documents] = {}
         self._kind: int | None = None
+
+    # === Before anything is trained ===
+    def image_columns(self, images: Any) -> dict[str, np.ndarray]:
+        return {IMAGES: image_digests(images)}
+
+    def check(self, train: Samples, validation: Samples, test: Samples) -> None:
+        shape = train.store.shape(train.features)
+        prompt, decoder = self._prompt_of(shape), self._trainer.head(shape).decoder
+        parts = {"training": train, "validation": validation, "test": test}
+        for what, samples in parts.items():
+            asked = asked_of(samples, what)
+            if samples is train:
+                documents = self._documents_of(prompt)(asked)
+                check_length(decoder, max(map(len, documents)), "of prompt and answer")
+            else:
+                self.check_scored(asked)
+                prompts = map(prompt.question, {row.question for row in asked})
+                longest = max(map(len, prompts)) + self.max_tokens
+                check_length(decoder, longest, "of prompt and answer")
+            if samples is test or self.blind_control:
+                OtherImages.of(samples, what)
+
+    def check_scored(self, asked: Iterable[ImageQuestion]) -> None:
+        """Raises ValueError if a question can't be scored, without scoring any."""
+        self._metrics.check(asked)
 
     # === Fitting ===
     def fit(
@@ -136,13 +167,14 @@ class LanguageProbe(Probe):
         shape = train.store.shape(train.features)
         prompt = self._prompt_of(shape)
         rows = self._training_rows(train, shape, seed)
+        others = OtherImages.of(train) if blind else None
         best: FittedLanguage | None = None
         order: tuple[float, float] | None = None
         diverged: NonFiniteError | None = None
         for rate in self.learning_rates:
             try:
                 weights, loss = self._trainer.fit(
-                    shape, lambda step: rows.batch(train, step, blind), rate, seed
+                    shape, lambda step: rows.batch(train, step, others), rate, seed
                 )
             except NonFiniteError as error:
                 diverged = error
@@ -160,9 +192,14 @@ class LanguageProbe(Probe):
         return best
 
     def shuffled(self, samples: Samples, seed: int) -> Samples:
-        """Returns samples of which each has another one's features."""
+        """Returns samples of which each has the features of another image.
+
+        Raises:
+            ValueError: if there are no two different images.
+        """
         # Not another one's questions: guesses and answers are compared by question.
-        rows = np.random.default_rng(seed).permutation(samples.rows)
+        rng = np.random.default_rng(seed)
+        rows = samples.rows[OtherImages.of(samples).permuted(rng)]
         return Samples(samples.store, samples.features, rows, samples.target_rows)
 
     def blind(
@@ -184,11 +221,8 @@ class LanguageProbe(Probe):
         prompt = self._prompt_of(shape)
         key = (prompt.image_tokens, seed, targets_digest(train))
         if key not in self._rows:
-            asked = list(questions_of_samples(train))
-            if not asked:
-                raise ValueError("There are no questions in the training samples.")
-            make = self._documents.setdefault(prompt.image_tokens, Documents(prompt))
-            documents = make(asked)
+            asked = asked_of(train, "training")
+            documents = self._documents_of(prompt)(asked)
             decoder = self._trainer.head(shape).decoder
             packs = getattr(decoder, "packs", True)
             length = row_length(documents, decoder.max_length, packs)
@@ -197,7 +231,16 @@ class LanguageProbe(Probe):
             )
         return self._rows[key]
 
+    def _documents_of(self, prompt: Prompt) -> Documents:
+        return self._documents.setdefault(prompt.image_tokens, Documents(prompt))
+
     def _prompt_of(self, shape: tuple[int, ...]) -> Prompt:
+        if shape[0] % self.pooling or shape[1] % self.pooling:
+            raise ValueError(
+                f"pooling={self.pooling}: squares of so many patches do not fill a "
+                f"layer of {shape[0]}x{shape[1]}. Give a divisor of both sides, or "
+                f"images of another size."
+            )
         tokens = shape[0] * shape[1] // self.pooling**2
         return (self._prompt or small_prompt)(tokens)
 
@@ -276,14 +319,9 @@ class LanguageProbe(Probe):
             ours = [number for number, row in enumerate(asked) if row.kind == kind]
             if not ours:
                 continue
-            metric = self._metrics.get(kind, self._metrics.get(""))
-            if metric is None:
-                raise ValueError(
-                    f"There is no metric for questions of kind {kind!r}, only for "
-                    f"{sorted(self._metrics)}."
-                )
             right = [[asked[number].answer] for number in ours]
-            scores = metric([answers[number] for number in ours], right)
+            said = [answers[number] for number in ours]
+            scores = self._metrics.scores(kind, said, right)
             values = check_finite(scores.values, f"scores of {kind!r}", "answer")
             lost = endless[ours] | scores.unparsable
             images = [asked[number].image for number in ours]
@@ -336,7 +374,7 @@ class FittedLanguage(FittedProbe):
     ) -> tuple[list[ImageQuestion], list[str], np.ndarray]:
         """Returns questions, answers, and which of these have no end."""
         head = self.probe._trainer.head(self.shape)
-        put(head.trainable_variables, self.weights)
+        put(head.trained, self.weights)
         asked, answers, endless = [], [], []
         for batch in prompts_of(samples, self.prompt, self.probe.batch_size):
             ids = head.answers(
@@ -353,22 +391,6 @@ class FittedLanguage(FittedProbe):
         return asked, answers, np.array(endless, bool)
 
 
-def kinds_of(samples: Samples) -> tuple[str, ...]:
-    """Returns the kinds of all questions of a store, of these samples or not."""
-    store, found = samples.store, set()
-    for start in range(0, store.count(TARGETS), 1024):
-        targets = store.read(TARGETS, start, start + 1024)
-        found |= set(targets[..., 2][targets[..., 0] != ""].tolist())
-    return tuple(sorted(found))
-
-
 def small_prompt(image_tokens: int) -> QuestionPrompt:
     """Returns how decoders that are made here are asked."""
     return QuestionPrompt(PETokenizer(64, 6000), image_tokens)
-
-
-def _name_of(part: Any) -> Any:
-    """Returns what a protocol says of an argument."""
-    if part is None or isinstance(part, str | dict):
-        return part
-    return getattr(part, "name", None) or getattr(part, "__name__", type(part).__name__)

@@ -219,6 +219,10 @@ def layer_for_llm(
     check_seeds(seeds)
     check_sizes(batch_size=batch_size, bootstrap_repeats=bootstrap_repeats)
     sets, kinds = question_sets(data)
+    # Before the images are read. Of one set, all may be drawn for the test.
+    given = [data] if isinstance(data, QuestionSet) else list(data)[1:]
+    for each in given:
+        probe.check_scored(each.questions)
     outputs = LayerOutputs(encoder, layers, norm, prefix_tokens)
     found = probed_layers(
         outputs,

@@ -58,6 +58,20 @@ class Probe(Scored):
 
     readings: ClassVar[tuple[Reading, ...]]
 
+    def image_columns(self, images: Any) -> dict[str, np.ndarray]:
+        """Returns what is kept of prepared images beside features, one row each."""
+        return {}
+
+    def check(self, train: Samples, validation: Samples, test: Samples) -> None:
+        """Says what can't be probed, before anything is fitted.
+
+        Called for each seed, and for layers of each shape.
+
+        Raises:
+            ValueError: saying what is wrong.
+        """
+        return
+
     @abc.abstractmethod
     def fit(self, train: Samples, validation: Samples, seed: int) -> FittedProbe:
         """Fits to the training samples; settings are chosen on the others."""
@@ -67,7 +81,7 @@ class Probe(Scored):
         """Returns the statistics of a guess that never looks at an image."""
 
     def shuffled(self, samples: Samples, seed: int) -> Samples:
-        """Returns samples of which each has another one's target."""
+        """Returns samples with each other's targets, in a random order."""
         return samples.shuffled(seed)
 
     def blind(

@@ -111,11 +111,15 @@ def probed_layers(
     given = {"train": sets.data, "test": sets.test, "validation": sets.validation}
     with FeatureStore(store_directory) as store:
         counts = {
-            name: run_encoder(outputs, reading, a_set, store, batch_size,
+            name: run_encoder(outputs, probe, reading, a_set, store, batch_size,
                               image_converter, progress)
             for name, a_set in given.items() if a_set is not None
         }  # fmt: skip
         parts = [split_rows(counts, sets, seed) for seed in seeds]
+        shapes = {store.shape(column(name)): name for name in outputs.names}
+        for of_seed in parts:
+            for name in shapes.values():
+                probe.check(*(Samples(store, column(name), rows) for rows in of_seed))
         outcomes: list[LayerOutcome] = []
         best: FittedProbe | None = None
         for name in with_progress(outputs.names, probe, progress):
@@ -156,6 +160,7 @@ def probed_layers(
 # === The pass over the data ===
 def run_encoder(
     outputs: LayerOutputs,
+    probe: Probe,
     reading: Reading,
     data: SweepData,
     store: FeatureStore,
@@ -186,6 +191,8 @@ def run_encoder(
                 )
             store.append(column(name), rows)
         store.append(TARGETS, np.asarray(targets))
+        for name, rows in probe.image_columns(images).items():
+            store.append(name, rows)
         count += len(images)
         bar.update(len(images))
     bar.close()
@@ -283,9 +290,9 @@ def blind_guesses(
 ) -> dict[str, np.ndarray]:
     """Returns the test statistics of guesses that see no image.
 
-    "constant" is always the same. "shuffled" gives each image the answer to another
-    one, so that it answers as often as the probe with each class, and no better than by
-    chance. "blind", of probes that have one, was trained without the right images.
+    "constant" is always the same. "shuffled" gives images each other's answers, so that
+    it answers as often as the probe with each class, and no better than by chance.
+    "blind", of probes that have one, was trained without the right images.
     """
     of_seeds = [
         [Samples(store, column(name), rows) for rows in of_seed] for of_seed in parts

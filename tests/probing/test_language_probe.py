@@ -14,15 +14,17 @@ from keras_pe.language import SmallDecoder
 from keras_pe.probing import (
     LanguageLayers,
     LanguageProbe,
+    QuestionSet,
     layer_for_llm,
     paired_gain,
     question_targets,
 )
 from keras_pe.probing.language_data import ImageQuestion
+from keras_pe.probing.language_head import AnswerTrainer
 from keras_pe.probing.layer_outputs import LayerOutputs
 from tests.arrays import to_numpy
 from tests.probing.asked import SMALL, prompt, questions, quick_probe
-from tests.probing.planted import planted_model
+from tests.probing.planted import noise, planted_model
 from tests.probing.stored import stored
 
 SHAPE = (2, 2, 5)
@@ -175,16 +177,48 @@ def test_greedy_answers_are_those_of_the_likeliest_token_one_by_one():
 
 
 @pytest.mark.slow
-def test_a_decoder_that_is_given_stays_as_it_is():
+@pytest.mark.parametrize("rate", [1e-2, 1e30])
+def test_a_decoder_that_is_given_stays_as_it_is(rate):
     keras.utils.set_random_seed(0)
     decoder = SmallDecoder(2000, **SMALL)
+    decoder.blocks[0].trainable = False
+    decoder.blocks[0].attention.trainable = True
+    decoder.blocks[0].attention.qkv.bias.trainable = False
+
+    def state():
+        layers = [layer.trainable for layer in decoder._flatten_layers()]
+        trained = [variable.path for variable in decoder.trainable_variables]
+        flags = [variable.trainable for variable in decoder.variables]
+        return layers, trained, flags
+
     before = [to_numpy(weight).copy() for weight in decoder.weights]
-    probe = quick_probe(decoder=decoder, steps=3)
-    with samples_of(random_features()) as (train, validation, _):
-        weights = probe.fit(train, validation, 0).weights
-    assert len(weights) == 6  # norm and projector
+    flags = state()
+    assert len(set(flags[0])) == len(set(flags[2])) == 2
+    probe = quick_probe(decoder=decoder, steps=3, learning_rates=(rate,))
+    with samples_of(random_features()) as (train, validation, test):
+        if rate == 1e30:
+            with pytest.raises(NonFiniteError):
+                probe.fit(train, validation, 0)
+        else:
+            fitted = probe.fit(train, validation, 0)
+            assert len(fitted.weights) == 6  # norm and projector
+            fitted.answers(test)
     for old, new in zip(before, decoder.weights, strict=True):
         np.testing.assert_array_equal(old, to_numpy(new))
+    assert state() == flags
+
+
+@pytest.mark.slow
+@pytest.mark.once
+def test_a_function_that_gives_the_same_decoder_again_is_refused():
+    decoder = SmallDecoder(2000, **SMALL)
+    with samples_of(random_features()) as (train, validation, _):
+        probe = quick_probe(decoder=lambda: decoder)
+        probe._trainer._losses = None  # none is trained
+        with pytest.raises(ValueError, match="Return a new one each time"):
+            probe.fit(train, validation, 0)
+        probe = quick_probe(decoder=lambda: SmallDecoder(2000, **SMALL), steps=1)
+        assert len(probe.fit(train, validation, 0).weights) > 6
 
 
 @pytest.mark.quick
@@ -249,7 +283,23 @@ def test_a_metric_of_ones_own():
     with pytest.raises(ValueError, match="no metric for questions of kind 'count'"):
         scores_of(LanguageProbe(metric={"name": "exact"}), ["a", "b", "c"])
     with pytest.raises(ValueError, match="'a few' is no number"):
-        LanguageProbe(metric="number")._metrics[""](["1"], [["a few"]])
+        LanguageProbe(metric="number")._metrics.scores("", ["1"], [["a few"]])
+
+
+@pytest.mark.quick
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("metric", "error", "message"),
+    [
+        (lambda a, b: AnswerScores.of("m", [0.4]), ValueError, "1 scores to 2 answers"),
+        (lambda a, b: AnswerScores.of("m", [0.4] * 3), ValueError, "gave 3 scores"),
+        (lambda a, b: [0.4] * len(a), TypeError, "returned a list: expected AnswerSc"),
+    ],
+)
+def test_a_metric_gives_a_score_to_each_answer(metric, error, message):
+    probe = LanguageProbe(metric={"count": metric, "": "exact"})
+    with pytest.raises(error, match=message):
+        scores_of(probe, ["3", "a cat", "4"])
 
 
 @pytest.mark.quick
@@ -282,6 +332,81 @@ def test_the_constant_guess_is_the_most_frequent_answer_to_a_question():
 def test_settings_that_make_no_sense_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         LanguageProbe(**options)
+
+
+def rows_of(count, answer="a cat", kind="name", first=0):
+    return [(n, "What is it?", answer, kind) for n in range(first, count)]
+
+
+@pytest.mark.slow
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("data", "options", "message", "encoded"),
+    [
+        ([rows_of(9)] * 3, {"metric": {"count": "exact"}}, "kind 'name'", False),
+        ([rows_of(9)] * 3, {"metric": "number"}, "'a cat' is no number", False),
+        (
+            [rows_of(9), rows_of(9), rows_of(9, "0.1, 0.2", "where")],
+            {"metric": {"": "exact", "where": "box"}},
+            "'0.1, 0.2' is no box",
+            False,
+        ),
+        ([rows_of(9)], {"metric": "number"}, "'a cat' is no number", False),
+        ([rows_of(2)], {}, "asked about (validation|test) images, [12] in all", True),
+        ([rows_of(9)] * 3, {"pooling": 3}, "pooling=3: .* layer of 4x4", True),
+        (
+            [rows_of(9)] * 3,
+            {"decoder": {**SMALL, "max_length": 16}, "max_tokens": 8},
+            "reads at most 16 tokens, got 18 of prompt and answer",
+            True,
+        ),
+        (
+            [rows_of(9, "a cat that is at home"), rows_of(9), rows_of(9)],
+            {"decoder": {**SMALL, "max_length": 16}, "max_tokens": 1},
+            "reads at most 16 tokens, got 18 of prompt and answer",
+            True,
+        ),
+        ([rows_of(9), rows_of(9), rows_of(1)], {}, "1 test samples have one", True),
+        ([rows_of(9), rows_of(1), rows_of(9)], {}, "1 validation samples have", True),
+    ],
+)
+def test_what_can_t_be_scored_is_refused_before_any_training(
+    monkeypatch, data, options, message, encoded
+):
+    images, seen, encode = noise(9), [], LayerOutputs.__call__
+
+    def noted(outputs, images, reading):
+        seen.extend(images)
+        return encode(outputs, images, reading)
+
+    monkeypatch.setattr(LayerOutputs, "__call__", noted)
+    monkeypatch.setattr(AnswerTrainer, "fit", None)
+    sets = [
+        QuestionSet(images if len(rows) != 1 else images[:1], rows) for rows in data
+    ]
+    with pytest.raises(ValueError, match=message):
+        layer_for_llm(
+            planted_model(1),
+            data=sets if len(sets) == 3 else sets[0],
+            probe=quick_probe(**options),
+            progress=False,
+        )
+    assert bool(seen) == encoded
+
+
+@pytest.mark.slow
+@pytest.mark.once
+def test_with_one_image_to_choose_by_there_is_no_blind_control():
+    sets = [QuestionSet(noise(n), rows_of(n)) for n in (9, 1, 9)]
+    result = layer_for_llm(
+        planted_model(1),
+        data=sets,
+        layers=[1],
+        probe=quick_probe(blind_control=False, steps=1),
+        seeds=(0,),
+        progress=False,
+    )
+    assert result.blind is None
 
 
 @pytest.mark.quick

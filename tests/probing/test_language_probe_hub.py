@@ -38,6 +38,19 @@ def test_its_answers_are_read_of_a_projector_alone():
 
 
 @pytest.mark.once
+def test_a_function_that_wraps_the_same_model_again_is_refused():
+    decoder, prompt = asked()
+    probe = quick_probe(
+        decoder=lambda: KerasHubDecoder(decoder.backbone, max_length=128), prompt=prompt
+    )
+    with (
+        samples_of(random_features()) as (train, validation, _),
+        pytest.raises(ValueError, match="Return a new one each time"),
+    ):
+        probe.fit(train, validation, 0)
+
+
+@pytest.mark.once
 def test_the_layers_of_its_vision_models_are_read():
     vit = keras_hub.models.ViTBackbone(
         image_shape=(16, 16, 3),
