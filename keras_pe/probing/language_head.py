@@ -30,8 +30,8 @@ class AnswerHead(keras.Model):
     Args:
         projector: from the layer's channels to the decoder's.
         decoder: a `keras_pe.language.Decoder` that is a Keras model.
-        train_decoder: whether it is trained along; else it is frozen in each training,
-            and afterwards as it was.
+        train_decoder: whether it is trained along, as far as it is trainable; else it
+            is frozen in each training, and afterwards as it was.
     """
 
     def __init__(
@@ -40,8 +40,6 @@ class AnswerHead(keras.Model):
         super().__init__(name="answer_head", autocast=False)
         self.projector, self.decoder = projector, decoder
         self.train_decoder = train_decoder
-        if train_decoder:
-            decoder.trainable = True
         self.built = True
 
     @property
@@ -208,7 +206,8 @@ class AnswerTrainer:
             for head, _ in self._heads.values()
             for each in head.decoder.variables
         }
-        shared = [x.path for x in found.decoder.variables if id(x) in known]
+        trained = found.decoder.trainable_variables
+        shared = [each.path for each in trained if id(each) in known]
         if found.train_decoder and shared:
             raise ValueError(
                 f"decoder() returned a decoder with {len(shared)} weights of the one "
@@ -222,16 +221,18 @@ class AnswerTrainer:
 @contextlib.contextmanager
 def frozen(layer: keras.Layer) -> Iterator[None]:
     """Freezes a layer; after the block the same is trainable in it as before."""
-    layers = [(part, part._trainable) for part in layer._flatten_layers()]
-    variables = [(variable, variable.trainable) for variable in layer.variables]
-    layer.trainable = False
+    parts: list[tuple[Any, str]] = [(x, "_trainable") for x in layer._flatten_layers()]
+    parts += [(variable, "trainable") for variable in layer.variables]
+    before = [getattr(part, name) for part, name in parts]
+    # One by one: a layer's setter hands its flag on, but on TensorFlow not where the
+    # layer has it already.
+    for part, name in parts:
+        setattr(part, name, False)
     try:
         yield
     finally:
-        for part, flag in layers:
-            part._trainable = flag  # of this one alone: a setter hands it on
-        for variable, flag in variables:
-            variable.trainable = flag
+        for (part, name), flag in zip(parts, before, strict=True):
+            setattr(part, name, flag)
 
 
 def _values(variables: Sequence[Any]) -> list[np.ndarray]:
