@@ -4,240 +4,29 @@ Documents are packed over `BLOCK` batches together, since few fill rows badly: a
 is a part of what its block's samples, questions and rows decide, and nothing else.
 """
 
-import dataclasses
-import math
 import threading
-from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
 
 from keras_pe.data.image_text import Batch, Source, Transform, opened_image
 from keras_pe.data.order import Order
-from keras_pe.data.packing import Document, pack_documents, packed_row
-from keras_pe.data.questions import read_questions
+from keras_pe.data.packing import packed_row
+from keras_pe.data.question_documents import (
+    TOO_LONG,
+    Placed,
+    QuestionReader,
+    drawn_documents,
+    skipped_sample,
+)
+from keras_pe.data.row_shape import BLOCK, RowShape, packed_block
 from keras_pe.data.sample_errors import NO_ROOM, SampleError, SkippedSample
-from keras_pe.data.shard_files import IMAGE_EXTENSIONS, Sample
+from keras_pe.data.shard_files import Sample
 from keras_pe.data.workers import report
 from keras_pe.preprocessing.image_errors import ImageError
 
-BLOCK = 16  # batches packed together
-TOO_LONG = "questions too long"
-SPARE = 1.02  # times as many places for images as a block has, at least
-SIGMAS = 2.0  # by how much larger than the first block others may be
-FULL = 0.97  # share of the rows that the mean document is to fill
 ENDLESS = 1 << 62
-
-
-class Prompt(Protocol):
-    """What puts questions into words of a language model; `QuestionPrompt` does.
-
-    Attributes:
-        image_tokens: tokens of an image.
-        packs: whether its documents may share a row; they may if it does not say.
-    """
-
-    image_tokens: int
-
-    def conversation(
-        self, turns: Sequence[tuple[str, str]], image: bool, source: str
-    ) -> Document: ...
-
-
-class RowShape(NamedTuple):
-    """How large packed batches are, which a compiled step wants to be told.
-
-    Attributes:
-        rows: of a batch, over all hosts.
-        length: tokens of a row.
-        images: most images of a row.
-        slots: most tokens of answers of a row.
-        empty: of the rows, those that are left empty for devices to share alike. What
-            a batch holds does not depend on them.
-    """
-
-    rows: int
-    length: int
-    images: int
-    slots: int
-    empty: int = 0
-
-    @property
-    def room(self) -> int:
-        """The rows of a block of batches that documents are packed into."""
-        return BLOCK * (self.rows - self.empty)
-
-
-@dataclasses.dataclass(frozen=True)
-class QuestionReader:
-    """Makes documents of samples.
-
-    Args:
-        prompt: makes a document of (question, answer) pairs.
-        most_questions: of a sample, drawn anew each time it comes.
-        length: most tokens of a document: questions that go beyond are left out.
-    """
-
-    prompt: Prompt
-    most_questions: int
-    length: int
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Document:
-        """Returns some of a sample's questions as one document.
-
-        They are drawn, and in random order; turns of a conversation are the first ones,
-        as they come.
-
-        Raises:
-            SampleError: if it has no sound questions, or none that is short enough.
-        """
-        questions, turns = read_questions(sample)
-        drawn = np.arange(len(questions)) if turns else rng.permutation(len(questions))
-        has_image = any(name in sample for name in IMAGE_EXTENSIONS)
-        source = str(sample.get("__key__", "a sample"))
-        drawn = drawn[: self.most_questions]
-        chosen: list[tuple[str, str]] = []
-        document = error = None
-        try:  # all of them at once, as nearly always: each text becomes tokens once
-            asked = [(questions[k].question, questions[k].answer) for k in drawn]
-            whole = self.prompt.conversation(asked, has_image, source)
-            if len(whole) <= self.length:
-                return whole
-        except ValueError:
-            pass  # said below, if nothing fits
-        for place in drawn:
-            one = questions[place]
-            try:
-                found = self.prompt.conversation(
-                    [*chosen, (one.question, one.answer)], has_image, source
-                )
-            except ValueError as refused:  # a text beyond the tokenizer's context
-                error = refused
-            else:
-                if len(found) <= self.length:
-                    chosen.append((one.question, one.answer))
-                    document = found
-                    continue
-            if turns:  # the next ones may speak of this one
-                break
-        if document is None:
-            said = error or f"None fits into a row of {self.length} tokens."
-            raise SampleError(TOO_LONG, f"{said} Give longer rows, or shorter texts.")
-        return document
-
-
-class Placed(NamedTuple):
-    """A document and the sample that it is of."""
-
-    document: Document
-    sample: int
-
-
-def drawn_documents(
-    source: Source, order: Order, reader: QuestionReader, seed: int, number: int
-) -> tuple[list[Placed], list[SkippedSample]]:
-    """Returns the documents of a batch's samples, and those that have none."""
-    found, skipped = [], []
-    for place, sample in enumerate(np.asarray(order[number]).tolist()):
-        report(number, place, sample, "reading")
-        record = source[sample]
-        try:
-            rng = np.random.default_rng([seed, number, place])
-            found.append(Placed(reader(record, rng), sample))
-        except SampleError as error:
-            key = str(record.get("__key__", sample))
-            skipped.append(skipped_sample(source, sample, error, key))
-    return found, skipped
-
-
-def skipped_sample(
-    source: Source, sample: int, error: SampleError | ImageError, key: str
-) -> SkippedSample:
-    """Returns the record of a sample that can't be used."""
-    return SkippedSample(sample, key, repr(source), error.reason, error.detail)
-
-
-def row_shape(
-    source: Source,
-    order: Order,
-    reader: QuestionReader,
-    multiple: int = 1,
-    seed: int = 0,
-) -> RowShape:
-    """Returns the smallest rows that hold, nearly always, what a block gives.
-
-    The first block is packed to see. What of later ones finds no room is skipped, and
-    counted as such.
-
-    Args:
-        source: samples by number.
-        order: which of them each batch has.
-        reader: makes their documents, for rows of its length.
-        multiple: of which the number of rows is to be one: devices, chunks.
-        seed: of the run.
-
-    Raises:
-        SampleError: if no sample of the first block can be used.
-    """
-    placed: list[Placed] = []
-    skipped: list[SkippedSample] = []
-    for number in range(BLOCK):
-        found, bad = drawn_documents(source, order, reader, seed, number)
-        placed, skipped = placed + found, skipped + bad
-    if not placed:
-        first = skipped[0]
-        raise SampleError(
-            first.reason,
-            f"None of {len(skipped)} samples can be used; {first.key} in "
-            f"{first.shard}: {first.detail}",
-        )
-    documents = [document for document, _ in placed]
-    shown = [bool(document.image.any()) for document in documents]
-    answers = [int(document.answer.sum()) for document in documents]
-    tokens = sum(map(len, documents)) / BLOCK
-    rows = math.ceil(tokens / (FULL * reader.length))
-    most = max(reader.length // (max(reader.prompt.image_tokens, 1) + 2), 1)
-    most = most if getattr(reader.prompt, "packs", True) else 1
-    spread = float(np.std([len(document) for document in documents]))
-    # How far the sums of two blocks lie apart, in rows; a row each is always enough.
-    spare = SIGMAS * spread * math.sqrt(2 * len(documents)) / reader.length
-    spare = spare if most > 1 else 0.0
-    while True:
-        # A document alone always fits.
-        slots = max(math.ceil(1.25 * sum(answers) / BLOCK / rows), max(answers))
-        mean = sum(shown) / BLOCK / rows
-        # As few places for images as will do: an encoder computes those left empty.
-        for images in range(math.ceil(SPARE * mean), math.ceil(1.1 * mean) + 2):
-            size = min(max(images, 1), most)
-            shape = RowShape(rows, reader.length, size, slots)
-            packed = len(_packed(documents, shape, reader))
-            if packed + spare <= shape.room:
-                empty = -rows % multiple
-                return shape._replace(rows=rows + empty, empty=empty)
-        rows += 1
-
-
-def _packed(
-    documents: Sequence[Document], shape: RowShape, reader: QuestionReader
-) -> list[list[Document]]:
-    """Returns the fuller rows of two ways to pack; or rows of a document each."""
-    if not getattr(reader.prompt, "packs", True):
-        return [[document] for document in documents]
-    image_tokens = shape.images * reader.prompt.image_tokens
-    ways = (
-        list(
-            pack_documents(
-                documents,
-                shape.length,
-                image_tokens=image_tokens,
-                slots=shape.slots,
-                mixed=mixed,
-            )
-        )
-        for mixed in (False, True)
-    )
-    return min(ways, key=len)
 
 
 class _Plan(NamedTuple):
@@ -387,7 +176,7 @@ class QuestionRows(grain.MapDataset[Batch]):
         documents = [one.document for one in placed.values()]
         rows = [
             [placed[id(document)] for document in row]
-            for row in _packed(documents, self.shape, self.reader)
+            for row in packed_block(documents, self.shape, self.reader)
         ]
         for row in rows[self.shape.room :]:
             skipped[number] += [self._left_out(one, NO_ROOM) for one in row]

@@ -18,15 +18,10 @@ from keras_pe.data import (
 )
 from keras_pe.data.augmentation import WholeImage
 from keras_pe.data.image_text import opened_image
-from keras_pe.data.question_rows import (
-    BLOCK,
-    TOO_LONG,
-    QuestionReader,
-    QuestionRows,
-    RowShape,
-    row_shape,
-)
+from keras_pe.data.question_documents import TOO_LONG, QuestionReader
+from keras_pe.data.question_rows import QuestionRows
 from keras_pe.data.questions import Question, question_member
+from keras_pe.data.row_shape import BLOCK, RowShape, row_shape
 from keras_pe.data.sample_errors import NO_ROOM
 from keras_pe.language import QuestionPrompt
 from tests.data.shards import image_bytes
@@ -301,3 +296,37 @@ def test_the_order_may_be_any():
     reader = QuestionReader(PROMPT, 1, LENGTH)
     shape = row_shape(Samples(), SequentialOrder(96, 6), reader, multiple=4)
     assert shape.rows % 4 == 0
+
+
+def test_long_answers_that_come_late_find_room():
+    """Batches of two say little of the longest answer; none of it is skipped."""
+    rng = np.random.default_rng(0)
+    lengths = np.minimum(rng.lognormal(1.5, 0.8, 600).astype(int) + 1, 40)
+    changed = {
+        str(k): {"json": question_member([Question("q?", "well " * int(count))])}
+        for k, count in enumerate(lengths)
+    }
+    source = Samples(600, **changed)
+    order = ShuffledOrder(len(source), batch_size=2, seed=1)
+    reader = QuestionReader(PROMPT, 1, LENGTH)
+    shape = row_shape(source, order, reader)
+    rows = QuestionRows(source, order, reader, WholeImage(16), shape, (16, 16))
+    assert shape.slots > max(
+        int(reader(source[k], rng).answer.sum()) for k in order[0].tolist()
+    )
+    skipped = [one for k in range(300) for one in rows.batch(k)["skipped"]]
+    assert len(skipped) < 6  # one per cent
+
+
+def test_rows_are_full_where_long_texts_are_rare():
+    """Places for images are cheaper than rows that stay empty for want of them."""
+    changed = {
+        str(k): {"json": question_member([Question("q?", "well " * 40)])}
+        for k in range(0, 400, 50)
+    }
+    source = Samples(400, **changed)
+    order = SequentialOrder(len(source), batch_size=50)
+    reader = QuestionReader(PROMPT, 1, LENGTH)
+    shape = row_shape(source, order, reader)
+    tokens = sum(len(reader(source[k], np.random.default_rng(0))) for k in range(400))
+    assert tokens / (8 * shape.rows * LENGTH) > 0.75

@@ -5,13 +5,10 @@ from typing import Any
 
 from keras_pe.data import Order, SkippedSamples
 from keras_pe.data.augmentation import WholeImage
-from keras_pe.data.question_rows import (
-    QuestionReader,
-    QuestionRows,
-    RowShape,
-    row_shape,
-)
+from keras_pe.data.question_documents import QuestionReader
+from keras_pe.data.question_rows import QuestionRows
 from keras_pe.data.repeated_order import RepeatedOrder, shard_repeats
+from keras_pe.data.row_shape import RowShape, row_shape
 from keras_pe.data.tar_shards import open_shards
 from keras_pe.language.prompts import Prompt
 from keras_pe.language.vision_language_model import VisionLanguageModel
