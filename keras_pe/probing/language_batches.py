@@ -33,6 +33,13 @@ class Documents:
     def __init__(self, prompt: Prompt) -> None:
         self.prompt = prompt
         self._made: dict[tuple[str, str], Document] = {}
+        self._written: dict[str, str] = {}
+
+    def written(self, answer: str) -> str:
+        """Returns a right answer as the prompt writes it."""
+        if answer not in self._written:
+            self._written[answer] = self.prompt.written(answer)
+        return self._written[answer]
 
     def __call__(self, rows: Sequence[ImageQuestion]) -> list[ImageDocument]:
         """Returns a document of each question with its answer."""

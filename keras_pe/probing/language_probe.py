@@ -234,12 +234,17 @@ class LanguageProbe(Probe):
     def _documents_of(self, prompt: Prompt) -> Documents:
         return self._documents.setdefault(prompt.image_tokens, Documents(prompt))
 
+    def _written(self, answer: str) -> str:
+        # A prompt of any number of tokens writes alike.
+        documents = next(iter(self._documents.values()), None)
+        documents = documents or self._documents_of((self._prompt or small_prompt)(1))
+        return documents.written(answer)
+
     def _prompt_of(self, shape: tuple[int, ...]) -> Prompt:
         if shape[0] % self.pooling or shape[1] % self.pooling:
             raise ValueError(
-                f"pooling={self.pooling}: squares of so many patches do not fill a "
-                f"layer of {shape[0]}x{shape[1]}. Give a divisor of both sides, or "
-                f"images of another size."
+                f"pooling={self.pooling}: squares of {shape[0]}x{shape[1]} patches are "
+                f"to be filled. Give a divisor of both, or images of another size."
             )
         tokens = shape[0] * shape[1] // self.pooling**2
         return (self._prompt or small_prompt)(tokens)
@@ -293,12 +298,11 @@ class LanguageProbe(Probe):
             for key in (row.question, ("kind", row.kind), None):
                 of_key = counts.setdefault(key, {})
                 of_key[row.answer] = of_key.get(row.answer, 0) + 1
-        asked = list(questions_of_samples(test))
-        answers = []
+        asked, answers = list(questions_of_samples(test)), []
         for row in asked:
             keys = (row.question, ("kind", row.kind), None)
             known = next(counts[key] for key in keys if key in counts)
-            answers.append(max(known, key=lambda answer: known[answer]))
+            answers.append(self._written(max(known, key=lambda one: known[one])))
         return self.scored(test, asked, answers, np.zeros(len(asked), bool))
 
     def scored(
@@ -312,6 +316,7 @@ class LanguageProbe(Probe):
 
         For each kind of the data the sum of scores and the number of questions; last
         the number of answers that could not be read. An answer without an end is none.
+        Right answers are as the model's vocabulary can write them.
         """
         kinds = kinds_of(samples)
         found = np.zeros((len(samples), 2 * len(kinds) + 1))
@@ -319,7 +324,7 @@ class LanguageProbe(Probe):
             ours = [number for number, row in enumerate(asked) if row.kind == kind]
             if not ours:
                 continue
-            right = [[asked[number].answer] for number in ours]
+            right = [[self._written(asked[k].answer)] for k in ours]
             said = [answers[number] for number in ours]
             scores = self._metrics.scores(kind, said, right)
             values = check_finite(scores.values, f"scores of {kind!r}", "answer")
@@ -334,8 +339,7 @@ class LanguageProbe(Probe):
         """Returns the mean over questions."""
         scores, counts = means[..., 0:-1:2], means[..., 1:-1:2]
         if self._kind is not None:
-            scores = scores[..., self._kind, None]
-            counts = counts[..., self._kind, None]
+            scores, counts = (x[..., self._kind, None] for x in (scores, counts))
         total = counts.sum(axis=-1)
         return np.asarray(scores.sum(axis=-1) / np.where(total > 0, total, 1.0))
 

@@ -108,7 +108,8 @@ def test_answers_are_read_as_they_were_written(spell, text):
 
 
 def test_what_a_vocabulary_does_not_keep_is_written_its_way(prompt):
-    assert prompt.written("Heresy  a - b") == "heresy a-b"
+    written = prompt.written("Heresy  a - b")
+    assert written == prompt.written(written) == "heresy a-b"
 
 
 def test_whether_it_spells_is_true_or_false():

@@ -19,7 +19,7 @@ from keras_pe.probing import (
     paired_gain,
     question_targets,
 )
-from keras_pe.probing.language_data import ImageQuestion
+from keras_pe.probing.language_data import ImageQuestion, questions_of_samples
 from keras_pe.probing.language_head import AnswerTrainer
 from keras_pe.probing.layer_outputs import LayerOutputs
 from tests.arrays import to_numpy
@@ -320,6 +320,22 @@ def test_the_constant_guess_is_the_most_frequent_answer_to_a_question():
     with stored(np.zeros((6, 1), "float32"), rows, 3, 3) as (train, test):
         found = probe.baseline(train, test)
     assert probe.score(found.mean(axis=0)) == pytest.approx(2 / 3)
+
+
+@pytest.mark.quick
+@pytest.mark.once
+def test_what_a_vocabulary_does_not_keep_is_not_held_against_an_answer():
+    probe = LanguageProbe()
+    texts = ["12", "[000, 250, 500, 999]", "a - b", "It's 3.5%"]
+    rows = np.zeros((4, 1, 3), "<U24")
+    rows[:, 0] = [("What?", text, "name") for text in texts]
+    with stored(np.zeros((4, 1), "float32"), rows, 2, 2) as (train, test):
+        asked = [*questions_of_samples(train), *questions_of_samples(test)]
+        ids = [probe._prompt_of((2, 2)).answer(row.answer) for row in asked]
+        said = [probe._prompt_of((2, 2)).text(each) for each in ids]
+        for part, own in ((train, slice(0, 2)), (test, slice(2, 4))):
+            found = probe.scored(part, asked[own], said[own], np.zeros(2, bool))
+            assert probe.score(found.mean(axis=0)) == 1.0
 
 
 @pytest.mark.quick

@@ -57,15 +57,13 @@ class AnswerAccuracy:
                 shown = any(name in sample for name in IMAGE_EXTENSIONS)
                 image = opened_image(sample) if shown else None
                 if shown:  # what can't be decoded would end the first evaluation
-                    model.image_converter.convert(opened_image(sample), where)
+                    model.image_converter.convert(opened_image(sample))
                 for one in questions:
                     asked, answer = _token_counts(model, one, shown)
                     lengths.append((asked, answer, where))
                     self.right.append(model.prompt.written(one.answer))
-            except SampleError as error:
+            except (SampleError, ImageError) as error:
                 raise SampleError(error.reason, f"{where}: {error.detail}") from error
-            except ImageError as error:
-                raise SampleError(error.reason, str(error)) from error
             except ValueError as error:
                 raise SampleError(CANT_ASK, f"{where}: {error}") from error
             self.asked += questions

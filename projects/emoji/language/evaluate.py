@@ -38,6 +38,7 @@ from keras_pe.evaluation.language import (
 from keras_pe.evaluation.zero_shot import ZeroShotClassifier
 from keras_pe.files import write_atomically
 from keras_pe.language import VisionLanguageModel
+from keras_pe.language.prompts import Prompt
 from keras_pe.probing.bootstrap import bootstrap_scores, interval
 from projects.emoji.data.captions import class_prompts
 from projects.emoji.evaluation import plain_classes
@@ -57,7 +58,6 @@ SETS = (
     "words_test_unseen_fonts_seen_words",
     "words_test_unseen_fonts_unseen_words",
 )
-MAX_TOKENS = 48
 NAMES = "name, neither flag nor symbol"
 WORDS = "reading, single words"  # of two to six letters
 SHOWN = 6  # samples of a set in the figure
@@ -78,15 +78,22 @@ class Asked:
     question: Question
 
 
-def read_set(folder: Path, name: str) -> tuple[list[Image.Image], list[Asked]]:
-    """Returns the images of a set and all that is asked of them."""
+def read_set(
+    folder: Path, name: str, prompt: Prompt
+) -> tuple[list[Image.Image], list[Asked]]:
+    """Returns the images of a set and all that is asked of them.
+
+    Right answers are as the model's words can write them.
+    """
     source = open_shards(str(folder / f"{name}-*.tar"))
     images, asked = [], []
     for number in range(len(source)):
         sample = source[number]
         images.append(Image.open(io.BytesIO(sample["png"])).convert("RGB"))
         about = json.loads(sample["json"])
-        asked += [Asked(number, about, question) for question in questions_of(sample)]
+        for one in questions_of(sample):
+            one = dataclasses.replace(one, answer=prompt.written(one.answer))
+            asked.append(Asked(number, about, one))
     return images, asked
 
 
@@ -149,10 +156,12 @@ def answer_set(
     """Returns the answers, and those to the same questions about other images."""
     questions = [one.question.question for one in asked]
     other = other_images(len(images))
+    # One more than the longest: what has not ended there is no right answer.
+    lengths = [len(model.prompt.answer(one.question.answer)) for one in asked]
     found = []
     for place in (lambda n: n, lambda n: int(other[n])):
         shown = [images[place(one.image)] for one in asked]
-        found.append(model.generate(shown, questions, MAX_TOKENS))
+        found.append(model.generate(shown, questions, 1 + max(lengths)))
     seeing, blind = found
     return list(seeing), list(blind)
 
@@ -244,7 +253,7 @@ def main() -> None:
     content: dict[str, Any] = {"preset": Path(options.preset).name, "sets": {}}
     said, shown = {}, []
     for name in options.sets:
-        images, asked = read_set(options.data, name)
+        images, asked = read_set(options.data, name, model.prompt)
         answers, blind = answer_set(model, images, asked)
         seeing, guessed = scores_of(asked, answers), scores_of(asked, blind)
         content["sets"][name] = {
