@@ -25,21 +25,26 @@ class WordStyle:
         least_x_height: height of an x below which no text is drawn, pixels. A patch of
             eight pixels has to tell letters apart: 9 can be read, 5 can not.
         margin: left free all around, pixels.
+        least_width: share of the picture's free width that a text takes at least: 1 for
+            as large as will fit. Texts that lie alike are learned from fewer pictures.
         most_angle: to which text is turned either way, degrees.
         most_slant: to which it leans either way, as a share of its height.
         least_contrast: between text and background, of a luminance from 0 to 1.
         most_noise: standard deviation of what is added to each pixel, of 255.
         blurred: share of pictures that are slightly out of focus.
+        plain: share of backgrounds of one colour.
     """
 
     size: int = 64
     least_x_height: float = 9.0
     margin: int = 2
+    least_width: float = 0.0
     most_angle: float = 8.0
     most_slant: float = 0.2
     least_contrast: float = 0.35
     most_noise: float = 12.0
     blurred: float = 0.15
+    plain: float = 0.5
 
     def __post_init__(self) -> None:
         if self.size < 16 or not 0 < self.least_x_height < self.size:
@@ -47,6 +52,9 @@ class WordStyle:
                 f"size={self.size}, least_x_height={self.least_x_height}: expected a "
                 "side of 16 pixels or more, and letters that are smaller."
             )
+        for name in ("least_width", "blurred", "plain"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} must be 0 to 1, got {getattr(self, name)}.")
 
 
 def draw_words(
@@ -73,7 +81,8 @@ def draw_words(
     if most < least:
         return None
     for _ in range(TRIES):
-        points = math.exp(rng.uniform(math.log(least), math.log(most)))
+        smallest = max(least, style.least_width * most)
+        points = math.exp(rng.uniform(math.log(smallest), math.log(most)))
         ink = _turned_line(text, face, points, style, rng)
         if max(ink.size) <= room and _cover(ink) >= LEAST_COVER:
             return _on_background(ink, style, rng)
@@ -121,7 +130,7 @@ def _on_background(
 ) -> Image.Image:
     """Lays a text at any place on a background from which it stands out."""
     size = style.size
-    ground = _background(size, rng)  # float, (size, size, 3)
+    ground = _background(size, style.plain, rng)  # float, (size, size, 3)
     left, top = (
         int(rng.integers(style.margin, size - style.margin - side + 1))
         for side in ink.size
@@ -138,12 +147,12 @@ def _on_background(
     return image
 
 
-def _background(size: int, rng: np.random.Generator) -> np.ndarray:
+def _background(size: int, plain: float, rng: np.random.Generator) -> np.ndarray:
     """Returns one colour, or a passage between two that are not far apart."""
     colour = rng.uniform(0, 255, 3)
     if rng.random() < 0.3:
         colour = np.full(3, float(rng.choice([0.0, 255.0])))
-    if rng.random() < 0.5:
+    if rng.random() < plain:
         return np.broadcast_to(colour, (size, size, 3)).copy()
     other = np.clip(colour + rng.uniform(-60, 60, 3), 0, 255)
     angle, steps = rng.uniform(0, 2 * np.pi), np.linspace(-1, 1, size)

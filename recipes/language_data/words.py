@@ -15,7 +15,8 @@ from recipes.language_data.fonts import Face
 from recipes.language_data.parts import part_of
 from recipes.language_data.word_images import WordStyle, draw_words
 
-READING = "reading"
+READING, LETTER = "reading", "letter"
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 QUESTIONS = (
     "What does it say?",
     "What is written here?",
@@ -28,8 +29,9 @@ FONT_SHARES = {"train": 0.75, "test": 0.25}
 # Of single words, numbers, and lines of two short words.
 MIXTURE = {"word": 0.7, "number": 0.15, "line": 0.15}
 CASES = {"lower": 0.5, "capital": 0.25, "upper": 0.25}
+MOST_LETTERS = 4  # questions about letters of a picture
 TRIES = 200
-FEWER = 15  # times fewer pictures in validation and each test set than in training
+FEWER = 30  # times fewer pictures in validation and each test set than in training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +149,7 @@ def write_words(
         output: folder of the shards.
         faces: fonts by part, of `fonts_by_part`.
         words: words by part, of `words_by_part`.
-        count: pictures of training; the others have a fifteenth of it.
+        count: pictures of training; the others have a thirtieth of it.
         style: how much the pictures differ.
         seed: seed of everything random.
 
@@ -196,11 +198,36 @@ def word_samples(
         text, face, image = _picture(families, words[how.words], how.words, style, rng)
         asked = QUESTIONS[int(rng.integers(len(QUESTIONS)))]
         about = {"family": face.family, "style": face.style, "font": face.path.name}
+        letters = letter_questions(text)
+        letters = [letters[k] for k in rng.permutation(len(letters))[:MOST_LETTERS]]
         yield {
             "__key__": f"{cell}-{number:06d}",
             "png": png_bytes(image),
-            "json": question_member([Question(asked, text, READING)], about),
+            "json": question_member([Question(asked, text, READING), *letters], about),
         }
+
+
+def letter_questions(text: str) -> list[Question]:
+    """Returns what may be asked of the letters of one word, or digits of a number.
+
+    Whoever can't read yet learns from them where the letters stand.
+
+    Example:
+        >>> [(one.question, one.answer) for one in letter_questions("Cat")][1:3]
+        [('What is the second letter?', 'a'), ('What is the third letter?', 't')]
+    """
+    what = "digit" if text.isdigit() else "letter"
+    if not (text.isdigit() or text.isalpha()) or not 1 < len(text) <= len(ORDINALS):
+        return []
+    asked = [
+        (f"What is the {ordinal} {what}?", sign)
+        for ordinal, sign in zip(ORDINALS, text, strict=False)
+    ]
+    asked += [
+        (f"What is the last {what}?", text[-1]),
+        (f"How many {what}s are there?", str(len(text))),
+    ]
+    return [Question(question, answer, LETTER) for question, answer in asked]
 
 
 def _picture(

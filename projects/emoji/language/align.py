@@ -35,11 +35,11 @@ VALIDATION = "{validation,scenes_validation,words_validation}-*.tar"
 # the words that are kept back for tests two in five have a token that no training had.
 ALIGNED = LanguageConfig(
     encoder="pe_core_emoji_patch8_64",
-    stages=stages_of(144_000, (64,), (1,)),
-    batch_size=72,
-    learning_rate=1e-3,
+    stages=stages_of(240_000, (64,), (1,)),
+    batch_size=24,  # a new language model learns to look by steps, not by samples
+    learning_rate=7e-4,
     encoder_rate=1.0,
-    warmup_steps=50,
+    warmup_steps=200,
     beta_2=0.98,
     pooling=2,
     merge="shuffle",
@@ -48,8 +48,8 @@ ALIGNED = LanguageConfig(
     decoder_dim=192,
     decoder_layers=4,
     row_length=512,
-    questions=2,
-    repeats=("words_train-*:2", "captions_train-*:2"),
+    questions=5,
+    repeats=("captions_train-*:2",),
 )
 WARMUP = dataclasses.replace(
     ALIGNED, stages=stages_of(14_400, (64,), (1,)), train_encoder=False

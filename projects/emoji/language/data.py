@@ -34,7 +34,16 @@ from recipes.language_data.words import write_words as write_word_sets
 SIZE = 64  # of the pictures, pixels
 WRITERS = ("drawings", "varied", "captions", "scenes", "words")
 # Plainer than the recipe's own: at 64 px a patch holds about a letter.
-STYLE = WordStyle(SIZE, most_angle=5.0, least_contrast=0.5, most_noise=6.0)
+# A small encoder learns to read from some ten thousand pictures: texts are as wide as
+# the picture, where they are not short, and stand out.
+STYLE = WordStyle(
+    SIZE,
+    least_width=0.85,
+    most_angle=4.0,
+    least_contrast=0.5,
+    most_noise=5.0,
+    plain=0.7,
+)
 VARIED = "varied_train"
 VARIANTS = 8
 # Shards of drawings: split of the emoji data, and whether concepts are held out.
@@ -134,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="the emoji data")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--cache", type=Path, default=None)
-    parser.add_argument("--words", type=int, default=60_000, help="of training")
+    parser.add_argument("--words", type=int, default=120_000, help="of training")
     parser.add_argument("--only", choices=WRITERS, nargs="*", default=WRITERS)
     parser.add_argument(
         "--scenes", type=float, default=1.0, help="how many times 20,000 of training"

@@ -14,11 +14,15 @@ from keras_pe.probing import QuestionSet
 from keras_pe.probing.language_metrics import MetricName
 
 # Kinds that are asked; the others (group, relation, yes or no) are half guessed.
-KINDS = ("name", "kind", "reading", "count", "position", "colour", "grounding")
+KINDS = (
+    *("name", "kind", "reading", "letter"),
+    *("count", "position", "colour", "grounding"),
+)
 METRICS: dict[str, MetricName] = {
     "name": "exact",
     "kind": "exact",
     "reading": "anls",
+    "letter": "exact",
     "count": "exact",
     "position": "exact",
     "colour": "exact",

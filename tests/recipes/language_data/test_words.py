@@ -17,6 +17,7 @@ from recipes.language_data.word_images import WordStyle, draw_words, luminance
 from recipes.language_data.words import (
     CELLS,
     fonts_by_part,
+    letter_questions,
     read_words,
     word_part,
     word_samples,
@@ -117,12 +118,43 @@ def test_pictures_of_a_cell_show_its_fonts_and_words_alone():
     for name, cell in CELLS.items():
         samples = list(word_samples(name, fonts, words, 12, WordStyle(), seed=3))
         for sample in samples:
-            (asked,) = questions_of(sample)
+            asked, *letters = questions_of(sample)
             assert asked.kind == "reading"
+            assert len(letters) <= 4
+            for letter in letters:
+                assert letter in letter_questions(asked.answer)
             assert {word_part(word) for word in asked.answer.split()} == {cell.words}
             family = json.loads(sample["json"])["family"]
             assert family in {face.family for face in fonts[cell.fonts]}
             assert Image.open(io.BytesIO(sample["png"])).size == (64, 64)
+
+
+def test_letters_are_asked_of_words_and_numbers_that_have_some():
+    asked = {one.question: one.answer for one in letter_questions("Cat")}
+    assert asked == {
+        "What is the first letter?": "C",
+        "What is the second letter?": "a",
+        "What is the third letter?": "t",
+        "What is the last letter?": "t",
+        "How many letters are there?": "3",
+    }
+    digits = {one.question: one.answer for one in letter_questions("407")}
+    assert digits["What is the second digit?"] == "0"
+    assert all(letter_questions(text) == [] for text in ("a", "8", "a cat", "letters"))
+
+
+def test_texts_are_as_wide_as_is_asked():
+    face = faces()["train"][0]
+    style = WordStyle(
+        least_width=0.9, most_angle=0.0, most_slant=0.0, plain=1.0, blurred=0.0
+    )
+    for seed in range(6):
+        image = draw_words("seven", face, style, np.random.default_rng(seed))
+        seen = luminance(np.asarray(image, "float64"))
+        columns = np.flatnonzero((np.abs(seen - seen[0, 0]) > 0.25).any(0))
+        assert columns[-1] - columns[0] + 1 >= 0.85 * 60
+    with pytest.raises(ValueError, match="least_width must be 0 to 1"):
+        WordStyle(least_width=1.2)
 
 
 def test_a_picture_depends_on_its_number_alone():
