@@ -12,7 +12,6 @@ before; else each can be asked alone.
 import dataclasses
 import io
 import json
-import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,8 +19,8 @@ from typing import Any
 
 from keras_pe.data.sample_errors import SampleError
 from keras_pe.data.shard_files import Sample
-from keras_pe.data.tar_index import INDEX_SUFFIX
-from keras_pe.files import FilePath, new_directory, only_writer, sync
+from keras_pe.data.shard_sets import new_shards, shard_name
+from keras_pe.files import FilePath
 
 NO_QUESTIONS = "no questions"
 DAMAGED_QUESTIONS = "damaged questions"
@@ -173,10 +172,7 @@ def write_question_shards(
 ) -> list[Path]:
     """Writes `NAME-00000.tar` and so on; equal samples give equal bytes.
 
-    They stand aside, in a folder `.NAME.shards`, until all of them are whole; then
-    those of an earlier writing go, and the new ones take their places. So old and new
-    are never mixed; both need room on the disk. What a kill between the renames leaves
-    are some of the new ones alone: write them again.
+    They take the place of those of an earlier writing as a whole, see `new_shards`.
 
     Args:
         directory: where; made if it is missing.
@@ -201,27 +197,13 @@ def write_question_shards(
     """
     if shard_size < 1:
         raise ValueError(f"shard_size={shard_size}: expected one sample or more.")
-    first = Path(directory) / _shard_name(name, 0)  # a name may have folders in it
-    folder, name = first.parent, first.name.removesuffix(_shard_name("", 0))
-    whole = folder / f".{name}.shards"
-    with only_writer(whole):
-        with new_directory(whole) as aside:
-            names = _write_shards(aside, name, iter(samples), shard_size)
-            if not names:
-                raise ValueError(f"{folder / name}: there is no sample to write.")
-        earlier = re.compile(rf"{re.escape(name)}-[0-9]{{5,}}\.tar")
-        for path in list(folder.iterdir()):
-            if earlier.fullmatch(path.name.removesuffix(INDEX_SUFFIX)):
-                path.unlink()
-        for each in names:
-            (whole / each).replace(folder / each)
-        whole.rmdir()
-        sync(folder)
+    first = Path(directory) / shard_name(name, 0)  # a name may have folders in it
+    folder, name = first.parent, first.name.removesuffix(shard_name("", 0))
+    with new_shards(folder, name) as aside:
+        names = _write_shards(aside, name, iter(samples), shard_size)
+        if not names:
+            raise ValueError(f"{folder / name}: there is no sample to write.")
     return [folder / each for each in names]
-
-
-def _shard_name(name: str, number: int) -> str:
-    return f"{name}-{number:05d}.tar"
 
 
 def _write_shards(
@@ -231,7 +213,7 @@ def _write_shards(
     keys, names = set[str](), list[str]()
     sample = next(samples, None)
     while sample is not None:
-        names.append(_shard_name(name, len(names)))
+        names.append(shard_name(name, len(names)))
         with tarfile.open(folder / names[-1], "w") as archive:
             for _ in range(shard_size):
                 if sample is None:

@@ -1,5 +1,6 @@
 """Write and read tar shards of ``key.webp`` and ``key.json`` pairs."""
 
+import glob
 import hashlib
 import io
 import json
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from keras_pe.files import write_atomically
+from keras_pe.data.shard_sets import new_shards, shard_name
 
 Record = dict[str, Any]
 
@@ -48,26 +49,22 @@ def write_shards(
     per_shard: int = 2048,
 ) -> list[dict[str, Any]]:
     """Writes ``split-00000.tar`` and so on; returns name, count and checksum."""
-    directory.mkdir(parents=True, exist_ok=True)
     written = []
-    for number, start in enumerate(range(0, len(samples), per_shard)):
-        part = samples[start : start + per_shard]
-        data = shard_bytes(part)
-        name = f"{split}-{number:05d}.tar"
-        write_atomically(directory / name, data)
-        written.append(
-            {
-                "name": name,
-                "split": split,
-                "samples": len(part),
-                "bytes": len(data),
-                "sha256": hashlib.sha256(data).hexdigest(),
-            }
-        )
-    keep = {shard["name"] for shard in written}
-    for stale in directory.glob(f"{split}-[0-9]*.tar"):
-        if stale.name not in keep:
-            stale.unlink()
+    with new_shards(directory, split) as aside:
+        for number, start in enumerate(range(0, len(samples), per_shard)):
+            part = samples[start : start + per_shard]
+            data = shard_bytes(part)
+            name = shard_name(split, number)
+            (aside / name).write_bytes(data)
+            written.append(
+                {
+                    "name": name,
+                    "split": split,
+                    "samples": len(part),
+                    "bytes": len(data),
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                }
+            )
     return written
 
 
@@ -94,7 +91,7 @@ def read_shards(paths: Iterable[Path | str]) -> Iterator[tuple[Record, Image.Ima
 
 def shard_paths(directory: Path | str, split: str) -> list[Path]:
     """Lists the shards of one split; an unknown split is an error."""
-    paths = sorted(Path(directory).glob(f"{split}-[0-9]*.tar"))
+    paths = sorted(Path(directory).glob(f"{glob.escape(split)}-[0-9]*.tar"))
     if not paths:
         raise FileNotFoundError(f"no shards of split {split!r} in {directory}")
     return paths
