@@ -243,8 +243,8 @@ class LanguageProbe(Probe):
     def _prompt_of(self, shape: tuple[int, ...]) -> Prompt:
         if shape[0] % self.pooling or shape[1] % self.pooling:
             raise ValueError(
-                f"pooling={self.pooling}: squares of {shape[0]}x{shape[1]} patches are "
-                f"to be filled. Give a divisor of both, or images of another size."
+                f"pooling={self.pooling} fills no layer of {shape[0]}x{shape[1]}"
+                f" patches. Give a divisor of both, or images of another size."
             )
         tokens = shape[0] * shape[1] // self.pooling**2
         return (self._prompt or small_prompt)(tokens)

