@@ -18,6 +18,8 @@ _RULES = tuple(
         (r"(?<=\w) ' (?=\w)", "'"),  # o ' clock -> o'clock
     )
 )
+# The whole text: -5, .5 or 1,000, where "125, 046" in a box are two.
+_NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?")
 
 
 def spaced_as_written(text: str) -> str:
@@ -37,6 +39,8 @@ def spaced_as_written(text: str) -> str:
         >>> spaced_as_written("left - facing fist ( it 's 1 st )")
         "left-facing fist (it's 1st)"
     """
+    if _NUMBER.fullmatch(number := text.replace(" ", "")):
+        return number
     for pattern, written in _RULES:
         text = pattern.sub(written, text)
     return text
