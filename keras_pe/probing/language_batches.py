@@ -41,6 +41,10 @@ class Documents:
             self._written[answer] = self.prompt.written(answer)
         return self._written[answer]
 
+    def as_written(self, rows: Sequence[ImageQuestion]) -> list[ImageQuestion]:
+        """Returns questions whose right answers are as the prompt writes them."""
+        return [row._replace(answer=self.written(row.answer)) for row in rows]
+
     def __call__(self, rows: Sequence[ImageQuestion]) -> list[ImageDocument]:
         """Returns a document of each question with its answer."""
         found = []

@@ -137,7 +137,7 @@ class LanguageProbe(Probe):
                 documents = self._documents_of(prompt)(asked)
                 check_length(decoder, max(map(len, documents)), "of prompt and answer")
             else:
-                self.check_scored(asked)
+                self.check_scored(self._documents_of(prompt).as_written(asked))
                 prompts = map(prompt.question, {row.question for row in asked})
                 longest = max(map(len, prompts)) + self.max_tokens
                 check_length(decoder, longest, "of prompt and answer")

@@ -388,6 +388,12 @@ def rows_of(count, answer="a cat", kind="name", first=0):
             "reads at most 16 tokens, got 18 of prompt and answer",
             True,
         ),
+        (
+            [rows_of(9), rows_of(9), rows_of(9, "a <end_of_text>")],
+            {},
+            "has <end_of_text> in it",
+            True,
+        ),
         ([rows_of(9), rows_of(9), rows_of(1)], {}, "1 test samples have one", True),
         ([rows_of(9), rows_of(1), rows_of(9)], {}, "1 validation samples have", True),
     ],
