@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from string import ascii_lowercase
 
 import numpy as np
 from PIL import Image
@@ -28,6 +29,9 @@ WORD_SHARES = {"train": 0.8, "validation": 0.08, "test": 0.12}
 FONT_SHARES = {"train": 0.75, "test": 0.25}
 # Of single words, numbers, and lines of two short words.
 MIXTURE = {"word": 0.7, "number": 0.15, "line": 0.15}
+# Where letters stand in no order, nobody can guess the word from the first of them: in
+# training, they make a reader of what would learn some thousand words by heart.
+TRAINING_MIXTURE = {"word": 0.5, "number": 0.12, "line": 0.13, "letters": 0.25}
 CASES = {"lower": 0.5, "capital": 0.25, "upper": 0.25}
 MOST_LETTERS = 4  # questions about letters of a picture
 TRIES = 200
@@ -195,7 +199,9 @@ def word_samples(
         families.setdefault(face.family, []).append(face)
     for number in range(count):
         rng = np.random.default_rng([seed, how.number, number])
-        text, face, image = _picture(families, words[how.words], how.words, style, rng)
+        mixture = TRAINING_MIXTURE if cell == "train" else MIXTURE
+        drawn = _picture(families, words[how.words], how.words, mixture, style, rng)
+        text, face, image = drawn
         asked = QUESTIONS[int(rng.integers(len(QUESTIONS)))]
         about = {"family": face.family, "style": face.style, "font": face.path.name}
         letters = letter_questions(text)
@@ -234,15 +240,16 @@ def _picture(
     families: Mapping[str, Sequence[Face]],
     words: Sequence[str],
     part: str,
+    mixture: Mapping[str, float],
     style: WordStyle,
     rng: np.random.Generator,
 ) -> tuple[str, Face, Image.Image]:
     """Draws a text in a font of a family, each of them as often as the others."""
     names = list(families)
-    text = _text(words, part, rng)
+    text = _text(words, part, mixture, rng)
     for attempt in range(TRIES):
         if attempt and attempt % 20 == 0:
-            text = _text(words, part, rng)
+            text = _text(words, part, mixture, rng)
         group = families[names[int(rng.integers(len(names)))]]
         face = group[int(rng.integers(len(group)))]
         image = draw_words(text, face, style, rng) if face.draws(text) else None
@@ -254,9 +261,14 @@ def _picture(
     )
 
 
-def _text(words: Sequence[str], part: str, rng: np.random.Generator) -> str:
-    """Returns a word, a number or a line of two words, all of one part."""
-    kind = rng.choice(list(MIXTURE), p=list(MIXTURE.values()))
+def _text(
+    words: Sequence[str],
+    part: str,
+    mixture: Mapping[str, float],
+    rng: np.random.Generator,
+) -> str:
+    """Returns a word, a number, a line of two words, or letters, all of one part."""
+    kind = rng.choice(list(mixture), p=list(mixture.values()))
     if kind == "number":
         return _number(part, rng)
     cased = rng.choice(list(CASES), p=list(CASES.values()))
@@ -264,6 +276,8 @@ def _text(words: Sequence[str], part: str, rng: np.random.Generator) -> str:
     if kind == "line":
         short = [word for word in words if len(word) <= 3] or list(words)
         chosen = [short[int(rng.integers(len(short)))] for _ in range(2)]
+    if kind == "letters":
+        chosen = [_letters(part, rng)]
     text = " ".join(chosen)
     return {"lower": text, "capital": text.capitalize(), "upper": text.upper()}[cased]
 
@@ -275,6 +289,14 @@ def _number(part: str, rng: np.random.Generator) -> str:
         number = str(int(rng.integers(least, 10**digits)))
         if word_part(number) == part:
             return number
+
+
+def _letters(part: str, rng: np.random.Generator) -> str:
+    while True:
+        count = int(rng.integers(1, len(ORDINALS) + 1))
+        letters = "".join(rng.choice(list(ascii_lowercase), count))
+        if word_part(letters) == part:
+            return letters
 
 
 def png_bytes(image: Image.Image) -> bytes:

@@ -10,8 +10,8 @@ from projects.emoji.data.debian import DebianPackage, obtain_deb, read_deb
 LIST = Path(__file__).with_name("packages.json")
 FONT_FOLDER, WORD_FOLDER = "./usr/share/fonts/", "./usr/share/dict/scowl/"
 ENDINGS = (".ttf", ".otf")
-# The commonest words of the list, the first twelve thousand: its sizes 10 and 20.
-WORD_LISTS = ("english-words.10", "english-words.20")
+# The commonest words of the list, some forty thousand: its sizes 10, 20 and 35.
+WORD_LISTS = ("english-words.10", "english-words.20", "english-words.35")
 # Draws every letter as a key of a keyboard.
 LEFT_OUT = ("LinBiolinum_K.otf",)
 

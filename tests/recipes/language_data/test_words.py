@@ -143,6 +143,21 @@ def test_letters_are_asked_of_words_and_numbers_that_have_some():
     assert all(letter_questions(text) == [] for text in ("a", "8", "a cat", "letters"))
 
 
+def test_letters_in_no_order_are_for_training_alone():
+    fonts, words = faces(), words_by_part(WORDS)
+
+    def unlisted(cell):
+        samples = word_samples(cell, fonts, words, 60, WordStyle(), 1)
+        texts = [questions_of(sample)[0].answer.lower() for sample in samples]
+        singles = [text for text in texts if text.isalpha()]
+        return [text for text in singles if text not in WORDS]
+
+    found = unlisted("train")
+    assert {len(text) for text in found} >= {1, 6}
+    assert {word_part(text) for text in found} == {"train"}
+    assert all(unlisted(cell) == [] for cell in CELLS if cell != "train")
+
+
 def test_texts_are_as_wide_as_is_asked():
     face = faces()["train"][0]
     style = WordStyle(
