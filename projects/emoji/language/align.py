@@ -35,10 +35,10 @@ VALIDATION = "{validation,scenes_validation,words_validation}-*.tar"
 # the words that are kept back for tests two in five have a token that no training had.
 ALIGNED = LanguageConfig(
     encoder="pe_core_emoji_patch8_64",
-    stages=stages_of(240_000, (64,), (1,)),
+    stages=stages_of(120_000, (64,), (1,)),
     batch_size=24,  # a new language model learns to look by steps, not by samples
-    learning_rate=7e-4,
-    encoder_rate=1.0,
+    learning_rate=1e-3,
+    encoder_rate=0.7,
     warmup_steps=200,
     beta_2=0.98,
     pooling=2,
@@ -48,16 +48,20 @@ ALIGNED = LanguageConfig(
     decoder_dim=192,
     decoder_layers=4,
     row_length=512,
-    questions=5,
+    questions=3,
     repeats=("captions_train-*:2",),
 )
 WARMUP = dataclasses.replace(
     ALIGNED, stages=stages_of(14_400, (64,), (1,)), train_encoder=False
 )
 
+# Longer, for what answers: the comparisons of layers need less.
+CAPTIONER = dataclasses.replace(ALIGNED, stages=stages_of(480_000, (64,), (1,)))
+
 CONFIGS: dict[str, LanguageConfig] = {
     "warmup": WARMUP,
     "aligned": ALIGNED,
+    "captioner": CAPTIONER,
     # Controls and ablations; each has a warm-up that fits it.
     "frozen": dataclasses.replace(ALIGNED, train_encoder=False),
     "all-layers": dataclasses.replace(ALIGNED, layers=6),
