@@ -67,7 +67,7 @@ def write_drawings(source: Path | None, target: Path) -> None:
 def pretrain_drawings(config: Any, data: Path, options: Any) -> None:
     """Runs a pretraining."""
     from projects.emoji.drawings_data import DrawingsData
-    from projects.emoji.pretrain import pretrain
+    from keras_pe.training.run.train import pretrain
 
     pretrain(config, DrawingsData(data), options)
 

@@ -39,6 +39,7 @@ def measure_time() -> dict[str, Any]:
     from keras_pe.models.compiled import no_gradient
     from keras_pe.probing.feature_store import FeatureStore
     from keras_pe.probing.layer_outputs import LayerOutputs
+    from keras_pe.probing.ridge import Ridge
     from keras_pe.probing.sweep_layers import run_encoder
 
     encoder = PEVisionEncoder()
@@ -54,8 +55,8 @@ def measure_time() -> dict[str, Any]:
     def swept(reading: Any) -> None:
         with FeatureStore() as store:
             run_encoder(
-                LayerOutputs(encoder), reading, (images, labels), store, BATCH, None,
-                False,
+                LayerOutputs(encoder), Ridge(), reading, (images, labels), store, BATCH,
+                None, False,
             )  # fmt: skip
 
     seconds: dict[str, list[float]] = {"plain": []}

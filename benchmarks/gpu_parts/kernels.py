@@ -26,7 +26,7 @@ def torch_kernels(run: Callable[[], Any]) -> dict[str, Any]:
             torch.cuda.synchronize()
     times: Counter[str] = Counter()
     for event in recorded.events():
-        if cuda and event.device_type == torch.autograd.DeviceType.CUDA:
+        if cuda and event.device_type == torch.autograd.DeviceType.CUDA:  # type: ignore[attr-defined]
             times[event.name] += event.self_device_time_total
         elif not cuda:
             times[event.name] += event.self_cpu_time_total
