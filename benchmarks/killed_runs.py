@@ -66,8 +66,8 @@ def write_drawings(source: Path | None, target: Path) -> None:
 
 def pretrain_drawings(config: Any, data: Path, options: Any) -> None:
     """Runs a pretraining."""
-    from projects.emoji.drawings_data import DrawingsData
     from keras_pe.training.run.train import pretrain
+    from projects.emoji.drawings_data import DrawingsData
 
     pretrain(config, DrawingsData(data), options)
 
