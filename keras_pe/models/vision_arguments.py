@@ -9,11 +9,10 @@ import numpy as np
 from keras import ops
 
 from keras_pe.arrays import check_finite, check_sizes, host_array
+from keras_pe.layers.patch_embedding import check_floating, check_pixels
 from keras_pe.models.tower import resolve_layers
 
 Pooling = Literal["attention", "token", "average"] | None
-# No slip in a mean and deviation comes so far, images of 0 to 255 do unless black.
-LARGEST_PIXEL = 10.0
 PIECE = 2**26  # bytes of images that are looked at together
 
 
@@ -169,64 +168,6 @@ def check_frames(shape: tuple[int, ...]) -> None:
         raise ValueError(
             f"A video of no frames has no average, got frames of shape "
             f"{tuple(shape)}. Leave such videos out."
-        )
-
-
-def check_pixels(images: Any) -> None:
-    """Refuses images that are not scaled to [-1, 1], as far as that can be seen.
-
-    The dtype is known wherever a model runs. Values are looked at where that is free:
-    not in a trace, not on an accelerator.
-
-    Raises:
-        ValueError: naming dtype or range.
-    """
-    check_floating(images)
-    values = host_array(images)
-    if values is None or not values.size:
-        return
-    low, high = float(values.min()), float(values.max())
-    if max(-low, high) > LARGEST_PIXEL:
-        raise ValueError(
-            f"Images must be floating point in [-1, 1], got values from {low:g} to "
-            f"{high:g}. PEImageConverter scales images of 0 to 255, as does "
-            f"keras.layers.Rescaling(1 / 127.5, offset=-1)."
-        )
-
-
-def without_wrong_images(tokens: Any, images: Any) -> Any:
-    """Returns tokens in which images that `check_pixels` would refuse are NaN.
-
-    Inside a compiled step nothing can be refused: one trained on 0 to 255 would only
-    seem to learn little. It is the loss that says so there.
-
-    Args:
-        tokens: `(batch, tokens, hidden_dim)` of the images.
-        images: `(batch, height, width, 3)`.
-
-    Returns:
-        The tokens, as they are where `check_pixels` has looked.
-    """
-    if host_array(images) is not None:
-        return tokens
-    largest = ops.max(ops.abs(images), axis=(1, 2, 3))[:, None, None]
-    nan = ops.cast(float("nan"), tokens.dtype)
-    return ops.where(largest > LARGEST_PIXEL, nan, tokens)
-
-
-def check_floating(images: Any) -> None:
-    """Refuses images that are no floating point numbers: no model reads 0 to 255.
-
-    Raises:
-        ValueError: naming the dtype.
-    """
-    odd = getattr(images.dtype, "kind", "f") in "OSTUV"  # unknown to Keras
-    dtype = str(images.dtype if odd else keras.backend.standardize_dtype(images.dtype))
-    if not dtype.startswith(("float", "bfloat")):
-        raise ValueError(
-            f"Images must be floating point in [-1, 1], got {dtype}. "
-            f"PEImageConverter makes them from files, PIL images or uint8 arrays; in a "
-            f"model put keras.layers.Rescaling(1 / 127.5, offset=-1) first."
         )
 
 

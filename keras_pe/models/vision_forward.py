@@ -7,6 +7,11 @@ from typing import Any, overload
 from keras import ops
 
 from keras_pe.layers.attention import RotaryTable, rotary_table
+from keras_pe.layers.patch_embedding import (
+    check_floating,
+    check_pixels,
+    without_wrong_images,
+)
 from keras_pe.layers.windows import WindowedBlocks, Windows
 from keras_pe.models.checked_model import Check
 from keras_pe.models.compiled import run_compiled
@@ -14,12 +19,9 @@ from keras_pe.models.features import Features
 from keras_pe.models.tower import Tower, resolve_layers
 from keras_pe.models.vision_arguments import (
     Pooling,
-    check_floating,
     check_images,
     check_parts,
-    check_pixels,
     float_images,
-    without_wrong_images,
 )
 
 
