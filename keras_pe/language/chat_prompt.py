@@ -109,8 +109,12 @@ class ChatPrompt(Prompt):
         """Returns the ids of a question that comes after an answer."""
         return self._ids([*self._next, self._checked(question), *self._asked])
 
-    def answer(self, text: str) -> np.ndarray:
+    def answer(self, text: str, question: str | None = None) -> np.ndarray:
         """Returns the ids of an answer, its end among them.
+
+        Args:
+            text: the answer.
+            question: makes no difference.
 
         Raises:
             ValueError: if it has a mark of the template in it.

@@ -5,6 +5,7 @@ from typing import Any
 
 from keras_pe.arrays import check_sizes
 from keras_pe.language.chat_templates import CHATML, TEMPLATES
+from keras_pe.language.prompts import check_spelled_questions
 from keras_pe.presets.manifest import Manifest, block_manifest
 from keras_pe.presets.report import CheckpointError
 from keras_pe.presets.serialized import POLICY_NAME
@@ -28,11 +29,14 @@ SMALL_SIZES = SMALL[:6]
 FOREIGN = ("backbone", "hidden_dim", "vocabulary_size", "num_layers")
 FOREIGN_NOTES = ("handle", "dtype", "weights_sha256")
 PROMPTS = {
-    "QuestionPrompt": ("image_tokens", "spell_answers"),
+    "QuestionPrompt": ("image_tokens", "spell_answers", "spelled_questions"),
     "ChatPrompt": ("image_tokens", "system", "template"),
 }
 # What presets did not say before there was a choice.
-FORMER = {"ChatPrompt": {"template": CHATML.name}}
+FORMER: dict[str, dict[str, Any]] = {
+    "ChatPrompt": {"template": CHATML.name},
+    "QuestionPrompt": {"spelled_questions": []},
+}
 
 
 def checked_description(content: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -54,6 +58,10 @@ def checked_description(content: Mapping[str, Any], where: str) -> dict[str, Any
             raise ValueError(
                 f"spell_answers is {prompt['spell_answers']!r}, expected true or false"
             )
+        spelled = prompt.get("spelled_questions", [])
+        if not isinstance(spelled, list):
+            raise ValueError(f"spelled_questions are {spelled!r:.80}, expected a list")
+        check_spelled_questions(prompt.get("spell_answers", False), spelled)
         if not isinstance(prompt.get("system"), str | None):
             raise ValueError(f"system is {prompt['system']!r}, expected a text or null")
         template = prompt.get("template", CHATML.name)

@@ -42,8 +42,13 @@ class Prompt(abc.ABC):
         """Returns the ids of a question that comes after an answer."""
 
     @abc.abstractmethod
-    def answer(self, text: str) -> np.ndarray:
-        """Returns the ids of an answer, its end among them."""
+    def answer(self, text: str, question: str | None = None) -> np.ndarray:
+        """Returns the ids of an answer, its end among them.
+
+        Args:
+            text: the answer.
+            question: that it answers, where the way it is written depends on it.
+        """
 
     @abc.abstractmethod
     def text(self, token_ids: Any) -> str:
@@ -101,9 +106,9 @@ class Prompt(abc.ABC):
         if not turns:
             raise ValueError(f"{source}: a conversation has at least one question.")
         asked = self.question(turns[0][0], image)
-        pieces = [asked.token_ids, self.answer(turns[0][1])]
+        pieces = [asked.token_ids, self.answer(turns[0][1], turns[0][0])]
         for question, answer in turns[1:]:
-            pieces += [self.next_question(question), self.answer(answer)]
+            pieces += [self.next_question(question), self.answer(answer, question)]
         answered = [np.full(len(ids), k % 2 == 1) for k, ids in enumerate(pieces)]
         shown = np.zeros(sum(map(len, pieces)), bool)
         shown[: len(asked)] = asked.image
@@ -123,6 +128,9 @@ class QuestionPrompt(Prompt):
         spell_answers: whether answers are written letter by letter. A word that no
             answer of the training had can be said then, as in reading: of the tokens
             of such words many never came in an answer.
+        spelled_questions: those whose answers are, where others are not; none for all.
+            Names are learned sooner as the words that they are. How it is asked later
+            need not be one of them: what is spelled is learned with the questions.
 
     Example:
         >>> prompt = QuestionPrompt(PETokenizer(16), image_tokens=2)
@@ -138,17 +146,18 @@ class QuestionPrompt(Prompt):
         tokenizer: PETokenizer,
         image_tokens: int,
         spell_answers: bool = False,
+        spelled_questions: Sequence[str] = (),
     ) -> None:
         check_sizes(image_tokens=image_tokens)
         check_switches(spell_answers=spell_answers)
+        check_spelled_questions(spell_answers, spelled_questions)
         config = {**tokenizer.get_config(), "on_truncation": "error"}
         self.tokenizer = PETokenizer.from_config(config)
         # A vocabulary without merges: its letters have the ids of every larger one.
         letters = {**config, "vocabulary_size": SMALLEST_VOCABULARY_SIZE}
         self.spell_answers = spell_answers
-        self._answers = (
-            PETokenizer.from_config(letters) if spell_answers else self.tokenizer
-        )
+        self.spelled_questions = tuple(spelled_questions)
+        self._letters = PETokenizer.from_config(letters)
         self.image_tokens = image_tokens
         self.stop_id = self.tokenizer.end_id
         self.vocabulary_size = self.tokenizer.vocabulary_size
@@ -166,9 +175,18 @@ class QuestionPrompt(Prompt):
         """Returns the ids of a question that comes after an answer."""
         return self._ids(self.tokenizer, question)
 
-    def answer(self, text: str) -> np.ndarray:
-        """Returns the ids of an answer, its end among them."""
-        return self._ids(self._answers, text)
+    def answer(self, text: str, question: str | None = None) -> np.ndarray:
+        """Returns the ids of an answer, its end among them; spelled without a question.
+
+        Args:
+            text: the answer.
+            question: that it answers.
+        """
+        some = bool(self.spelled_questions) and question is not None
+        spelled = not some or question in self.spelled_questions
+        return self._ids(
+            self._letters if self.spell_answers and spelled else self.tokenizer, text
+        )
 
     def text(self, token_ids: Any) -> str:
         """Returns the text of an answer's tokens, up to its end."""
@@ -190,6 +208,19 @@ class QuestionPrompt(Prompt):
                 f"The text {text!r:.82} has no word, letter or mark in it."
             )
         return np.append(words, self.stop_id).astype(row.dtype)
+
+
+def check_spelled_questions(spell_answers: bool, questions: Sequence[str]) -> None:
+    """Raises ValueError for what names no questions, or none that could be spelled."""
+    if isinstance(questions, str) or not all(isinstance(q, str) for q in questions):
+        raise ValueError(
+            f"spelled_questions are the texts of questions, got {questions!r:.80}."
+        )
+    if questions and not spell_answers:
+        raise ValueError(
+            f"{len(questions)} spelled_questions need spell_answers=True, or no answer "
+            f"is spelled."
+        )
 
 
 def padded(documents: Sequence[Document]) -> dict[str, np.ndarray]:

@@ -27,7 +27,12 @@ def described_prompt(prompt: Any) -> dict[str, Any]:
     """
     found = {"kind": type(prompt).__name__, "image_tokens": prompt.image_tokens}
     if type(prompt) is QuestionPrompt:
-        return {**found, "spell_answers": prompt.spell_answers}
+        spelled = list(prompt.spelled_questions)
+        return {
+            **found,
+            "spell_answers": prompt.spell_answers,
+            "spelled_questions": spelled,
+        }
     if type(prompt) is not ChatPrompt:
         raise CheckpointError(
             f"A {type(prompt).__name__} can't be saved, expected a QuestionPrompt or a "
@@ -75,7 +80,12 @@ def load_prompt(
     image_tokens = described["image_tokens"]
     if described["kind"] == "QuestionPrompt":
         tokenizer = PETokenizer.from_preset(directory)
-        return QuestionPrompt(tokenizer, image_tokens, described["spell_answers"])
+        return QuestionPrompt(
+            tokenizer,
+            image_tokens,
+            described["spell_answers"],
+            described["spelled_questions"],
+        )
     listed = [name for name in KINDS if name in metadata["files"]]
     name = listed[0] if listed else next(iter(KINDS))
     content = verify_file(directory, name, metadata).read_bytes()

@@ -73,10 +73,12 @@ def test_a_round_trip_keeps_every_bit_and_every_answer(saved):
 def test_how_it_spells_is_kept(saved, tmp_path):
     model = build()
     assert not VisionLanguageModel.from_preset(saved[1]).prompt.spell_answers
-    model.prompt = QuestionPrompt(PETokenizer(16, WORDS), 4, spell_answers=True)
+    asked = ("What does it say?",)
+    model.prompt = QuestionPrompt(PETokenizer(16, WORDS), 4, True, asked)
     model.save_to_preset(tmp_path / "spells")
     again = VisionLanguageModel.from_preset(tmp_path / "spells")
     assert again.prompt.spell_answers
+    assert again.prompt.spelled_questions == asked
     answers = [m.generate(picture(), "what", max_tokens=4) for m in (model, again)]
     assert answers[0] == answers[1]
 
@@ -215,6 +217,9 @@ def changed(saved, tmp_path, **changes):
         ({"prompt": CHAT | {"template": "jinja"}}, "template is 'jinja', expected one"),
         ({"prompt": CHAT | {"template": {}}}, "template is {}, expected one"),
         ({"prompt__spell_answers": "no"}, "spell_answers is 'no'"),
+        ({"prompt__spelled_questions": "no"}, "spelled_questions are 'no'"),
+        ({"prompt__spelled_questions": [1]}, "are the texts of questions"),
+        ({"prompt__spelled_questions": ["a"]}, "need spell_answers=True"),
         ({"prompt__image_tokens": 9}, "gives 4 tokens .* prompt has 9"),
         ({"encoder_layers": 3}, "of 3 blocks, and the one beside it has 1"),
         ({"more": 1}, "it has .*more"),

@@ -74,6 +74,23 @@ def test_answers_are_spelled_where_that_is_asked_for(prompt):
     )
 
 
+def test_answers_of_some_questions_alone_can_be_spelled(prompt):
+    read = "What does it say?"
+    some = QuestionPrompt(PETokenizer(24, 6000), 3, True, [read])
+    every = QuestionPrompt(PETokenizer(24, 6000), 3, True)
+    text = "two red balls"
+    spelled, whole = every.answer(text).tolist(), prompt.answer(text).tolist()
+    assert len(spelled) > len(whole)
+    assert some.answer(text, read).tolist() == some.answer(text).tolist() == spelled
+    assert some.answer(text, "What is this?").tolist() == whole
+    found = some.conversation([("What is this?", text), (read, text)])
+    assert found.token_ids[found.answer].tolist() == whole + spelled
+    with pytest.raises(ValueError, match="need spell_answers=True"):
+        QuestionPrompt(PETokenizer(24, 6000), 3, False, [read])
+    with pytest.raises(ValueError, match="are the texts of questions"):
+        QuestionPrompt(PETokenizer(24, 6000), 3, True, read)
+
+
 @pytest.mark.parametrize("mark", ["<start_of_text>", "<end_of_text>"])
 def test_a_text_with_a_mark_of_the_vocabulary_is_refused(prompt, mark):
     spelling = QuestionPrompt(prompt.tokenizer, 3, spell_answers=True)

@@ -104,7 +104,7 @@ def _token_counts(
 ) -> tuple[int, int]:
     """Returns the tokens of a question, its image's among them, and of its answer."""
     question = model.prompt.question(asked.question, shown)
-    return len(question), len(model.prompt.answer(asked.answer))
+    return len(question), len(model.prompt.answer(asked.answer, asked.question))
 
 
 def _score(answer: str, right: str) -> float:

@@ -41,6 +41,7 @@ class LanguageConfig(TrainingConfig):
             KerasHub's: a name, kaggle://..., hf://... or a folder.
         decoder_tokenizer: preset whose tokenizer it reads; None for the encoder's.
         spell_answers: whether it answers letter by letter, which reading needs.
+        spelled_questions: those whose answers are; none for all.
         decoder_dim: its channels.
         decoder_layers: its blocks.
         decoder_heads: its attention heads.
@@ -70,6 +71,7 @@ class LanguageConfig(TrainingConfig):
     decoder: str = SMALL
     decoder_tokenizer: str | None = None
     spell_answers: bool = False
+    spelled_questions: tuple[str, ...] = ()
     decoder_dim: int = 256
     decoder_layers: int = 6
     decoder_heads: int = 4
@@ -117,8 +119,12 @@ def check_language(config: LanguageConfig) -> None:
     if config.decoder != SMALL:
         words = f", as decoder={config.decoder} has its own vocabulary"
         expect(config, "spell_answers", not config.spell_answers, "false" + words)
+        none = not config.spelled_questions
+        expect(config, "spelled_questions", none, "none" + words)
         none = config.decoder_tokenizer is None
         expect(config, "decoder_tokenizer", none, "none" + words)
+    spelled = config.spell_answers or not config.spelled_questions
+    expect(config, "spelled_questions", spelled, "none, as spell_answers is false")
     # Documents say how many tokens an image has, and are packed by it.
     expect(config, "stages", len(config.stages) == 1, "one stage")
     expect(config, "augment", not config.augment, "false: answers may tell left, red")

@@ -153,7 +153,12 @@ def build_prompt(
     if foreign is not None:
         with said_of(config.decoder):
             return foreign_prompt(config.decoder, foreign, image_tokens)
-    return QuestionPrompt(build_tokenizer(config), image_tokens, config.spell_answers)
+    return QuestionPrompt(
+        build_tokenizer(config),
+        image_tokens,
+        config.spell_answers,
+        config.spelled_questions,
+    )
 
 
 def build_foreign_decoder(config: LanguageConfig) -> KerasHubDecoder:

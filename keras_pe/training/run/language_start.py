@@ -36,6 +36,7 @@ def check_start(
     }
     if config.decoder == SMALL:
         found["spell_answers"] = getattr(given.prompt, "spell_answers", False)
+        found["spelled_questions"] = getattr(given.prompt, "spelled_questions", ())
         found["decoder_dim"] = decoder.hidden_dim
         for name in ("decoder_layers", "decoder_heads"):
             found[name] = getattr(decoder, name.replace("decoder", "num"))

@@ -27,12 +27,14 @@ from keras_pe.training.run.question_data import QuestionData
 from keras_pe.training.run.start import run_recipe
 from keras_pe.training.run.training_config import stages_of
 from projects.emoji.language.data import VARIED
+from recipes.language_data.words import QUESTIONS
 
 TRAINING = f"{{train,{VARIED},scenes_train,words_train,captions_train}}-*.tar"
 VALIDATION = "{validation,scenes_validation,words_validation}-*.tar"
 
-# All patches reach the language model, four side by side in one token. It spells: of
-# the words that are kept back for tests two in five have a token that no training had.
+# All patches reach the language model, four side by side in one token. It spells what
+# it reads: of the words that are kept back for tests two in five have a token that no
+# training had.
 ALIGNED = LanguageConfig(
     encoder="pe_core_emoji_patch8_64",
     stages=stages_of(120_000, (64,), (1,)),
@@ -45,9 +47,10 @@ ALIGNED = LanguageConfig(
     merge="shuffle",
     projector_norm=True,
     spell_answers=True,
+    spelled_questions=QUESTIONS,
     decoder_dim=192,
     decoder_layers=4,
-    row_length=512,
+    row_length=128,
     questions=3,
     repeats=("captions_train-*:2",),
 )

@@ -157,7 +157,8 @@ def answer_set(
     questions = [one.question.question for one in asked]
     other = other_images(len(images))
     # One more than the longest: what has not ended there is no right answer.
-    lengths = [len(model.prompt.answer(one.question.answer)) for one in asked]
+    right = [one.question for one in asked]
+    lengths = [len(model.prompt.answer(one.answer, one.question)) for one in right]
     found = []
     for place in (lambda n: n, lambda n: int(other[n])):
         shown = [images[place(one.image)] for one in asked]

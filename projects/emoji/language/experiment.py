@@ -38,6 +38,7 @@ from keras_pe.probing import LanguageLayers, LanguageProbe, layer_for_llm, paire
 from projects.emoji.finished_runs import finished_runs
 from projects.emoji.language.question_sets import METRICS, questions_of_sets
 from projects.emoji.layer_tables import Row, layer_table, points
+from recipes.language_data.words import QUESTIONS
 
 CORE, RANDOM = "core", "random"
 TRAINING = {"varied_train": 9000, "words_train": 12_000, "scenes_train": 9000}
@@ -56,8 +57,8 @@ Sweeps = dict[str, dict[int, LanguageLayers]]  # by configuration and seed
 
 
 def spelled_prompt(image_tokens: int) -> QuestionPrompt:
-    """Returns how the fresh language models are asked: they spell."""
-    return QuestionPrompt(PETokenizer(64, 6000), image_tokens, spell_answers=True)
+    """Returns how the fresh language models are asked: they spell what they read."""
+    return QuestionPrompt(PETokenizer(64, 6000), image_tokens, True, QUESTIONS)
 
 
 def language_probe(steps: int) -> LanguageProbe:
