@@ -30,12 +30,17 @@ FONT_SHARES = {"train": 0.75, "test": 0.25}
 # Of single words, numbers, and lines of two short words.
 MIXTURE = {"word": 0.7, "number": 0.15, "line": 0.15}
 # Where letters stand in no order, nobody can guess the word from the first of them: in
-# training, they make a reader of what would learn some thousand words by heart.
-TRAINING_MIXTURE = {"word": 0.5, "number": 0.12, "line": 0.13, "letters": 0.25}
+# training, they make a reader of what would learn some thousand words by heart. And one
+# letter or two, of any size and anywhere, are what can be learned first.
+MIXTURES = {
+    "train": {"word": 0.5, "number": 0.12, "line": 0.13, "letters": 0.25},
+    "letters": {"letters": 0.85, "number": 0.15},
+}
+MOST_OF_LETTERS = {"letters": 2}  # letters in a row in no order; else six
 CASES = {"lower": 0.5, "capital": 0.25, "upper": 0.25}
 MOST_LETTERS = 4  # questions about letters of a picture
 TRIES = 200
-FEWER = 30  # times fewer pictures in validation and each test set than in training
+FEWER = {"train": 1, "letters": 3}  # times fewer pictures than in training; else 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +65,7 @@ CELLS = {
     "test_seen_fonts_unseen_words": Cell(3, "train", "test"),
     "test_unseen_fonts_seen_words": Cell(4, "test", "train"),
     "test_unseen_fonts_unseen_words": Cell(5, "test", "test"),
+    "letters": Cell(6, "train", "train"),
 }
 
 
@@ -147,13 +153,14 @@ def write_words(
     style: WordStyle | None = None,
     seed: int = 0,
 ) -> dict[str, int]:
-    """Writes `words_train`, `words_validation` and the four test sets.
+    """Writes `words_train`, `words_letters`, `words_validation`, and four test sets.
 
     Args:
         output: folder of the shards.
         faces: fonts by part, of `fonts_by_part`.
         words: words by part, of `words_by_part`.
-        count: pictures of training; the others have a thirtieth of it.
+        count: pictures of training, and a third as many of letters; the others have a
+            thirtieth of it.
         style: how much the pictures differ.
         seed: seed of everything random.
 
@@ -162,7 +169,7 @@ def write_words(
     """
     written = {}
     for cell in CELLS:
-        here = count if cell == "train" else max(count // FEWER, 1)
+        here = max(count // FEWER.get(cell, 30), 1)
         samples = word_samples(cell, faces, words, here, style or WordStyle(), seed)
         write_question_shards(output, f"words_{cell}", samples)
         written[f"words_{cell}"] = here
@@ -195,13 +202,13 @@ def word_samples(
     """
     how = CELLS[cell]
     families: dict[str, list[Face]] = {}
+    if cell == "letters":
+        style = dataclasses.replace(style, least_width=0.0)
     for face in faces[how.fonts]:
         families.setdefault(face.family, []).append(face)
     for number in range(count):
         rng = np.random.default_rng([seed, how.number, number])
-        mixture = TRAINING_MIXTURE if cell == "train" else MIXTURE
-        drawn = _picture(families, words[how.words], how.words, mixture, style, rng)
-        text, face, image = drawn
+        text, face, image = _picture(cell, families, words[how.words], style, rng)
         asked = QUESTIONS[int(rng.integers(len(QUESTIONS)))]
         about = {"family": face.family, "style": face.style, "font": face.path.name}
         letters = letter_questions(text)
@@ -237,19 +244,18 @@ def letter_questions(text: str) -> list[Question]:
 
 
 def _picture(
+    cell: str,
     families: Mapping[str, Sequence[Face]],
     words: Sequence[str],
-    part: str,
-    mixture: Mapping[str, float],
     style: WordStyle,
     rng: np.random.Generator,
 ) -> tuple[str, Face, Image.Image]:
     """Draws a text in a font of a family, each of them as often as the others."""
     names = list(families)
-    text = _text(words, part, mixture, rng)
+    text = _text(cell, words, rng)
     for attempt in range(TRIES):
         if attempt and attempt % 20 == 0:
-            text = _text(words, part, mixture, rng)
+            text = _text(cell, words, rng)
         group = families[names[int(rng.integers(len(names)))]]
         face = group[int(rng.integers(len(group)))]
         image = draw_words(text, face, style, rng) if face.draws(text) else None
@@ -261,13 +267,9 @@ def _picture(
     )
 
 
-def _text(
-    words: Sequence[str],
-    part: str,
-    mixture: Mapping[str, float],
-    rng: np.random.Generator,
-) -> str:
+def _text(cell: str, words: Sequence[str], rng: np.random.Generator) -> str:
     """Returns a word, a number, a line of two words, or letters, all of one part."""
+    mixture, part = MIXTURES.get(cell, MIXTURE), CELLS[cell].words
     kind = rng.choice(list(mixture), p=list(mixture.values()))
     if kind == "number":
         return _number(part, rng)
@@ -277,7 +279,8 @@ def _text(
         short = [word for word in words if len(word) <= 3] or list(words)
         chosen = [short[int(rng.integers(len(short)))] for _ in range(2)]
     if kind == "letters":
-        chosen = [_letters(part, rng)]
+        most = MOST_OF_LETTERS.get(cell, len(ORDINALS))
+        chosen = [_letters(part, most, rng)]
     text = " ".join(chosen)
     return {"lower": text, "capital": text.capitalize(), "upper": text.upper()}[cased]
 
@@ -291,9 +294,9 @@ def _number(part: str, rng: np.random.Generator) -> str:
             return number
 
 
-def _letters(part: str, rng: np.random.Generator) -> str:
+def _letters(part: str, most: int, rng: np.random.Generator) -> str:
     while True:
-        count = int(rng.integers(1, len(ORDINALS) + 1))
+        count = int(rng.integers(1, most + 1))
         letters = "".join(rng.choice(list(ascii_lowercase), count))
         if word_part(letters) == part:
             return letters

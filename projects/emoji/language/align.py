@@ -29,7 +29,9 @@ from keras_pe.training.run.training_config import stages_of
 from projects.emoji.language.data import VARIED
 from recipes.language_data.words import QUESTIONS
 
-TRAINING = f"{{train,{VARIED},scenes_train,words_train,captions_train}}-*.tar"
+TRAINING = (
+    f"{{train,{VARIED},scenes_train,words_train,words_letters,captions_train}}-*.tar"
+)
 VALIDATION = "{validation,scenes_validation,words_validation}-*.tar"
 
 # All patches reach the language model, four side by side in one token. It spells what
@@ -51,7 +53,7 @@ ALIGNED = LanguageConfig(
     decoder_dim=192,
     decoder_layers=4,
     row_length=128,
-    questions=3,
+    questions=5,
     repeats=("captions_train-*:2",),
 )
 WARMUP = dataclasses.replace(

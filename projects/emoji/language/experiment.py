@@ -41,7 +41,12 @@ from projects.emoji.layer_tables import Row, layer_table, points
 from recipes.language_data.words import QUESTIONS
 
 CORE, RANDOM = "core", "random"
-TRAINING = {"varied_train": 9000, "words_train": 12_000, "scenes_train": 9000}
+TRAINING = {
+    "varied_train": 9000,
+    "words_train": 10_000,
+    "words_letters": 4000,
+    "scenes_train": 9000,
+}
 VALIDATION = {"validation": 320, "words_validation": 500, "scenes_validation": 500}
 TEST = {
     "test_vendor": 1400,

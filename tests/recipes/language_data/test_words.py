@@ -16,6 +16,7 @@ from recipes.language_data.parts import part_of
 from recipes.language_data.word_images import WordStyle, draw_words, luminance
 from recipes.language_data.words import (
     CELLS,
+    MIXTURES,
     fonts_by_part,
     letter_questions,
     read_words,
@@ -155,7 +156,8 @@ def test_letters_in_no_order_are_for_training_alone():
     found = unlisted("train")
     assert {len(text) for text in found} >= {1, 6}
     assert {word_part(text) for text in found} == {"train"}
-    assert all(unlisted(cell) == [] for cell in CELLS if cell != "train")
+    assert all(unlisted(cell) == [] for cell in CELLS if cell not in MIXTURES)
+    assert {len(text) for text in unlisted("letters")} == {1, 2}
 
 
 def test_texts_are_as_wide_as_is_asked():
@@ -194,7 +196,7 @@ def test_the_command_writes_all_sets(tmp_path, capsys):
     assert "'words_train': 15" in capsys.readouterr().out
     for cell in CELLS:
         shards = TarShards(str(tmp_path / "out" / f"words_{cell}-00000.tar"))
-        assert len(shards) == (15 if cell == "train" else 1)
+        assert len(shards) == {"train": 15, "letters": 5}.get(cell, 1)
     with pytest.raises(SystemExit):
         main(["words", "--fonts", f"{tmp_path}/none", *rest])
     assert "none of 0 fonts" in capsys.readouterr().err
