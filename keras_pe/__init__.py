@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from keras_pe.preprocessing.image import PEImageConverter
     from keras_pe.preprocessing.tokenizer import PETokenizer
     from keras_pe.preprocessing.video import PEVideoConverter
+    from keras_pe.presets.listing import list_presets
 
 __all__ = [
     "PECore",
@@ -27,10 +28,11 @@ __all__ = [
     "PEVideoConverter",
     "PEVisionEncoder",
     "ZeroShotClassifier",
+    "list_presets",
 ]
 
 # Imported on first use: the command line answers --help without Keras.
-_CLASSES = {
+_PLACES = {
     "PECore": "models.core",
     "PEImageConverter": "preprocessing.image",
     "PELang": "models.aligned",
@@ -40,6 +42,7 @@ _CLASSES = {
     "PEVideoConverter": "preprocessing.video",
     "PEVisionEncoder": "models.vision_encoder",
     "ZeroShotClassifier": "evaluation.zero_shot",
+    "list_presets": "presets.listing",
 }
 _PACKAGES = (
     "alignment",
@@ -60,8 +63,8 @@ _PACKAGES = (
 
 
 def __getattr__(name: str) -> Any:
-    if name in _CLASSES:
-        found = getattr(importlib.import_module(f"{__name__}.{_CLASSES[name]}"), name)
+    if name in _PLACES:
+        found = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
         globals()[name] = found
         return found
     if name in _PACKAGES:

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from keras_pe.cli.common import (
-    Loaded,
+    PresetParts,
     add_batch_size,
     add_images,
     add_json,
@@ -117,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def make_classifier(
-    loaded: Loaded,
+    loaded: PresetParts,
     names: list[str] | None,
     templates: list[str] | None,
     batch_size: int,

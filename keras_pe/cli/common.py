@@ -5,41 +5,18 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from keras_pe.cli.output import printable
+from keras_pe.models.preset_parts import PresetParts as PresetParts
+from keras_pe.models.preset_parts import load_parts
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from keras_pe.models.core import PECore
-    from keras_pe.preprocessing.image import PEImageConverter
     from keras_pe.preprocessing.image_errors import SkipReport
-    from keras_pe.preprocessing.tokenizer import PETokenizer
 
 BUNDLED_PRESET = "pe_core_emoji_patch8_64"
 FAILED, SOME_SKIPPED = 1, 3  # exit codes
-
-
-class Loaded(NamedTuple):
-    """A dual encoder and what prepares its inputs."""
-
-    model: "PECore"
-    tokenizer: "PETokenizer"
-    image_converter: "PEImageConverter"
-    metadata: dict[str, Any]
-    directory: Path | None  # of a preset in our own format
-
-    @property
-    def class_matrix(self) -> "np.ndarray | None":
-        """The vectors of the preset's own classes, if they were saved with it."""
-        from keras_pe.preprocessing.prompts import known_classes
-        from keras_pe.presets.class_vectors import read_class_vectors
-
-        known = known_classes(self.metadata)
-        if self.directory is None or known is None:
-            return None
-        return read_class_vectors(self.directory, self.metadata, *known)
+load = load_parts
 
 
 # === Arguments ===
@@ -128,32 +105,6 @@ def find_all(given: Sequence[Path]) -> list[Path]:
     from keras_pe.search.image_index import find_images
 
     return [found for one in given for found in find_images(one)]
-
-
-def load(preset: str) -> Loaded:
-    """Loads a dual encoder with its tokenizer, converter and metadata.
-
-    Raises:
-        ValueError: if the preset's tokenizer is not that of its model.
-    """
-    from keras_pe.models.core import PECore
-    from keras_pe.preprocessing.given_texts import check_tokenizer
-    from keras_pe.preprocessing.image import PEImageConverter
-    from keras_pe.preprocessing.tokenizer import PETokenizer
-    from keras_pe.presets.checksums import read_metadata
-    from keras_pe.presets.hub import resolve
-
-    model = PECore.from_preset(preset)
-    tokenizer = PETokenizer.from_preset(preset)
-    check_tokenizer(tokenizer, model)
-    directory = resolve(preset, need="config").directory  # None for other formats
-    return Loaded(
-        model,
-        tokenizer,
-        PEImageConverter.from_preset(preset),
-        {} if directory is None else read_metadata(directory),
-        directory,
-    )
 
 
 def lasting_handle(preset: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_pe.cli.common import BUNDLED_PRESET, Loaded, add_json, load, path, tell
+from keras_pe.cli.common import BUNDLED_PRESET, PresetParts, add_json, load, path, tell
 from keras_pe.cli.output import print_json, printable
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def look(loaded: Loaded, paths: Sequence[Path]) -> "Findings":
+def look(loaded: PresetParts, paths: Sequence[Path]) -> "Findings":
     """Names, searches and locates the images."""
     import numpy as np
     from PIL import Image

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_pe.cli.common import (
     SOME_SKIPPED,
-    Loaded,
+    PresetParts,
     add_batch_size,
     add_json,
     add_preset,
@@ -221,7 +221,7 @@ def _retrieval(options: argparse.Namespace) -> "EvaluationResult":
     )
 
 
-def _settings(options: argparse.Namespace, loaded: Loaded) -> dict[str, Any]:
+def _settings(options: argparse.Namespace, loaded: PresetParts) -> dict[str, Any]:
     return {
         "resize_modes": MODES[options.resize_mode],
         "image_converter": loaded.image_converter,
@@ -282,7 +282,7 @@ def _captioned(options: argparse.Namespace) -> "Captioned":
     )
 
 
-def _templates(options: argparse.Namespace, loaded: Loaded) -> Any:
+def _templates(options: argparse.Namespace, loaded: PresetParts) -> Any:
     from keras_pe.preprocessing.prompts import read_templates
 
     if options.templates:

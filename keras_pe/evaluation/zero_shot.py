@@ -1,8 +1,9 @@
 """Naming images with classes that the model was never trained on as such."""
 
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from keras import ops
@@ -16,9 +17,14 @@ from keras_pe.evaluation.equal_texts import (
 from keras_pe.evaluation.ranks import UNIT_LENGTH
 from keras_pe.models.core import PECore
 from keras_pe.models.embedding import class_vectors, embed_images
+from keras_pe.models.preset_parts import load_parts
 from keras_pe.preprocessing.batches import ImageBatches, load_batches
 from keras_pe.preprocessing.image import PEImageConverter
-from keras_pe.preprocessing.prompts import TEMPLATES, prompt_templates
+from keras_pe.preprocessing.prompts import (
+    TEMPLATES,
+    known_classes,
+    prompt_templates,
+)
 from keras_pe.preprocessing.tokenizer import PETokenizer
 
 # A short, general set; a data set of its own deserves templates of its own.
@@ -125,6 +131,64 @@ class ZeroShotClassifier:
         first = equal_classes(tokenizer, names, prompts, self.class_matrix)
         warn_of_equals("class names", names, equal_groups(first), EQUAL_CLASSES)
         self.logit_scale = float(ops.convert_to_numpy(model.clamped_logit_scale()))
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | os.PathLike[str],
+        class_names: Sequence[str] | None = None,
+        templates: str | Sequence[str] | None = None,
+        *,
+        dtype: Any = None,
+        image_size: int | None = None,
+        batch_size: int = 32,
+    ) -> Self:
+        """Loads a dual encoder, its tokenizer and converter, and embeds the classes.
+
+        Args:
+            preset: as of `PECore.from_preset`.
+            class_names: names of the classes; None for those that the preset knows.
+            templates: as of this class. None takes the preset's own where it has some,
+                then a short general set.
+            dtype: as of `PECore.from_preset`.
+            image_size: as of `PECore.from_preset`.
+            batch_size: as of this class.
+
+        Raises:
+            CheckpointError: as `PECore.from_preset`; if the preset is no dual encoder.
+            ValueError: if the preset knows no classes and none are given.
+
+        Example:
+            >>> from importlib.resources import files
+            >>> classifier = ZeroShotClassifier.from_preset(
+            ...     "pe_core_emoji_small_patch8_64", ["owl", "guitar"])
+            >>> folder = files("keras_pe") / "cli" / "demo_images"
+            >>> classifier.predict(folder / "guitar.png")[0][0].name
+            'guitar'
+        """
+        parts = load_parts(preset, dtype, image_size)
+        known = known_classes(parts.metadata, os.fspath(preset))
+        matrix = None
+        if class_names is None:
+            if known is None:
+                raise ValueError(
+                    f"{os.fspath(preset)} knows no classes of its own, and no "
+                    f'class_names were given. Name some, such as ["a cat", "a dog"].'
+                )
+            class_names = known[0]
+            if templates is None:
+                matrix = parts.class_matrix
+        if templates is None and known is not None:
+            templates = known[1]
+        return cls(
+            parts.model,
+            parts.tokenizer,
+            class_names,
+            templates,
+            parts.image_converter,
+            batch_size,
+            class_matrix=matrix,
+        )
 
     def __repr__(self) -> str:
         shown = ", ".join(map(repr, self.class_names[:3]))

@@ -13,13 +13,12 @@ from keras_pe.layers.fine_tuning import flags_config, restore_trainable_flags
 from keras_pe.models.compiled import run_compiled
 from keras_pe.models.embedding import preset_class_vectors
 from keras_pe.models.pair_model import PairModel, check_pair
+from keras_pe.models.preset_model import PresetModel
 from keras_pe.models.text_encoder import PETextEncoder
 from keras_pe.models.tower import Tower
 from keras_pe.models.vision_arguments import check_frames
 from keras_pe.models.vision_encoder import PEVisionEncoder
-from keras_pe.presets.from_preset import load_preset
 from keras_pe.presets.save import MAX_SHARD_GB, save_preset
-from keras_pe.presets.table import PresetsProperty
 
 TOWERS = ("vision_encoder", "text_encoder")
 FrameAverage = Literal["normalized", "raw"]
@@ -35,7 +34,7 @@ def l2_normalize(x: Any) -> Any:  # (..., channels)
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class PECore(PairModel):
+class PECore(PresetModel, PairModel):
     """A vision and a text tower whose embeddings are compared by their cosine.
 
     Args:
@@ -65,8 +64,6 @@ class PECore(PairModel):
         >>> (np.asarray(images) @ np.asarray(texts).T).shape
         (2, 3)
     """
-
-    presets = PresetsProperty()
 
     def __init__(
         self,
@@ -333,42 +330,6 @@ class PECore(PairModel):
         model = cls(**config)
         if flags:  # the towers have theirs already
             restore_trainable_flags(model, flags)
-        return model
-
-    @classmethod
-    def from_preset(
-        cls,
-        preset: str | os.PathLike[str],
-        dtype: Any = None,
-        image_size: int | None = None,
-    ) -> Self:
-        """Loads a preset: a model with its weights, downloaded once if need be.
-
-        Args:
-            preset: name (`PECore.presets` lists them), official name, directory, file,
-                `hf://owner/repo[@revision]` or `kaggle://...`.
-            dtype: another dtype or policy of both towers, such as "bfloat16"; the
-                embeddings and this model's own policy stay float32.
-            image_size: another size in pixels, of checkpoints in another project's
-                format alone.
-
-        Returns:
-            The model, with its weights. All are trainable, whatever was frozen when the
-            preset was saved: to freeze a tower, set
-            `model.vision_encoder.trainable = False` before `compile`.
-
-        Raises:
-            CheckpointError: if there is no such preset, it is of another family, a file
-                is damaged or can't be downloaded, or an override does not work.
-
-        Example:
-            >>> import numpy as np
-            >>> model = PECore.from_preset("pe_core_emoji_patch8_64")
-            >>> images = np.zeros((1, 64, 64, 3), "float32")
-            >>> tuple(model.encode_image(images).shape)
-            (1, 192)
-        """
-        model: Self = load_preset(cls, preset, dtype=dtype, image_size=image_size)
         return model
 
     def save_to_preset(

@@ -11,19 +11,18 @@ from keras_pe.layers.initializers import RandomNormal
 from keras_pe.layers.patch_embedding import PatchEmbedding
 from keras_pe.layers.transformer import NORM_EPSILON, AttentionPooling
 from keras_pe.models.convert import Changes, KernelResize, converted, truncated
+from keras_pe.models.preset_model import PresetModel
 from keras_pe.models.vision_arguments import (
     Pooling,
     check_vision_arguments,
     check_windows,
 )
 from keras_pe.models.vision_forward import VisionForward
-from keras_pe.presets.from_preset import load_preset
 from keras_pe.presets.save import MAX_SHARD_GB, save_preset
-from keras_pe.presets.table import PresetsProperty
 
 
 @keras.saving.register_keras_serializable("keras_pe")
-class PEVisionEncoder(VisionForward):
+class PEVisionEncoder(PresetModel, VisionForward):
     """Perception Encoder's vision transformer: 2D RoPE, pre-norm, attention pooling.
 
     Called on images it returns what the published tower returns: the pooled and
@@ -80,7 +79,6 @@ class PEVisionEncoder(VisionForward):
         Features(layer=2, normed=False, grid=(4, 6), class_token=False, shape=(1, 24, 32))
     """  # noqa: E501
 
-    presets = PresetsProperty()
     modality = "vision"
 
     def __init__(
@@ -268,39 +266,6 @@ class PEVisionEncoder(VisionForward):
             # Without windows a preset stays readable to versions that know of none.
             **(windows if self.window_size is not None else {}),
         }
-
-    @classmethod
-    def from_preset(
-        cls,
-        preset: str | os.PathLike[str],
-        dtype: Any = None,
-        image_size: int | None = None,
-    ) -> Self:
-        """Loads a preset: an encoder with its weights, downloaded once if need be.
-
-        Args:
-            preset: name (this class's `presets` lists them), official name, directory,
-                file, `hf://owner/repo[@revision]` or `kaggle://...`. A dual encoder
-                gives its vision tower.
-            dtype: another dtype or policy, such as "bfloat16".
-            image_size: another size in pixels, of checkpoints in another project's
-                format alone.
-
-        Returns:
-            The encoder, with its weights. All are trainable, whatever was frozen when
-            the preset was saved: to freeze it, set `encoder.trainable = False` before
-            `compile`.
-
-        Raises:
-            CheckpointError: if there is no such preset, it is of another family, a file
-                is damaged or can't be downloaded, or an override does not work.
-
-        Example:
-            >>> PEVisionEncoder.from_preset("pe_core_emoji_patch8_64").num_layers
-            6
-        """
-        encoder: Self = load_preset(cls, preset, dtype=dtype, image_size=image_size)
-        return encoder
 
     def save_to_preset(
         self,

@@ -1,7 +1,7 @@
 """Builds models, tokenizers and converters from a handle."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import keras
 from keras_pe.folder_reading import read_directory
 from keras_pe.presets.assign import build_unfilled, fill, rule
 from keras_pe.presets.checksums import read_metadata, read_verified
-from keras_pe.presets.hub import CONFIG, Location, known_preset, resolve
+from keras_pe.presets.hub import CONFIG, Location, Need, known_preset, resolve
 from keras_pe.presets.inspect import CheckpointInfo, describe, inspect_checkpoint
 from keras_pe.presets.load import load_open
 from keras_pe.presets.manifest import model_variables
@@ -29,7 +29,6 @@ from keras_pe.presets.serialized import (
     family_of,
     set_dtype,
 )
-from keras_pe.presets.tensor_reader import Reader
 
 
 def load_preset(
@@ -38,6 +37,7 @@ def load_preset(
     *,
     dtype: Any = None,
     image_size: int | None = None,
+    load_weights: bool = True,
 ) -> Any:
     """Builds a model and loads its weights.
 
@@ -50,9 +50,11 @@ def load_preset(
             own.
         image_size: pixels; of foreign checkpoints only, whose position embedding is
             resampled.
+        load_weights: whether the preset's weights are loaded. Without, the model starts
+            at random, and no weights of known presets are downloaded.
 
     Returns:
-        The model, with all of its weights.
+        The model.
 
     Raises:
         CheckpointError: if there is no such preset, it is of another family (says
@@ -70,14 +72,26 @@ def load_preset(
     preset = known_preset(handle)
     if preset is not None:  # a wrong class is no reason to download gigabytes
         _check_family(cls, str(handle), preset.class_name)
-    location = resolve(handle, vision_only=family == VISION)
+    need: Need = "weights" if load_weights else "config"
+    location = resolve(handle, need, vision_only=family == VISION)
     if location.directory is not None:
         return read_directory(
             location.directory,
-            lambda directory: _load_own(cls, directory, location.handle, overrides),
+            lambda place: _load_own(
+                cls, place, location.handle, overrides, load_weights
+            ),
             (CheckpointError, OSError),
         )
-    return _load_foreign(cls, location, overrides)
+    if location.checkpoint is None:  # known from the table
+        return _foreign_builder(cls, location, None, overrides)()
+    with open_checkpoint(location.checkpoint) as reader:
+        build_model = _foreign_builder(cls, location, describe(reader), overrides)
+        if not load_weights:
+            return build_model()
+        model = build_unfilled(build_model)
+        resample = "image_size" in overrides
+        load_open(model, reader, resample_positions=resample, fresh=True)
+        return model
 
 
 def load_tokenizer(cls: Any, handle: str | os.PathLike[str]) -> Any:
@@ -140,7 +154,11 @@ def load_image_converter(cls: Any, handle: str | os.PathLike[str]) -> Any:
 
 # === Presets of our own format ===
 def _load_own(
-    cls: Any, directory: Path, handle: str, overrides: Mapping[str, Any]
+    cls: Any,
+    directory: Path,
+    handle: str,
+    overrides: Mapping[str, Any],
+    load_weights: bool,
 ) -> Any:
     if "image_size" in overrides:
         raise CheckpointError(
@@ -156,11 +174,15 @@ def _load_own(
     if "dtype" in overrides:
         set_dtype(config["config"], overrides["dtype"])
     build_class = cls if found == family else class_named(found, where)
-    # All is compared before a single weight is allocated.
-    with PresetWeights(directory, metadata, config) as weights:
-        model = build_unfilled(lambda: build(build_class, config, where))
-        rules = [rule(name, info.shape, name) for name, info in weights.tensors.items()]
-        fill(weights, rules, model_variables(model), fresh=True)
+    if load_weights:
+        # All is compared before a single weight is allocated.
+        with PresetWeights(directory, metadata, config) as weights:
+            model = build_unfilled(lambda: build(build_class, config, where))
+            infos = weights.tensors.items()
+            rules = [rule(name, info.shape, name) for name, info in infos]
+            fill(weights, rules, model_variables(model), fresh=True)
+    else:
+        model = build(build_class, config, where)
     return model.vision_encoder if (family, found) == (VISION, DUAL) else model
 
 
@@ -187,18 +209,15 @@ def _read_object(cls: Any, directory: Path, name: str, class_name: str) -> Any:
 
 
 # === Checkpoints of other projects ===
-def _load_foreign(cls: Any, location: Location, overrides: Mapping[str, Any]) -> Any:
-    assert location.checkpoint is not None
-    with open_checkpoint(location.checkpoint) as reader:
-        return _load_reader(cls, location, reader, overrides)
-
-
-def _load_reader(
-    cls: Any, location: Location, reader: Reader, overrides: Mapping[str, Any]
-) -> Any:
-    info = describe(reader)
+def _foreign_builder(
+    cls: Any,
+    location: Location,
+    info: CheckpointInfo | None,
+    overrides: Mapping[str, Any],
+) -> Callable[[], Any]:
+    """Returns what builds the model of another project's checkpoint."""
     family, foreign = family_of(cls), _foreign_family(location, info)
-    pools = info.vision_config["pooling"] is not None
+    pools = info is None or info.vision_config["pooling"] is not None
     if foreign == VISION and family != DUAL and not pools:
         foreign = family  # it could be of any kind: what the user says counts
     _check_family(cls, location.handle, foreign)
@@ -210,24 +229,24 @@ def _load_reader(
     dtype = {key: overrides[key] for key in overrides if key == "dtype"}
 
     def build_model() -> Any:
-        if foreign != DUAL:
-            return build_class(**vision)
-        text_encoder = class_named(TEXT)(**{**(text or {}), **dtype})
-        return build_class(class_named(VISION)(**vision), text_encoder)
+        try:
+            if foreign != DUAL:
+                return build_class(**vision)
+            text_encoder = class_named(TEXT)(**{**(text or {}), **dtype})
+            return build_class(class_named(VISION)(**vision), text_encoder)
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(
+                f"{location.handle} can't be built: {error}"
+            ) from error
 
-    try:
-        model = build_unfilled(build_model)
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{location.handle} can't be built: {error}") from error
-    resample = "image_size" in overrides
-    load_open(model, reader, resample_positions=resample, fresh=True)
-    return model
+    return build_model
 
 
-def _foreign_family(location: Location, info: CheckpointInfo) -> str:
+def _foreign_family(location: Location, info: CheckpointInfo | None) -> str:
     """Returns the class of a foreign checkpoint, as far as it can be known."""
     if location.preset is not None:
         return location.preset.class_name
+    assert info is not None
     if info.kind == "core":
         return DUAL
     architecture = info.architecture or ""

@@ -27,6 +27,7 @@ OPEN_CLIP = "open_clip_model.safetensors"
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 HUB = re.compile(r"hf://([A-Za-z0-9][\w.-]*/[\w.-]+?)(?:@([\w][\w./-]*))?/?")
 KAGGLE = re.compile(r"kaggle://([\w-]+/[\w-]+/[\w-]+/[\w.-]+(?:/\d+)?)/?")
+Need = Literal["weights", "config"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Location:
 
 def resolve(
     handle: str | os.PathLike[str],
-    need: Literal["weights", "config"] = "weights",
+    need: Need = "weights",
     vision_only: bool = False,
 ) -> Location:
     """Finds the files of a handle; downloads what is not there yet.
