@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from keras_pe.evaluation.zero_shot import ZeroShotClassifier
     from keras_pe.models.aligned import PELang, PESpatial
     from keras_pe.models.core import PECore
+    from keras_pe.models.embedder import Embedder
     from keras_pe.models.text_encoder import PETextEncoder
     from keras_pe.models.vision_encoder import PEVisionEncoder
     from keras_pe.preprocessing.image import PEImageConverter
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from keras_pe.presets.listing import list_presets
 
 __all__ = [
+    "Embedder",
     "PECore",
     "PEImageConverter",
     "PELang",
@@ -33,6 +35,7 @@ __all__ = [
 
 # Imported on first use: the command line answers --help without Keras.
 _PLACES = {
+    "Embedder": "models.embedder",
     "PECore": "models.core",
     "PEImageConverter": "preprocessing.image",
     "PELang": "models.aligned",

@@ -182,7 +182,7 @@ class PEVideoConverter(Converter):
         """
         rows = self._convert_all(
             (video, image_name(video, index, "video"))
-            for index, video in enumerate(_as_videos(videos))
+            for index, video in enumerate(as_videos(videos))
         )
         if not rows:
             return np.zeros((0, self.num_frames, *self.image_size, 3), "float32")
@@ -260,7 +260,7 @@ class PEVideoConverter(Converter):
         return cls(**{**config, **changes})
 
 
-def _as_videos(videos: Any) -> Sequence[Any]:
+def as_videos(videos: Any) -> Sequence[Any]:
     """Lists the videos of a call: one video becomes a list of one."""
     one = str | os.PathLike | bytes | bytearray | memoryview
     if isinstance(videos, one) or is_file(videos):
@@ -268,7 +268,7 @@ def _as_videos(videos: Any) -> Sequence[Any]:
     if hasattr(videos, "__array__") and not isinstance(videos, Image.Image):
         array = to_array(videos, image_name(videos, None, "video"))
         if array.dtype.kind in "UOT" and array.ndim <= 1:  # an array of paths
-            return _as_videos(array.ravel().tolist())
+            return as_videos(array.ravel().tolist())
         return list(array) if array.ndim == 5 else [array]
     # Neither has an order in which rows could be told apart.
     unordered = isinstance(videos, Mapping | Set)

@@ -1,0 +1,229 @@
+"""Vectors of images, texts and videos by one call."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_pe.arrays import check_finite, check_sizes, checked_embeddings
+from keras_pe.models.compiled import padded_batch
+from keras_pe.models.core import PECore
+from keras_pe.models.preset_parts import load_parts
+from keras_pe.preprocessing.batches import load_batches
+from keras_pe.preprocessing.given_images import as_sequence
+from keras_pe.preprocessing.given_media import KINDS, Kind, as_items, kind_of
+from keras_pe.preprocessing.given_texts import as_texts, check_tokenizer
+from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.preprocessing.tokenizer import PETokenizer
+from keras_pe.preprocessing.video import PEVideoConverter, as_videos
+
+# (rows of the batch, its prepared inputs)
+Batch = tuple[np.ndarray, np.ndarray]
+
+
+class Embedder:
+    """Turns images, texts or videos of any kind into NumPy vectors.
+
+    Images and texts meet in one space: the product of their vectors is their
+    similarity. What can't be read is an error, for rows must line up with what was
+    given.
+
+    Args:
+        model: a `PECore`.
+        tokenizer: the model's; None if there are no texts.
+        image_converter: how images become model input; None makes one of the model's
+            size.
+        video_converter: as well for videos; None makes one that prepares frames as
+            images are prepared, and takes 8.
+        batch_size: images or texts in a forward pass; of videos as many frames.
+
+    Raises:
+        TypeError: if the model is no `PECore`.
+        ValueError: if the tokenizer is that of another model.
+
+    Example:
+        >>> from importlib.resources import files
+        >>> embedder = Embedder.from_preset("pe_core_emoji_small_patch8_64")
+        >>> folder = files("keras_pe") / "cli" / "demo_images"
+        >>> images = embedder.encode([folder / "owl.png", folder / "guitar.png"])
+        >>> images.shape
+        (2, 192)
+        >>> embedder.similarity(images, ["owl", "guitar"]).argmax(axis=1).tolist()
+        [0, 1]
+    """
+
+    def __init__(
+        self,
+        model: PECore,
+        tokenizer: PETokenizer | None = None,
+        image_converter: PEImageConverter | None = None,
+        video_converter: PEVideoConverter | None = None,
+        batch_size: int = 32,
+    ) -> None:
+        if not isinstance(model, PECore):
+            raise TypeError(
+                f"model must be a PECore, got {type(model).__name__}. From the name of "
+                f"a preset: Embedder.from_preset(name)."
+            )
+        if tokenizer is not None:
+            check_tokenizer(tokenizer, model)
+        check_sizes(batch_size=batch_size)
+        self.model, self.tokenizer = model, tokenizer
+        self.image_converter = image_converter or PEImageConverter(
+            image_size=model.vision_encoder.image_size
+        )
+        self.video_converter = video_converter or PEVideoConverter(
+            **self.image_converter.get_config()
+        )
+        self.batch_size = batch_size
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | os.PathLike[str],
+        *,
+        dtype: Any = None,
+        image_size: int | None = None,
+        batch_size: int = 32,
+    ) -> Self:
+        """Loads a dual encoder with its tokenizer and converter.
+
+        Args:
+            preset: as of `PECore.from_preset`.
+            dtype: as there.
+            image_size: as there.
+            batch_size: as of this class.
+
+        Raises:
+            CheckpointError: as `PECore.from_preset`; if the preset is no dual encoder.
+        """
+        parts = load_parts(preset, dtype, image_size)
+        return cls(
+            parts.model, parts.tokenizer, parts.image_converter, batch_size=batch_size
+        )
+
+    def __repr__(self) -> str:
+        return f"Embedder({self.model.name}, {self.model.output_dim} numbers)"
+
+    def encode(
+        self,
+        inputs: Any,
+        *,
+        kind: Kind | None = None,
+        normalize: bool = True,
+        batch_size: int | None = None,
+        progress: bool | None = None,
+    ) -> np.ndarray:
+        """Returns one vector for each image, text or video.
+
+        Args:
+            inputs: one or many, all of a kind. Images and videos as a
+                `PEImageConverter` and a `PEVideoConverter` take them. A string that
+                ends like the file of an image or video is its path, any other a text.
+            kind: "image", "text" or "video" where that can't be told, as of an
+                animation, a folder of frames or an empty list; None finds out.
+            normalize: whether vectors get unit length.
+            batch_size: another than the embedder's.
+            progress: whether a progress bar is shown; None shows one where there is
+                more than one batch.
+
+        Returns:
+            float32 `(count, output_dim)`, in the order given.
+
+        Raises:
+            ValueError: if there is a mixture, or it can't be told of what.
+            TypeError: if something is no text.
+            ImageError: naming the first image or video that can't be read.
+            NonFiniteError: naming the first of which the model gives NaN.
+        """
+        inputs = as_items(inputs)
+        if kind is None:
+            kind = kind_of(inputs)
+        elif kind not in KINDS:
+            raise ValueError(f"kind={kind!r}: expected one of {KINDS} or None.")
+        size = self.batch_size if batch_size is None else batch_size
+        check_sizes(batch_size=size)
+        items, batches = self._batches(kind, inputs, size)
+        encode: Callable[..., Any] = getattr(self.model, f"encode_{kind}")
+        vectors = np.empty((len(items), self.model.output_dim), "float32")
+        show = len(items) > size if progress is None else progress
+        bar = keras.utils.Progbar(len(items), unit_name=kind) if show else None
+        for rows, prepared in batches:
+            full = size if kind != "video" else self._videos_at_once(size)
+            found = ops.convert_to_numpy(
+                encode(padded_batch(prepared, full), normalize=normalize)
+            )[: len(rows)]
+            names = [items[row] if kind == "text" else f"inputs[{row}]" for row in rows]
+            what = f"{kind} embeddings of {self.model.name}"
+            vectors[rows] = check_finite(found.astype("float32"), what, kind, names)
+            if bar is not None:
+                bar.add(len(rows))
+        return vectors
+
+    def similarity(self, first: Any, second: Any) -> np.ndarray:
+        """Returns the cosine of each of the first with each of the second.
+
+        Args:
+            first: vectors from `encode`, `(count, output_dim)`, or what `encode` takes.
+            second: as well.
+
+        Returns:
+            float32 `(first, second)`.
+
+        Raises:
+            ValueError: as `encode`; if a vector has no length.
+        """
+        left, right = self._unit_vectors(first), self._unit_vectors(second)
+        return np.asarray(left @ right.T)
+
+    # === Parts ===
+    def _batches(
+        self, kind: Kind, inputs: Any, size: int
+    ) -> tuple[Sequence[Any], Iterator[Batch] | Any]:
+        """Returns all items, and what prepares them batch by batch."""
+        if kind == "text":
+            if self.tokenizer is None:
+                raise ValueError(
+                    "Texts were given, and the embedder has no tokenizer. Make it with "
+                    "Embedder.from_preset(name), or Embedder(model, tokenizer)."
+                )
+            texts = as_texts(inputs)
+            return texts, _slices(self.tokenizer(texts), size)
+        if kind == "image":
+            images = as_sequence(inputs)
+            converter = self.image_converter
+            return images, load_batches(images, converter, size, on_error="raise")
+        videos = as_videos(inputs)
+        return videos, self._video_batches(videos, self._videos_at_once(size))
+
+    def _videos_at_once(self, size: int) -> int:
+        return max(1, size // self.video_converter.num_frames)
+
+    def _video_batches(self, videos: Sequence[Any], size: int) -> Iterator[Batch]:
+        convert = self.video_converter.convert
+        for start in range(0, len(videos), size):
+            some = videos[start : start + size]
+            yield start + np.arange(len(some)), np.stack([convert(v) for v in some])
+
+    def _unit_vectors(self, given: Any) -> np.ndarray:
+        shape = tuple(getattr(given, "shape", ()))
+        whole = "int" in str(getattr(given, "dtype", "int"))
+        if whole or len(shape) != 2 or shape[1] != self.model.output_dim:
+            return self.encode(given)
+        vectors = checked_embeddings(given, "embeddings")
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not lengths.all():
+            raise ValueError(
+                f"Row {int(lengths[:, 0].argmin())} of the embeddings is all zeros, "
+                f"which is similar to nothing. Leave it out."
+            )
+        return np.asarray(vectors / lengths)
+
+
+def _slices(ids: np.ndarray, size: int) -> Iterator[Batch]:
+    for start in range(0, len(ids), size):
+        some = ids[start : start + size]
+        yield start + np.arange(len(some)), some
