@@ -44,7 +44,7 @@ def test_kinds(given, kind):
     [
         (
             ["a cat", PICTURE],
-            r"\[0\] is a text \('a cat'\), inputs\[1\] an image \(Ima",
+            r"\('a cat'\), inputs\[1\] an image \(Image\)",
         ),
         ([ARRAY, ARRAY[None]], r"array \(4, 4, 3\)\), inputs\[1\] a video"),
         (["a.jpg", "b.mp4"], r"\('a\.jpg'\), inputs\[1\] a video \('b\.mp4'\)"),
