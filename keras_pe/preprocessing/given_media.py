@@ -37,6 +37,7 @@ def kind_of(given: Any) -> Kind:
             nothing; or of no kind that can be told.
 
     Example:
+        >>> from pathlib import Path
         >>> kind_of("a cat"), kind_of("cat.jpg"), kind_of([Path("cat.mp4")])
         ('text', 'image', 'video')
         >>> kind_of(["a cat", "cat.jpg"])
