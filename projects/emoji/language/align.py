@@ -57,7 +57,7 @@ ALIGNED = LanguageConfig(
     repeats=("captions_train-*:2",),
 )
 WARMUP = dataclasses.replace(
-    ALIGNED, stages=stages_of(14_400, (64,), (1,)), train_encoder=False
+    ALIGNED, stages=stages_of(7_200, (64,), (1,)), train_encoder=False
 )
 
 # Longer, for what answers: the comparisons of layers need less.
