@@ -59,7 +59,7 @@ def step_seconds(train_encoder: bool, steps: int) -> float:
     answers = max(int(one.answer.sum()) for one in documents)
     rows = [packed_row([one], length, answers) for one in documents]
     batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    batch["images"] = np.zeros((16, 64, 64, 3), "float32")
+    batch["images"] = np.zeros((16, 1, 64, 64, 3), "float32")
     taken = []
     for _ in range(steps + 2):
         start = time.process_time()
