@@ -52,6 +52,7 @@ _PACKAGES = (
     "checkpoints",
     "data",
     "evaluation",
+    "export",
     "language",
     "layers",
     "losses",

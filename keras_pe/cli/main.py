@@ -19,6 +19,7 @@ COMMANDS = (
     "probe",
     "evaluate",
     "visualize",
+    "export",
     "presets",
     "inspect",
 )

@@ -214,6 +214,20 @@ class PETokenizer:
     def __repr__(self) -> str:
         return shown_call(self)
 
+    def to_tokenizers_json(self) -> str:
+        """Returns the byte-pair encoder as a file of the `tokenizers` package.
+
+        It splits and encodes words; the cleaning before it, start and end ids, the
+        context length and special tokens that a text spells out are this class'.
+
+        Example:
+            >>> import tokenizers
+            >>> text = PETokenizer(vocabulary_size=600).to_tokenizers_json()
+            >>> tokenizers.Tokenizer.from_str(text).get_vocab_size()
+            600
+        """
+        return str(_engine(self.vocabulary_size).to_str())
+
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments, ready for JSON."""
         return {
