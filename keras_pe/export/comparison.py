@@ -11,6 +11,7 @@ from keras_pe.export.runtimes import Run
 
 Encode = Callable[[np.ndarray], np.ndarray]
 BATCHES = (1, 2, 7)
+LEAST_SECONDS = 1.0  # of turns for the latency, of which there are five or more
 # The lowest cosine of an output with the model's own. Of float32 the length of the
 # difference counts too, relative to the output: a cosine of 0.99999 would pass one of
 # 0.4 %, and GELU's approximation by tanh is off by 0.05 %.
@@ -122,20 +123,17 @@ class Latency(NamedTuple):
     ratio: float
 
 
-def latency(
-    run: Run, encode: Encode, batch: np.ndarray, least_seconds: float = 1.0
-) -> Latency:
+def latency(run: Run, encode: Encode, batch: np.ndarray) -> Latency:
     """Measures file and model in turns.
 
     Args:
         run: the file.
         encode: the model, with the copy to NumPy.
         batch: what both get.
-        least_seconds: how long, at least five turns each.
     """
     run(batch), encode(batch)
     times: list[tuple[float, float]] = []
-    end = time.perf_counter() + least_seconds
+    end = time.perf_counter() + LEAST_SECONDS
     while len(times) < 5 or (time.perf_counter() < end and len(times) < 200):
         first = time.perf_counter()
         encode(batch)

@@ -273,10 +273,11 @@ class _Job:
         worst = min(compared, key=lambda one: one.cosine)
         return ExportError(
             f"The {self.which} tower in {self.format}, quantize={self.quantize}, does "
-            f"not compute what the model does: cosine {worst.cosine:.7f}, relative error {worst.error:.2g} "
-            f"at a batch of {worst.batch}. The first layer that differs is "
-            f"{self._diverging_layer()}. No file was left; if no planted fault nor a "
-            f"coarser quantize is the cause, please report it."
+            f"not compute what the model does: cosine {worst.cosine:.7f}, relative "
+            f"error {worst.error:.2g} at a batch of {worst.batch}. The first layer that "
+            f"differs is {self._diverging_layer()}. No file was left. Try "
+            f'quantize="none" or another format; if that is what this was, please '
+            f"report it with the versions of your packages."
         )
 
     def _diverging_layer(self) -> str:

@@ -56,7 +56,8 @@ def write_openvino(
     between = path.with_suffix(".onnx")
     write_onnx(tower, between, image_size, layers, quantized)
     try:
-        model = openvino.convert_model(between)
+        # Not convert_model: the same reader, but it reports over the network first.
+        model = openvino.Core().read_model(between)
         openvino.save_model(model, path, compress_to_fp16=half)
     finally:
         for left in path.parent.glob(f"{between.name}*"):

@@ -65,7 +65,7 @@ class Graph:
 
     def constant(self, value: np.ndarray, name: str) -> str:
         """Adds numbers that are stored in the file."""
-        value = np.ascontiguousarray(value)
+        value = np.asarray(value, order="C")  # ascontiguousarray makes scalars rows
         if self._half and value.dtype == np.float32 and value.ndim > 1:
             stored = self._onnx.numpy_helper.from_array(
                 value.astype(np.float16), f"{name}/half"
