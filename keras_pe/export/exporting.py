@@ -94,7 +94,7 @@ def export(
         image_size: pixels a side; None is the preset's own.
         images: what the file is compared, calibrated and scored on: a folder, a folder
             of folders named like classes, or paths. None takes the drawings that ship
-            with the package.
+            with the package. Of more than 2,048 every so manyth counts.
         image_converter: how images are prepared; None is the preset's.
         tokenizer: the tokenizer of a `PECore` that is no preset.
         threads: of the file, for the latency.
@@ -274,8 +274,8 @@ class _Job:
         return ExportError(
             f"The {self.which} tower in {self.format}, quantize={self.quantize}, does "
             f"not compute what the model does: cosine {worst.cosine:.7f}, relative "
-            f"error {worst.error:.2g} at a batch of {worst.batch}. The first layer that "
-            f"differs is {self._diverging_layer()}. No file was left. Try "
+            f"error {worst.error:.2g} at a batch of {worst.batch}. The first layer "
+            f"that differs is {self._diverging_layer()}. No file was left. Try "
             f'quantize="none" or another format; if that is what this was, please '
             f"report it with the versions of your packages."
         )

@@ -25,6 +25,7 @@ from keras_pe.presets.hub import resolve
 from keras_pe.presets.report import CheckpointError
 
 MOST_TEXTS = 64  # that a text tower is compared and calibrated on
+MOST_IMAGES = 2048  # that are held in memory and scored
 
 
 class Subject(NamedTuple):
@@ -162,7 +163,8 @@ def read_inputs(subject: Subject, images: Any) -> Inputs:
 
     Args:
         subject: whose converter prepares them.
-        images: a folder, a sequence of paths, or None.
+        images: a folder, a sequence of paths, or None. Of more than 2,048 images
+            every so manyth is read.
     """
     names: tuple[str, ...] = ()
     labels: tuple[int, ...] = ()
@@ -179,6 +181,8 @@ def read_inputs(subject: Subject, images: Any) -> Inputs:
         paths = list(images)
     if not paths:
         raise ValueError(f"{images} holds no images. Give a folder with some, or none.")
+    step = -(-len(paths) // MOST_IMAGES)  # of a large folder, evenly spread
+    paths, labels = paths[::step], labels[::step]
     rows = subject.image_converter(paths)
     if len(rows) < max(BATCHES):  # a batch of seven needs as many
         rows = np.concatenate([rows, subject.image_converter(list(demo_images()))])

@@ -25,12 +25,10 @@ def write(
     import torch
 
     class Exported(torch.nn.Module):  # one positional argument and a plain result
-        def __init__(self) -> None:
-            super().__init__()
-            self.tower = tower
-
+        # The tower is no part of it: its weights, which a trace takes up as constants,
+        # would be in the file twice.
         def forward(self, inputs: Any) -> Any:
-            outputs = outputs_with_layers(self.tower, inputs, layers)
+            outputs = outputs_with_layers(tower, inputs, layers)
             return outputs if layers else outputs[0]
 
     batch = torch.export.Dim("batch", min=1)
