@@ -63,10 +63,10 @@ class Graph:
         self._nodes.append(node)
         return names
 
-    def constant(self, value: np.ndarray, name: str) -> str:
-        """Adds numbers that are stored in the file."""
+    def constant(self, value: np.ndarray, name: str, exact: bool = False) -> str:
+        """Adds numbers that are stored in the file; `exact` ones never in float16."""
         value = np.asarray(value, order="C")  # ascontiguousarray makes scalars rows
-        if self._half and value.dtype == np.float32 and value.ndim > 1:
+        if self._half and not exact and value.dtype == np.float32 and value.ndim > 1:
             stored = self._onnx.numpy_helper.from_array(
                 value.astype(np.float16), f"{name}/half"
             )

@@ -8,9 +8,9 @@ does not know are refused.
 
 Three rewrites make the file faster without changing what it computes:
 
-* Channel pairs of queries and keys are put half a head apart, by reordering columns of
-  the projection: the same order in both leaves their products as they are, and RoPE
-  needs two cuts and no axis of pairs.
+* The first channels of all pairs of queries and keys come before the second ones, by
+  reordering columns of the projection: the same order in both leaves their products as
+  they are, and RoPE needs one cut and no axis of pairs.
 * Factors that follow a matrix, the scale of the attention and LayerScale, go into it.
 * The pooling's probe is the same for all images: keys are multiplied by it beforehand
   (one column a head instead of a matrix), and values after tokens were averaged.
@@ -156,13 +156,15 @@ def _vision(
 
 def _without_wrong_images(graph: Graph, x: str) -> str:
     """Makes images of 0 to 255 NaN, as the model does: no answer, not a wrong one."""
-    size = graph.add("Abs", "images", name="pixels")
-    axes = graph.constant(np.array([1, 2, 3]), "largest_pixel/axes")
-    size = graph.add("ReduceMax", size, axes, name="largest_pixel", keepdims=0)
-    limit = graph.constant(np.array(LARGEST_PIXEL, "float32"), "largest_pixel/limit")
-    return _not_a_number_where(
-        graph, graph.add("Greater", size, limit, name="wrong_image"), x
-    )
+    axes = graph.constant(np.array([1, 2, 3]), "pixels/axes")
+    beyond = []
+    for kind, compare, sign in (("Max", "Greater", 1), ("Min", "Less", -1)):
+        name = f"pixels/{kind.lower()}"
+        end = graph.add(f"Reduce{kind}", "images", axes, name=name, keepdims=0)
+        limit = np.array(sign * LARGEST_PIXEL, "float32")
+        limits = graph.constant(limit, f"{name}/limit")
+        beyond.append(graph.add(compare, end, limits, name=f"{name}/beyond"))
+    return _not_a_number_where(graph, graph.add("Or", *beyond, name="wrong_image"), x)
 
 
 def _not_a_number_where(graph: Graph, wrong: str, x: str) -> str:
@@ -235,12 +237,15 @@ def blocks(
     """Adds the blocks; with `pooled_token`, the last gives out that token alone."""
     tables = None
     if rotary is not None:
-        cos, sin = rotary
-        tables = graph.constant(cos, "rope/cos"), graph.constant(sin, "rope/sin")
+        cos, sin = (np.tile(table, 2 * tower.num_heads) for table in rotary)
+        tables = (
+            graph.constant(cos, "rope/cos", exact=True),
+            graph.constant(sin, "rope/sin", exact=True),
+        )
     mask = None
     if tower.blocks[0].causal:
         future = np.triu(np.full((tokens, tokens), MASKED, "float32"), 1)
-        mask = graph.constant(future, "future")
+        mask = graph.constant(future, "future", exact=True)  # beyond float16
     for number, block in enumerate(tower.blocks, start=1):
         only = pooled_token if number == tower.num_layers else None
         x = _block(graph, x, block, f"block_{number}", tokens, tables, mask, only)
@@ -262,19 +267,20 @@ def _block(
     inside = f"{name}/attention"
     kernel, bias = _projection(block.attention, rotary is not None)
     qkv = graph.dense(branch, kernel, bias, f"{inside}/qkv")
-    qkv = graph.reshape(qkv, (0, tokens, 3, heads, head_dim), f"{inside}/by_head")
-    order = [2, 0, 3, 1, 4]  # (query key value, batch, heads, tokens, head_dim)
-    qkv = graph.add("Transpose", qkv, name=f"{inside}/in_order", perm=order)
-    pair, value = graph.split(qkv, (2, 1), 0, f"{inside}/values")
-    if rotary is not None:
-        pair = _rotate(graph, pair, rotary, head_dim, inside)
-    query, key = graph.split(pair, (1, 1), 0, f"{inside}/queries")
-    first = graph.constant(np.array([0]), f"{inside}/first")
-    query, key, value = (
-        graph.add("Squeeze", part, first, name=f"{inside}/{which}")
-        for part, which in ((query, "query"), (key, "key"), (value, "value"))
-    )
-    key = graph.add("Transpose", key, name=f"{inside}/key_columns", perm=[0, 1, 3, 2])
+    dim = block.hidden_dim
+    if rotary is None:
+        query, key, value = graph.split(qkv, (dim, dim, dim), -1, f"{inside}/parts")
+        shape = (0, tokens, heads, head_dim)
+        query = graph.reshape(query, shape, f"{inside}/queries")
+        key = graph.reshape(key, shape, f"{inside}/keys")
+    else:
+        even, odd, value = graph.split(qkv, (dim, dim, dim), -1, f"{inside}/parts")
+        pair = _rotate(graph, (even, odd), rotary, inside, (tokens, heads, head_dim))
+        query, key = graph.split(pair, (heads, heads), 2, f"{inside}/turned_parts")
+    value = graph.reshape(value, (0, tokens, heads, head_dim), f"{inside}/values")
+    query = graph.add("Transpose", query, name=f"{inside}/query", perm=[0, 2, 1, 3])
+    key = graph.add("Transpose", key, name=f"{inside}/key", perm=[0, 2, 3, 1])
+    value = graph.add("Transpose", value, name=f"{inside}/value", perm=[0, 2, 1, 3])
     logits = graph.add("MatMul", query, key, name=f"{inside}/logits")
     if mask is not None:
         logits = graph.add("Add", logits, mask, name=f"{inside}/past")
@@ -300,39 +306,53 @@ def _block(
 
 
 def _rotate(
-    graph: Graph, pair: str, rotary: tuple[str, str], head_dim: int, name: str
+    graph: Graph,
+    halves: tuple[str, str],
+    rotary: tuple[str, str],
+    name: str,
+    sizes: tuple[int, int, int],
 ) -> str:
-    """Turns queries and keys, whose channel pairs lie half a head apart."""
-    cos, sin = rotary
-    half = head_dim // 2
-    even, odd = graph.split(pair, (half, half), -1, f"{name}/pairs")
+    """Turns queries and keys: the first and the second channels of all their pairs.
+
+    Returns:
+        `(batch, tokens, 2 heads, head_dim)`, queries before keys.
+    """
+    tokens, heads, head_dim = sizes
     parts = {
-        f"{first}_{table}": graph.add("Mul", x, by, name=f"{name}/{first}_{table}")
-        for first, x in (("even", even), ("odd", odd))
-        for table, by in (("cos", cos), ("sin", sin))
+        (half, table): graph.add("Mul", x, by, name=f"{name}/{half}_{table}")
+        for half, x in zip(("even", "odd"), halves, strict=True)
+        for table, by in zip(("cos", "sin"), rotary, strict=True)
     }
-    even = graph.add(
-        "Sub", parts["even_cos"], parts["odd_sin"], name=f"{name}/even_turned"
-    )
-    odd = graph.add(
-        "Add", parts["odd_cos"], parts["even_sin"], name=f"{name}/odd_turned"
-    )
-    return graph.add("Concat", even, odd, name=f"{name}/turned", axis=-1)
+    turned = [
+        graph.add(
+            "Sub", parts["even", "cos"], parts["odd", "sin"], name=f"{name}/even"
+        ),
+        graph.add("Add", parts["odd", "cos"], parts["even", "sin"], name=f"{name}/odd"),
+    ]
+    shape = (0, tokens, 2 * heads, head_dim // 2)
+    turned = [graph.reshape(x, shape, f"{x}_by_head") for x in turned]
+    return graph.add("Concat", *turned, name=f"{name}/turned", axis=-1)
 
 
 def _projection(attention: Any, pairs: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the matrix to queries, keys and values, reordered and scaled."""
+    """Returns the matrix to queries, keys and values, reordered and scaled.
+
+    Columns are queries, keys, values; with `pairs` the first channels of all pairs of
+    queries and keys, then the second ones, then values.
+    """
     kernel, bias = weights(attention.qkv)
     heads, head_dim = attention.num_heads, attention.head_dim
-    kernel = kernel.reshape(-1, 3, heads, head_dim).copy()
-    bias = bias.reshape(3, heads, head_dim).copy()
-    kernel[:, 0] *= np.float32(head_dim**-0.5)
-    bias[0] *= np.float32(head_dim**-0.5)
+    columns: np.ndarray = np.concatenate([kernel, bias[None]]).reshape(
+        -1, 3, heads, head_dim
+    )
+    columns[:, 0] *= np.float32(head_dim**-0.5)
     if pairs:
-        order = np.concatenate([np.arange(0, head_dim, 2), np.arange(1, head_dim, 2)])
-        kernel[:, :2] = kernel[:, :2][..., order]
-        bias[:2] = bias[:2][..., order]
-    return kernel.reshape(len(kernel), -1), bias.reshape(-1)
+        rows = len(columns)
+        queries, values = columns[:, :2], columns[:, 2]
+        parts = (queries[..., 0::2], queries[..., 1::2], values)
+        columns = np.concatenate([part.reshape(rows, -1) for part in parts], axis=1)
+    flat = columns.reshape(len(columns), -1)
+    return flat[:-1], flat[-1]
 
 
 def feed_forward(graph: Graph, x: str, layer: Any, scale: Any, name: str) -> str:
