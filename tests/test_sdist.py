@@ -39,7 +39,9 @@ def test_every_extra_has_code():
         "fonttools": "fontTools",
         # TensorBoard reads what training writes; nothing imports it. The others are
         # imported by a name in a text, where a file asks for them.
-        **dict.fromkeys(("tensorboard", "gguf", "keras-hub")),
+        **dict.fromkeys(
+            ("tensorboard", "gguf", "keras-hub", "onnxruntime", "openvino")
+        ),
     }
     used = set().union(*(imported(folder) for folder in FOLDERS[:3]))
     for extra, requirements in PROJECT["project"]["optional-dependencies"].items():
