@@ -9,6 +9,7 @@ from keras_pe.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from keras_pe.evaluation.zero_shot import ZeroShotClassifier
+    from keras_pe.finetuning.image_classifier import ImageClassifier
     from keras_pe.models.aligned import PELang, PESpatial
     from keras_pe.models.core import PECore
     from keras_pe.models.embedder import Embedder
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Embedder",
+    "ImageClassifier",
     "PECore",
     "PEImageConverter",
     "PELang",
@@ -36,6 +38,7 @@ __all__ = [
 # Imported on first use: the command line answers --help without Keras.
 _PLACES = {
     "Embedder": "models.embedder",
+    "ImageClassifier": "finetuning.image_classifier",
     "PECore": "models.core",
     "PEImageConverter": "preprocessing.image",
     "PELang": "models.aligned",
@@ -53,6 +56,7 @@ _PACKAGES = (
     "data",
     "evaluation",
     "export",
+    "finetuning",
     "language",
     "layers",
     "losses",

@@ -17,6 +17,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 REGISTERING = (
+    "keras_pe.finetuning.classifier_model",
     "keras_pe.language.small_decoder",
     "keras_pe.layers.projector",
     "keras_pe.models.aligned",

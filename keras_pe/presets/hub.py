@@ -21,6 +21,8 @@ CONFIG = "config.json"
 # What else a preset of `keras_pe.language.VisionLanguageModel` has.
 LANGUAGE, LANGUAGE_WEIGHTS = "language.json", "language.safetensors"
 CHAT_TOKENIZERS = ("chat_tokenizer.json", "chat_tokenizer.spm")  # one of them
+# What else one of `keras_pe.ImageClassifier` has.
+CLASSIFIER, CLASSIFIER_WEIGHTS = "classifier.json", "classifier.safetensors"
 # The small files of a preset.
 OBJECTS = (CONFIG, "tokenizer.json", "image_converter.json", "video_converter.json")
 OPEN_CLIP = "open_clip_model.safetensors"
@@ -162,7 +164,8 @@ def _on_hub(handle: str, repo: str, revision: str | None, need: str) -> Location
         directory = hub_download.download(repo, small, revision)
         if _registered_name(directory / CONFIG).startswith(PREFIX):
             if need == "weights":
-                more = (LANGUAGE, LANGUAGE_WEIGHTS, *CHAT_TOKENIZERS)
+                more = [LANGUAGE, LANGUAGE_WEIGHTS, *CHAT_TOKENIZERS]
+                more += [CLASSIFIER, CLASSIFIER_WEIGHTS]
                 weights = weight_files(directory) + [x for x in more if x in names]
                 hub_download.download(repo, weights, revision, progress=True)
             return Location(handle, directory=directory)

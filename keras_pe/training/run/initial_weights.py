@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_pe import PECore
+from keras_pe.models.core import PECore
 from keras_pe.presets import load_weights
 from keras_pe.presets.checksums import read_metadata, read_verified
 from keras_pe.presets.hub import CONFIG, resolve

@@ -12,7 +12,8 @@ import typing
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from keras_pe import PETextEncoder, PEVisionEncoder
+from keras_pe.models.text_encoder import PETextEncoder
+from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.training.resolution import ResolutionStage
 
 # Fields that are constructor arguments, and whose.

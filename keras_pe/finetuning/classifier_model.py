@@ -1,0 +1,129 @@
+"""An encoder with a linear head, as a Keras model from images to logits."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_pe.arrays import check_sizes
+from keras_pe.finetuning.class_features import class_features, feature_channels
+from keras_pe.models.checked_model import Check, CheckedModel
+from keras_pe.models.vision_encoder import PEVisionEncoder
+
+
+@keras.saving.register_keras_serializable("keras_pe")
+class ClassificationHead(keras.layers.Layer):
+    """A linear map of standardised features, in float32 whatever the encoder's dtype.
+
+    Args:
+        num_classes: of which it gives the logits.
+        name: of the layer.
+    """
+
+    def __init__(self, num_classes: int, name: str = "head") -> None:
+        super().__init__(name=name, dtype="float32", autocast=False)
+        check_sizes(num_classes=num_classes)
+        self.num_classes = num_classes
+
+    def build(self, features_shape: Any) -> None:
+        channels = features_shape[-1]
+
+        def fixed(name: str, value: str) -> Any:
+            return self.add_weight(
+                shape=(channels,), initializer=value, trainable=False, name=name
+            )
+
+        self.mean, self.deviation = fixed("mean", "zeros"), fixed("deviation", "ones")
+        # At zero all classes are equally likely: the first loss is that of a guess.
+        self.kernel = self.add_weight(
+            shape=(channels, self.num_classes), initializer="zeros", name="kernel"
+        )
+        self.bias = self.add_weight(
+            shape=(self.num_classes,), initializer="zeros", name="bias"
+        )
+        self.built = True
+
+    def call(self, features: Any) -> Any:  # (batch, channels) -> (batch, classes)
+        features = ops.cast(features, "float32")
+        standardised = (features - self.mean) / self.deviation
+        return ops.matmul(standardised, self.kernel) + self.bias
+
+    def compute_output_shape(self, features_shape: Any) -> Any:
+        return (*features_shape[:-1], self.num_classes)
+
+    def assign(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Sets the weights that `arrays` gives."""
+        for name, value in arrays.items():
+            getattr(self, name).assign(value)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns the weights by name."""
+        names = ("mean", "deviation", "kernel", "bias")
+        return {n: np.array(ops.convert_to_numpy(getattr(self, n))) for n in names}
+
+    def get_config(self) -> dict[str, Any]:
+        return {"num_classes": self.num_classes, "name": self.name}
+
+
+@keras.saving.register_keras_serializable("keras_pe")
+class ClassifierModel(CheckedModel):
+    """Gives the logits of classes; what an `ImageClassifier` trains.
+
+    Args:
+        encoder: a vision encoder.
+        head: a `ClassificationHead`; built here if it is not.
+        name: of the model.
+
+    Example:
+        >>> encoder = PEVisionEncoder.from_preset("pe_core_emoji_small_patch8_64")
+        >>> model = ClassifierModel(encoder, ClassificationHead(3))
+        >>> tuple(model(np.zeros((2, 64, 64, 3), "float32")).shape)
+        (2, 3)
+    """
+
+    def __init__(
+        self,
+        encoder: PEVisionEncoder,
+        head: ClassificationHead,
+        name: str = "image_classifier",
+    ) -> None:
+        super().__init__(name=name, dtype=encoder.dtype_policy, autocast=False)
+        self.encoder, self.head = encoder, head
+        if not head.built:
+            head.build((None, feature_channels(encoder)))
+        self.built = True
+
+    def call(self, images: Any, training: bool | None = None) -> Any:
+        """Returns logits, float32 `(batch, classes)`.
+
+        Args:
+            images: `(batch, height, width, 3)` in [-1, 1].
+            training: whether stochastic depth is active.
+        """
+        return self.head(class_features(self.encoder, images, training))
+
+    def inference(self, images: Any) -> Any:
+        """Returns the logits of images, as they are outside of training."""
+        return self(images, training=False)
+
+    def compute_output_shape(self, images_shape: Any) -> Any:
+        return (images_shape[0], self.head.num_classes)
+
+    def input_check(self, training: bool) -> Check:
+        return self.encoder.input_check(training)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            "head": keras.saving.serialize_keras_object(self.head),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        config = dict(config)
+        for part in ("encoder", "head"):
+            config[part] = keras.saving.deserialize_keras_object(config[part])
+        return cls(**config)
