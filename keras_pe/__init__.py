@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from keras_pe.preprocessing.tokenizer import PETokenizer
     from keras_pe.preprocessing.video import PEVideoConverter
     from keras_pe.presets.listing import list_presets
+    from keras_pe.presets.upload import upload_preset
 
 __all__ = [
     "Embedder",
@@ -33,6 +34,7 @@ __all__ = [
     "PEVisionEncoder",
     "ZeroShotClassifier",
     "list_presets",
+    "upload_preset",
 ]
 
 # Imported on first use: the command line answers --help without Keras.
@@ -49,6 +51,7 @@ _PLACES = {
     "PEVisionEncoder": "models.vision_encoder",
     "ZeroShotClassifier": "evaluation.zero_shot",
     "list_presets": "presets.listing",
+    "upload_preset": "presets.upload",
 }
 _PACKAGES = (
     "alignment",

@@ -209,7 +209,7 @@ class FitJob:
         steps = math.ceil(len(passed.train) / size)
         options: dict[str, int] = {}
         if isinstance(data, ImageStream):
-            options["steps_per_epoch"] = steps
+            options = {"steps_per_epoch": steps, "shuffle": False}
         if isinstance(validation, ImageStream):
             options["validation_steps"] = math.ceil(len(passed.validation) / size)
         held = None

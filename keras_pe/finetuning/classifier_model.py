@@ -12,10 +12,17 @@ from keras_pe.finetuning.class_features import class_features, feature_channels
 from keras_pe.models.checked_model import Check, CheckedModel
 from keras_pe.models.vision_encoder import PEVisionEncoder
 
+MOMENTUM = 0.9  # of the moving averages: Keras' 0.99 needs hundreds of steps to settle
+LEAST_DEVIATION = 0.1  # of the moving average
+
 
 @keras.saving.register_keras_serializable("keras_pe")
 class ClassificationHead(keras.layers.Layer):
     """A linear map of standardised features, in float32 whatever the encoder's dtype.
+
+    While the encoder is trained, features are standardised by their batch, and what was
+    measured follows as a moving average, as in batch normalisation. Features share a
+    large constant part: by fixed numbers, a small change of it would drown all else.
 
     Args:
         num_classes: of which it gives the logits.
@@ -45,9 +52,20 @@ class ClassificationHead(keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, features: Any) -> Any:  # (batch, channels) -> (batch, classes)
+    def call(  # features: (batch, channels) -> (batch, classes)
+        self, features: Any, training: bool | None = None
+    ) -> Any:
         features = ops.cast(features, "float32")
-        standardised = (features - self.mean) / self.deviation
+        mean, deviation = self.mean, self.deviation
+        if training and features.shape[0] != 1:
+            mean, variance = ops.moments(features, axes=[0])
+            # A channel that is all but constant in a batch is no louder for that.
+            least = ops.square(LEAST_DEVIATION * self.deviation)
+            deviation = ops.sqrt(ops.maximum(variance, least))
+            for followed, now in ((self.mean, mean), (self.deviation, deviation)):
+                change = ops.stop_gradient(now) - followed
+                followed.assign(followed + (1 - MOMENTUM) * change)
+        standardised = (features - mean) / deviation
         return ops.matmul(standardised, self.kernel) + self.bias
 
     def compute_output_shape(self, features_shape: Any) -> Any:
@@ -102,7 +120,8 @@ class ClassifierModel(CheckedModel):
             images: `(batch, height, width, 3)` in [-1, 1].
             training: whether stochastic depth is active.
         """
-        return self.head(class_features(self.encoder, images, training))
+        features = class_features(self.encoder, images, training)
+        return self.head(features, training=training)
 
     def inference(self, images: Any) -> Any:
         """Returns the logits of images, as they are outside of training."""

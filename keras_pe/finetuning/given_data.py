@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -96,7 +96,8 @@ def read_given(
         return _read_table(data, class_names, columns)
     if isinstance(data, keras.utils.PyDataset):
         return ImageStream(functools.partial(_of_epoch, data), class_names, value_range)
-    if isinstance(data, list) or hasattr(data, "dtype"):
+    pairs = isinstance(data, list) and data and isinstance(data[0], tuple | Mapping)
+    if hasattr(data, "dtype") or (isinstance(data, list) and not pairs):
         raise TypeError(
             "Images came without labels: give (images, labels), each with one entry an "
             "image."

@@ -62,8 +62,8 @@ class BestEpoch(keras.callbacks.Callback):
 
     def _keep(self) -> None:
         sync_state(self.model)
-        trained = self.model.trainable_variables
-        self.weights = [np.array(ops.convert_to_numpy(v)) for v in trained]
+        changing = _changing(self.model)
+        self.weights = [np.array(ops.convert_to_numpy(v)) for v in changing]
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         found = {name: float(value) for name, value in (logs or {}).items()}
@@ -84,9 +84,15 @@ class BestEpoch(keras.callbacks.Callback):
 
     def restore(self, model: keras.Model) -> None:
         """Gives a model the weights of the best epoch, after `fit`."""
-        trained = model.trainable_variables
-        for variable, value in zip(trained, self.weights, strict=True):
+        for variable, value in zip(_changing(model), self.weights, strict=True):
             variable.assign(value)
+
+
+def _changing(model: keras.Model) -> list[Any]:
+    """Returns what a training changes: weights, and the head's moving averages."""
+    head = getattr(model, "head", None)
+    followed = [] if head is None else head.non_trainable_variables
+    return [*model.trainable_variables, *followed]
 
 
 def train(

@@ -18,7 +18,7 @@ from keras_pe.models.text_encoder import PETextEncoder
 from keras_pe.models.tower import Tower
 from keras_pe.models.vision_arguments import check_frames
 from keras_pe.models.vision_encoder import PEVisionEncoder
-from keras_pe.presets.save import MAX_SHARD_GB, save_preset
+from keras_pe.presets.save import MAX_SHARD_GB, save_preset, warn_of_missing
 
 TOWERS = ("vision_encoder", "text_encoder")
 FrameAverage = Literal["normalized", "raw"]
@@ -345,14 +345,16 @@ class PECore(PresetModel, PairModel):
 
         Args:
             directory: where; made if missing.
-            tokenizer: a `PETokenizer` to write along.
-            image_converter: a `PEImageConverter` to write along.
+            tokenizer: a `PETokenizer` to write along; a warning says what can't be
+                loaded without.
+            image_converter: a `PEImageConverter` to write along; as well.
             metadata: more to say in metadata.json; JSON values. Classes and prompts,
                 `{"zero_shot": {"class_names": [...], "templates": [...]}}`, are
                 embedded and saved along, if a tokenizer is.
             dtype: of the weights in the file; None is the model's own.
             max_shard_size: gigabytes above which the weights are split into files.
         """
+        warn_of_missing(tokenizer=tokenizer, image_converter=image_converter)
         class_vectors = None
         if metadata and metadata.get("zero_shot") is not None:
             class_vectors = functools.partial(

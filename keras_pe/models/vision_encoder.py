@@ -18,7 +18,7 @@ from keras_pe.models.vision_arguments import (
     check_windows,
 )
 from keras_pe.models.vision_forward import VisionForward
-from keras_pe.presets.save import MAX_SHARD_GB, save_preset
+from keras_pe.presets.save import MAX_SHARD_GB, save_preset, warn_of_missing
 
 
 @keras.saving.register_keras_serializable("keras_pe")
@@ -279,11 +279,13 @@ class PEVisionEncoder(PresetModel, VisionForward):
 
         Args:
             directory: where; made if missing.
-            image_converter: a `PEImageConverter` to write along.
+            image_converter: a `PEImageConverter` to write along; a warning says what
+                can't be loaded without.
             metadata: more to say in metadata.json, such as scores; JSON values.
             dtype: of the weights in the file; None is the model's own.
             max_shard_size: gigabytes above which the weights are split into files.
         """
+        warn_of_missing(image_converter=image_converter)
         save_preset(
             self,
             directory,

@@ -34,6 +34,7 @@ from keras_pe.preprocessing.image_errors import (
 from keras_pe.preprocessing.image_modes import from_array, resizable
 from keras_pe.preprocessing.tiles import TiledPicture, best_grid, cut
 from keras_pe.presets.from_preset import load_image_converter
+from keras_pe.presets.save_part import save_part
 
 RESIZE_MODES = ("squash", "center_crop")
 INTERPOLATIONS = {
@@ -281,6 +282,14 @@ class PEImageConverter(Converter):
         check_changes(cls, changes)
         converter: Self = load_image_converter(cls, preset)
         return cls(**{**converter.get_config(), **changes}) if changes else converter
+
+    def save_to_preset(self, directory: str | os.PathLike[str]) -> None:
+        """Writes this into a preset, whose rest stays, or a new one of its own.
+
+        Raises:
+            CheckpointError: if the directory holds something else.
+        """
+        save_part(self, directory)
 
     def _open(self, image: Any, name: str) -> Image.Image:
         """Gives any kind of image as an upright PIL image of a resizable mode."""

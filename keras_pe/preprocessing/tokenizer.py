@@ -17,6 +17,7 @@ import numpy as np
 from keras_pe.preprocessing.converter_configs import narrowed_tokenizer, shown_call
 from keras_pe.preprocessing.given_texts import as_texts
 from keras_pe.presets.from_preset import load_tokenizer
+from keras_pe.presets.save_part import save_part
 
 if TYPE_CHECKING:
     import tokenizers
@@ -262,6 +263,22 @@ class PETokenizer:
             72
         """
         return load_tokenizer(cls, preset)
+
+    def save_to_preset(self, directory: str | os.PathLike[str]) -> None:
+        """Writes this tokenizer into a preset, or into a new one of its own.
+
+        Args:
+            directory: a preset, of which all else stays as it is; made if missing.
+
+        Raises:
+            CheckpointError: if it holds something else, or the model there has another.
+
+        Example:
+            >>> PETokenizer(context_length=8).save_to_preset("words")
+            >>> PETokenizer.from_preset("words")
+            PETokenizer(context_length=8)
+        """
+        save_part(self, directory)
 
     def _encode_with_literals(
         self, engine: "tokenizers.Tokenizer", text: str

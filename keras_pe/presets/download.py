@@ -49,13 +49,10 @@ def cache_directory() -> str | None:
 
 def is_offline() -> bool:
     """Whether HF_HUB_OFFLINE forbids to ask the Hub."""
-    import huggingface_hub
+    from huggingface_hub import constants
 
     value = os.environ.get("HF_HUB_OFFLINE", "")
-    return bool(
-        value.upper() in ("1", "ON", "YES", "TRUE")
-        or huggingface_hub.constants.HF_HUB_OFFLINE
-    )
+    return bool(value.upper() in ("1", "ON", "YES", "TRUE") or constants.HF_HUB_OFFLINE)
 
 
 def is_cached(repo: str, name: str, revision: str | None = None) -> bool:

@@ -205,8 +205,10 @@ def weight_files(directory: Path) -> list[str]:
 def _in_directory(handle: str, directory: Path, preset: Preset | None) -> Location:
     if _registered_name(directory / CONFIG).startswith(PREFIX):
         return Location(handle, directory=directory, preset=preset)
-    # A damaged preset is still a preset: its checksums say what is wrong.
-    if (directory / METADATA).is_file() and (directory / CONFIG).is_file():
+    # A damaged preset is still a preset: its checksums say what is wrong. So is one
+    # with a tokenizer or converter alone.
+    own = any((directory / name).is_file() for name in OBJECTS)
+    if (directory / METADATA).is_file() and own:
         return Location(handle, directory=directory, preset=preset)
     names = [path.name for path in directory.iterdir() if path.is_file()]
     found = _checkpoint(names, directory.name)

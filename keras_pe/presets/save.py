@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def save_preset(
             objects[name] = serialize(item)
             check(objects[name], name.removesuffix(".json"), (expected,))
     target = Path(directory).expanduser().resolve()
-    _check_target(target)
+    check_preset_target(target)
     check_directory_target(target)
     with write_directory(target) as aside:
         for name, config in objects.items():
@@ -101,6 +102,24 @@ def save_preset(
         if write_more is not None:
             write_more(aside)
         write_metadata(aside, _metadata(model, stored, metadata))
+
+
+def warn_of_missing(**parts: Any) -> None:
+    """Warns of parts without which a preset is not whole.
+
+    Args:
+        parts: what was given, by the name of the argument.
+    """
+    missing = [name for name, part in parts.items() if part is None]
+    if missing:
+        classes = {"tokenizer": "PETokenizer", "image_converter": "PEImageConverter"}
+        warnings.warn(
+            f"The preset is saved without {' and '.join(missing)}: "
+            f"{' and '.join(f'{classes[name]}.from_preset' for name in missing)} will "
+            f"not load from it. Give {', '.join(f'{name}=...' for name in missing)}, "
+            f"or add it later with its own save_to_preset.",
+            stacklevel=3,
+        )
 
 
 def _save_weights(
@@ -196,8 +215,12 @@ def _metadata(
 
 
 # === The directory ===
-def _check_target(target: Path) -> None:
-    """Refuses a place where something else than a preset would be lost."""
+def check_preset_target(target: Path) -> None:
+    """Refuses a place where something else than a preset would be lost.
+
+    Raises:
+        CheckpointError: saying what is there.
+    """
     if not target.exists():
         return
     if not target.is_dir():

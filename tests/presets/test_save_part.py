@@ -1,0 +1,89 @@
+"""A tokenizer or converter goes into a preset, and nothing else of it changes."""
+
+import json
+import warnings
+
+import pytest
+
+import keras_pe
+from keras_pe import PEImageConverter, PETokenizer
+from keras_pe.presets import CheckpointError
+from tests.presets import tiny
+
+pytestmark = [pytest.mark.quick, pytest.mark.once]
+
+
+def contents(directory):
+    return {p.name: p.read_bytes() for p in directory.iterdir()}
+
+
+def test_into_a_preset(preset, model):
+    before = contents(preset)
+    PEImageConverter(32, interpolation="lanczos").save_to_preset(preset)
+    after = contents(preset)
+    changed = {name for name in before if before[name] != after[name]}
+    assert set(after) == set(before)
+    assert changed == {"image_converter.json", "metadata.json"}
+    assert PEImageConverter.from_preset(preset).interpolation == "lanczos"
+    found = keras_pe.PECore.from_preset(preset)
+    assert tiny.equal(tiny.values(found), tiny.values(model))
+    metadata = json.loads(after["metadata.json"])
+    assert metadata["trained_on"] == "cats 🐈"
+
+
+def test_what_was_left_out_is_added(model, tmp_path):
+    with pytest.warns(UserWarning, match="without tokenizer and image_converter"):
+        model.save_to_preset(tmp_path)
+    with pytest.raises(CheckpointError, match=r"no tokenizer\.json"):
+        PETokenizer.from_preset(tmp_path)
+    tiny.tokenizer().save_to_preset(tmp_path)
+    PEImageConverter(32).save_to_preset(tmp_path)
+    assert (
+        PETokenizer.from_preset(tmp_path).get_config() == tiny.tokenizer().get_config()
+    )
+    assert PEImageConverter.from_preset(tmp_path).image_size == (32, 32)
+
+
+def test_nothing_is_said_of_a_whole_preset(model, tmp_path):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "The preset is saved without")
+        model.save_to_preset(tmp_path / "a", tiny.tokenizer(), PEImageConverter(32))
+        model.vision_encoder.save_to_preset(tmp_path / "b", PEImageConverter(32))
+    with pytest.warns(UserWarning, match=r"PEImageConverter\.from_preset will"):
+        model.vision_encoder.save_to_preset(tmp_path / "c")
+
+
+def test_alone(tmp_path):
+    PETokenizer(16, 600).save_to_preset(tmp_path / "words")
+    assert PETokenizer.from_preset(tmp_path / "words").context_length == 16
+    PEImageConverter(8).save_to_preset(tmp_path / "words")
+    assert PEImageConverter.from_preset(tmp_path / "words").image_size == (8, 8)
+    assert PETokenizer.from_preset(tmp_path / "words").context_length == 16
+    with pytest.raises(CheckpointError, match=r"lists no config\.json"):
+        keras_pe.PECore.from_preset(tmp_path / "words")
+    tiny.core().save_to_preset(tmp_path / "words", PETokenizer(8, 600))
+    with pytest.raises(CheckpointError, match=r"no image_converter\.json"):
+        PEImageConverter.from_preset(tmp_path / "words")
+
+
+def test_what_is_refused(preset, tmp_path):
+    before = contents(preset)
+    with pytest.raises(CheckpointError, match="makes 32 ids a text of 49408"):
+        PETokenizer().save_to_preset(preset)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match="holds no preset"):
+        PETokenizer().save_to_preset(tmp_path / "other")
+    assert contents(preset) == before
+    tiny.lang().save_to_preset(tmp_path / "lang", PEImageConverter(32))
+    with pytest.raises(CheckpointError, match="reads no text"):
+        PETokenizer().save_to_preset(tmp_path / "lang")
+
+
+def test_a_damaged_file_is_not_blessed(preset):
+    weights = preset / "model.weights.h5"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    before = contents(preset)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        tiny.tokenizer().save_to_preset(preset)
+    assert contents(preset) == before
