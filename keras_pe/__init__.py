@@ -68,6 +68,7 @@ _PACKAGES = (
     "presets",
     "probing",
     "search",
+    "sklearn",
     "training",
     "visualization",
 )

@@ -236,7 +236,8 @@ def to_array(item: Any, name: str) -> np.ndarray:
             f"A {type(item).__module__}.{type(item).__name__} that NumPy can't read "
             f"({type(error).__name__}: {error}). Expected an array with values. Inside "
             "a model or tf.data, where there are none yet, use keras.layers.Resizing("
-            "..., antialias=True) and keras.layers.Rescaling(1 / 127.5, offset=-1).",
+            "..., antialias=True) and keras.layers.Rescaling(1 / 127.5, offset=-1); or "
+            "in tf.data tf.numpy_function(converter.convert, [image], tf.float32).",
         ) from error
     if array.dtype.kind == "V" and "float" in array.dtype.name:  # of ml_dtypes
         return array.astype("float32")
