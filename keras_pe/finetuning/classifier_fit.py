@@ -20,11 +20,13 @@ from keras_pe.finetuning.feature_pass import (
 from keras_pe.finetuning.given_data import GivenData, ImageList
 from keras_pe.finetuning.image_streams import ImageStream
 from keras_pe.finetuning.linear_head import FittedHead, fit_head
+from keras_pe.finetuning.restandardize import Restandardize
 from keras_pe.finetuning.training_report import TrainingReport
 from keras_pe.finetuning.training_steps import (
     BestEpoch,
     Schedule,
     image_batches,
+    some_images,
     train,
 )
 from keras_pe.models.vision_encoder import PEVisionEncoder
@@ -215,14 +217,18 @@ class FitJob:
         held = None
         if validation is not None:
             held = image_batches(validation, self.converter, size, None)
-        return train(
+        seen = Restandardize(lambda: some_images(data, self.converter, size))
+        best = train(
             model,
             image_batches(data, self.converter, size, self.seed),
             steps,
             held,
             self.schedule,
             self.progress,
-            self.callbacks,
+            [seen, *self.callbacks],
             head.validation.get("loss"),
             **options,
         )
+        if held is None:  # else the best epoch's are there again
+            seen.measure(model)
+        return best

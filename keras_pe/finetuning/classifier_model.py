@@ -123,6 +123,10 @@ class ClassifierModel(CheckedModel):
         features = class_features(self.encoder, images, training)
         return self.head(features, training=training)
 
+    def features(self, images: Any) -> Any:
+        """Returns what the head reads of images, as it is outside of training."""
+        return class_features(self.encoder, images, training=False)
+
     def inference(self, images: Any) -> Any:
         """Returns the logits of images, as they are outside of training."""
         return self(images, training=False)

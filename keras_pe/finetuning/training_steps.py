@@ -13,6 +13,7 @@ from keras import ops
 from keras_pe.arrays import NonFiniteError
 from keras_pe.finetuning.given_data import GivenData, ImageList
 from keras_pe.models.checked_model import sync_state
+from keras_pe.models.compiled import padded_batch
 from keras_pe.preprocessing.image import PEImageConverter
 
 THREADS = 4
@@ -230,3 +231,14 @@ def image_batches(
             yield from data.batches(converter, batch_size)
 
     return forever()
+
+
+def some_images(
+    data: GivenData, converter: PEImageConverter, batch_size: int
+) -> Iterator[np.ndarray]:
+    """Yields batches of images of one size, those of a list from all over it."""
+    if isinstance(data, ImageList):
+        order = np.random.default_rng(0).permutation(len(data.images))
+        data = data.rows(order)
+    for images, _ in data.batches(converter, batch_size):
+        yield images if len(images) == batch_size else padded_batch(images, batch_size)
