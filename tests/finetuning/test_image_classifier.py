@@ -97,8 +97,9 @@ def test_the_head_standardises_what_it_was_fitted_to(probed, images):
 
 
 @pytest.mark.slow
-@pytest.mark.compiled
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize(
+    "method", ["lora", pytest.param("full", marks=pytest.mark.compiled)]
+)
 def test_training_on_images(method, images):
     found = classifier(method, layers=1, lora_rank=2)
     before = {v.path: np.array(v) for v in map(_named, found._encoder.weights)}
