@@ -169,6 +169,10 @@ def read_inputs(subject: Subject, images: Any) -> Inputs:
     names: tuple[str, ...] = ()
     labels: tuple[int, ...] = ()
     paths = list(demo_images())
+    if isinstance(images, str | os.PathLike) and not os.path.isdir(images):
+        raise FileNotFoundError(
+            f"{images} is no folder. Give a folder of images, or a list of files."
+        )
     if images is None:
         names = tuple(path.stem for path in paths)
         labels = tuple(range(len(paths)))
