@@ -342,3 +342,14 @@ def check_sizes(hint: str = "", **sizes: Any) -> None:
                 f"{name} must be a whole number of at least 1, got {size!r}. "
                 f"{hint}".rstrip()
             )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns probabilities, along the last axis.
+
+    Example:
+        >>> softmax(np.array([[1000.0, 1000.0]])).tolist()
+        [[0.5, 0.5]]
+    """
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from keras import ops
 
-from keras_pe.arrays import check_finite, checked_embeddings
+from keras_pe.arrays import check_finite, checked_embeddings, softmax
 from keras_pe.evaluation.equal_texts import (
     equal_classes,
     equal_groups,
@@ -280,9 +280,7 @@ class ZeroShotClassifier:
         return self._best(similarities, top_k)
 
     def _best(self, similarities: np.ndarray, top_k: int) -> list[list[Prediction]]:
-        logits = self.logit_scale * similarities
-        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities = weights / weights.sum(axis=1, keepdims=True)
+        probabilities = softmax(self.logit_scale * similarities)
         order = np.argsort(-similarities, axis=1, kind="stable")[:, :top_k]
         return [
             [

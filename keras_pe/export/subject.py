@@ -254,8 +254,12 @@ def text_vectors(
 ) -> np.ndarray:
     """Returns the vectors of classes, `(classes, channels)`, by a file or the model."""
     assert subject.tokenizer is not None
-    subject.tokenizer.on_truncation = "ignore"
+    # A copy: the user's own goes on telling of texts that are cut.
+    config = {**subject.tokenizer.get_config(), "on_truncation": "ignore"}
     vectors, _ = class_vectors(
-        Vectors(subject, encode_text), subject.tokenizer, names, subject.templates
+        Vectors(subject, encode_text),
+        PETokenizer.from_config(config),
+        names,
+        subject.templates,
     )
     return vectors

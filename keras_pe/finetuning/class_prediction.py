@@ -46,14 +46,3 @@ def best_classes(
         ]
         for row, best in enumerate(order)
     ]
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Returns probabilities, along the last axis.
-
-    Example:
-        >>> softmax(np.array([[1000.0, 1000.0]])).tolist()
-        [[0.5, 0.5]]
-    """
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

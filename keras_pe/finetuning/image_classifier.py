@@ -9,14 +9,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pe.arrays import check_finite, check_sizes
+from keras_pe.arrays import check_finite, check_sizes, softmax
 from keras_pe.evaluation.intervals import Score, mean_score
 from keras_pe.evaluation.zero_shot import checked_class_names
 from keras_pe.finetuning.class_features import cut_encoder, feature_channels
 from keras_pe.finetuning.class_prediction import (
     ClassPrediction,
     best_classes,
-    softmax,
 )
 from keras_pe.finetuning.classifier_fit import FitJob, schedule_of
 from keras_pe.finetuning.classifier_model import ClassificationHead, ClassifierModel

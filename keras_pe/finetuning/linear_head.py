@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from keras_pe.arrays import softmax
 from keras_pe.finetuning.class_labels import stratified_rows
-from keras_pe.finetuning.class_prediction import softmax
 from keras_pe.finetuning.feature_pass import FeaturePass
 from keras_pe.probing.feature_store import Samples
 from keras_pe.probing.logistic import Logistic

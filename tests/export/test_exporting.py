@@ -37,13 +37,16 @@ def test_both_towers_with_a_program_that_needs_no_keras_pe(model, tmp_path):
     converter = PEImageConverter(
         32, resize_mode="center_crop", background=(255, 255, 255)
     )
-    receipt = export(
-        model,
-        tmp_path / "out",
-        tower="both",
-        image_converter=converter,
-        tokenizer=tokenizer(),
-    )
+    given = PETokenizer(context_length=8, vocabulary_size=600)
+    with pytest.warns(UserWarning, match="do not fit"):  # of the texts to compare on
+        receipt = export(
+            model,
+            tmp_path / "out",
+            tower="both",
+            image_converter=converter,
+            tokenizer=given,
+        )
+    assert given.on_truncation == "warn"  # as the user had it
     assert receipt.cosine > 0.999999
     assert {one.batch for one in receipt.files["image"].compared} == {1, 2, 7}
     assert receipt.scores["zero_shot"]["change"] == 0
