@@ -10,6 +10,7 @@ import numpy as np
 from keras_pe.arrays import check_sizes
 
 LOOK_AHEAD = 256  # documents that wait for a row that they fit
+BRANCH = 2**16  # a token's number in `documents`: its document, and BRANCH x its branch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +22,16 @@ class Document:
         answer: bool `(tokens,)`: true for tokens that are to be learned.
         image: bool `(tokens,)`: true for tokens that an image gives.
         source: what it was made of, for errors.
+        branches: int `(tokens,)`, where a document branches: 0 for its trunk, which
+            comes first, and 1, 2, ... for the tokens of each branch, which see the
+            trunk and their own, as if there were no other. None for a trunk alone.
     """
 
     token_ids: np.ndarray
     answer: np.ndarray
     image: np.ndarray
     source: str = "a document"
+    branches: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         shapes = {np.shape(x) for x in (self.token_ids, self.answer, self.image)}
@@ -46,6 +51,39 @@ class Document:
                 f"{self.source}: neither its first token nor an image's can be an "
                 f"answer: nothing stands before the one, and the other has no id."
             )
+        if self.branches is not None:
+            self._check_branches(np.asarray(self.branches))
+
+    def _check_branches(self, branches: np.ndarray) -> None:
+        steps = np.diff(branches) if branches.shape == self.token_ids.shape else None
+        if steps is None or branches[0] != 0 or not np.isin(steps, (0, 1)).all():
+            raise ValueError(
+                f"{self.source}: branches must be a number a token, 0 for the first "
+                f"ones, then 1, 2, ..., each once and in this order, got {branches}."
+            )
+        own = np.flatnonzero(steps) + 1  # where each branch begins
+        if bool(self.answer[own].any()) or len(own) * BRANCH >= 2**31:
+            raise ValueError(
+                f"{self.source}: a branch begins with a token that is no answer, and "
+                f"there are fewer than {2**31 // BRANCH}."
+            )
+
+    @property
+    def positions(self) -> np.ndarray:
+        """The position of each token, int32 `(tokens,)`: each branch follows the trunk.
+
+        Example:
+            >>> ids, no = np.zeros(5, int), np.zeros(5, bool)
+            >>> Document(ids, no, no, branches=np.array([0, 0, 1, 1, 2])).positions
+            array([0, 1, 2, 3, 2], dtype=int32)
+        """
+        places = np.arange(len(self), dtype="int32")
+        if self.branches is None:
+            return places
+        trunk = int((self.branches == 0).sum())
+        _, begin = np.unique(self.branches, return_index=True)
+        begin[1:] -= trunk
+        return (places - begin[self.branches]).astype("int32")
 
     def __len__(self) -> int:
         return len(self.token_ids)
@@ -152,7 +190,8 @@ def packed_row(row: Sequence[Document], length: int, slots: int) -> dict[str, An
     Returns:
         `token_ids`, `positions`, `documents`, `image_slots`, each `(length,)`, and
         `answer_places`, `answer_ids`, `answer_weights`, each `(slots,)`. Positions
-        count from 0 in each document; documents from 1, 0 for padding; image slots are
+        count from 0 in each document; documents from 1, 0 for padding, and where one
+        branches `BRANCH` times the branch is added; image slots are
         1, 2, ... in their order in the row, 0 for what is none. An answer's place is
         that of the token before it, whose output tells it.
 
@@ -174,7 +213,9 @@ def packed_row(row: Sequence[Document], length: int, slots: int) -> dict[str, An
     for number, document in enumerate(row, 1):
         here = slice(start, start + len(document))
         ids[here], numbers[here] = document.token_ids, number
-        positions[here] = np.arange(len(document))
+        if document.branches is not None:
+            numbers[here] += BRANCH * document.branches.astype("int32")
+        positions[here] = document.positions
         images[here] = document.image
         found = np.flatnonzero(document.answer)
         taken = slice(slot, slot + len(found))

@@ -32,6 +32,10 @@ class Prompt(Protocol):
         self, turns: Sequence[tuple[str, str]], image: bool, source: str
     ) -> Document: ...
 
+    def questions(
+        self, asked: Sequence[tuple[str, str]], image: bool, source: str
+    ) -> Document: ...
+
 
 @dataclasses.dataclass(frozen=True)
 class QuestionReader:
@@ -41,11 +45,14 @@ class QuestionReader:
         prompt: makes a document of (question, answer) pairs.
         most_questions: of a sample, drawn anew each time it comes.
         length: most tokens of a document: questions that go beyond are left out.
+        apart: whether the questions of an image do not see each other, unless they are
+            turns of a conversation.
     """
 
     prompt: Prompt
     most_questions: int
     length: int
+    apart: bool = False
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Document:
         """Returns some of a sample's questions as one document.
@@ -61,11 +68,14 @@ class QuestionReader:
         has_image = any(name in sample for name in IMAGE_EXTENSIONS)
         source = str(sample.get("__key__", "a sample"))
         drawn = drawn[: self.most_questions]
+        join = self.prompt.conversation
+        if self.apart and not turns:
+            join = self.prompt.questions
         chosen: list[tuple[str, str]] = []
         document = error = None
         try:  # all of them at once, as nearly always: each text becomes tokens once
             asked = [(questions[k].question, questions[k].answer) for k in drawn]
-            whole = self.prompt.conversation(asked, has_image, source)
+            whole = join(asked, has_image, source)
             if len(whole) <= self.length:
                 return whole
         except ValueError:
@@ -73,9 +83,7 @@ class QuestionReader:
         for place in drawn:
             one = questions[place]
             try:
-                found = self.prompt.conversation(
-                    [*chosen, (one.question, one.answer)], has_image, source
-                )
+                found = join([*chosen, (one.question, one.answer)], has_image, source)
             except ValueError as refused:  # a text beyond the tokenizer's context
                 error = refused
             else:

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_pe.data.image_text import Batch, Source, Transform, opened_image
 from keras_pe.data.order import Order
-from keras_pe.data.packing import packed_row
+from keras_pe.data.packing import BRANCH, packed_row
 from keras_pe.data.question_documents import (
     TOO_LONG,
     Placed,
@@ -143,7 +143,8 @@ class QuestionRows(grain.MapDataset[Batch]):
             except (SampleError, ImageError) as error:
                 key = row[order].document.source
                 skipped.append(skipped_sample(self.source, sample, error, key))
-                mine = arrays["documents"][arrays["answer_places"]] == order + 1
+                owners = arrays["documents"][arrays["answer_places"]] % BRANCH
+                mine = owners == order + 1
                 arrays["answer_weights"][mine] = 0.0
             shown += 1
         return {**arrays, "images": images}

@@ -2,6 +2,9 @@
 
 from typing import Any, Protocol
 
+from keras import ops
+
+from keras_pe.data.packing import BRANCH
 from keras_pe.models.text_encoder import first_unknown
 
 Caches = list[Any]  # one of each block, of whatever kind the model takes
@@ -118,8 +121,13 @@ def check_place(index: Any, tokens: int, length: int) -> None:
 
 
 def same_document(documents: Any) -> Any:  # (batch, tokens) int32
-    """Returns which tokens may see each other: bool `(batch, 1, tokens, tokens)`.
+    """Returns which tokens others may see: bool `(batch, 1, tokens, tokens)`.
 
-    No row is empty: a token is of its own document.
+    A token sees those of its own document; where that branches, those of the trunk and
+    of its own branch (`keras_pe.data.packing.BRANCH`). No row is empty: a token sees
+    itself.
     """
-    return documents[:, None, :, None] == documents[:, None, None, :]
+    documents = ops.convert_to_tensor(documents)
+    of_trunk = documents % BRANCH  # of the document that a token is of
+    seeing, seen = documents[:, None, :, None], documents[:, None, None, :]
+    return (seeing == seen) | (of_trunk[:, None, :, None] == seen)

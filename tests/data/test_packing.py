@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_pe.data.packing import Document, pack_documents, packed_row
+from keras_pe.data.packing import BRANCH, Document, pack_documents, packed_row
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
 
@@ -101,3 +101,32 @@ def test_what_does_not_fit_is_refused():
             Document(ids, np.array(answer), np.zeros(2, bool))
     with pytest.raises(ValueError, match="one a token"):
         Document(np.zeros(3, int), np.zeros(2, bool), np.zeros(3, bool))
+
+
+def branched(branches, answers=()):
+    ids, (answer, image) = np.arange(1, 6), np.zeros((2, 5), bool)
+    answer[list(answers)] = True
+    return Document(ids, answer, image, "a tree", np.array(branches))
+
+
+def test_branches_begin_where_the_trunk_ends():
+    found = branched([0, 0, 1, 1, 2], answers=(3,))
+    assert found.positions.tolist() == [0, 1, 2, 3, 2]
+    row = packed_row([document(2), found], length=8, slots=1)
+    assert row["positions"].tolist() == [0, 1, 0, 1, 2, 3, 2, 0]
+    numbers = [1, 1, 2, 2, 2 + BRANCH, 2 + BRANCH, 2 + 2 * BRANCH, 0]
+    assert row["documents"].tolist() == numbers
+    assert row["answer_places"].tolist() == [4]
+
+
+@pytest.mark.parametrize(
+    "branches", [[1, 1, 1, 1, 1], [0, 0, 2, 2, 3], [0, 1, 0, 1, 2], [0, 1, 1]]
+)
+def test_branches_that_are_none_are_refused(branches):
+    with pytest.raises(ValueError, match="a tree: branches must be a number a token"):
+        branched(branches)
+
+
+def test_a_branch_begins_with_no_answer():
+    with pytest.raises(ValueError, match="begins with a token that is no answer"):
+        branched([0, 0, 1, 1, 2], answers=(2,))

@@ -18,6 +18,7 @@ from keras_pe.data import (
 )
 from keras_pe.data.augmentation import WholeImage
 from keras_pe.data.image_text import opened_image
+from keras_pe.data.packing import BRANCH
 from keras_pe.data.question_documents import TOO_LONG, QuestionReader
 from keras_pe.data.question_rows import QuestionRows
 from keras_pe.data.questions import Question, question_member
@@ -56,9 +57,9 @@ class Samples:
         return found
 
 
-def rows_of(source, batch=12, questions=1, **options):
+def rows_of(source, batch=12, questions=1, apart=False, **options):
     order = ShuffledOrder(len(source), batch, seed=3)
-    reader = QuestionReader(PROMPT, questions, LENGTH)
+    reader = QuestionReader(PROMPT, questions, LENGTH, apart)
     shape = options.pop("shape", None) or row_shape(source, order, reader)
     return QuestionRows(
         source, order, reader, WholeImage(8), shape, (8, 8), seed=3, **options
@@ -186,6 +187,40 @@ def test_questions_are_drawn_anew_and_none_twice():
         assert len(set(asked)) == len(asked) == 3
         drawn.add(asked)
     assert len(drawn) > 10
+
+
+def test_questions_apart_are_branches_and_turns_are_not():
+    asked = [Question(f"question {k}?", "yes") for k in range(3)]
+    reader = QuestionReader(PROMPT, 2, LENGTH, apart=True)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        document = reader({"json": question_member(asked)}, rng)
+        assert sorted(set(document.branches.tolist())) == [0, 1, 2]
+        turns = question_member(asked, {"conversation": True})
+        assert reader({"json": turns}, rng).branches is None
+    # What does not fit is left out, one question after the other.
+    long = [*asked, Question("why?", "because " * 60)]
+    document = QuestionReader(PROMPT, 4, LENGTH, apart=True)(
+        {"json": question_member(long)}, np.random.default_rng(0)
+    )
+    assert max(document.branches) == 3
+
+
+def test_an_unreadable_image_teaches_no_branch_anything():
+    asked = [Question(f"question {k}?", "yes") for k in range(3)]
+    broken = {"json": question_member(asked), "png": b"no image"}
+    rows = rows_of(Samples(questions=3, **{"1": broken}), questions=3, apart=True)
+    batches = [rows[number] for number in range(BLOCK)]
+    batch = next(batch for batch in batches if batch["skipped"])
+    codes = np.take_along_axis(batch["documents"], batch["answer_places"], axis=1)
+    codes[codes < BRANCH] = 0  # places that are not used
+    silent = [
+        {int(code) // BRANCH for code in own[own % BRANCH == number]}
+        for own, weights in zip(codes, batch["answer_weights"], strict=True)
+        for number in set((own % BRANCH).tolist()) - {0}
+        if not weights[own % BRANCH == number].any()
+    ]
+    assert silent == [{1, 2, 3}]
 
 
 def test_turns_of_a_conversation_stay_in_order():

@@ -50,6 +50,14 @@ def test_configurations_of_the_paper():
         check_language(config)
 
 
+@pytest.mark.quick
+@pytest.mark.once
+def test_questions_apart_want_a_decoder_that_reads_positions():
+    config = dataclasses.replace(CONFIGS["paper-g14"], questions_apart=True)
+    with pytest.raises(SettingError, match=r"questions_apart.* expected false"):
+        check_language(config)
+
+
 # === A run ===
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):

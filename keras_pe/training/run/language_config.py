@@ -54,6 +54,9 @@ class LanguageConfig(TrainingConfig):
         decoder_rate: likewise of the decoder.
         row_length: tokens of a packed row, those of images included.
         questions: most questions of a sample in one document, drawn anew each time.
+        questions_apart: whether they do not see each other, unless they are turns of a
+            conversation: an answer can't be copied from the one before. For a decoder
+            of our own.
         repeats: `PATTERN:TIMES` each: shards of names like this come so often an epoch.
 
     Source: Perception Encoder, section 5.1; upstream `apps/plm` for what it leaves out.
@@ -83,6 +86,7 @@ class LanguageConfig(TrainingConfig):
     decoder_rate: float = 1.0
     row_length: int = 2048
     questions: int = 8
+    questions_apart: bool = False
     repeats: tuple[str, ...] = ()
     batch_size: int = 2048
     optimizer: Literal["lamb", "adamw"] = "adamw"
@@ -121,6 +125,12 @@ def check_language(config: LanguageConfig) -> None:
         expect(config, "spell_answers", not config.spell_answers, "false" + words)
         none = not config.spelled_questions
         expect(config, "spelled_questions", none, "none" + words)
+        expect(
+            config,
+            "questions_apart",
+            not config.questions_apart,
+            f"false, as decoder={config.decoder} counts positions without them",
+        )
         none = config.decoder_tokenizer is None
         expect(config, "decoder_tokenizer", none, "none" + words)
     spelled = config.spell_answers or not config.spelled_questions

@@ -91,7 +91,9 @@ class QuestionData:
         except ValueError as error:
             raise SettingError(f"repeats: {error}") from error
         order = RepeatedOrder(source.counts, repeats, config.batch_size, config.seed)
-        reader = QuestionReader(prompt, config.questions, config.row_length)
+        reader = QuestionReader(
+            prompt, config.questions, config.row_length, config.questions_apart
+        )
         return source, order, reader
 
     def scores(

@@ -39,7 +39,7 @@ VALIDATION = "{validation,scenes_validation,words_validation}-*.tar"
 # training had.
 ALIGNED = LanguageConfig(
     encoder="pe_core_emoji_patch8_64",
-    stages=stages_of(120_000, (64,), (1,)),
+    stages=stages_of(84_000, (64,), (1,)),
     batch_size=24,  # a new language model learns to look by steps, not by samples
     learning_rate=1e-3,
     encoder_rate=0.7,
@@ -52,8 +52,9 @@ ALIGNED = LanguageConfig(
     spelled_questions=QUESTIONS,
     decoder_dim=192,
     decoder_layers=4,
-    row_length=128,
+    row_length=256,
     questions=5,
+    questions_apart=True,
     repeats=("captions_train-*:2",),
 )
 WARMUP = dataclasses.replace(
@@ -61,7 +62,7 @@ WARMUP = dataclasses.replace(
 )
 
 # Longer, for what answers: the comparisons of layers need less.
-CAPTIONER = dataclasses.replace(ALIGNED, stages=stages_of(480_000, (64,), (1,)))
+CAPTIONER = dataclasses.replace(ALIGNED, stages=stages_of(300_000, (64,), (1,)))
 
 CONFIGS: dict[str, LanguageConfig] = {
     "warmup": WARMUP,

@@ -101,6 +101,29 @@ def test_packed_is_as_apart(seed):
 
 
 @pytest.mark.slow
+def test_branches_are_as_documents_with_the_image_in_each():
+    rng = np.random.default_rng(3)
+    trunk = 1 + TOKENS
+    single = [document(rng) for _ in range(3)]
+    for one in single:
+        one.token_ids[:trunk] = single[0].token_ids[:trunk]
+    lengths = [trunk, *(len(one) - trunk for one in single)]
+
+    def joined(name):
+        parts = [getattr(one, name)[trunk:] for one in single]
+        return np.concatenate([getattr(single[0], name)[:trunk], *parts])
+
+    names = ("token_ids", "answer", "image")
+    branches = np.repeat(np.arange(len(lengths)), lengths)
+    tree = Document(*map(joined, names), "a tree", branches)
+    other = [(1, document(rng))]
+    together = batch([[(2, tree)], other], PICTURES)
+    apart = batch([*([(2, one)] for one in single), other], PICTURES)
+    whole = loss_and_gradients(trainer(), together)
+    assert_same(whole, loss_and_gradients(trainer(), apart))
+
+
+@pytest.mark.slow
 @pytest.mark.compiled
 def test_chunks_change_neither_loss_nor_gradient():
     found = documents()
