@@ -68,14 +68,18 @@ class QuestionReader:
         has_image = any(name in sample for name in IMAGE_EXTENSIONS)
         source = str(sample.get("__key__", "a sample"))
         drawn = drawn[: self.most_questions]
-        join = self.prompt.conversation
-        if self.apart and not turns:
-            join = self.prompt.questions
+        apart = self.apart and not turns
+
+        def join(asked: Sequence[tuple[str, str]]) -> Document:
+            if apart:
+                return self.prompt.questions(asked, has_image, source)
+            return self.prompt.conversation(asked, has_image, source)
+
         chosen: list[tuple[str, str]] = []
         document = error = None
         try:  # all of them at once, as nearly always: each text becomes tokens once
             asked = [(questions[k].question, questions[k].answer) for k in drawn]
-            whole = join(asked, has_image, source)
+            whole = join(asked)
             if len(whole) <= self.length:
                 return whole
         except ValueError:
@@ -83,7 +87,7 @@ class QuestionReader:
         for place in drawn:
             one = questions[place]
             try:
-                found = join([*chosen, (one.question, one.answer)], has_image, source)
+                found = join([*chosen, (one.question, one.answer)])
             except ValueError as refused:  # a text beyond the tokenizer's context
                 error = refused
             else:

@@ -45,7 +45,8 @@ class Decoder(Protocol):
             embeddings: `(batch, tokens, hidden_dim)`, of words and images.
             positions: `(batch, tokens)` int32; None counts from 0.
             documents: `(batch, tokens)` int32: a token sees those of its own number
-                alone; None for one document a row.
+                alone, and of the trunk that it branches from, see `same_document`; None
+                for one document a row.
             training: whether dropout and stochastic depth are active.
         """
 

@@ -78,6 +78,7 @@ class KerasHubDecoder(keras.Model):
 
     Attributes:
         packs: whether several documents may stand in a row.
+        reads_positions: False: documents may not branch.
 
     Raises:
         TypeError: if it is no backbone of a family that is known.
@@ -110,6 +111,7 @@ class KerasHubDecoder(keras.Model):
         self.hidden_dim = int(backbone.hidden_dim)
         self.vocabulary_size = int(backbone.vocabulary_size)
         self.packs = family.mask is not None
+        self.reads_positions = False
         heads = getattr(backbone, family.heads)
         self.head_dim = int(
             getattr(backbone, "head_dim", None) or self.hidden_dim // heads

@@ -115,6 +115,52 @@ class Prompt(abc.ABC):
         ids = np.concatenate(pieces).astype("int32")
         return Document(ids, np.concatenate(answered), shown, source)
 
+    def questions(
+        self,
+        asked: Sequence[tuple[str, str]],
+        image: bool = True,
+        source: str = "questions",
+    ) -> Document:
+        """Returns questions of one image and their answers, none seeing another's.
+
+        Each stands in a branch behind the image: it costs what `document` would make it
+        cost, and the image is there once. In a conversation an answer can be copied
+        from those before; here it has to be seen. The decoder has to read positions:
+        those of KerasHub do not.
+
+        Args:
+            asked: (question, answer), at least one.
+            image: whether they are asked of an image.
+            source: what they come from, for errors.
+
+        Raises:
+            ValueError: if there are none, or a text can't be tokens.
+
+        Example:
+            >>> prompt = QuestionPrompt(PETokenizer(16), image_tokens=2)
+            >>> asked = [("What is this?", "a dog"), ("Is it big?", "no")]
+            >>> prompt.questions(asked).branches.tolist()
+            [0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2]
+        """
+        if not asked:
+            raise ValueError(f"{source}: there is no question.")
+        alone = [self.document(*pair, image, source) for pair in asked]
+        first = alone[0]
+        trunk = int(np.flatnonzero(first.image)[-1]) + 1 if first.image.any() else 1
+        lengths = [trunk, *(len(each) - trunk for each in alone)]
+
+        def joined(name: str) -> np.ndarray:
+            parts = [getattr(each, name)[trunk:] for each in alone]
+            return np.concatenate([getattr(first, name)[:trunk], *parts])
+
+        return Document(
+            joined("token_ids"),
+            joined("answer"),
+            joined("image"),
+            source,
+            np.repeat(np.arange(len(lengths)), lengths),
+        )
+
 
 class QuestionPrompt(Prompt):
     """How the small decoder is asked: start, image, question, end, answer, end.
@@ -170,51 +216,6 @@ class QuestionPrompt(Prompt):
         of_image = np.zeros(len(ids), bool)
         of_image[1 : 1 + shown] = True
         return Document(ids.astype("int32"), np.zeros(len(ids), bool), of_image)
-
-    def questions(
-        self,
-        asked: Sequence[tuple[str, str]],
-        image: bool = True,
-        source: str = "questions",
-    ) -> Document:
-        """Returns questions of one image and their answers, none seeing another's.
-
-        Each stands in a branch behind the image: it costs what `document` would make it
-        cost, and the image is there once. In a conversation an answer can be copied
-        from those before; here it has to be seen.
-
-        Args:
-            asked: (question, answer), at least one.
-            image: whether they are asked of an image.
-            source: what they come from, for errors.
-
-        Raises:
-            ValueError: if there are none, or a text can't be tokens.
-
-        Example:
-            >>> prompt = QuestionPrompt(PETokenizer(16), image_tokens=2)
-            >>> asked = [("What is this?", "a dog"), ("Is it big?", "no")]
-            >>> prompt.questions(asked).branches.tolist()
-            [0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2]
-        """
-        if not asked:
-            raise ValueError(f"{source}: there is no question.")
-        alone = [self.document(*pair, image, source) for pair in asked]
-        first = alone[0]
-        trunk = int(np.flatnonzero(first.image)[-1]) + 1 if first.image.any() else 1
-        lengths = [trunk, *(len(each) - trunk for each in alone)]
-
-        def joined(name: str) -> np.ndarray:
-            parts = [getattr(each, name)[trunk:] for each in alone]
-            return np.concatenate([getattr(first, name)[:trunk], *parts])
-
-        return Document(
-            joined("token_ids"),
-            joined("answer"),
-            joined("image"),
-            source,
-            np.repeat(np.arange(len(lengths)), lengths),
-        )
 
     def next_question(self, question: str) -> np.ndarray:
         """Returns the ids of a question that comes after an answer."""

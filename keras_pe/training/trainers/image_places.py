@@ -1,10 +1,12 @@
-"""Whether packed rows have the places that their images' tokens need."""
+"""Whether packed rows have places for their images, and can be read."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from keras_pe.data.packing import BRANCH
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +19,7 @@ class ImagePlaces:
     Attributes:
         patch_size: pixels, of the encoder.
         pooling: side of the squares of patches that become one token.
+        branches: whether the decoder reads positions, so that documents may branch.
 
     Example:
         >>> slots = np.array([[0, 1, 2, 3, 4, 0]], "int32")
@@ -27,11 +30,13 @@ class ImagePlaces:
 
     patch_size: int
     pooling: int
+    branches: bool = True
 
     def __call__(self, arrays: Mapping[str, Any]) -> None:
         """Raises ValueError if images have more or fewer tokens than places in rows.
 
-        What lies on an accelerator is not looked at.
+        Or if documents branch that may not. What lies on an accelerator is not
+        looked at.
         """
         slots, documents = arrays.get("image_slots"), arrays.get("documents")
         shape: tuple[int, ...] = tuple(getattr(arrays.get("images"), "shape", ()))
@@ -39,10 +44,16 @@ class ImagePlaces:
             return
         if not isinstance(documents, np.ndarray) or documents.shape != slots.shape:
             return
+        if not self.branches and documents.max(initial=0) >= BRANCH:
+            raise ValueError(
+                "Documents branch (questions that do not see each other), and this "
+                "decoder reads no positions. Join them by Prompt.conversation, or give "
+                "a SmallDecoder."
+            )
         side = self.patch_size * self.pooling
         tokens = (shape[2] // side) * (shape[3] // side)
         row, place = np.nonzero(slots)
-        owner = documents[row, place].astype("int64")
+        owner = documents[row, place].astype("int64") % BRANCH
         _, counts = np.unique(np.stack([row, owner]), axis=1, return_counts=True)
         wrong = counts[counts % tokens != 0] if tokens else counts
         if len(wrong) or (slots.max(initial=0) > shape[1] * tokens):

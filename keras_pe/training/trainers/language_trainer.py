@@ -117,7 +117,8 @@ class LanguageAlignmentTrainer(BaseTrainer):
 
     def further_check(self) -> FurtherCheck | None:
         """Returns what refuses rows that were made for images of another size."""
-        return ImagePlaces(self.model.patch_size, self.projector.pooling)
+        branches = getattr(self.decoder, "reads_positions", True)
+        return ImagePlaces(self.model.patch_size, self.projector.pooling, branches)
 
     # === Forward ===
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:

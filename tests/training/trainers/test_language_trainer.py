@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from keras_pe import PELang
-from keras_pe.data.packing import Document, packed_row
+from keras_pe.data.packing import BRANCH, Document, packed_row
 from keras_pe.language import SmallDecoder
 from keras_pe.layers import VisionProjector
 from keras_pe.losses import answer_loss
@@ -253,3 +253,14 @@ def test_images_of_another_size_than_the_rows_were_made_for_are_refused(factor):
     model.compile(keras.optimizers.SGD(0.0))
     with pytest.raises(ValueError, match=f"{side}x{side} pixels have"):
         model.train_on_batch(rows)
+
+
+@pytest.mark.quick
+def test_branches_are_refused_where_positions_are_not_read():
+    model = trainer()
+    model.decoder.reads_positions = False
+    rows = batch([[one] for one in documents(2)], PICTURES)
+    model.further_check()(rows)
+    rows["documents"][0, 4:] += BRANCH
+    with pytest.raises(ValueError, match=r"Documents branch .* reads no positions"):
+        model.further_check()(rows)
