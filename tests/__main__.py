@@ -1,8 +1,9 @@
 """Runs the suite on all three backends: `python -m tests`, `python -m tests --quick`.
 
 One backend after the other, each in as many processes as there are cores. What never
-computes with a backend (the mark `once`) runs on the last one alone. What follows `--`
-goes to pytest. The last lines are the time and the count of each backend.
+computes with a backend (the mark `once`) runs on the last one alone; the quick subset
+has, on the others, what is computed in itself: layers, losses, models. What follows
+`--` goes to pytest. The last lines are the time and the count of each backend.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from tempfile import TemporaryDirectory
 
 BACKENDS = ("tensorflow", "jax", "torch")
 ONCE = "torch"  # runs what is marked `once` too: the fastest
+QUICK = ("tests/layers", "tests/losses", "tests/models")  # of the others
 
 
 def run(backend: str, arguments: list[str], cache: str) -> tuple[int, str, float]:
@@ -101,6 +103,9 @@ def main() -> int:
             if backend != ONCE and ONCE in backends:
                 wanted.append("not once")
             marks = ["-m", " and ".join(wanted)] if wanted else []
+            named = any(not word.startswith("-") for word in options.pytest_arguments)
+            if options.quick and backend != ONCE and ONCE in backends and not named:
+                marks += QUICK
             results.append(run(backend, [*marks, *arguments], cache))
     for backend, (_, _, seconds) in zip(backends, results, strict=True):
         print(f"{backend}: {seconds:,.0f} seconds")

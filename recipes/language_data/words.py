@@ -38,7 +38,7 @@ MIXTURES = {
 }
 MOST_OF_LETTERS = {"letters": 2}  # letters in a row in no order; else six
 CASES = {"lower": 0.5, "capital": 0.25, "upper": 0.25}
-MOST_LETTERS = 4  # questions about letters of a picture
+MOST_LETTERS = 1  # questions about letters of a picture
 TRIES = 200
 FEWER = {"train": 1, "letters": 3}  # times fewer pictures than in training; else 30
 

@@ -39,10 +39,10 @@ VALIDATION = "{validation,scenes_validation,words_validation}-*.tar"
 # training had.
 ALIGNED = LanguageConfig(
     encoder="pe_core_emoji_patch8_64",
-    stages=stages_of(84_000, (64,), (1,)),
+    stages=stages_of(96_000, (64,), (1,)),
     batch_size=24,  # a new language model learns to look by steps, not by samples
     learning_rate=1e-3,
-    encoder_rate=0.7,
+    encoder_rate=0.5,
     warmup_steps=200,
     beta_2=0.98,
     pooling=2,
@@ -52,8 +52,8 @@ ALIGNED = LanguageConfig(
     spelled_questions=QUESTIONS,
     decoder_dim=192,
     decoder_layers=4,
-    row_length=256,
-    questions=5,
+    row_length=192,
+    questions=2,
     questions_apart=True,
     repeats=("captions_train-*:2",),
 )
@@ -61,8 +61,13 @@ WARMUP = dataclasses.replace(
     ALIGNED, stages=stages_of(7_200, (64,), (1,)), train_encoder=False
 )
 
-# Longer, for what answers: the comparisons of layers need less.
-CAPTIONER = dataclasses.replace(ALIGNED, stages=stages_of(300_000, (64,), (1,)))
+# Longer, for what answers: the comparisons of layers need less. To read is what takes
+# longest.
+CAPTIONER = dataclasses.replace(
+    ALIGNED,
+    stages=stages_of(336_000, (64,), (1,)),
+    repeats=("captions_train-*:2", "words_train-*:2", "varied_train-*:2"),
+)
 
 CONFIGS: dict[str, LanguageConfig] = {
     "warmup": WARMUP,
