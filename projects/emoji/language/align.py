@@ -53,9 +53,9 @@ ALIGNED = LanguageConfig(
     decoder_dim=192,
     decoder_layers=4,
     row_length=192,
-    questions=2,
+    questions=2,  # few, of more images: it is these that a step takes its time for
     questions_apart=True,
-    repeats=("captions_train-*:2",),
+    repeats=("captions_train-*:2", "varied_train-*:2"),
 )
 WARMUP = dataclasses.replace(
     ALIGNED, stages=stages_of(7_200, (64,), (1,)), train_encoder=False

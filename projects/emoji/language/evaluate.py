@@ -79,16 +79,18 @@ class Asked:
 
 
 def read_set(
-    folder: Path, name: str, prompt: Prompt
+    folder: Path, name: str, prompt: Prompt, most: int | None = None
 ) -> tuple[list[Image.Image], list[Asked]]:
-    """Returns the images of a set and all that is asked of them.
+    """Returns images of a set and all that is asked of them.
 
-    Right answers are as the model's words can write them.
+    Right answers are as the model's words can write them. Of a set that has more than
+    `most` images these are drawn, always the same ones.
     """
     source = open_shards(str(folder / f"{name}-*.tar"))
     images, asked = [], []
-    for number in range(len(source)):
-        sample = source[number]
+    order = np.random.default_rng(0).permutation(len(source))[:most]
+    for number, place in enumerate(sorted(order.tolist())):
+        sample = source[place]
         images.append(Image.open(io.BytesIO(sample["png"])).convert("RGB"))
         about = json.loads(sample["json"])
         for one in questions_of(sample):
@@ -248,13 +250,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--core", default="pe_core_emoji_patch8_64")
     parser.add_argument("--sets", nargs="*", choices=SETS, default=SETS)
+    parser.add_argument("--most-images", type=int, help="of a set; default: all")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     model = VisionLanguageModel.from_preset(options.preset)
     content: dict[str, Any] = {"preset": Path(options.preset).name, "sets": {}}
     said, shown = {}, []
     for name in options.sets:
-        images, asked = read_set(options.data, name, model.prompt)
+        images, asked = read_set(options.data, name, model.prompt, options.most_images)
         answers, blind = answer_set(model, images, asked)
         seeing, guessed = scores_of(asked, answers), scores_of(asked, blind)
         content["sets"][name] = {
