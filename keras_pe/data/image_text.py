@@ -268,8 +268,9 @@ class ImageTextDataset(grain.MapDataset[Batch]):
         self, number: int, row: int, sample: int, rng: np.random.Generator
     ) -> tuple[Mapping[str, np.ndarray], str]:
         report(number, row, sample, "reading")
-        record = self.source[sample]
+        record: Sample = {}
         try:
+            record = self.source[sample]  # a table may name a file that is not there
             report(number, row, sample, "captioning")
             text = self.captions(record, rng)
             report(number, row, sample, "transforming")
@@ -282,7 +283,7 @@ class ImageTextDataset(grain.MapDataset[Batch]):
             raise _BadSample(
                 SkippedSample(
                     sample,
-                    str(record.get("__key__", sample)),
+                    str(record.get("__key__") or _name_of(self.source, sample)),
                     str(record.get("__shard__", repr(self.source))),
                     error.reason,
                     error.detail,
@@ -337,6 +338,12 @@ def opened_image(record: Sample, header_only: bool = False) -> Image.Image:
             io.BytesIO(record[name]), name, image_decoding.DEFAULT_FORMATS
         )
     return image_decoding.open_image_file(bytes(record[name]), name)
+
+
+def _name_of(source: Any, number: int) -> str:
+    """Names a sample that could not be read, as far as its source can."""
+    describe = getattr(source, "describe", str)
+    return str(describe(number))
 
 
 class _BadSample(Exception):

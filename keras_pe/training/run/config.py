@@ -227,8 +227,16 @@ def freeze(model: PECore, tower: str) -> None:
         getattr(model, f"{tower}_encoder").trainable = False
 
 
-def build_trainer(config: RunConfig, model: PECore) -> ContrastiveTrainer:
-    """Returns the compiled contrastive stage."""
+def build_trainer(
+    config: RunConfig, model: PECore, part_rates: Mapping[str, float] | None = None
+) -> ContrastiveTrainer:
+    """Returns the compiled contrastive stage.
+
+    Args:
+        config: the run.
+        model: that is trained.
+        part_rates: factors of the learning rate of parts, as of `PartRates`.
+    """
     trainer = ContrastiveTrainer(
         model,
         loss=config.loss,
@@ -238,5 +246,5 @@ def build_trainer(config: RunConfig, model: PECore) -> ContrastiveTrainer:
         text_chunk_size=config.text_chunk_size,
         mask_weight=config.mask_weight,
     )
-    trainer.compile(optimizer=build_optimizer(config))
+    trainer.compile(optimizer=build_optimizer(config, part_rates))
     return trainer

@@ -1,9 +1,9 @@
-"""Shards of image-caption pairs as what a run is trained on and scored by."""
+"""Shards or tables of image-caption pairs as what a run is trained on and scored by."""
 
 import logging
 from collections.abc import Callable, Collection, Iterator
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
@@ -20,6 +20,7 @@ from keras_pe.data import (
 )
 from keras_pe.data.augmentation import WholeImage
 from keras_pe.data.image_text import Captions, ImageTextDataset, Tokenizer
+from keras_pe.data.pair_table import PairTable
 from keras_pe.data.shard_files import expand_paths, open_shard_file
 from keras_pe.data.tar_shards import open_shards
 from keras_pe.data.validation import ANOMALIES_FILE, check_data, read_schema
@@ -90,12 +91,21 @@ class ShardBatches:
         yield (last,)
 
 
+Pairs = str | PairTable  # a string stands for shards
+
+
+def opened_pairs(data: Pairs) -> Any:
+    """Returns samples by number: a table itself, or opened shards."""
+    return open_shards(data) if isinstance(data, str) else data
+
+
 class ShardData:
-    """Tar shards, or ArrayRecord files, that a run is trained on.
+    """Tar shards, ArrayRecord files or a table of pairs that a run is trained on.
 
     Args:
-        data: path, folder, pattern or URL: see `keras_pe.data.TarShards`.
-        validation_data: shards to measure retrieval on; None for none.
+        data: path, folder, pattern or URL: see `keras_pe.data.TarShards`; or a
+            `PairTable`.
+        validation_data: pairs to measure retrieval on; None for none.
         workers: processes that prepare batches; 0 prepares them in threads.
         start_timeout: seconds for a process to start.
 
@@ -105,8 +115,8 @@ class ShardData:
 
     def __init__(
         self,
-        data: str,
-        validation_data: str | None = None,
+        data: Pairs,
+        validation_data: Pairs | None = None,
         workers: int = 0,
         start_timeout: float = START_TIMEOUT,
     ) -> None:
@@ -123,7 +133,7 @@ class ShardData:
         The digest tells other content of the same names and counts apart; what it
         can't see stands at `keras_pe.data.tar_index.shard_digest`.
         """
-        source = open_shards(self.data)
+        source = opened_pairs(self.data)
         # No folders: a copy elsewhere is the same data.
         names = [PurePath(path).name for path in source.paths]
         return {
@@ -141,7 +151,7 @@ class ShardData:
             config: the run.
             tokenizer: makes token ids, or several such arrays by name, of captions.
         """
-        source = open_shards(self.data)
+        source = opened_pairs(self.data)
         host_index, host_count = host_position()
         # One for the run, so that the limit holds for all stages together.
         skip_report = SkippedSamples(config.max_bad_share)
@@ -225,6 +235,20 @@ def patch_arrays(
 MAX_PAIRS = 5000
 
 
+class PairEmbeddings(NamedTuple):
+    """Pairs as a model sees them.
+
+    Attributes:
+        images: float32 `(pairs, channels)`, unit length.
+        texts: likewise.
+        captions: one hashable a pair; equal ones match each other.
+    """
+
+    images: np.ndarray
+    texts: np.ndarray
+    captions: list[bytes]
+
+
 class RetrievalScores:
     """Recall of a model's image-text retrieval.
 
@@ -232,7 +256,7 @@ class RetrievalScores:
     read is replaced by a random other one, up to a share of them.
 
     Args:
-        data: pattern of the shards; their first 5,000 pairs are used.
+        data: pattern of the shards, or a table; the first 5,000 pairs are used.
         model: the model that trains; images have its own size.
         tokenizer: its tokenizer.
         batch_size: pairs at once.
@@ -242,7 +266,7 @@ class RetrievalScores:
 
     def __init__(
         self,
-        data: str,
+        data: Pairs,
         model: PECore,
         tokenizer: PETokenizer,
         batch_size: int = 128,
@@ -250,7 +274,7 @@ class RetrievalScores:
         max_bad_share: float = 0.01,
     ) -> None:
         self.model = model
-        source = open_shards(data)
+        source = opened_pairs(data)
         self.num_pairs = min(len(source), MAX_PAIRS)
         batch_size = min(batch_size, self.num_pairs)
         self.dataset = image_text_dataset(
@@ -265,6 +289,10 @@ class RetrievalScores:
 
     def __call__(self) -> dict[str, float]:
         """Returns recall at 1, 5 and 10 in both directions."""
+        return retrieval_recall(*self.embeddings())
+
+    def embeddings(self) -> PairEmbeddings:
+        """Returns the pairs as the model sees them now."""
         images, texts, captions = [], [], []
         with batches(self.dataset, num_threads=NUM_THREADS) as loader, no_gradient():
             for batch in loader:
@@ -275,7 +303,7 @@ class RetrievalScores:
                 captions += [row.tobytes() for row in batch["token_ids"]]
         # The last batch begins again with the first samples.
         kept = slice(self.num_pairs)
-        return retrieval_recall(
+        return PairEmbeddings(
             np.concatenate(images)[kept], np.concatenate(texts)[kept], captions[kept]
         )
 
