@@ -1,0 +1,166 @@
+"""What a fine-tuning won and forgot, as JSON, Markdown and a picture."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_pe.files import file_aside, write_atomically
+from keras_pe.finetuning.pairs.pair_scores import Change
+from keras_pe.finetuning.pairs.wise_curve import WisePoint
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Forgotten:
+    """What became of a set of pairs.
+
+    Attributes:
+        num_pairs: in it.
+        changes: by name of the score, before against the weights of the preset.
+        image_cosine: mean cosine of the embeddings of its images, old with new.
+    """
+
+    num_pairs: int
+    changes: Mapping[str, Change]
+    image_cosine: float
+
+
+# === Along alpha ===
+def write_wise(
+    folder: Path, curve: Sequence[WisePoint], chosen: float, rule: Mapping[str, Any]
+) -> None:
+    """Writes `wise_ft.json`, `wise_ft.md` and `wise_ft.png`.
+
+    Args:
+        folder: of the run.
+        curve: scores along alpha.
+        chosen: alpha of the preset.
+        rule: how it was chosen, for the JSON.
+    """
+    content = {
+        **rule,
+        "chosen": chosen,
+        "points": [dataclasses.asdict(point) for point in curve],
+    }
+    write_atomically(folder / "wise_ft.json", _json(content))
+    write_atomically(folder / "wise_ft.md", wise_table(curve, chosen))
+    with file_aside(folder / "wise_ft.png") as aside:
+        wise_figure(curve, chosen).savefig(aside, dpi=110, format="png")
+
+
+def wise_table(curve: Sequence[WisePoint], chosen: float) -> str:
+    """Returns the scores as a table of Markdown.
+
+    Args:
+        curve: scores along alpha.
+        chosen: alpha of the preset, which is marked.
+
+    Example:
+        >>> point = WisePoint(0.5, {"validation": {"recall_at_1": 12.34}})
+        >>> print(wise_table([point], 0.5).splitlines()[-1])
+        | **0.5** | 12.3 |
+    """
+    columns = [(part, name) for part, of in curve[0].scores.items() for name in of]
+    lines = [
+        "# Between the weights before and after fine-tuning (WiSE-FT)",
+        "",
+        "Points of 100; alpha 0 is before, 1 fine-tuned, **bold** the preset's.",
+        "",
+        "| alpha | " + " | ".join(f"{p}: {_said(n)}" for p, n in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+    for point in curve:
+        alpha = f"**{point.alpha:g}**" if point.alpha == chosen else f"{point.alpha:g}"
+        cells = [f"{point.scores[part][name]:.1f}" for part, name in columns]
+        lines.append(f"| {' | '.join([alpha, *cells])} |")
+    return "\n".join(lines) + "\n"
+
+
+def wise_figure(curve: Sequence[WisePoint], chosen: float) -> "Figure":
+    """Draws the new score against the remembered one, or against alpha without any.
+
+    Args:
+        curve: scores along alpha.
+        chosen: alpha of the preset, which has a ring.
+
+    Returns:
+        The Matplotlib figure.
+    """
+    from matplotlib.figure import Figure  # no display is needed
+
+    figure = Figure(figsize=(5.5, 4.2), layout="constrained")
+    axis = figure.subplots()
+    both = {"validation", "remembered"} <= set(curve[0].scores)
+    shown = "validation" if "validation" in curve[0].scores else "remembered"
+    x = [p.score("remembered") if both else p.alpha for p in curve]
+    y = [p.score(shown) for p in curve]
+    axis.plot(x, y, marker="o", ms=4)
+    for place, point in enumerate(curve):
+        if both and point.alpha in (curve[0].alpha, chosen, curve[-1].alpha):
+            text = f"alpha {point.alpha:g}"
+            axis.annotate(text, (x[place], y[place]), (5, 5), textcoords="offset points")  # type: ignore[arg-type]  # fmt: skip
+        if point.alpha == chosen:
+            axis.plot(x[place], y[place], "o", ms=11, fillstyle="none", color="black")
+    what = "recall at 1, mean of both directions"
+    axis.set_xlabel(f"remembered pairs: {what}" if both else "alpha")
+    axis.set_ylabel(f"{shown} pairs: {what}")
+    axis.grid(alpha=0.3)
+    return figure
+
+
+# === Before and after ===
+def write_forgotten(folder: Path, sets: Mapping[str, Forgotten], alpha: float) -> None:
+    """Writes `forgotten.json` and `forgotten.md`.
+
+    Args:
+        folder: of the run.
+        sets: "validation" and "remembered" pairs, as far as there are any.
+        alpha: of the preset's weights.
+    """
+    content = {
+        "alpha": alpha,
+        "sets": {name: dataclasses.asdict(of) for name, of in sets.items()},
+    }
+    write_atomically(folder / "forgotten.json", _json(content))
+    write_atomically(folder / "forgotten.md", forgotten_table(sets, alpha))
+
+
+def forgotten_table(sets: Mapping[str, Forgotten], alpha: float) -> str:
+    """Returns what was won and lost as Markdown.
+
+    Args:
+        sets: as of `write_forgotten`.
+        alpha: of the preset's weights.
+    """
+    lines = [
+        f"# Before and after fine-tuning (alpha {alpha:g})",
+        "",
+        "Recall in points of 100. The interval is that of the gain on the same pairs, "
+        "95 %, by paired bootstrap.",
+    ]
+    for name, of in sets.items():
+        lines += [
+            "",
+            f"## {name.capitalize()} pairs: {of.num_pairs}",
+            f"Mean cosine of image embeddings, old with new: {of.image_cosine:.4f}",
+            "",
+            "| score | before | after | gain |",
+            "|---|---|---|---|",
+        ]
+        lines += [
+            f"| {_said(score)} | {c.before:.1f} | {c.after:.1f} | {c} |"
+            for score, c in of.changes.items()
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _said(score: str) -> str:
+    return score.replace("_", " ")
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"

@@ -1,0 +1,1 @@
+"""Fine-tuning on one's own pairs of images and captions."""
