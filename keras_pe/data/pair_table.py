@@ -265,7 +265,8 @@ def table_paths(paths: Paths) -> list[str]:
     """
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     found: list[str] = []
-    for path in map(os.fspath, given):
+    for each in given:
+        path = os.fspath(each)
         metadata = _metadata_of(path)
         found += [metadata] if metadata else expand_paths(path)
     return found
@@ -319,7 +320,9 @@ def _sample(
             )
         given = os.path.join(folder, given) if given else b""
     content = given if isinstance(given, str | bytes) else b""
-    return TableSample(name or f"row {number}", content, _texts(row.get(caption)), place)
+    return TableSample(
+        name or f"row {number}", content, _texts(row.get(caption)), place
+    )
 
 
 def _texts(value: Any) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Tables of images and captions as rows: CSV, TSV, JSON lines, JSON, COCO and parquet."""
+"""Tables of images and captions as rows: CSV, TSV, JSON, COCO's captions, parquet."""
 
 import csv
 import json
@@ -70,8 +70,8 @@ def _delimited(path: str) -> Iterator[NumberedRow]:
     with open(path, encoding="utf-8-sig", newline="") as stream:
         header = stream.readline()
         # open_clip's tables end in .csv and are divided by tabs.
-        counts = {sign: header.count(sign) for sign in (",", "\t", ";")}
-        delimiter = "\t" if path.lower().endswith(".tsv") else max(counts, key=counts.get)  # type: ignore[arg-type]  # fmt: skip
+        signs = "\t" if path.lower().endswith(".tsv") else ",\t;"
+        delimiter = max(signs, key=header.count)
         stream.seek(0)
         reader = csv.reader(stream, delimiter=delimiter, strict=True)
         try:
@@ -106,7 +106,8 @@ def _json_lines(path: str) -> Iterator[NumberedRow]:
     with open(path, encoding="utf-8-sig") as stream:
         for number, line in enumerate(stream, 1):
             if line.strip():
-                yield number, _object(_parsed(line, f"{path}, line {number}"), path, number)  # fmt: skip
+                row = _parsed(line, f"{path}, line {number}")
+                yield number, _object(row, path, number)
 
 
 def _json(path: str) -> Iterator[NumberedRow]:

@@ -18,7 +18,7 @@ or the tar shards of recipes.pretrain. Paths start from the table's folder.
 import argparse
 
 from keras_pe.data.image_text import Source
-from keras_pe.data.pair_table import PairTable, open_pairs
+from keras_pe.data.pair_table import PairTable, is_table, open_pairs
 from keras_pe.finetuning.pairs.pair_config import (
     BASE,
     EPOCHS,
@@ -66,9 +66,12 @@ def _add_pairs(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--remember",
         metavar="PAIRS",
-        help="of what the model could do before; needs --validation-pairs for auto",
+        help="of what the model could do before",
     )
     group.add_argument("--images", metavar="FOLDER", help="that paths start from")
+    group.add_argument(
+        "--validation-images", metavar="FOLDER", help="those of --validation-pairs do"
+    )
     group.add_argument("--image-column", metavar="NAME", help="with the paths")
     group.add_argument("--caption-column", metavar="NAME", help="with the captions")
     group.add_argument(
@@ -150,14 +153,12 @@ def configured(options: argparse.Namespace) -> PairConfig:
 
 def opened(options: argparse.Namespace, pairs: str) -> Source:
     """Opens the pairs of an option, a table or shards."""
-    columns = (options.images, options.image_column, options.caption_column)
-    try:
-        return open_pairs(pairs, *columns)
-    except ValueError:
-        if options.data is None or pairs == options.data:
-            raise
-        # Other pairs may be shards beside a table that needs these.
-        return open_pairs(pairs)
+    if pairs != options.data and not is_table(pairs):
+        return open_pairs(pairs)  # shards, beside a table that needs the rest
+    images = options.images
+    if pairs == options.validation_data and options.validation_images:
+        images = options.validation_images
+    return open_pairs(pairs, images, options.image_column, options.caption_column)
 
 
 def as_pairs(options: argparse.Namespace, pairs: str | None) -> Pairs | None:

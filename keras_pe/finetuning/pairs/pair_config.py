@@ -12,7 +12,7 @@ from keras_pe.training.run.overrides import SettingError
 from keras_pe.training.run.training_config import expect
 
 EPOCHS, BATCH_SIZE, WARMUP_STEPS = 5, 64, 50  # where nothing else is said
-# Updates of low rank begin at zero and bear ten times the rate, as of `ImageClassifier`.
+# Updates of low rank bear ten times the rate, as those of `ImageClassifier` do.
 LEARNING_RATES = {"full": 1e-5, "lora": 1e-4}
 
 
@@ -48,7 +48,10 @@ BASE = PairConfig(
 
 
 def pair_config(
-    preset: str | os.PathLike[str], num_pairs: int, epochs: int = EPOCHS, **settings: Any
+    preset: str | os.PathLike[str],
+    num_pairs: int,
+    epochs: int = EPOCHS,
+    **settings: Any,
 ) -> PairConfig:
     """Returns the configuration of a fine-tuning that fits the number of pairs.
 

@@ -1,4 +1,4 @@
-"""Retrieval on pairs, pair by pair, so that two models are compared on the same ones."""
+"""Retrieval pair by pair, so that two models are compared on the same ones."""
 
 import dataclasses
 from collections.abc import Mapping

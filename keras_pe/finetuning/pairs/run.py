@@ -161,6 +161,7 @@ def _finish(
         write_forgotten(options.output, sets, alpha)
     else:
         assign_weights(model, interpolated(before, after, alpha))
+    _log.info("The preset has the weights of alpha %g", alpha)
     if alpha != 1:
         _save(config, model, preset, {"wise_ft": {"alpha": alpha}})
     return model

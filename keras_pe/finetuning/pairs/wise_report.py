@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_pe.files import file_aside, write_atomically
-from keras_pe.finetuning.pairs.pair_scores import Change
+from keras_pe.finetuning.pairs.pair_scores import SCORE, Change
 from keras_pe.finetuning.pairs.wise_curve import WisePoint
 
 if TYPE_CHECKING:
@@ -64,7 +64,12 @@ def wise_table(curve: Sequence[WisePoint], chosen: float) -> str:
         >>> print(wise_table([point], 0.5).splitlines()[-1])
         | **0.5** | 12.3 |
     """
-    columns = [(part, name) for part, of in curve[0].scores.items() for name in of]
+    columns = [
+        (part, name)
+        for part, scores in curve[0].scores.items()
+        for name in scores
+        if name.endswith(SCORE)  # the JSON has all of them
+    ]
     lines = [
         "# Between the weights before and after fine-tuning (WiSE-FT)",
         "",
@@ -96,13 +101,14 @@ def wise_figure(curve: Sequence[WisePoint], chosen: float) -> "Figure":
     axis = figure.subplots()
     both = {"validation", "remembered"} <= set(curve[0].scores)
     shown = "validation" if "validation" in curve[0].scores else "remembered"
-    x = [p.score("remembered") if both else p.alpha for p in curve]
-    y = [p.score(shown) for p in curve]
+    x = [p.scores["remembered"][SCORE] if both else p.alpha for p in curve]
+    y = [p.scores[shown][SCORE] for p in curve]
     axis.plot(x, y, marker="o", ms=4)
     for place, point in enumerate(curve):
         if both and point.alpha in (curve[0].alpha, chosen, curve[-1].alpha):
             text = f"alpha {point.alpha:g}"
-            axis.annotate(text, (x[place], y[place]), (5, 5), textcoords="offset points")  # type: ignore[arg-type]  # fmt: skip
+            at = (x[place], y[place])
+            axis.annotate(text, at, (5, 5), textcoords="offset points")
         if point.alpha == chosen:
             axis.plot(x[place], y[place], "o", ms=11, fillstyle="none", color="black")
     what = "recall at 1, mean of both directions"

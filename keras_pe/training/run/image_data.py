@@ -51,6 +51,7 @@ class ImageData:
         start_timeout: float = START_TIMEOUT,
         mask_cache: FilePath | None = None,
     ) -> None:
+        self.data = data
         self.shards = ShardData(data, None, workers, start_timeout)
         self.mask_cache = mask_cache
         self._loaded: dict[Any, Any] = {}  # SAM, once
@@ -65,7 +66,7 @@ class ImageData:
         Raises:
             CheckpointError: if SAM's preset can't be loaded.
         """
-        source = open_shards(self.shards.data)
+        source = open_shards(self.data)
         host_index, host_count = host_position()
         skip_report = SkippedSamples(config.max_bad_share)
         teacher = self._mask_teacher(config)

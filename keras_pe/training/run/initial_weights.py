@@ -6,7 +6,7 @@ And its architecture, which may be theirs.
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 from keras import ops
@@ -21,6 +21,7 @@ from keras_pe.training.resolution import ResolutionStage
 from keras_pe.training.run.config import RunConfig
 from keras_pe.training.run.overrides import tower_arguments
 
+Config = TypeVar("Config", bound=RunConfig)
 BLOCK = re.compile(r"(?P<tower>.*)/block_(?P<number>\d+)/")
 
 
@@ -142,7 +143,7 @@ def spaced_path(path: str, given: dict[str, int], ours: dict[str, int]) -> str:
 
 
 # === An architecture, without weights ===
-def with_architecture(config: RunConfig, source: str) -> RunConfig:
+def with_architecture(config: Config, source: str) -> Config:
     """Returns a configuration whose towers are those of some weights.
 
     The last stage of resolution gets the weights' image size, those before it the

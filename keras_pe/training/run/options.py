@@ -18,6 +18,7 @@ from keras_pe.training.run.spatial_config import SpatialConfig
 from keras_pe.training.run.training_config import TrainingConfig
 
 Config = TypeVar("Config", bound=TrainingConfig)
+PairConfig = TypeVar("PairConfig", bound=RunConfig)
 
 
 def recipe_parser(
@@ -191,7 +192,7 @@ def _add_overrides(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def with_overrides(config: RunConfig, options: argparse.Namespace) -> RunConfig:
+def with_overrides(config: PairConfig, options: argparse.Namespace) -> PairConfig:
     """Returns a configuration with what the command line changes.
 
     Args:
@@ -241,8 +242,8 @@ def language_settings(
 
 
 def with_weights_architecture(
-    config: RunConfig, options: argparse.Namespace
-) -> RunConfig:
+    config: PairConfig, options: argparse.Namespace
+) -> PairConfig:
     """Returns a configuration with the towers of the initial weights, if asked for."""
     asked = options.architecture == "weights"
     if not asked and (config.vision or options.initial_weights is None):

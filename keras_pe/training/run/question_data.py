@@ -41,6 +41,7 @@ class QuestionData:
         workers: int = 0,
         start_timeout: float = START_TIMEOUT,
     ) -> None:
+        self.data, self.validation_data = data, validation_data
         self.shards = ShardData(data, validation_data, workers, start_timeout)
 
     def describe(self) -> dict[str, Any]:
@@ -85,7 +86,7 @@ class QuestionData:
         self, config: LanguageConfig, prompt: Prompt
     ) -> tuple[Any, Order, QuestionReader]:
         """Returns the samples, which of them each batch has, and how they are read."""
-        source = open_shards(self.shards.data)
+        source = open_shards(self.data)
         try:
             repeats = shard_repeats(source.paths, config.repeats)
         except ValueError as error:
@@ -100,9 +101,9 @@ class QuestionData:
         self, config: LanguageConfig, model: VisionLanguageModel
     ) -> Evaluate | None:
         """Returns what asks the model during training, or None."""
-        if self.shards.validation_data is None:
+        if self.validation_data is None:
             return None
-        return AnswerAccuracy(self.shards.validation_data, model)
+        return AnswerAccuracy(self.validation_data, model)
 
 
 def _shape(
