@@ -342,8 +342,9 @@ def _content(sample: TableSample) -> bytes:
         file = open_shard_file(sample.image)
         return file.read(0, file.size)
     except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "it is no regular file"
         raise SampleError(
             MISSING,
-            f"{sample.image} ({sample.place}) can't be read: {error}. Relative paths "
+            f"{sample.image} ({sample.place}) can't be read: {why}. Relative paths "
             "start from the table's folder, or from --images.",
         ) from error
