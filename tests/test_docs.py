@@ -183,6 +183,12 @@ def write_files(images, labels):
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(folder / f"{number}.png")
     names = {"0": ["n01", "an owl"], "1": ["n02", "a guitar"]}
+    rows = [
+        f"flowers/{names[str(label)][0]}/{number}.png,{names[str(label)][1]} {number}"
+        for number, label in enumerate(labels)
+    ]
+    Path("pairs.csv").write_text("\n".join(["path,caption", *rows[:20]]))
+    Path("validation.csv").write_text("\n".join(["path,caption", *rows[20:]]))
     Path("class_index.json").write_text(json.dumps(names))
     Path("en_zeroshot_classification_templates.json").write_text(
         json.dumps({"imagenet1k": ["a photo of {c}"]})

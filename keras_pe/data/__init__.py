@@ -1,4 +1,4 @@
-"""Training data: shards, order, augmentation and loading.
+"""Training data: shards and tables, order, augmentation and loading.
 
 Batches and loading need grain, which `pip install "keras-pe[train]"` brings.
 """
@@ -18,6 +18,7 @@ from keras_pe.data.augmentation import (
 )
 from keras_pe.data.captions import CaptionReader, default_caption
 from keras_pe.data.order import Order, SequentialOrder, ShuffledOrder
+from keras_pe.data.pair_table import PairTable, open_pairs
 from keras_pe.data.sample_errors import (
     SampleError,
     SkippedSample,
@@ -45,6 +46,7 @@ __all__ = [
     "ImageTextDataset",
     "LoaderStalled",
     "Order",
+    "PairTable",
     "RandomResizedCrop",
     "SampleError",
     "SequentialOrder",
@@ -59,6 +61,7 @@ __all__ = [
     "default_caption",
     "fit_batches",
     "image_text_dataset",
+    "open_pairs",
     "write_array_record",
 ]
 

@@ -9,6 +9,7 @@ import pytest
 
 RECIPES = (
     "recipes.pretrain",
+    "recipes.finetune.__main__",
     "recipes.distill",
     "recipes.align_spatial",
     "recipes.align_language",

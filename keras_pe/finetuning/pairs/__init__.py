@@ -4,3 +4,8 @@ In reading order: `pair_config` (the run), `interpolation` (weights between befo
 after), `pair_scores` (retrieval, paired), `wise_curve` (scores along the way, and which
 point is taken), `wise_report` (tables and a picture), `run` (all of it).
 """
+
+from keras_pe.finetuning.pairs.pair_config import PairConfig, pair_config
+from keras_pe.finetuning.pairs.run import WiseOptions, finetune_pairs
+
+__all__ = ["PairConfig", "WiseOptions", "finetune_pairs", "pair_config"]

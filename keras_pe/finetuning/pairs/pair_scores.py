@@ -79,7 +79,7 @@ def change(before: np.ndarray, after: np.ndarray, seed: int = 0) -> Change:
     Example:
         >>> hits = np.arange(100) < 60
         >>> print(change(hits, hits | (np.arange(100) < 70)))
-        +10.0 [+4.8, +16.2]
+        +10.0 [+4.7, +16.3]
     """
     gains = after.astype("float64") - before.astype("float64")
     drawn = bootstrap_scores(gains[:, None], lambda means: means[..., 0], seed)
