@@ -75,6 +75,9 @@ def _add_pairs(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--image-column", metavar="NAME", help="with the paths")
     group.add_argument("--caption-column", metavar="NAME", help="with the captions")
     group.add_argument(
+        "--caption-key", metavar="NAME", help="of shards: text file or JSON field"
+    )
+    group.add_argument(
         "--max-bad-share",
         type=float,
         metavar="SHARE",

@@ -1,5 +1,6 @@
 """`recipes.finetune`: own pairs in a table, from the command line to a preset."""
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -16,7 +17,11 @@ from keras_pe.finetuning.pairs.run import WiseOptions, finetune_pairs
 from keras_pe.presets.checksums import read_metadata
 from keras_pe.training.resolution import ResolutionStage
 from keras_pe.training.run.config import RunConfig, build_model, small_towers
-from keras_pe.training.run.shard_data import RetrievalScores, ShardData
+from keras_pe.training.run.shard_data import (
+    RetrievalScores,
+    ShardData,
+    caption_reader,
+)
 from keras_pe.training.run.train import RunOptions
 from recipes.finetune.__main__ import configured, main, parse
 from tests.arrays import to_numpy
@@ -182,6 +187,17 @@ def test_the_same_in_python(preset, table, tmp_path):
     assert_same(model, loaded(tmp_path / "run" / "preset"))
     if keras.backend.backend() != "tensorflow":
         assert_same(tuned, loaded(tmp_path / "line" / "preset"))
+
+
+@pytest.mark.quick
+@pytest.mark.once
+def test_a_caption_key_is_of_shards_alone(table, tmp_path):
+    shards = write_shards(tmp_path)
+    config = dataclasses.replace(SMALL, caption_key="title", mask_weight=0.0)
+    pairs = PairTable(table)
+    read = caption_reader(config, pairs)
+    assert read(pairs[0], np.random.default_rng(0)) == "an owl"
+    assert caption_reader(config, shards).keys == ("title",)
 
 
 # === The command line ===

@@ -176,7 +176,7 @@ def _scorers(
             pairs,
             model,
             build_tokenizer(config),
-            captions=caption_reader(config),
+            captions=caption_reader(config, pairs),
             max_bad_share=config.max_bad_share,
         )
         for name, pairs in given.items()

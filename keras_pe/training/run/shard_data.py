@@ -166,7 +166,7 @@ class ShardData:
                 if config.augment
                 else WholeImage(stage.image_size),
                 tokenizer=tokenizer,
-                captions=caption_reader(config),
+                captions=caption_reader(config, self.data),
                 seed=config.seed,
                 max_bad_share=config.max_bad_share,
                 host_index=host_index,
@@ -189,14 +189,21 @@ class ShardData:
             self.validation_data,
             model,
             tokenizer,
-            captions=caption_reader(config),
+            captions=caption_reader(config, self.validation_data),
             max_bad_share=config.max_bad_share,
         )
 
 
-def caption_reader(config: RunConfig) -> CaptionReader:
-    """Returns what reads the captions, where the configuration says they are."""
-    return CaptionReader(config.caption_key) if config.caption_key else CaptionReader()
+def caption_reader(config: RunConfig, data: Pairs) -> CaptionReader:
+    """Returns what reads the captions, where the configuration says they are.
+
+    Args:
+        config: the run.
+        data: the pairs; a table has found its captions by itself.
+    """
+    if config.caption_key is None or isinstance(data, PairTable):
+        return CaptionReader()
+    return CaptionReader(config.caption_key)
 
 
 def patch_arrays(
