@@ -119,6 +119,29 @@ def test_the_preset_has_the_weights_between_and_reports_say_so(
         assert (run / name).stat().st_size > 100
 
 
+def test_one_step_moves_early_layers_less(preset, table, tmp_path):
+    """With decay each weight moves by its factor of what it moves without."""
+    before = {weight.path: to_numpy(weight) for weight in loaded(preset).weights}
+
+    def moves(name, *more):
+        line = command(preset, table, tmp_path / name, "--samples", 4, *more)
+        main([*line, "--set", "weight_decay=0"])
+        after = loaded(tmp_path / name / "preset").weights
+        return {w.path: to_numpy(w) - before[w.path] for w in after}
+
+    plain, decayed = moves("plain"), moves("decayed", "--layer-decay", 0.1)
+    for path, factor in (
+        ("pe_vision_encoder/projection/kernel", 1.0),
+        ("pe_vision_encoder/block_2/feed_forward/expand/kernel", 0.1),
+        ("pe_vision_encoder/block_1/feed_forward/expand/kernel", 0.01),
+        ("pe_vision_encoder/patch_embedding/projection/kernel", 0.001),
+        ("pe_text_encoder/block_1/feed_forward/expand/kernel", 0.1),
+    ):
+        assert np.abs(plain[path]).max() > 5e-3
+        found = np.abs(decayed[path]).max() / np.abs(plain[path]).max()
+        assert found == pytest.approx(factor, rel=0.05), path
+
+
 @pytest.mark.compiled
 def test_lora_of_one_tower_is_merged(preset, table, tmp_path):
     run = tmp_path / "run"
