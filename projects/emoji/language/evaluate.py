@@ -279,7 +279,9 @@ def main() -> None:
         step = max(len(asked) // SHOWN, 1)
         shown += [
             (images[one.image], one.question.question, answer, one.question.answer)
-            for one, answer in list(zip(asked, answers, strict=True))[::step][:SHOWN]
+            for one, answer in list(zip(asked, answers, strict=True))[
+                step // 2 :: step
+            ][:SHOWN]
         ]
     text = json.dumps(content, indent=1, allow_nan=False)
     write_atomically(options.output / "scores.json", text + "\n")
