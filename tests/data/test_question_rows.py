@@ -158,6 +158,7 @@ def _assert_same(one, other):
         np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_rows_are_nearly_full():
     source = Samples(count=2000, questions=4)
     dataset = rows_of(source, batch=100, questions=2)
@@ -275,6 +276,7 @@ def test_what_finds_no_room_is_counted():
         report.add_batch(1, skipped)
 
 
+@pytest.mark.slow
 def test_larger_blocks_than_the_first_have_room():
     source = Samples(count=3000, questions=3)
     for seed in range(3):

@@ -83,6 +83,7 @@ def test_of_too_many_shapes_the_smallest_are_background(tmp_path):
     assert "background" not in batch
 
 
+@pytest.mark.slow
 def test_augmented_batches_come_again_and_from_processes_too(tmp_path):
     path = write_shard(tmp_path)
     first, again, processes = (
