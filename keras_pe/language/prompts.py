@@ -147,6 +147,13 @@ class Prompt(abc.ABC):
         alone = [self.document(*pair, image, source) for pair in asked]
         first = alone[0]
         trunk = int(np.flatnonzero(first.image)[-1]) + 1 if first.image.any() else 1
+        shared = first.token_ids[:trunk]
+        if not all(np.array_equal(each.token_ids[:trunk], shared) for each in alone):
+            raise ValueError(
+                f"{source}: what this prompt has before the image differs from one "
+                "question to another, so they can't share it. Join them by "
+                "conversation."
+            )
         lengths = [trunk, *(len(each) - trunk for each in alone)]
 
         def joined(name: str) -> np.ndarray:

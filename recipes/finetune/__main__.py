@@ -155,13 +155,20 @@ def configured(options: argparse.Namespace) -> PairConfig:
 
 
 def opened(options: argparse.Namespace, pairs: str) -> Source:
-    """Opens the pairs of an option, a table or shards."""
+    """Opens the pairs of an option, a table or shards; each is read once."""
+    read: dict[str, Source] = vars(options).setdefault("read_pairs", {})
+    if pairs in read:
+        return read[pairs]
     if pairs != options.data and not is_table(pairs):
-        return open_pairs(pairs)  # shards, beside a table that needs the rest
-    images = options.images
-    if pairs == options.validation_data and options.validation_images:
-        images = options.validation_images
-    return open_pairs(pairs, images, options.image_column, options.caption_column)
+        found = open_pairs(pairs)  # shards, beside a table that needs the rest
+    else:
+        images = options.images
+        if pairs == options.validation_data and options.validation_images:
+            images = options.validation_images
+        columns = options.image_column, options.caption_column
+        found = open_pairs(pairs, images, *columns)
+    read[pairs] = found
+    return found
 
 
 def as_pairs(options: argparse.Namespace, pairs: str | None) -> Pairs | None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keras_pe import PETokenizer
+from keras_pe.data.packing import Document
 from keras_pe.language.prompts import QuestionPrompt, padded
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
@@ -135,3 +136,29 @@ def test_what_a_vocabulary_does_not_keep_is_written_its_way(prompt):
 def test_whether_it_spells_is_true_or_false():
     with pytest.raises(ValueError, match="spell_answers must be True or False"):
         QuestionPrompt(PETokenizer(24, 6000), 3, spell_answers="no")
+
+
+def test_questions_apart_are_those_of_documents_of_one_question(prompt):
+    asked = [("What is this?", "a dog"), ("Is it big?", "no")]
+    found = prompt.questions(asked)
+    for number, pair in enumerate(asked, 1):
+        mine = np.isin(found.branches, (0, number))
+        alone = prompt.document(*pair)
+        np.testing.assert_array_equal(found.token_ids[mine], alone.token_ids)
+        np.testing.assert_array_equal(found.answer[mine], alone.answer)
+        np.testing.assert_array_equal(found.positions[mine], np.arange(len(alone)))
+    with pytest.raises(ValueError, match="questions: there is no question"):
+        prompt.questions([])
+
+
+def test_questions_that_stand_before_the_image_can_not_share_it(prompt):
+    class Before(QuestionPrompt):
+        def question(self, question, image=True):
+            asked = super().question(question, image)
+            order = np.argsort(asked.image, kind="stable")
+            ids = asked.token_ids[order]
+            return Document(ids, asked.answer, asked.image[order])
+
+    before = Before(prompt.tokenizer, image_tokens=3)
+    with pytest.raises(ValueError, match="differs from one question to another"):
+        before.questions([("What is this?", "a dog"), ("What is that?", "no")])

@@ -3,20 +3,16 @@
 import csv
 import dataclasses
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from keras_pe import PECore, PETokenizer
-from keras_pe.training.resolution import ResolutionStage
 from keras_pe.training.run.config import (
-    RunConfig,
     build_model,
     build_tokenizer,
     build_trainer,
     freeze,
-    small_towers,
 )
 from keras_pe.training.run.initial_weights import towers_of, with_architecture
 from keras_pe.training.run.options import with_overrides
@@ -25,21 +21,14 @@ from keras_pe.training.run.train import RunOptions
 from recipes import pretrain
 from recipes.configs import CONFIGS, FINETUNE
 from tests.data.shards import write_shards
+from tests.recipes.small_runs import SMALL, save_small_preset
 
 PRESETS = ("pe_core_emoji_patch8_64", "pe_core_emoji_small_patch8_64")
-SMALL = RunConfig(
-    **small_towers(16, width=16, layers=2, text_layers=1),
-    stages=(ResolutionStage(16, 8),),
-    batch_size=8,
-)
 
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
-    keras.utils.set_random_seed(1)
-    folder = tmp_path_factory.mktemp("preset") / "small"
-    build_model(SMALL).save_to_preset(folder)
-    return folder
+    return save_small_preset(tmp_path_factory.mktemp("preset") / "small")
 
 
 # === The architecture of weights ===

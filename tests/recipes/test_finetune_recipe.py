@@ -15,8 +15,7 @@ from keras_pe.finetuning.pairs.interpolation import interpolated, weights_of
 from keras_pe.finetuning.pairs.pair_config import make_trainable, pair_config
 from keras_pe.finetuning.pairs.run import WiseOptions, finetune_pairs
 from keras_pe.presets.checksums import read_metadata
-from keras_pe.training.resolution import ResolutionStage
-from keras_pe.training.run.config import RunConfig, build_model, small_towers
+from keras_pe.training.run.config import build_model
 from keras_pe.training.run.shard_data import (
     RetrievalScores,
     ShardData,
@@ -26,22 +25,15 @@ from keras_pe.training.run.train import RunOptions
 from recipes.finetune.__main__ import configured, main, parse
 from tests.arrays import to_numpy
 from tests.data.shards import image_bytes, write_shards
+from tests.recipes.small_runs import SMALL, save_small_preset
 from tests.small_models import images
 
-SMALL = RunConfig(
-    **small_towers(16, width=16, layers=2, text_layers=1),
-    stages=(ResolutionStage(16, 8),),
-    batch_size=8,
-)
 WORDS = ("owl", "cactus", "guitar", "rocket", "pizza", "snowman", "bicycle", "octopus")
 
 
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
-    keras.utils.set_random_seed(1)
-    folder = tmp_path_factory.mktemp("preset") / "small"
-    build_model(SMALL).save_to_preset(folder)
-    return folder
+    return save_small_preset(tmp_path_factory.mktemp("preset") / "small")
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+from keras_pe.arrays import is_number
 from keras_pe.finetuning.pairs.interpolation import (
     assign_weights,
     interpolated,
@@ -66,7 +67,8 @@ class WiseOptions:
     remember: Pairs | None = None
 
     def __post_init__(self) -> None:
-        if self.wise != "auto" and not 0 <= self.wise <= 1:
+        number = is_number(self.wise) and 0 <= float(self.wise) <= 1
+        if self.wise != "auto" and not number:
             raise ValueError(
                 f"wise={self.wise!r}: expected auto, or 0 (the weights before) to 1 "
                 "(fine-tuned)."

@@ -41,7 +41,7 @@ def test_the_best_of_those_that_remember():
 
 
 def test_options_that_can_not_be():
-    for wise in (-0.1, 1.1, float("nan")):
+    for wise in (-0.1, 1.1, float("nan"), "automatic", True):
         with pytest.raises(ValueError, match="expected auto, or 0"):
             WiseOptions(wise=wise)
     with pytest.raises(ValueError, match="0 points or more"):
