@@ -9,16 +9,13 @@ The folder of the run ends with the seed; before it stands the configuration, wh
 results the card shows.
 """
 
-import argparse
 import json
-from pathlib import Path
 from typing import Any
 
-from keras_pe import PEImageConverter, PESpatial
-from keras_pe.files import write_atomically
+from keras_pe import PESpatial
+from projects.emoji.aligned_preset import facts, read_options, read_run, write_preset
 from projects.emoji.alignment.experiment import CORE, TASKS, best_layer
 from projects.emoji.layer_tables import points
-from projects.emoji.preset import WHITE
 
 CARD = """# {name}
 
@@ -102,24 +99,12 @@ def card(
         content: `alignment.json` of the experiment.
         config: the name of the run's configuration there.
     """
-    (stage,) = run["stages"]
     layer = run["teacher_layer"] or "5, the paper's share of the depth"
     found = next(iter(content.values()))[config]
     return CARD.format(
-        name=name,
-        encoder=run["encoder"],
-        parameters=model.count_params(),
-        layers=model.num_layers,
-        width=model.hidden_dim,
-        heads=model.num_heads,
-        patch=model.patch_size,
-        steps=stage["samples"] // run["batch_size"],
-        batch=run["batch_size"],
-        size=stage["image_size"],
+        **facts(name, model, run),
         losses=LOSSES[run["teacher"] != "none"].format(layer=layer),
         masked=f"{100 * run['mask_ratio']:.0f} %",
-        rate=run["learning_rate"],
-        seed=run["seed"],
         seeds=len(found["seeds"]),
         results=results_table(content, config),
     )
@@ -127,28 +112,17 @@ def card(
 
 def main() -> None:
     """Writes preset and card."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    options = parser.parse_args()
-    config = options.run.name.rsplit("-", 1)[0]
-    run = json.loads((options.run / "config.json").read_text())
+    options = read_options(__doc__.splitlines()[0])
+    config, run = read_run(options.run)
     content = json.loads(options.results.read_text())
     model = PESpatial.from_preset(options.run / "preset")
-    model.save_to_preset(
+    write_preset(
+        model,
         options.output,
-        image_converter=PEImageConverter(model.image_size, background=WHITE),
-        dtype="float16",
-        metadata={
-            "description": "Small PE core, spatially aligned by keras_pe on artwork.",
-            "scores": {task: found[config] for task, found in content.items()},
-        },
+        "Small PE core, spatially aligned by keras_pe on artwork.",
+        {task: found[config] for task, found in content.items()},
+        card(options.output.name, model, run, content, config),
     )
-    text = card(options.output.name, model, run, content, config)
-    write_atomically(options.output.with_suffix(".md"), text)
-    size = sum(path.stat().st_size for path in options.output.iterdir())
-    print(f"{size / 2**20:.1f} MB: {options.output}")
 
 
 if __name__ == "__main__":

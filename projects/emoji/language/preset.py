@@ -1,7 +1,7 @@
 """Writes the preset of an aligned encoder and its card.
 
-Run:      python -m projects.emoji.language.preset --run runs/language/captioner-0 \\
-              --results projects/emoji/language/results \\
+Run:      python -m projects.emoji.language.preset --run runs/language/aligned-0 \\
+              --results projects/emoji/language/results/language.json \\
               --output keras_pe/presets/pe_lang_emoji_patch8_64
 Expect:   the preset (float16, about 4 MB) and its model card beside it.
 
@@ -10,17 +10,14 @@ results the card shows. Weights keep as many bits of their fraction as the wheel
 room for.
 """
 
-import argparse
 import json
-from pathlib import Path
 from typing import Any
 
-from keras_pe import PEImageConverter, PELang
-from keras_pe.files import write_atomically
+from keras_pe import PELang
+from projects.emoji.aligned_preset import facts, read_options, read_run, write_preset
 from projects.emoji.language.experiment import CORE
 from projects.emoji.language.question_sets import METRICS
 from projects.emoji.layer_tables import points
-from projects.emoji.preset import WHITE
 from projects.emoji.rounding import round_weights
 
 FRACTION_BITS = 7  # of float16's ten
@@ -52,8 +49,8 @@ vendor's drawings, of the fonts, words and concepts that are kept back was seen.
 
 ## Results
 A fresh language model in front of the frozen encoder, trained in equal steps for each
-layer. Per cent on test samples, seed {seed}; brackets: 95 % intervals over test
-samples, paired, in points.
+layer; the mean of {seeds} alignments of different seeds, of which this is one. Per cent
+on test samples; brackets: 95 % intervals over test samples, paired, in points.
 
 {results}
 
@@ -103,54 +100,30 @@ def card(
         content: `language.json` of the experiment.
         config: the name of the run's configuration there.
     """
-    (stage,) = run["stages"]
     return CARD.format(
-        name=name,
-        encoder=run["encoder"],
-        parameters=model.count_params(),
-        layers=model.num_layers,
-        width=model.hidden_dim,
-        heads=model.num_heads,
-        patch=model.patch_size,
+        **facts(name, model, run),
         bits=FRACTION_BITS,
-        steps=stage["samples"] // run["batch_size"],
-        batch=run["batch_size"],
-        size=stage["image_size"],
         questions=run["questions"],
-        rate=run["learning_rate"],
         encoder_rate=run["encoder_rate"],
-        seed=run["seed"],
+        seeds=len(next(iter(content.values()))[config]["seeds"]),
         results=results_table(content, config),
     )
 
 
 def main() -> None:
     """Writes preset and card."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument(
-        "--results", type=Path, required=True, help="output of the experiment"
-    )
-    parser.add_argument("--output", type=Path, required=True)
-    options = parser.parse_args()
-    config = options.run.name.rsplit("-", 1)[0]
-    run = json.loads((options.run / "config.json").read_text())
-    content = json.loads((options.results / "language.json").read_text())
+    options = read_options(__doc__.splitlines()[0])
+    config, run = read_run(options.run)
+    content = json.loads(options.results.read_text())
     model = PELang.from_preset(options.run / "preset")
-    text = card(options.output.name, model, run, content, config)
     round_weights(model, FRACTION_BITS)
-    model.save_to_preset(
+    write_preset(
+        model,
         options.output,
-        image_converter=PEImageConverter(model.image_size, background=WHITE),
-        dtype="float16",
-        metadata={
-            "description": "Small PE core, aligned by keras_pe with a language model.",
-            "scores": {kind: found[config] for kind, found in content.items()},
-        },
+        "Small PE core, aligned by keras_pe with a language model.",
+        {kind: found[config] for kind, found in content.items()},
+        card(options.output.name, model, run, content, config),
     )
-    write_atomically(options.output.with_suffix(".md"), text)
-    size = sum(path.stat().st_size for path in options.output.iterdir())
-    print(f"{size / 2**20:.1f} MB: {options.output}")
 
 
 if __name__ == "__main__":
