@@ -262,8 +262,15 @@ def table_paths(paths: Paths) -> list[str]:
 
     Raises:
         FileNotFoundError: if a pattern matches nothing.
+        TypeError: if they are no paths, or none.
     """
-    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    given: list[Any] = [paths]
+    if isinstance(paths, Iterable) and not isinstance(paths, str | os.PathLike | bytes):
+        given = [] if hasattr(paths, "read") else list(paths)
+    if not given or not all(isinstance(each, str | os.PathLike) for each in given):
+        raise TypeError(
+            f"Tables are given as a path or a list of paths, got {paths!r:.80}."
+        )
     found: list[str] = []
     for each in given:
         path = os.fspath(each)

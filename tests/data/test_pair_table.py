@@ -296,3 +296,13 @@ def test_bad_rows_are_skipped_counted_and_named(folder):
     report = SkippedSamples(1.0)
     report.add_batch(12, batch["skipped"])
     assert "no caption (" in str(report)
+
+
+@pytest.mark.parametrize("paths", [[], None, float("nan"), b"pairs.csv", [1], "open"])
+def test_tables_that_are_no_paths_are_refused(tmp_path, paths):
+    (tmp_path / "pairs.csv").write_text("path,caption\na.png,a\n")
+    with (
+        open(tmp_path / "pairs.csv") as stream,
+        pytest.raises(TypeError, match="given as a path or a list of paths"),
+    ):
+        PairTable(stream if paths == "open" else paths)
