@@ -7,15 +7,19 @@ import json
 import numpy as np
 import pytest
 
-from keras_pe import PELang
+from keras_pe import PELang, PETokenizer
 from keras_pe.data.questions import Question, question_member, write_question_shards
 from keras_pe.data.sample_errors import SampleError
-from keras_pe.language import ChatPrompt, VisionLanguageModel
+from keras_pe.language import ChatPrompt, SmallDecoder, VisionLanguageModel
 from keras_pe.training.run.align_language import align_language, check_alignment
 from keras_pe.training.run.answer_accuracy import AnswerAccuracy
 from keras_pe.training.run.checkpoint import RunCheckpoints
 from keras_pe.training.run.language_config import LanguageConfig, check_language
-from keras_pe.training.run.language_parts import build_language_trainer, part_rates
+from keras_pe.training.run.language_parts import (
+    build_language_trainer,
+    part_rates,
+    start_words,
+)
 from keras_pe.training.run.overrides import SettingError
 from keras_pe.training.run.question_data import QuestionData
 from keras_pe.training.run.train import RunOptions
@@ -24,6 +28,7 @@ from keras_pe.training.run.training_run import RunMismatch
 from recipes.align_language import CONFIGS, main, parse
 from tests.arrays import to_numpy
 from tests.data.shards import image_bytes, tar_bytes
+from tests.small_models import core as dual_encoder
 from tests.small_models import perturb, vision_encoder
 
 SIDE = 32
@@ -259,6 +264,30 @@ def test_rates_are_those_of_parts_that_are_trained(preset):
 
 
 @pytest.mark.quick
+def test_words_start_as_those_of_the_text_tower(tmp_path):
+    folder = tmp_path / "core"
+    core = perturb(dual_encoder())
+    core.save_to_preset(folder, tokenizer=PETokenizer(8, 600))
+    config = config_of(
+        str(folder), core_words=True, decoder_tokenizer=None, decoder_dim=24
+    )
+    (_, model) = build_language_trainer(config)
+    np.testing.assert_array_equal(
+        to_numpy(model.decoder.token_embedding.embeddings),
+        to_numpy(core.text_encoder.token_embedding.embeddings),
+    )
+    narrow = dataclasses.replace(config, decoder_dim=16)
+    with pytest.raises(SettingError, match="decoder_dim=24"):
+        build_language_trainer(narrow)
+
+
+@pytest.mark.quick
+def test_words_of_an_encoder_alone_are_refused(preset):
+    with pytest.raises(SettingError, match="has no text tower"):
+        start_words(config_of(preset, core_words=True), SmallDecoder(600, 16, 1, 2))
+
+
+@pytest.mark.quick
 def test_questions_are_scored_by_their_kind(preset, shards, tmp_path):
     model = build_language_trainer(config_of(preset)).model
     model.generate = lambda images, questions, most: [
@@ -329,6 +358,8 @@ def test_what_can_t_be_asked_is_said_before_training(preset, tmp_path):
         ({"encoder_rate": 0.0}, "encoder_rate=0.0"),
         ({"layer_scale": 0.0}, "layer_scale=0.0"),
         ({"merge": "sum"}, "merge='sum'"),
+        ({"core_words": True}, "core_words=true takes the encoder's words"),
+        ({"core_words": True, "decoder": "hub:x"}, "has its own vocabulary"),
         ({"augment": True}, "augment=True"),
         ({"stages": stages_of(16, (32, 64), (1, 1))}, "one stage"),
     ],

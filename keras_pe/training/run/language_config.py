@@ -45,6 +45,9 @@ class LanguageConfig(TrainingConfig):
         decoder_dim: its channels.
         decoder_layers: its blocks.
         decoder_heads: its attention heads.
+        core_words: whether a new decoder's words start as those of the text tower of
+            `encoder`, a dual encoder with the decoder's channels and words. Names are
+            learned from a third of the images.
         start: preset of a `VisionLanguageModel` whose projector and decoder the run
             starts from, such as the one that a first phase left; None for new ones.
         train_encoder: whether the encoder is trained, as in the second phase.
@@ -78,6 +81,7 @@ class LanguageConfig(TrainingConfig):
     decoder_dim: int = 256
     decoder_layers: int = 6
     decoder_heads: int = 4
+    core_words: bool = False
     start: str | None = None
     train_encoder: bool = True
     train_decoder: bool = True
@@ -133,6 +137,10 @@ def check_language(config: LanguageConfig) -> None:
         )
         none = config.decoder_tokenizer is None
         expect(config, "decoder_tokenizer", none, "none" + words)
+        expect(config, "core_words", not config.core_words, "false" + words)
+    its_own = config.decoder_tokenizer is None or not config.core_words
+    words = "none, as core_words=true takes the encoder's words"
+    expect(config, "decoder_tokenizer", its_own, words)
     spelled = config.spell_answers or not config.spelled_questions
     expect(config, "spelled_questions", spelled, "none, as spell_answers is false")
     # Documents say how many tokens an image has, and are packed by it.

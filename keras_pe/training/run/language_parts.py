@@ -11,6 +11,7 @@ from keras_pe.language.vision_language_model import VisionLanguageModel
 from keras_pe.layers.initializers import without_allocation
 from keras_pe.layers.projector import VisionProjector
 from keras_pe.models.aligned import TOKENS, PELang, language_layers
+from keras_pe.models.core import PECore
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.tokenizer import PETokenizer
@@ -62,6 +63,8 @@ def build_language_trainer(config: LanguageConfig) -> LanguageParts:
     if config.start is None:
         prompt = build_prompt(config, tokens, foreign)
         decoder = foreign or build_decoder(config, prompt.vocabulary_size)
+        if config.core_words:
+            start_words(config, decoder)
         projector = build_projector(config, encoder.hidden_dim, decoder.hidden_dim)
     else:
         given = VisionLanguageModel.from_preset(
@@ -213,3 +216,29 @@ def part_rates(
         for part, rate, trained in parts
         if trained and rate != 1.0
     }
+
+
+def start_words(config: LanguageConfig, decoder: SmallDecoder) -> None:
+    """Gives a decoder the vectors of the words of the encoder's text tower.
+
+    Raises:
+        SettingError: if the preset has no text tower, or one of other channels or
+            words.
+    """
+    try:
+        text = PECore.from_preset(config.encoder).text_encoder
+    except (ValueError, TypeError) as error:
+        raise SettingError(
+            f"core_words=true: encoder={config.encoder} has no text tower to take them "
+            f"from ({error}). Give a dual encoder, or core_words=false."
+        ) from error
+    vectors = text.token_embedding.embeddings
+    own = decoder.token_embedding.embeddings
+    if tuple(vectors.shape) != tuple(own.shape):
+        raise SettingError(
+            f"core_words=true: the text tower of encoder={config.encoder} has "
+            f"{vectors.shape[0]} words of {vectors.shape[1]} channels, the decoder "
+            f"{own.shape[0]} of {own.shape[1]}. Give --set decoder_dim="
+            f"{vectors.shape[1]}, or core_words=false."
+        )
+    own.assign(vectors)

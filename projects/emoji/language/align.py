@@ -39,9 +39,9 @@ VALIDATION = "{validation,scenes_validation,words_validation}-*.tar"
 # training had.
 ALIGNED = LanguageConfig(
     encoder="pe_core_emoji_patch8_64",
-    stages=stages_of(96_000, (64,), (1,)),
-    batch_size=24,  # a new language model learns to look by steps, not by samples
-    learning_rate=1e-3,
+    stages=stages_of(240_000, (64,), (1,)),
+    batch_size=48,
+    learning_rate=1.5e-3,
     encoder_rate=0.5,
     warmup_steps=200,
     beta_2=0.98,
@@ -52,13 +52,14 @@ ALIGNED = LanguageConfig(
     spelled_questions=QUESTIONS,
     decoder_dim=192,
     decoder_layers=4,
+    core_words=True,
     row_length=192,
     questions=2,  # few, of more images: it is these that a step takes its time for
     questions_apart=True,
     repeats=("captions_train-*:2", "varied_train-*:2"),
 )
 WARMUP = dataclasses.replace(
-    ALIGNED, stages=stages_of(7_200, (64,), (1,)), train_encoder=False
+    ALIGNED, stages=stages_of(14_400, (64,), (1,)), train_encoder=False
 )
 
 # Longer, for what answers: the comparisons of layers need less. To read is what takes

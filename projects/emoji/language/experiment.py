@@ -31,9 +31,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_pe import PELang, PETokenizer, PEVisionEncoder
+from keras_pe import PECore, PELang, PETokenizer, PEVisionEncoder
 from keras_pe.files import write_atomically
-from keras_pe.language import QuestionPrompt
+from keras_pe.language import QuestionPrompt, SmallDecoder
 from keras_pe.probing import LanguageLayers, LanguageProbe, layer_for_llm, paired_gain
 from projects.emoji.finished_runs import finished_runs
 from projects.emoji.language.question_sets import METRICS, questions_of_sets
@@ -55,8 +55,8 @@ TEST = {
     "test_heldout": 400,
 }
 STEPS = 500
-LAYERS = {CORE: (1, 2, 3, 4, 5, 6), RANDOM: (3, 6)}  # and of all others:
-ALIGNED_LAYERS = (3, 4, 5)
+LAYERS = {CORE: (4, 5, 6), RANDOM: (5,)}  # and of all others:
+ALIGNED_LAYERS = (4, 5)
 
 Sweeps = dict[str, dict[int, LanguageLayers]]  # by configuration and seed
 
@@ -66,10 +66,23 @@ def spelled_prompt(image_tokens: int) -> QuestionPrompt:
     return QuestionPrompt(PETokenizer(64, 6000), image_tokens, True, QUESTIONS)
 
 
-def language_probe(steps: int) -> LanguageProbe:
+def fresh_decoder(vectors: np.ndarray) -> SmallDecoder:
+    """Returns a language model that has seen no image, whose words are the core's.
+
+    Without its words a few hundred steps teach it no name, of whichever layer.
+    """
+    words, channels = vectors.shape
+    decoder = SmallDecoder(words, channels, num_layers=3, max_length=256)
+    decoder.token_embedding.set_weights([vectors])
+    return decoder
+
+
+def language_probe(steps: int, preset: str) -> LanguageProbe:
     """Returns the probe of all sweeps."""
+    text = PECore.from_preset(preset).text_encoder
+    vectors = keras.ops.convert_to_numpy(text.token_embedding.embeddings)
     return LanguageProbe(
-        {"hidden_dim": 128, "num_layers": 3, "num_heads": 4},
+        functools.partial(fresh_decoder, vectors),
         spelled_prompt,
         pooling=2,
         merge="shuffle",
@@ -117,6 +130,7 @@ def run_sweeps(
     data: Path,
     encoders: dict[str, dict[int, Callable[[], PEVisionEncoder]]],
     steps: int,
+    preset: str,
 ) -> Sweeps:
     """Returns the sweeps of all encoders, and runs those that are missing."""
     sets: list[Any] = []
@@ -133,7 +147,7 @@ def run_sweeps(
                     make(),
                     data=sets,
                     layers=LAYERS.get(config, ALIGNED_LAYERS),
-                    probe=language_probe(steps),
+                    probe=language_probe(steps, preset),
                     seeds=(seed,),
                 )
                 found.to_json(path, resampled=True)
@@ -225,7 +239,9 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     encoders = find_encoders(options.runs, options.preset)
-    sweeps = run_sweeps(options.output, options.data, encoders, options.steps)
+    sweeps = run_sweeps(
+        options.output, options.data, encoders, options.steps, options.preset
+    )
     content = compare(sweeps)
     text = json.dumps(content, indent=1, allow_nan=False)
     write_atomically(options.output / "language.json", text + "\n")
