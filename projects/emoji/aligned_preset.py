@@ -8,6 +8,9 @@ from typing import Any
 from keras_pe import PEImageConverter
 from keras_pe.files import write_atomically
 from projects.emoji.preset import WHITE
+from projects.emoji.rounding import round_weights
+
+FRACTION_BITS = 7  # of float16's ten, which the wheel has no room for
 
 
 def read_options(description: str) -> argparse.Namespace:
@@ -52,21 +55,23 @@ def facts(name: str, model: Any, run: dict[str, Any]) -> dict[str, Any]:
         "size": stage["image_size"],
         "rate": run["learning_rate"],
         "seed": run["seed"],
+        "bits": FRACTION_BITS,
     }
 
 
 def write_preset(
     model: Any, output: Path, description: str, scores: dict[str, Any], card: str
 ) -> None:
-    """Writes an aligned encoder as float16, and its card beside it.
+    """Writes an aligned encoder as float16, rounded, and its card beside it.
 
     Args:
-        model: the aligned encoder.
+        model: the aligned encoder; its weights are rounded in place.
         output: folder of the preset.
         description: a sentence for its metadata.
         scores: likewise, by task.
         card: the model card, Markdown.
     """
+    round_weights(model, FRACTION_BITS)
     model.save_to_preset(
         output,
         image_converter=PEImageConverter(model.image_size, background=WHITE),

@@ -6,8 +6,7 @@ Run:      python -m projects.emoji.language.preset --run runs/language/aligned-0
 Expect:   the preset (float16, about 4 MB) and its model card beside it.
 
 The folder of the run ends with the seed; before it stands the configuration, whose
-results the card shows. Weights keep as many bits of their fraction as the wheel has
-room for.
+results the card shows.
 """
 
 import json
@@ -18,9 +17,6 @@ from projects.emoji.aligned_preset import facts, read_options, read_run, write_p
 from projects.emoji.language.experiment import CORE
 from projects.emoji.language.question_sets import METRICS
 from projects.emoji.layer_tables import points
-from projects.emoji.rounding import round_weights
-
-FRACTION_BITS = 7  # of float16's ten
 
 CARD = """# {name}
 
@@ -38,7 +34,7 @@ released PE lang model.
 ## Architecture
 {parameters:,} parameters: {layers} blocks of width {width}, {heads} heads, patch
 {patch}, no pooling, no final norm, LayerScale. Stored as float16; of the fraction
-{bits} bits are kept.
+{bits} bits are kept, after the results below were measured.
 
 ## Training
 {steps} steps of {batch} images at {size} px, behind a warm-up of projector and language
@@ -102,7 +98,6 @@ def card(
     """
     return CARD.format(
         **facts(name, model, run),
-        bits=FRACTION_BITS,
         questions=run["questions"],
         encoder_rate=run["encoder_rate"],
         seeds=len(next(iter(content.values()))[config]["seeds"]),
@@ -116,7 +111,6 @@ def main() -> None:
     config, run = read_run(options.run)
     content = json.loads(options.results.read_text())
     model = PELang.from_preset(options.run / "preset")
-    round_weights(model, FRACTION_BITS)
     write_preset(
         model,
         options.output,
