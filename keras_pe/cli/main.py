@@ -20,6 +20,7 @@ COMMANDS = (
     "evaluate",
     "visualize",
     "export",
+    "frontier",
     "presets",
     "inspect",
 )
