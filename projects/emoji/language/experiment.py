@@ -55,7 +55,7 @@ TEST = {
     "test_heldout": 400,
 }
 STEPS = 500
-LAYERS = {CORE: (4, 5, 6), RANDOM: (5,)}  # and of all others:
+LAYERS = {CORE: (5, 6), RANDOM: (5,)}  # and of all others:
 ALIGNED_LAYERS = (4, 5)
 
 Sweeps = dict[str, dict[int, LanguageLayers]]  # by configuration and seed
