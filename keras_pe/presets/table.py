@@ -306,6 +306,11 @@ _ROWS = (
         (94.6, 80.9, 86.5, 77.1, 82.7, 68.8),
         f"PLM-8B, {TILING_SETTING}",
     ),
+    Preset(
+        "pe_lang_emoji_patch8_64",
+        "PELang",
+        "Tiny vision encoder for language models that look at drawings; works offline.",
+    ),
     # === Spatial: vision encoders for dense prediction ===
     _spatial(
         "pe_spatial_tiny_patch16_512",

@@ -10,8 +10,6 @@ from keras_pe.files import write_atomically
 from projects.emoji.preset import WHITE
 from projects.emoji.rounding import round_weights
 
-FRACTION_BITS = 7  # of float16's ten, which the wheel has no room for
-
 
 def read_options(description: str) -> argparse.Namespace:
     """Reads the command line: the run, the experiment's results, where it goes."""
@@ -33,13 +31,14 @@ def read_run(folder: Path) -> tuple[str, dict[str, Any]]:
     )
 
 
-def facts(name: str, model: Any, run: dict[str, Any]) -> dict[str, Any]:
+def facts(name: str, model: Any, run: dict[str, Any], bits: int) -> dict[str, Any]:
     """Returns what every card says of the encoder and its training, by field.
 
     Args:
         name: of the preset.
         model: the aligned encoder.
         run: `config.json` of the run.
+        bits: of a weight's fraction that are kept.
     """
     (stage,) = run["stages"]
     return {
@@ -55,12 +54,17 @@ def facts(name: str, model: Any, run: dict[str, Any]) -> dict[str, Any]:
         "size": stage["image_size"],
         "rate": run["learning_rate"],
         "seed": run["seed"],
-        "bits": FRACTION_BITS,
+        "bits": bits,
     }
 
 
 def write_preset(
-    model: Any, output: Path, description: str, scores: dict[str, Any], card: str
+    model: Any,
+    output: Path,
+    description: str,
+    scores: dict[str, Any],
+    card: str,
+    bits: int,
 ) -> None:
     """Writes an aligned encoder as float16, rounded, and its card beside it.
 
@@ -70,8 +74,10 @@ def write_preset(
         description: a sentence for its metadata.
         scores: likewise, by task.
         card: the model card, Markdown.
+        bits: of a weight's fraction that are kept, of float16's ten: the wheel has no
+            room for all.
     """
-    round_weights(model, FRACTION_BITS)
+    round_weights(model, bits)
     model.save_to_preset(
         output,
         image_converter=PEImageConverter(model.image_size, background=WHITE),

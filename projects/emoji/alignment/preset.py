@@ -17,6 +17,7 @@ from projects.emoji.aligned_preset import facts, read_options, read_run, write_p
 from projects.emoji.alignment.experiment import CORE, TASKS, best_layer
 from projects.emoji.layer_tables import points
 
+FRACTION_BITS = 7  # of float16's ten
 CARD = """# {name}
 
 A small vision encoder for dense tasks: the vision encoder of `{encoder}`, spatially
@@ -103,7 +104,7 @@ def card(
     layer = run["teacher_layer"] or "5, the paper's share of the depth"
     found = next(iter(content.values()))[config]
     return CARD.format(
-        **facts(name, model, run),
+        **facts(name, model, run, FRACTION_BITS),
         losses=LOSSES[run["teacher"] != "none"].format(layer=layer),
         masked=f"{100 * run['mask_ratio']:.0f} %",
         seeds=len(found["seeds"]),
@@ -116,13 +117,14 @@ def main() -> None:
     options = read_options(__doc__.splitlines()[0])
     config, run = read_run(options.run)
     content = json.loads(options.results.read_text())
-    model = PESpatial.from_preset(options.run / "preset")
+    model = PESpatial.from_preset(options.run / "preset", dtype="float32")
     write_preset(
         model,
         options.output,
         "Small PE core, spatially aligned by keras_pe on artwork.",
         {task: found[config] for task, found in content.items()},
         card(options.output.name, model, run, content, config),
+        FRACTION_BITS,
     )
 
 

@@ -62,11 +62,13 @@ WARMUP = dataclasses.replace(
     ALIGNED, stages=stages_of(14_400, (64,), (1,)), train_encoder=False
 )
 
-# Longer, for what answers: the comparisons of layers need less. To read is what takes
-# longest.
+# What goes on from an aligned run, encoder and all (--encoder, --start), with more of
+# what takes longest: to read.
 CAPTIONER = dataclasses.replace(
     ALIGNED,
-    stages=stages_of(336_000, (64,), (1,)),
+    layers=5,  # all of the aligned encoder's
+    stages=stages_of(120_000, (64,), (1,)),
+    learning_rate=1e-3,
     repeats=("captions_train-*:2", "words_train-*:2", "varied_train-*:2"),
 )
 

@@ -18,6 +18,7 @@ from projects.emoji.language.experiment import CORE
 from projects.emoji.language.question_sets import METRICS
 from projects.emoji.layer_tables import points
 
+FRACTION_BITS = 6  # of float16's ten
 CARD = """# {name}
 
 A small vision encoder for language models: the vision encoder of `{encoder}`
@@ -97,7 +98,7 @@ def card(
         config: the name of the run's configuration there.
     """
     return CARD.format(
-        **facts(name, model, run),
+        **facts(name, model, run, FRACTION_BITS),
         questions=run["questions"],
         encoder_rate=run["encoder_rate"],
         seeds=len(next(iter(content.values()))[config]["seeds"]),
@@ -110,13 +111,14 @@ def main() -> None:
     options = read_options(__doc__.splitlines()[0])
     config, run = read_run(options.run)
     content = json.loads(options.results.read_text())
-    model = PELang.from_preset(options.run / "preset")
+    model = PELang.from_preset(options.run / "preset", dtype="float32")
     write_preset(
         model,
         options.output,
         "Small PE core, aligned by keras_pe with a language model.",
         {kind: found[config] for kind, found in content.items()},
         card(options.output.name, model, run, content, config),
+        FRACTION_BITS,
     )
 
 
