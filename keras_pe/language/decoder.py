@@ -105,7 +105,7 @@ def check_length(decoder: Any, length: int, what: str = "tokens") -> None:
     if length > decoder.max_length:
         raise ValueError(
             f"{decoder.name} reads at most {decoder.max_length} tokens, got {length} "
-            f"{what}. Build it with a larger max_length."
+            f"{what}. Give it fewer, or build it with a larger max_length."
         )
 
 

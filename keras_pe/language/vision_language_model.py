@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, Self
 
 import numpy as np
@@ -200,6 +200,11 @@ class VisionLanguageModel:
             ValueError, NonFiniteError: as `generate`.
         """
         found = self.encoder.checked_images(images)
+        if len(found.shape) != 4:
+            raise ValueError(
+                f"Expected images (images, height, width, 3), got {tuple(found.shape)}."
+                f" To one image add an axis: image[None]."
+            )
         size = tuple(self.image_converter.image_size)
         if tuple(found.shape[1:3]) != size:
             raise ValueError(
@@ -320,6 +325,12 @@ def _paired(images: Any, questions: Any) -> tuple[list[_Asked], bool]:
         listed = as_sequence(images)
         one_image = bool(len(listed)) and _is_one(images, listed[0])
     one_question = isinstance(questions, str)
+    unordered = isinstance(questions, bytes | bytearray | Mapping | Set)
+    if unordered or not hasattr(questions, "__iter__"):
+        raise TypeError(
+            f"Questions are one text or a list of texts, got {questions!r:.80} "
+            f"({type(questions).__name__})."
+        )
     texts = [questions] * len(listed) if one_question else list(questions)
     if one_image:
         listed = [listed[0]] * len(texts)
