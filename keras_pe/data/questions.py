@@ -235,7 +235,7 @@ def _add_sample(archive: tarfile.TarFile, sample: Sample, keys: set[str]) -> Non
         raise TypeError(f"Sample {len(keys)} is {sample!r:.80}: expected a dictionary.")
     key = sample.get("__key__")
     # A key ends at its first dot.
-    if not _is_name(key, "./\\\0"):
+    if not isinstance(key, str) or not _is_name(key, "./\\\0"):
         raise ValueError(f"__key__={key!r}: expected a name without dots and slashes.")
     if key in keys:
         raise ValueError(f"The key {key!r} comes twice: give every sample its own.")

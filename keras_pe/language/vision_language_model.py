@@ -23,6 +23,7 @@ from keras_pe.models.compiled import padded_batch, run_compiled
 from keras_pe.models.vision_forward import VisionForward
 from keras_pe.preprocessing.given_images import as_sequence, image_name
 from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.presets.report import CheckpointError
 
 WIDTH_STEP = 8  # prompts are padded to multiples: fewer shapes to compile
 
@@ -117,7 +118,15 @@ class VisionLanguageModel:
             >>> model.generate("cat.jpg", "What is this?")                # doctest: +SKIP
             'a cat'
         """  # noqa: E501
-        return cls(*load_language_preset(preset, decoder, dtype))
+        parts = load_language_preset(preset, decoder, dtype)
+        try:
+            return cls(*parts)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{os.fspath(preset)} holds parts that do not fit together: {error} "
+                f"They come from two presets, or one was saved into the other: save "
+                f"the whole model again."
+            ) from error
 
     def save_to_preset(
         self,
