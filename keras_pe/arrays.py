@@ -318,7 +318,10 @@ def is_whole(value: Any) -> bool:
 def is_number(value: Any) -> bool:
     """Returns whether something is a finite real number."""
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    return real and math.isfinite(float(value))
+    try:
+        return real and math.isfinite(float(value))
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def check_sizes(hint: str = "", **sizes: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_pe.arrays import check_sizes
+from keras_pe.arrays import check_sizes, is_whole
 
 LOOK_AHEAD = 256  # documents that wait for a row that they fit
 BRANCH = 2**16  # a token's number in `documents`: its document, and BRANCH x its branch
@@ -20,7 +20,8 @@ class Document:
     Attributes:
         token_ids: int32 `(tokens,)`; where an image's tokens stand, anything.
         answer: bool `(tokens,)`: true for tokens that are to be learned.
-        image: bool `(tokens,)`: true for tokens that an image gives.
+        image: bool `(tokens,)`: true for tokens that an image gives. All three may be
+            lists.
         source: what it was made of, for errors.
         branches: int `(tokens,)`, where a document branches: 0 for its trunk, which
             comes first, and 1, 2, ... for the tokens of each branch, which see the
@@ -34,17 +35,27 @@ class Document:
     branches: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        for name in ("token_ids", "answer", "image", "branches"):  # lists will do
+            given = getattr(self, name)
+            if given is not None or name != "branches":
+                object.__setattr__(self, name, np.asarray(given))
         shapes = {np.shape(x) for x in (self.token_ids, self.answer, self.image)}
         if len(shapes) > 1 or len(next(iter(shapes))) != 1 or not len(self.token_ids):
             raise ValueError(
                 f"{self.source}: ids, answer and image must be one a token, got "
                 f"{sorted(shapes)}."
             )
-        kinds = [np.asarray(x).dtype.kind for x in (self.answer, self.image)]
-        if np.asarray(self.token_ids).dtype.kind not in "iu" or kinds != ["b", "b"]:
+        kinds = [x.dtype.kind for x in (self.answer, self.image)]
+        if self.token_ids.dtype.kind not in "iu" or kinds != ["b", "b"]:
             raise ValueError(
                 f"{self.source}: ids must be whole numbers, answer and image True or "
                 f"False."
+            )
+        words = self.token_ids[~self.image]
+        if len(words) and not 0 <= int(words.min()) <= int(words.max()) < 2**31:
+            raise ValueError(
+                f"{self.source}: ids of words are from 0 to {2**31 - 1}, got "
+                f"{int(words.min())} to {int(words.max())}."
             )
         if bool(self.answer[0]) or bool((self.answer & self.image).any()):
             raise ValueError(
@@ -52,10 +63,11 @@ class Document:
                 f"answer: nothing stands before the one, and the other has no id."
             )
         if self.branches is not None:
-            self._check_branches(np.asarray(self.branches))
+            self._check_branches(self.branches)
 
     def _check_branches(self, branches: np.ndarray) -> None:
-        steps = np.diff(branches) if branches.shape == self.token_ids.shape else None
+        whole = branches.dtype.kind in "iu" and branches.shape == self.token_ids.shape
+        steps = np.diff(branches.astype("int64")) if whole else None
         if steps is None or branches[0] != 0 or not np.isin(steps, (0, 1)).all():
             raise ValueError(
                 f"{self.source}: branches must be a number a token, 0 for the first "
@@ -126,6 +138,12 @@ def pack_documents(
         [[3, 5], [6, 2], [2]]
     """
     check_sizes(length=length, look_ahead=look_ahead)
+    for name, limit in (("image_tokens", image_tokens), ("slots", slots)):
+        if limit is not None and (not is_whole(limit) or limit < 0):
+            raise ValueError(
+                f"{name} must be a whole number of at least 0, or None for any, got "
+                f"{limit!r}."
+            )
     most = np.array(
         [length, *(length if most is None else most for most in (image_tokens, slots))]
     )
@@ -205,6 +223,8 @@ def packed_row(row: Sequence[Document], length: int, slots: int) -> dict[str, An
             f"A row holds {length} tokens and {slots} of answers, got {tokens} and "
             f"{answers}, of {', '.join(document.source for document in row)}."
         )
+    if len(row) >= BRANCH:
+        raise ValueError(f"A row holds fewer than {BRANCH} documents, got {len(row)}.")
     ids = np.zeros(length, "int32")
     positions, numbers, images = np.zeros((3, length), "int32")
     places, targets = np.zeros((2, slots), "int32")
@@ -212,7 +232,8 @@ def packed_row(row: Sequence[Document], length: int, slots: int) -> dict[str, An
     start = slot = 0
     for number, document in enumerate(row, 1):
         here = slice(start, start + len(document))
-        ids[here], numbers[here] = document.token_ids, number
+        ids[here] = np.where(document.image, 0, document.token_ids)
+        numbers[here] = number
         if document.branches is not None:
             numbers[here] += BRANCH * document.branches.astype("int32")
         positions[here] = document.positions

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from keras_pe.arrays import check_sizes, check_switches
 from keras_pe.data.image_text import Source
 from keras_pe.data.order import Order
 from keras_pe.data.packing import Document
@@ -16,6 +17,7 @@ from keras_pe.data.workers import report
 from keras_pe.preprocessing.image_errors import ImageError
 
 TOO_LONG = "questions too long"
+NO_TOKENS = "questions that can't be tokens"
 
 
 class Prompt(Protocol):
@@ -54,6 +56,10 @@ class QuestionReader:
     length: int
     apart: bool = False
 
+    def __post_init__(self) -> None:
+        check_sizes(most_questions=self.most_questions, length=self.length)
+        check_switches(apart=self.apart)
+
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Document:
         """Returns some of a sample's questions as one document.
 
@@ -61,7 +67,8 @@ class QuestionReader:
         as they come.
 
         Raises:
-            SampleError: if it has no sound questions, or none that is short enough.
+            SampleError: if it has no sound questions, or none that is short enough and
+                can be tokens.
         """
         questions, turns = read_questions(sample)
         drawn = np.arange(len(questions)) if turns else rng.permutation(len(questions))
@@ -88,7 +95,7 @@ class QuestionReader:
             one = questions[place]
             try:
                 found = join([*chosen, (one.question, one.answer)])
-            except ValueError as refused:  # a text beyond the tokenizer's context
+            except ValueError as refused:  # too long, or with a mark in it
                 error = refused
             else:
                 if len(found) <= self.length:
@@ -98,8 +105,13 @@ class QuestionReader:
             if turns:  # the next ones may speak of this one
                 break
         if document is None:
-            said = error or f"None fits into a row of {self.length} tokens."
-            raise SampleError(TOO_LONG, f"{said} Give longer rows, or shorter texts.")
+            if error is not None:
+                raise SampleError(NO_TOKENS, str(error))
+            raise SampleError(
+                TOO_LONG,
+                f"None fits into a row of {self.length} tokens. Give longer rows, or "
+                f"shorter texts.",
+            )
         return document
 
 

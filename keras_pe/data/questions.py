@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_pe.arrays import check_sizes
 from keras_pe.data.sample_errors import SampleError
 from keras_pe.data.shard_files import Sample
 from keras_pe.data.shard_sets import new_shards, shard_name
@@ -120,15 +121,17 @@ def read_questions(sample: Sample) -> tuple[tuple[Question, ...], bool]:
 
 def _question(place: int, given: Any) -> Question:
     try:
+        if not isinstance(given, dict):
+            raise TypeError(f"{given!r:.80} is no object.")
         kind = given.get("kind")
         return Question(
             given["question"], given["answer"], "" if kind is None else kind
         )
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError) as error:
         missing = isinstance(error, KeyError)
         raise SampleError(
             DAMAGED_QUESTIONS,
-            f"Its question {place}: {f'no {error}' if missing else error} Expected "
+            f"Its question {place}: {f'no {error}.' if missing else error} Expected "
             "texts 'question' and 'answer', and 'kind' or none.",
         ) from None
 
@@ -186,6 +189,7 @@ def write_question_shards(
 
     Raises:
         SampleError: if a sample has no sound questions.
+        TypeError: if a sample is no dictionary, or holds what is no bytes.
         ValueError: if there is no sample, or a key comes twice or is no plain name.
         TargetBusyError: if another process writes shards of this name there.
 
@@ -195,8 +199,9 @@ def write_question_shards(
         >>> write_question_shards("data", "train", [sample])        # doctest: +SKIP
         [PosixPath('data/train-00000.tar')]
     """
-    if shard_size < 1:
-        raise ValueError(f"shard_size={shard_size}: expected one sample or more.")
+    check_sizes(shard_size=shard_size)
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"name={name!r}: expected what shards' names begin with.")
     first = Path(directory) / shard_name(name, 0)  # a name may have folders in it
     folder, name = first.parent, first.name.removesuffix(shard_name("", 0))
     with new_shards(folder, name) as aside:
@@ -211,33 +216,51 @@ def _write_shards(
 ) -> list[str]:
     """Writes shards into an empty folder; returns their names."""
     keys, names = set[str](), list[str]()
-    sample = next(samples, None)
-    while sample is not None:
+    end: Any = object()
+    sample = next(samples, end)
+    while sample is not end:
         names.append(shard_name(name, len(names)))
         with tarfile.open(folder / names[-1], "w") as archive:
             for _ in range(shard_size):
-                if sample is None:
+                if sample is end:
                     break
                 _add_sample(archive, sample, keys)
-                sample = next(samples, None)
+                sample = next(samples, end)
     return names
 
 
 def _add_sample(archive: tarfile.TarFile, sample: Sample, keys: set[str]) -> None:
     """Adds the files of a sample: the image, then what is asked of it."""
+    if not isinstance(sample, Mapping):
+        raise TypeError(f"Sample {len(keys)} is {sample!r:.80}: expected a dictionary.")
     key = sample.get("__key__")
     # A key ends at its first dot.
-    if not isinstance(key, str) or not key or set(key) & set("./\\\0"):
+    if not isinstance(key, str) or not _is_name(key, "./\\\0"):
         raise ValueError(f"__key__={key!r}: expected a name without dots and slashes.")
     if key in keys:
         raise ValueError(f"The key {key!r} comes twice: give every sample its own.")
     keys.add(key)
+    endings = [ending for ending in sample if not str(ending).startswith("__")]
+    for ending in endings:
+        if not _is_name(ending, "/\\\0"):
+            raise ValueError(f"Sample {key!r}: {ending!r} is no ending of a file.")
+        if not isinstance(sample[ending], bytes | bytearray | memoryview):
+            raise TypeError(
+                f"Sample {key!r}: its {ending!r} is {sample[ending]!r:.80}, expected "
+                f"the bytes of a file."
+            )
     try:
         questions_of(sample)
     except SampleError as error:
         raise SampleError(error.reason, f"Sample {key!r}: {error.detail}") from None
-    endings = [ending for ending in sample if not ending.startswith("__")]
     for ending in sorted(endings, key=lambda ending: (ending == "json", ending)):
         member = tarfile.TarInfo(f"{key}.{ending}")  # no owner, mode 644, time 0
         member.size = len(sample[ending])
         archive.addfile(member, io.BytesIO(sample[ending]))
+
+
+def _is_name(text: Any, forbidden: str) -> bool:
+    """Returns whether a text can be a part of a file's name, without some signs."""
+    if not isinstance(text, str) or not text or set(text) & set(forbidden):
+        return False
+    return not any("\ud800" <= sign <= "\udfff" for sign in text)

@@ -70,11 +70,18 @@ class Decoder(Protocol):
 
 # === What all of them say of their input ===
 def check_ids(decoder: Any, token_ids: Any) -> None:
-    """Says if an id does not exist, where ids can be seen for nothing.
+    """Says if ids are none, or one does not exist, where it can be seen for nothing.
 
     Raises:
-        ValueError: naming the first one and its place.
+        ValueError: if they are no whole numbers; naming the first one that does not
+            exist and its place.
     """
+    dtype = getattr(token_ids, "dtype", None)
+    if dtype is None or "int" not in str(dtype):
+        raise ValueError(
+            f"{decoder.name} embeds an array of token ids, whole numbers (batch, "
+            f"tokens), got {token_ids!r:.60} ({dtype or type(token_ids).__name__})."
+        )
     unknown = first_unknown(token_ids, decoder.vocabulary_size)
     if unknown is not None:
         raise ValueError(
@@ -90,7 +97,7 @@ def checked_tokens(decoder: Any, shape: Any) -> int:
     Raises:
         ValueError: if they have another width, or are more than the decoder reads.
     """
-    if len(shape) != 3 or shape[2] != decoder.hidden_dim or shape[1] is None:
+    if len(shape) != 3 or shape[2] != decoder.hidden_dim or not shape[1]:
         raise ValueError(
             f"Expected embeddings (batch, tokens, {decoder.hidden_dim}), got "
             f"{tuple(shape)}. Words come from embed(), images from a projector to "
@@ -100,12 +107,39 @@ def checked_tokens(decoder: Any, shape: Any) -> int:
     return int(shape[1])
 
 
+def check_places(decoder: Any, shape: Any, **places: Any) -> None:
+    """Refuses positions and documents that are not one a token, or do not exist.
+
+    Args:
+        decoder: that reads them.
+        shape: of the embeddings.
+        **places: `positions` and `documents`; None for one that was not given.
+
+    Raises:
+        ValueError: naming which, as backends would wrap, or stop in a sentence of
+            theirs.
+    """
+    for name, array in places.items():
+        found = tuple(shape[:2]) if array is None else tuple(array.shape)
+        pairs = zip(found, shape[:2], strict=False)  # a traced size may not be known
+        if len(found) != 2 or any(a != b for a, b in pairs if None not in (a, b)):
+            raise ValueError(
+                f"{name} must be one a token, {tuple(shape[:2])}, got {found}."
+            )
+    unknown = first_unknown(places["positions"], decoder.max_length)
+    if unknown is not None:
+        raise ValueError(
+            f"{decoder.name} knows positions from 0 to {decoder.max_length - 1}, got "
+            f"{unknown.number} at {list(unknown.place)}."
+        )
+
+
 def check_length(decoder: Any, length: int, what: str = "tokens") -> None:
     """Raises ValueError if a sequence is longer than the decoder reads."""
     if length > decoder.max_length:
         raise ValueError(
             f"{decoder.name} reads at most {decoder.max_length} tokens, got {length} "
-            f"{what}. Build it with a larger max_length."
+            f"{what}. Give it fewer, or build it with a larger max_length."
         )
 
 

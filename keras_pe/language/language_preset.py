@@ -41,7 +41,8 @@ from keras_pe.presets.hub import LANGUAGE, LANGUAGE_WEIGHTS, resolve
 from keras_pe.presets.manifest import model_variables
 from keras_pe.presets.open_checkpoint import SafetensorsFile
 from keras_pe.presets.report import CheckpointError
-from keras_pe.presets.save import save_preset
+from keras_pe.presets.save import DTYPES, save_preset
+from keras_pe.presets.serialized import POLICY_NAME
 from keras_pe.presets.tensor_reader import SAFETENSORS_DTYPES
 
 BLOCK_WEIGHTS = 12  # of a block without LayerScale
@@ -163,6 +164,10 @@ def _stored(
     described: Mapping[str, Any], variables: Mapping[str, Any], dtype: str | None
 ) -> dict[str, np.ndarray]:
     """Returns the arrays of the file, or says why they can't be stored."""
+    if dtype is not None and dtype not in DTYPES:
+        raise CheckpointError(
+            f"dtype={dtype!r}: expected one of {', '.join(DTYPES)} or None."
+        )
     expected = weights_manifest(described)
     if set(expected) != set(variables):
         wrong = sorted(set(expected) ^ set(variables))
@@ -209,6 +214,7 @@ _ENCODER_ALONE = (
 
 
 def _load(directory: Path, decoder: Any, dtype: Any) -> LanguageParts:
+    policy = _policy(dtype)
     metadata = read_metadata(directory)
     if LANGUAGE not in metadata["files"]:
         raise CheckpointError(_ENCODER_ALONE.format(handle=directory))
@@ -220,7 +226,6 @@ def _load(directory: Path, decoder: Any, dtype: Any) -> LanguageParts:
     reader = SafetensorsFile(directory / LANGUAGE_WEIGHTS)
     try:
         _compare(described, reader, where)
-        policy = _policy(dtype)
         projector, small = _built(described, policy, where)
         parts = {"projector": projector, **({"decoder": small} if small else {})}
         rules = [rule(name, info.shape, name) for name, info in reader.tensors.items()]
@@ -287,8 +292,18 @@ def _built(
 
 
 def _policy(dtype: Any) -> Any:
-    """Returns the policy that the user wants, or None for the file's."""
+    """Returns the policy that the user wants, or None for the file's.
+
+    Raises:
+        CheckpointError: if it is none of floating point.
+    """
     if dtype is not None:
+        name = getattr(dtype, "name", dtype)
+        if not isinstance(name, str) or not POLICY_NAME.fullmatch(name):
+            raise CheckpointError(
+                f"dtype={dtype!r}: expected a dtype or policy of floating point, such "
+                f"as bfloat16 or mixed_bfloat16, or None."
+            )
         return dtype
     policy = keras.config.dtype_policy()
     return None if policy.name == "float32" else policy

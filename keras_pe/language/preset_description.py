@@ -80,6 +80,10 @@ def checked_description(content: Mapping[str, Any], where: str) -> dict[str, Any
         _check_keys("decoder", decoder, ("kind", *kinds[kind]))
         projector = content["projector"]
         check_sizes(
+            encoder_layers=content["encoder_layers"],
+            image_tokens=prompt["image_tokens"],
+        )
+        check_sizes(
             **{name: projector[name] for name in ("input_dim", "output_dim", "pooling")}
         )
         if not isinstance(projector["norm"], bool):

@@ -16,6 +16,8 @@ from keras_pe.preprocessing.tokenizer import (
     PETokenizer,
 )
 
+_HAS_MARK = "A text has {mark} in it: {text!r:.82}. Take it out."
+
 
 class Prompt(abc.ABC):
     """How a language model is asked about an image, in its own marks.
@@ -250,11 +252,34 @@ class QuestionPrompt(Prompt):
         return spaced_as_written(found)
 
     def _ids(self, tokenizer: PETokenizer, text: str) -> np.ndarray:
-        """Returns the ids of a text, and the end."""
+        """Returns the ids of a text, and the end.
+
+        Raises:
+            TypeError: if it is no text.
+            ValueError: if it can't be tokens.
+        """
+        if not isinstance(text, str):
+            raise TypeError(
+                f"A question or an answer is one text, got {text!r:.80} "
+                f"({type(text).__name__})."
+            )
         for mark in (START_TEXT, END_TEXT):
             if mark in text:  # as a token it would begin or end what it stands in
-                raise ValueError(f"A text has {mark} in it: {text!r:.82}. Take it out.")
-        (row,) = tokenizer(text)
+                raise ValueError(_HAS_MARK.format(mark=mark, text=text))
+        try:
+            (row,) = tokenizer(text)
+        except ValueError as error:
+            raise ValueError(
+                f"The text {text!r:.82} is longer than the context of its tokenizer, "
+                f"{tokenizer.context_length} tokens with start and end. Shorten it, or "
+                f"make the prompt with PETokenizer(context_length=..., vocabulary_size="
+                f"{self.tokenizer.vocabulary_size})."
+            ) from error
+        # The tokenizer makes them of capitals and of &lt;end_of_text&gt; too.
+        marks = {START_TEXT: tokenizer.start_id, END_TEXT: tokenizer.end_id}
+        for mark, token in marks.items():
+            if (row == token).sum() > 1:
+                raise ValueError(_HAS_MARK.format(mark=mark, text=text))
         words = row[1 : int(np.flatnonzero(row == tokenizer.end_id)[0])]
         if not len(words):
             raise ValueError(

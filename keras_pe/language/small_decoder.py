@@ -12,6 +12,7 @@ from keras_pe.language.decoder import (
     check_ids,
     check_length,
     check_place,
+    check_places,
     checked_tokens,
     same_document,
 )
@@ -69,11 +70,13 @@ class SmallDecoder(Tower):
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
+        check_sizes(hidden_dim=hidden_dim)
+        wide = 4 * hidden_dim
         super().__init__(
             num_layers=num_layers,
             hidden_dim=hidden_dim,
             num_heads=num_heads,
-            intermediate_dim=intermediate_dim or 4 * hidden_dim,
+            intermediate_dim=wide if intermediate_dim is None else intermediate_dim,
             layer_scale=layer_scale,
             drop_path=drop_path,
             causal=True,
@@ -137,6 +140,7 @@ class SmallDecoder(Tower):
         training: bool | None = None,
     ) -> Any:
         tokens = checked_tokens(self, embeddings.shape)
+        check_places(self, embeddings.shape, positions=positions, documents=documents)
         rotary = tuple(table[:tokens] for table in self.rotary)
         if positions is not None:
             rotary = tuple(

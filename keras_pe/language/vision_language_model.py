@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +23,7 @@ from keras_pe.models.compiled import padded_batch, run_compiled
 from keras_pe.models.vision_forward import VisionForward
 from keras_pe.preprocessing.given_images import as_sequence, image_name
 from keras_pe.preprocessing.image import PEImageConverter
+from keras_pe.presets.report import CheckpointError
 
 WIDTH_STEP = 8  # prompts are padded to multiples: fewer shapes to compile
 
@@ -117,7 +118,15 @@ class VisionLanguageModel:
             >>> model.generate("cat.jpg", "What is this?")                # doctest: +SKIP
             'a cat'
         """  # noqa: E501
-        return cls(*load_language_preset(preset, decoder, dtype))
+        parts = load_language_preset(preset, decoder, dtype)
+        try:
+            return cls(*parts)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{os.fspath(preset)} holds parts that do not fit together: {error} "
+                f"They come from two presets, or one was saved into the other: save "
+                f"the whole model again."
+            ) from error
 
     def save_to_preset(
         self,
@@ -200,6 +209,11 @@ class VisionLanguageModel:
             ValueError, NonFiniteError: as `generate`.
         """
         found = self.encoder.checked_images(images)
+        if len(found.shape) != 4:
+            raise ValueError(
+                f"Expected images (images, height, width, 3), got {tuple(found.shape)}."
+                f" To one image add an axis: image[None]."
+            )
         size = tuple(self.image_converter.image_size)
         if tuple(found.shape[1:3]) != size:
             raise ValueError(
@@ -320,6 +334,12 @@ def _paired(images: Any, questions: Any) -> tuple[list[_Asked], bool]:
         listed = as_sequence(images)
         one_image = bool(len(listed)) and _is_one(images, listed[0])
     one_question = isinstance(questions, str)
+    unordered = isinstance(questions, bytes | bytearray | Mapping | Set)
+    if unordered or not hasattr(questions, "__iter__"):
+        raise TypeError(
+            f"Questions are one text or a list of texts, got {questions!r:.80} "
+            f"({type(questions).__name__})."
+        )
     texts = [questions] * len(listed) if one_question else list(questions)
     if one_image:
         listed = [listed[0]] * len(texts)

@@ -54,7 +54,7 @@ class VisionProjector(LayerOfLayers):
         check_switches(norm=norm)
         if merge not in ("average", "shuffle"):
             raise ValueError(f'merge must be "average" or "shuffle", got {merge!r}.')
-        if depth not in (1, 2):
+        if depth not in (1, 2) or isinstance(depth, bool):
             raise ValueError(f"depth must be 1 or 2, got {depth!r}.")
         self.input_dim, self.output_dim = input_dim, output_dim
         self.pooling, self.merge, self.depth = pooling, merge, depth
@@ -93,6 +93,11 @@ class VisionProjector(LayerOfLayers):
             ValueError: if these are not the patches of that grid, or squares do not
                 fill it.
         """
+        if len(x.shape) != 3 or x.shape[2] != self.input_dim:
+            raise ValueError(
+                f"Expected patches (batch, patches, {self.input_dim}), got "
+                f"{tuple(x.shape)}."
+            )
         x = ops.cast(x, self.compute_dtype)
         if self.norm is not None:
             x = self.norm(x)
@@ -141,7 +146,8 @@ def check_grid(patches: int | None, grid: tuple[int, int], side: int) -> None:
     """Raises ValueError if squares of `side` do not fill a grid of so many patches."""
     rows, columns = grid
     known = rows * columns if patches is None else patches
-    if known != rows * columns or rows % side or columns % side:
+    whole = min(rows, columns) > 0 and rows % side == columns % side == 0
+    if known != rows * columns or not whole:
         raise ValueError(
             f"Expected {rows}x{columns} patches, in squares of {side}, got "
             f"{known}. Leave out class tokens, and give sizes of images that "

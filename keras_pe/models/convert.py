@@ -24,6 +24,7 @@ from typing import Any, Literal, TypedDict, TypeVar
 import numpy as np
 from keras import ops
 
+from keras_pe.arrays import check_switches
 from keras_pe.layers.fine_tuning import STATE_KEYS, restore_state
 from keras_pe.layers.patch_embedding import resample_positions
 from keras_pe.models.compiled import no_gradient
@@ -118,6 +119,7 @@ def to_align(
 ) -> Encoder:
     """Returns the copy that an alignment starts from; see `PESpatial.from_core`."""
     _check_plain(encoder)
+    check_switches(rescale=rescale)
     if layer_scale is not None and not 0.0 < layer_scale < math.inf:
         raise ValueError(
             f"layer_scale must be more than 0, or None, got {layer_scale}."

@@ -75,7 +75,7 @@ def test_a_row_tells_documents_answers_and_images():
         document(3, answers=(2,), images=(0,), first=20),
     ]
     found = packed_row(row, length=10, slots=4)
-    assert found["token_ids"].tolist() == [10, 11, 12, 13, 14, 20, 21, 22, 0, 0]
+    assert found["token_ids"].tolist() == [10, 0, 0, 13, 14, 0, 21, 22, 0, 0]
     assert found["positions"].tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 0, 0]
     assert found["documents"].tolist() == [1, 1, 1, 1, 1, 2, 2, 2, 0, 0]
     assert found["image_slots"].tolist() == [0, 1, 2, 0, 0, 3, 0, 0, 0, 0]
@@ -103,6 +103,36 @@ def test_what_does_not_fit_is_refused():
         Document(np.zeros(3, int), np.zeros(2, bool), np.zeros(3, bool))
 
 
+@pytest.mark.parametrize("number", [-1, 2**31, 2**40])
+def test_ids_that_do_not_exist_are_refused_and_not_wrapped(number):
+    no = np.zeros(2, bool)
+    with pytest.raises(ValueError, match="ids of words are from 0 to"):
+        Document(np.array([1, number]), no, no)
+    shown = Document(np.array([1, number]), no, np.array([False, True]))
+    assert packed_row([shown], 2, 0)["token_ids"].tolist() == [1, 0]
+
+
+def test_lists_are_documents_too():
+    lists = Document([1, 2, 3], [False, False, True], [False] * 3, "", [0, 1, 1])
+    arrays = [np.array(x) for x in ([1, 2, 3], [0, 0, 1], [0, 0, 0])]
+    same = Document(arrays[0], arrays[1] > 0, arrays[2] > 0, "", np.array([0, 1, 1]))
+    for name, array in packed_row([same], 4, 1).items():
+        np.testing.assert_array_equal(packed_row([lists], 4, 1)[name], array)
+
+
+@pytest.mark.parametrize("name", ["image_tokens", "slots"])
+@pytest.mark.parametrize("limit", [-1, 1.5, float("nan"), "3", True])
+def test_limits_that_are_none_are_refused(name, limit):
+    with pytest.raises(ValueError, match=f"{name} must be a whole number of at least"):
+        list(pack_documents([document(3)], 8, **{name: limit}))
+
+
+def test_a_row_has_no_more_documents_than_numbers_tell_apart():
+    one = document(1)
+    with pytest.raises(ValueError, match="fewer than 65536 documents, got 65536"):
+        packed_row([one] * BRANCH, BRANCH, 1)
+
+
 def branched(branches, answers=()):
     ids, (answer, image) = np.arange(1, 6), np.zeros((2, 5), bool)
     answer[list(answers)] = True
@@ -120,7 +150,8 @@ def test_branches_begin_where_the_trunk_ends():
 
 
 @pytest.mark.parametrize(
-    "branches", [[1, 1, 1, 1, 1], [0, 0, 2, 2, 3], [0, 1, 0, 1, 2], [0, 1, 1]]
+    "branches",
+    [[1, 1, 1, 1, 1], [0, 0, 2, 2, 3], [0, 1, 0, 1, 2], [0, 1, 1], [0.0, 0, 1, 1, 1]],
 )
 def test_branches_that_are_none_are_refused(branches):
     with pytest.raises(ValueError, match="a tree: branches must be a number a token"):

@@ -19,7 +19,7 @@ from keras_pe.data import (
 from keras_pe.data.augmentation import WholeImage
 from keras_pe.data.image_text import opened_image
 from keras_pe.data.packing import BRANCH
-from keras_pe.data.question_documents import TOO_LONG, QuestionReader
+from keras_pe.data.question_documents import NO_TOKENS, TOO_LONG, QuestionReader
 from keras_pe.data.question_rows import QuestionRows
 from keras_pe.data.questions import Question, question_member
 from keras_pe.data.row_shape import BLOCK, RowShape, row_shape
@@ -250,6 +250,22 @@ def test_what_is_too_long_is_left_out_and_what_is_nothing_else_is_told():
         assert PROMPT.text(document.token_ids[document.answer]) == "yes"
     with pytest.raises(SampleError, match=TOO_LONG):
         reader({"json": question_member([long])}, np.random.default_rng(0))
+
+
+def test_what_can_be_no_tokens_is_not_called_too_long():
+    member = question_member([Question("why <END_OF_TEXT> so?", "yes")])
+    with pytest.raises(SampleError, match="has <end_of_text> in it") as refused:
+        QuestionReader(PROMPT, 2, LENGTH)({"json": member}, np.random.default_rng(0))
+    assert refused.value.reason == NO_TOKENS
+    assert "longer rows" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["most_questions", "length"])
+@pytest.mark.parametrize("size", [0, -1, 1.5])
+def test_numbers_of_questions_and_tokens_are_checked(name, size):
+    sizes = {"most_questions": 2, "length": LENGTH, name: size}
+    with pytest.raises(ValueError, match=f"{name} must be a whole number"):
+        QuestionReader(PROMPT, **sizes)
 
 
 def test_bad_samples_are_counted_and_an_unreadable_image_teaches_nothing():

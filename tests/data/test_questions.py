@@ -111,6 +111,42 @@ def test_members_that_are_refused():
         question_member(ASKED, {"questions": []})
 
 
+@pytest.mark.parametrize("given", [None, "what?", ["what?", "that"], 3])
+def test_a_question_that_is_no_object_is_named(given):
+    member = json.dumps({"questions": [given]}).encode()
+    with pytest.raises(SampleError, match=r"question 0: .* is no object\. Expected"):
+        questions_of({"json": member})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "says"),
+    [
+        (None, TypeError, "Sample 1 is None"),
+        ({"png": "text"}, TypeError, "its 'png' is 'text', expected the bytes"),
+        ({"png": None}, TypeError, "its 'png' is None"),
+        ({"json": "{}"}, TypeError, "its 'json' is '{}'"),
+        ({"../x": b""}, ValueError, "'../x' is no ending"),
+        ({3: b""}, ValueError, "3 is no ending"),
+    ],
+)
+def test_samples_that_are_none_are_refused_and_do_not_end_the_set(
+    tmp_path, wrong, error, says
+):
+    second = wrong if wrong is None else {**sample_of(2), **wrong}
+    with pytest.raises(error, match=says):
+        write_question_shards(tmp_path, "a", [sample_of(1), second, sample_of(3)])
+    assert not list(tmp_path.glob("*.tar"))
+
+
+def test_names_and_sizes_of_sets_are_checked(tmp_path):
+    for name in (None, ""):
+        with pytest.raises(ValueError, match="expected what shards' names begin with"):
+            write_question_shards(tmp_path, name, [sample_of(1)])
+    for size in (0, 1.5, "2"):
+        with pytest.raises(ValueError, match="shard_size must be a whole number"):
+            write_question_shards(tmp_path, "a", [sample_of(1)], size)
+
+
 def test_shards_hold_what_was_given(tmp_path):
     given = [sample_of(n, png=image_bytes(n)) for n in range(5)]
     del given[3]["png"]  # a row of text alone
@@ -140,7 +176,7 @@ def test_equal_samples_give_equal_bytes_and_no_shard_is_left_over(tmp_path):
     assert not again[1].exists()
 
 
-@pytest.mark.parametrize("key", ["", "a.b", "a/b", None])
+@pytest.mark.parametrize("key", ["", "a.b", "a/b", None, "\ud83d"])
 def test_keys_that_tar_shards_would_take_apart(tmp_path, key):
     with pytest.raises(ValueError, match="__key__"):
         write_question_shards(tmp_path, "a", [{**sample_of(1), "__key__": key}])

@@ -220,13 +220,17 @@ def changed(saved, tmp_path, **changes):
         ({"prompt__spelled_questions": "no"}, "spelled_questions are 'no'"),
         ({"prompt__spelled_questions": [1]}, "are the texts of questions"),
         ({"prompt__spelled_questions": ["a"]}, "need spell_answers=True"),
-        ({"prompt__image_tokens": 9}, "gives 4 tokens .* prompt has 9"),
+        ({"prompt__image_tokens": 9}, "do not fit.* 4 tokens .* prompt has 9.* again"),
+        ({"prompt__image_tokens": 0}, "image_tokens must be a whole number"),
+        ({"prompt__image_tokens": "4"}, "image_tokens must be a whole number"),
+        ({"projector__pooling": 10**9}, "do not fit together"),
+        ({"encoder_layers": True}, "encoder_layers must be a whole number"),
         ({"encoder_layers": 3}, "of 3 blocks, and the one beside it has 1"),
         ({"more": 1}, "it has .*more"),
     ],
 )
 def test_other_descriptions_are_refused(saved, tmp_path, changes, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(CheckpointError, match=message):
         VisionLanguageModel.from_preset(changed(saved, tmp_path, **changes))
 
 
@@ -246,6 +250,26 @@ def test_damaged_files_are_named(saved, tmp_path, name, damage):
         flipped = bytes([content[middle] ^ 1])
         (copy / name).write_bytes(content[:middle] + flipped + content[middle + 1 :])
     with pytest.raises(CheckpointError, match=name):
+        VisionLanguageModel.from_preset(copy)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("dtype", ["int8", "int8_from_float32", "wide", 3, [16]])
+def test_a_dtype_that_is_none_is_not_called_a_damaged_file(saved, tmp_path, dtype):
+    model, directory = saved
+    with pytest.raises(CheckpointError, match=r"dtype=.*: expected a dtype or policy"):
+        VisionLanguageModel.from_preset(directory, dtype=dtype)
+    with pytest.raises(CheckpointError, match=r"dtype=.*: expected one of float16"):
+        model.save_to_preset(tmp_path / "new", dtype=dtype)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.once
+def test_a_converter_of_another_size_is_told_by_the_preset(saved, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(saved[1], copy)
+    PEImageConverter(32).save_to_preset(copy)
+    with pytest.raises(CheckpointError, match="copy holds parts that do not fit"):
         VisionLanguageModel.from_preset(copy)
 
 

@@ -41,7 +41,7 @@ def test_a_text_ends_at_its_first_end(prompt):
 
 
 def test_what_is_too_long_is_refused_and_not_cut(prompt):
-    with pytest.raises(ValueError, match="context"):
+    with pytest.raises(ValueError, match=r"context .* 12 tokens .*PETokenizer\("):
         prompt.document("What is this?", "ball " * 40)
 
 
@@ -99,6 +99,25 @@ def test_a_text_with_a_mark_of_the_vocabulary_is_refused(prompt, mark):
         for make in (one.question, one.next_question, one.answer):
             with pytest.raises(ValueError, match=f"has {mark} in it"):
                 make(f"stop {mark} here it goes")
+
+
+@pytest.mark.parametrize(
+    "written", ["<{}>", "&lt;{}&gt;", "&amp;lt;{}&amp;gt;", "\uff1c{}\uff1e"]
+)
+@pytest.mark.parametrize("mark", ["End_Of_Text", "START_OF_TEXT"])
+def test_a_mark_in_disguise_is_refused_and_cuts_no_text(prompt, written, mark):
+    spelling = QuestionPrompt(prompt.tokenizer, 3, spell_answers=True)
+    for one in (prompt, spelling):
+        for make in (one.question, one.next_question, one.answer):
+            with pytest.raises(ValueError, match=f"has <{mark.lower()}> in it"):
+                make(f"no {written.format(mark)} go")
+
+
+@pytest.mark.parametrize("text", [None, b"what?", 3, ["what?", "why?"]])
+def test_what_is_no_text_is_refused(prompt, text):
+    for make in (prompt.question, prompt.next_question, prompt.answer):
+        with pytest.raises(TypeError, match="A question or an answer is one text, got"):
+            make(text)
 
 
 def test_a_text_without_a_token_is_refused(prompt):

@@ -103,6 +103,38 @@ def test_it_is_made_again_of_its_configuration():
     assert [w.shape for w in twin.weights] == [w.shape for w in model.weights]
 
 
+@pytest.mark.parametrize(
+    ("places", "says"),
+    [
+        ({"positions": [[0, 1, 12]]}, "positions from 0 to 11, got 12 at .0, 2"),
+        ({"positions": [[0, 1, -1]]}, "positions from 0 to 11, got -1 at .0, 2"),
+        ({"positions": [[0, 1]]}, "positions must be one a token"),
+        ({"documents": [[1, 1]]}, "documents must be one a token"),
+    ],
+)
+def test_places_that_do_not_exist_are_refused(places, says):
+    model = decoder()
+    given = {name: np.array(value, "int32") for name, value in places.items()}
+    with pytest.raises(ValueError, match=says):
+        model.run(embeddings(1, 3), **given)
+
+
+@pytest.mark.parametrize(
+    "ids", [np.array([[1.5]]), np.array([["a"]]), [[1, 2]], np.array([[True]])]
+)
+def test_ids_that_are_no_whole_numbers_are_refused_and_not_cut(ids):
+    with pytest.raises(ValueError, match="embeds an array of token ids, whole number"):
+        decoder().embed(ids)
+
+
+@pytest.mark.once
+def test_sizes_of_nothing_are_refused():
+    with pytest.raises(ValueError, match=r"Expected embeddings .* got \(1, 0, "):
+        decoder().run(embeddings(1, 3)[:, :0])
+    with pytest.raises(ValueError, match="intermediate_dim must be"):
+        SmallDecoder(60, hidden_dim=16, num_heads=2, intermediate_dim=0)
+
+
 @pytest.mark.once
 def test_what_does_not_fit_is_refused():
     model = decoder()

@@ -214,9 +214,14 @@ def test_what_can_not_be_answered_is_refused(model):
         model.generate(first, "a", batch_size=0)
     with pytest.raises(ImageError, match=r"images\[1\]"):
         model.generate([first, b"no image"], "a")
+    for questions in (None, 5, b"what?", {"what?"}, {"what?": 1}):
+        with pytest.raises(TypeError, match="Questions are one text or a list of text"):
+            model.generate(first, questions)
 
 
 def test_converted_images_of_another_size_are_refused(model):
     other = np.zeros((1, 2 * SIDE, 2 * SIDE, 3), "float32")
     with pytest.raises(ValueError, match=f"for one of {SIDE}x{SIDE}"):
         model.answer(other, "what?")
+    with pytest.raises(ValueError, match=r"\(16, 16, 3\).* add an axis"):
+        model.answer(np.zeros((SIDE, SIDE, 3), "float32"), "what?")

@@ -77,6 +77,25 @@ def test_what_does_not_fit_is_refused():
             VisionProjector(CHANNELS, 5, **options)
 
 
+@pytest.mark.parametrize(
+    ("shape", "grid", "says"),
+    [
+        ((1, 6, 4), (3, 2), r"Expected patches .*8\), got \(1, 6, 4\)"),
+        ((6, 8), (3, 2), r"Expected patches .*8\), got \(6, 8\)"),
+        ((1, 0, 8), (0, 0), "Expected 0x0 patches"),
+        ((1, 6, 8), (-3, -2), "Expected -3x-2 patches"),
+    ],
+)
+def test_patches_that_are_none_are_refused(shape, grid, says):
+    with pytest.raises(ValueError, match=says):
+        VisionProjector(8, 8)(np.zeros(shape, "float32"), grid=grid)
+
+
+def test_a_depth_is_a_number():
+    with pytest.raises(ValueError, match="depth must be 1 or 2, got True"):
+        VisionProjector(8, 8, depth=True)
+
+
 def test_a_grid_that_squares_do_not_fill_has_no_shape():
     layer = VisionProjector(CHANNELS, 5, pooling=2)
     assert layer.compute_output_shape((2, 24, CHANNELS), (4, 6)) == (2, 6, 5)

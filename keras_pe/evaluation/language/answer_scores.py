@@ -1,7 +1,7 @@
 """What each answer scored, and which could not be read at all."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,12 @@ def checked_answers(answers: Any, references: Any, what: str) -> list[str]:
     """
     if isinstance(answers, str) or isinstance(references, str):
         raise TypeError("Answers and references come in lists, got one text.")
+    for given in (answers, references):
+        if not hasattr(given, "__len__") or isinstance(given, Mapping | Set | bytes):
+            raise TypeError(
+                f"Answers and references come in lists, got {given!r:.80} "
+                f"({type(given).__name__})."
+            )
     answers = list(answers)
     for place, answer in enumerate(answers):
         if not isinstance(answer, str):

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from keras_pe.arrays import is_number
 from keras_pe.evaluation.language.answer_scores import AnswerScores, checked_answers
 
 WORDS = (
@@ -46,10 +47,13 @@ def number_accuracy(
             f"{relative_tolerance}."
         )
     answers = checked_answers(answers, references, "numbers")
+    for place, number in enumerate(references):
+        if not is_number(number):
+            raise ValueError(
+                f"Question {place} has {number!r:.80} as its number, expected a finite "
+                f"one; parse_number makes them of texts."
+            )
     wanted = [float(number) for number in references]
-    for place, number in enumerate(wanted):
-        if not math.isfinite(number):
-            raise ValueError(f"Question {place} has {number} as its number.")
     found = [parse_number(answer) for answer in answers]
     allowed = [relative_tolerance * abs(number) for number in wanted]
     values = [

@@ -112,21 +112,21 @@ def check_names(
 
 
 def check_unlabelled(y: Any, sample_weight: Any) -> None:
-    """Refuses labels and weights of samples: a contrastive loss has neither.
+    """Refuses labels and weights of samples: no trainer here has either.
 
     Raises:
         ValueError: saying what to do instead.
     """
     if sample_weight is not None:
         raise ValueError(
-            "sample_weight and class_weight are not used by a contrastive loss: every "
-            "pair is also a negative of all others. Draw pairs that shall count more "
-            "more often, and leave out those that shall not count."
+            "sample_weight and class_weight are not used: the loss is one of the whole "
+            "batch. Draw samples that shall count more more often, and leave out those "
+            "that shall not count."
         )
     if tree.flatten(y) and any(part is not None for part in tree.flatten(y)):
         raise ValueError(
-            "Labels are not used by a contrastive loss: row i of the images belongs "
-            'to row i of the texts. Give fit {"images": ..., "token_ids": ...} alone.'
+            "Labels are not used: what is to be learned is in the batch. Give fit one "
+            'dictionary of arrays, {"images": ..., ...}, alone.'
         )
 
 

@@ -35,7 +35,8 @@ class ImagePlaces:
     def __call__(self, arrays: Mapping[str, Any]) -> None:
         """Raises ValueError if images have more or fewer tokens than places in rows.
 
-        Or if documents branch that may not. What lies on an accelerator is not
+        Or if documents branch that may not, numbers are negative, or weights are not
+        finite. What lies on an accelerator is not
         looked at.
         """
         slots, documents = arrays.get("image_slots"), arrays.get("documents")
@@ -44,6 +45,20 @@ class ImagePlaces:
             return
         if not isinstance(documents, np.ndarray) or documents.shape != slots.shape:
             return
+        weights = arrays.get("answer_weights")
+        if isinstance(weights, np.ndarray) and not (
+            np.isfinite(weights).all() and weights.min(initial=0) >= 0
+        ):
+            raise ValueError(
+                "answer_weights must be finite and at least 0: 1 for a token that is "
+                "to be learned, 0 for none."
+            )
+        for name, numbers in (("image_slots", slots), ("documents", documents)):
+            if numbers.min(initial=0) < 0:
+                raise ValueError(
+                    f"{name} count from 0, got {numbers.min()}. Make rows with "
+                    f"keras_pe.data.packing.packed_row."
+                )
         if not self.branches and documents.max(initial=0) >= BRANCH:
             raise ValueError(
                 "Documents branch (questions that do not see each other), and this "

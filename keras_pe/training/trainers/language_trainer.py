@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_pe.arrays import check_switches
 from keras_pe.language.answers import answer_cost
 from keras_pe.layers.projector import VisionProjector, check_widths
 from keras_pe.models.vision_forward import VisionForward
@@ -78,6 +79,7 @@ class LanguageAlignmentTrainer(BaseTrainer):
         name: str | None = None,
     ) -> None:
         check_widths(projector, encoder, decoder)
+        check_switches(train_encoder=train_encoder, train_decoder=train_decoder)
         super().__init__(
             encoder,
             name or "language_alignment_trainer",

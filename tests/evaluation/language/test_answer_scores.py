@@ -28,3 +28,10 @@ def test_cider_goes_to_ten():
 def test_other_metrics_go_to_one():
     with pytest.raises(ValueError, match="expected 0 to 1"):
         AnswerScores.of("mine", [0.5, 3.0]).score()
+
+
+@pytest.mark.parametrize("given", [None, 3, b"a", {"a"}, {"a": 1}, iter(["a"])])
+def test_what_is_no_list_is_refused(given):
+    for pair in ((given, [["a"]]), (["a"], given)):
+        with pytest.raises(TypeError, match="Answers and references come in lists"):
+            exact_match(*pair)

@@ -46,3 +46,9 @@ def test_a_chart_may_be_read_a_little_off():
             number_accuracy(["1"], [1], tolerance)
     with pytest.raises(ValueError, match="Question 0 has nan"):
         number_accuracy(["1"], [float("nan")])
+
+
+@pytest.mark.parametrize("given", [None, "3", True, float("inf"), 10**400])
+def test_references_that_are_no_numbers_are_named(given):
+    with pytest.raises(ValueError, match=r"Question 1 has .* as its number, expected"):
+        number_accuracy(["1", "2"], [1, given])

@@ -78,7 +78,7 @@ def test_evaluation_is_the_mean_over_all_batches_and_training_the_last():
         ({"class_weight": {0: 2.0}}, "sample_weight and class_"),
         ({"y": np.zeros(4), "sample_weight": np.ones(4)}, "sample_weight and class_"),
         ({"y": np.zeros(4), "class_weight": {0: 2.0}}, "sample_weight and class_"),
-        ({"y": np.zeros(4)}, "Labels are not used"),
+        ({"y": np.zeros(4)}, "Labels are not used: what is to be learned is in"),
     ],
 )
 def test_labels_and_weights_are_refused(arguments, message):

@@ -264,3 +264,22 @@ def test_branches_are_refused_where_positions_are_not_read():
     rows["documents"][0, 4:] += BRANCH
     with pytest.raises(ValueError, match=r"Documents branch .* reads no positions"):
         model.further_check()(rows)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("image_slots", -1, "image_slots count from 0, got -1"),
+        ("documents", -1, "documents count from 0, got -1"),
+        ("answer_weights", -1.0, "answer_weights must be finite and at least 0"),
+        ("answer_weights", np.nan, "answer_weights must be finite and at least 0"),
+    ],
+)
+def test_rows_with_numbers_that_mean_nothing_are_refused(name, value, says):
+    model = trainer()
+    model.compile(keras.optimizers.SGD(0.1))
+    rows = batch([documents()[:2]], PICTURES)
+    rows[name][0, 0] = value
+    with pytest.raises(ValueError, match=says):
+        model.train_on_batch(rows)
