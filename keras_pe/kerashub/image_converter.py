@@ -194,7 +194,7 @@ def in_grain() -> bool:
     """Whether grain asks, which sends arrays of NumPy between its processes."""
     try:
         from keras.src.utils.backend_utils import in_grain_data_pipeline
-    except ImportError:  # before Keras 3.13 it did not matter
+    except ImportError:  # a private place of Keras 3.15
         return False
     return bool(in_grain_data_pipeline())
 

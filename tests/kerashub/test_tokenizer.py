@@ -1,7 +1,10 @@
 """The tokenizer in KerasHub's pipelines: our own ids in all of them."""
 
 import json
+import subprocess
+import sys
 
+import keras
 import numpy as np
 import pytest
 
@@ -52,6 +55,23 @@ def test_within_tf_data():
     np.testing.assert_array_equal(np.stack(list(one.as_numpy_iterator())), expected)
     many = tf.data.Dataset.from_tensor_slices(TEXTS).batch(4).map(tokenizer)
     np.testing.assert_array_equal(next(many.as_numpy_iterator()), expected)
+
+
+@pytest.mark.once
+def test_without_tensorflow():
+    if keras.backend.backend() == "tensorflow":
+        pytest.skip("TensorFlow is the backend of this run")
+    code = (
+        "import sys\n"
+        "sys.modules['tensorflow'] = sys.modules['tensorflow_text'] = None\n"
+        "import numpy as np\n"
+        "from keras_pe.kerashub import PEImageConverter, PETokenizer\n"
+        "print(np.asarray(PETokenizer(4, 900)(['a', 'b'])).tolist())\n"
+        "print(tuple(PEImageConverter(8)(np.zeros((2, 3, 3, 3), 'uint8')).shape))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    expected = keras_pe.PETokenizer(4, 900)(["a", "b"]).tolist()
+    assert done.stdout.splitlines() == [str(expected), "(2, 8, 8, 3)"], done.stderr
 
 
 def test_its_vocabulary():
