@@ -60,6 +60,7 @@ _PACKAGES = (
     "evaluation",
     "export",
     "finetuning",
+    "kerashub",
     "language",
     "layers",
     "losses",

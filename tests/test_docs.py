@@ -37,6 +37,8 @@ MODULES = sorted(  # those of models and layers run in tests/models/test_example
     if ">>> " in Path(importlib.util.find_spec(module.name).origin).read_text("utf-8")
     and module.name not in WITH_EXAMPLES
 )
+KERASHUB = "keras_pe.kerashub"
+NEEDS_KERASHUB = "needs keras-pe[kerashub]"
 # Heavier than an example should be: the published sizes.
 LARGE = ("gigantic", "large", "base", "PE-Core")
 
@@ -60,6 +62,8 @@ def test_names_exist(page):
                 "recipes",
                 "projects",
             ):
+                if node.module.startswith(KERASHUB):
+                    pytest.importorskip("keras_hub", reason=NEEDS_KERASHUB)
                 module = importlib.import_module(node.module)
                 for name in node.names:
                     assert hasattr(module, name.name), ast.unparse(node)
@@ -235,6 +239,8 @@ MARKS = {"README.md": pytest.mark.compiled, "docs/fine_tuning.md": ()}
     ],
 )
 def test_blocks_run(page, tmp_path, monkeypatch):
+    if any(f"from {KERASHUB}" in block for block in python_blocks(page)):
+        pytest.importorskip("keras_hub", reason=NEEDS_KERASHUB)
     monkeypatch.chdir(tmp_path)
     images, labels = drawings()
     write_files(images, labels)

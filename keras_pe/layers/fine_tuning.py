@@ -315,12 +315,15 @@ class Dense(keras.layers.Dense):
             super().load_own_variables(base)
             self._merge_from(store, keys)
             return
-        kept = np.array(ops.convert_to_numpy(self.lora_kernel_a))  # not its memory
-        super().load_own_variables(base)  # zeros both factors of the update
-        if LORA_FACTOR in keys and store[LORA_NAMES[0]].shape == kept.shape:
+        shape = tuple(self.lora_kernel_a.shape)
+        if LORA_FACTOR in keys and tuple(store[LORA_NAMES[0]].shape) == shape:
+            # Ours are not read: KerasHub frees them on JAX before it loads a file.
+            super().load_own_variables(base)  # zeros both factors of the update
             for name in LORA_NAMES:
                 getattr(self, name).assign(store[name])
         else:  # an update of another rank, or none: ours begins, at zero
+            kept = np.array(ops.convert_to_numpy(self.lora_kernel_a))  # not its memory
+            super().load_own_variables(base)
             self._merge_from(store, keys)
             self.lora_kernel_a.assign(kept)
 

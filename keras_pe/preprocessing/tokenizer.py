@@ -321,7 +321,7 @@ class PETokenizer:
     def _detokenize_row(self, ids: list[int]) -> str:
         if self.end_id in ids:
             ids = ids[: ids.index(self.end_id)]
-        symbols = _symbols(self.vocabulary_size)
+        symbols = token_texts(self.vocabulary_size)
         joined = "".join(symbols[i] for i in ids if i != self.start_id)
         # "<", "/", "w" and ">" are byte symbols of themselves, so the word end
         # may be replaced after the bytes are back.
@@ -358,7 +358,7 @@ def _all_merges() -> tuple[tuple[str, str], ...]:
 
 
 @functools.lru_cache(maxsize=4)
-def _symbols(vocabulary_size: int) -> tuple[str, ...]:
+def token_texts(vocabulary_size: int) -> tuple[str, ...]:
     """Returns the text of each id."""
     bytes_alone = list(_SYMBOL_OF_BYTE.values())
     at_word_end = [symbol + WORD_END for symbol in bytes_alone]
@@ -374,7 +374,7 @@ def _engine(vocabulary_size: int) -> "tokenizers.Tokenizer":
     """Builds the byte-pair encoder."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-    ids = {symbol: i for i, symbol in enumerate(_symbols(vocabulary_size))}
+    ids = {symbol: i for i, symbol in enumerate(token_texts(vocabulary_size))}
     merges = list(_all_merges()[: vocabulary_size - SMALLEST_VOCABULARY_SIZE])
     engine = Tokenizer(
         models.BPE(vocab=ids, merges=merges, end_of_word_suffix=WORD_END)

@@ -31,6 +31,21 @@ HUB = re.compile(r"hf://([A-Za-z0-9][\w.-]*/[\w.-]+?)(?:@([\w][\w./-]*))?/?")
 KAGGLE = re.compile(r"kaggle://([\w-]+/[\w-]+/[\w-]+/[\w.-]+(?:/\d+)?)/?")
 Need = Literal["weights", "config"]
 
+# Names of the classes in `keras_pe.kerashub` begin so.
+KERASHUB_PREFIX = "keras_pe.kerashub>"
+
+
+class KerasHubPreset(CheckpointError):
+    """Says that KerasHub wrote a preset, of a class of `keras_pe.kerashub`."""
+
+    def __init__(self, handle: str, registered_name: str) -> None:
+        name = registered_name.removeprefix(KERASHUB_PREFIX)
+        super().__init__(
+            f"{handle} holds a {name} that KerasHub wrote, without the checksums that "
+            f"keras_pe's own presets have. Load it with keras_pe.kerashub.{name}."
+            f"from_preset; its encoder's save_to_preset then writes a preset of ours."
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Location:
@@ -162,7 +177,10 @@ def _on_hub(handle: str, repo: str, revision: str | None, need: str) -> Location
     if CONFIG in names and METADATA in names:
         small = [CONFIG, METADATA, *(name for name in OBJECTS[1:] if name in names)]
         directory = hub_download.download(repo, small, revision)
-        if _registered_name(directory / CONFIG).startswith(PREFIX):
+        registered_name = _registered_name(directory / CONFIG)
+        if registered_name.startswith(KERASHUB_PREFIX):
+            raise KerasHubPreset(handle, registered_name)
+        if registered_name.startswith(PREFIX):
             if need == "weights":
                 more = [LANGUAGE, LANGUAGE_WEIGHTS, *CHAT_TOKENIZERS]
                 more += [CLASSIFIER, CLASSIFIER_WEIGHTS]
@@ -203,7 +221,10 @@ def weight_files(directory: Path) -> list[str]:
 
 
 def _in_directory(handle: str, directory: Path, preset: Preset | None) -> Location:
-    if _registered_name(directory / CONFIG).startswith(PREFIX):
+    registered_name = _registered_name(directory / CONFIG)
+    if registered_name.startswith(KERASHUB_PREFIX):
+        raise KerasHubPreset(handle, registered_name)
+    if registered_name.startswith(PREFIX):
         return Location(handle, directory=directory, preset=preset)
     # A damaged preset is still a preset: its checksums say what is wrong. So is one
     # with a tokenizer or converter alone.

@@ -12,7 +12,7 @@ import pytest
 import keras_pe
 from keras_pe import PETokenizer
 from keras_pe.presets import CheckpointError, variants
-from keras_pe.presets.hub import resolve
+from keras_pe.presets.hub import KerasHubPreset, resolve
 from keras_pe.presets.hub_errors import HubError
 from keras_pe.presets.save import save_preset
 from tests.presets import tiny
@@ -235,6 +235,10 @@ def test_repositories_without_a_perception_encoder(hub):
     hub.add("you/gemma", {"config.json": config})
     with pytest.raises(CheckpointError, match="keras_hub>GemmaBackbone"):
         resolve("hf://you/gemma")
+    config = b'{"registered_name": "keras_pe.kerashub>PEBackbone"}'
+    hub.add("you/backbone", {"config.json": config, "metadata.json": b"{}"})
+    with pytest.raises(KerasHubPreset, match=r"hf://you/backbone .*PEBackbone\.from"):
+        resolve("hf://you/backbone", "config")
 
 
 # === What goes wrong on the way ===
