@@ -16,7 +16,7 @@ INDEX = """# API reference
 Every public name of every package, from the docstrings of the code. Examples in them run
 with the tests.
 
-{rows}
+{items}
 
 ```{{toctree}}
 :hidden:
@@ -59,7 +59,7 @@ def _description(public: PublicName) -> str:
     return f"## {public.name}\n\n```{{eval-rst}}\n{body}\n```\n"
 
 
-def _row(public: PublicName) -> str:
+def _item(public: PublicName) -> str:
     role = {"class": "class", "function": "func", "data": "data"}[public.kind]
     link = f"{{py:{role}}}`{public.name} <{public.path}>`"
     text = summary(inspect.getdoc(public.value)) if public.kind != "data" else ""
@@ -67,14 +67,15 @@ def _row(public: PublicName) -> str:
         text = summary("\n".join(_comment(public)))
     if not public.at_home:
         text = f"Described under `{public.home}`. {text}"
-    return f"| {link} | {text.replace('|', chr(92) + '|')} |"
+    return f"* {link}: {text}" if text else f"* {link}"
 
 
 def _page(package: str, names: list[PublicName]) -> str:
-    rows = "\n".join(_row(public) for public in names)
+    items = "\n".join(_item(public) for public in names)
     described = "\n".join(_description(public) for public in names if public.at_home)
     return (
-        f"# {package}\n\n```{{eval-rst}}\n.. automodule:: {package}\n```\n\n| name | |\n|---|---|\n{rows}\n\n{described}"
+        f"# {package}\n\n```{{eval-rst}}\n.. automodule:: {package}\n```\n\n{items}\n\n"
+        f"{described}"
     )
 
 
@@ -87,13 +88,11 @@ def write_pages(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     names = public_names()
     pages = {f"{package}.md": _page(package, names[package]) for package in names}
-    rows = "\n".join(
-        f"| [{package}]({package}.md) | {summary(sys.modules[package].__doc__)} |"
+    items = "\n".join(
+        f"* [{package}]({package}.md): {summary(sys.modules[package].__doc__)}"
         for package in names
     )
-    pages["index.md"] = INDEX.format(
-        rows=f"| package | |\n|---|---|\n{rows}", pages="\n".join(names)
-    )
+    pages["index.md"] = INDEX.format(items=items, pages="\n".join(names))
     write_changed(folder, pages)
 
 
