@@ -13,8 +13,8 @@ from generators.public_names import PublicName, public_names
 DIRECTIVES = {"class": "autoclass", "function": "autofunction", "data": "py:data"}
 INDEX = """# API reference
 
-Every public name of every package, from the docstrings of the code. Examples in them run
-with the tests.
+Every public name of every package, from the docstrings of the code. Examples in them
+run with the tests.
 
 {items}
 

@@ -1,8 +1,8 @@
 """Pages of the repository that lie outside of docs/ and that its pages link to.
 
-Sphinx reads one folder. What links lead to beyond it is copied into that folder when the
-site is built, with its own links changed, so that they lead on within the site and are
-checked. Files that are no pages are offered for download as they are.
+Sphinx reads one folder. What links lead to beyond it is copied into that folder when
+the site is built, with its own links changed, so that they lead on within the site and
+are checked. Files that are no pages are offered for download as they are.
 """
 
 import os
