@@ -10,7 +10,7 @@ DOCS = Path(__file__).resolve().parent
 sys.path[:0] = [str(DOCS.parent), str(DOCS)]
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
-from generators.api_pages import write_pages  # noqa: E402
+from generators.api_pages import ROLES, write_pages  # noqa: E402
 from generators.outer_pages import OuterPages  # noqa: E402
 from generators.public_names import public_names  # noqa: E402
 
@@ -26,8 +26,11 @@ exclude_patterns = ["_build", "generators"]
 templates_path: list[str] = []
 default_role = "code"  # docstrings put code between single backticks
 nitpicky = True
-# Types in signatures are of other libraries, or of no public name.
-nitpick_ignore_regex = [("py:(class|data|exc)", ".*")]
+# Signatures and what is raised name classes of other libraries, and inner ones.
+_OURS = "|".join(
+    re.escape(public.path) for names in public_names().values() for public in names
+)
+nitpick_ignore_regex = [("py:(class|exc|obj)", f"(?!({_OURS})$).*")]
 
 # === Pages ===
 myst_heading_anchors = 4  # GitHub's anchors
@@ -59,7 +62,6 @@ PATHS = {
     for public in names
     if public.at_home
 }
-ROLES = {"class": "class", "function": "func", "data": "data"}
 
 
 def link_names(

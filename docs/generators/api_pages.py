@@ -10,7 +10,7 @@ from sphinx.pycode import ModuleAnalyzer
 
 from generators.public_names import PublicName, public_names
 
-DIRECTIVES = {"class": "autoclass", "function": "autofunction", "data": "py:data"}
+ROLES = {"class": "class", "function": "func", "data": "data"}
 INDEX = """# API reference
 
 Every public name of every package, from the docstrings of the code. Examples in them
@@ -50,18 +50,19 @@ def _comment(public: PublicName) -> list[str]:
 
 
 def _description(public: PublicName) -> str:
-    directive = [f".. {DIRECTIVES[public.kind]}:: {public.path}"]
+    if public.kind == "data":
+        directive = [f".. py:data:: {public.name}", f"   :module: {public.package}", ""]
+        directive += [f"   {line}" for line in _comment(public)]
+    else:
+        directive = [f".. auto{public.kind}:: {public.path}"]
     if public.kind == "class":
         directive += ["   :members:", "   :inherited-members:"]
-    if public.kind == "data":
-        directive += ["", *(f"   {line}" for line in _comment(public))]
     body = "\n".join(directive).rstrip()
     return f"## {public.name}\n\n```{{eval-rst}}\n{body}\n```\n"
 
 
 def _item(public: PublicName) -> str:
-    role = {"class": "class", "function": "func", "data": "data"}[public.kind]
-    link = f"{{py:{role}}}`{public.name} <{public.path}>`"
+    link = f"{{py:{ROLES[public.kind]}}}`{public.name} <{public.path}>`"
     text = summary(inspect.getdoc(public.value)) if public.kind != "data" else ""
     if public.kind == "data":
         text = summary("\n".join(_comment(public)))

@@ -39,8 +39,8 @@ class PlannedStage(NamedTuple):
     num_steps: int
 
 
-# Perception Encoder, section 2.1 and figure 2, step 5: L/14, 24 billion samples. How
-# the final models split theirs is not published.
+#: Perception Encoder, section 2.1 and figure 2, step 5: L/14, 24 billion samples. How
+#: the final models split theirs is not published.
 ABLATION_STAGES = (
     ResolutionStage(98, 10 * 10**9),
     ResolutionStage(154, 8 * 10**9),
