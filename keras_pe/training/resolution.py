@@ -16,6 +16,11 @@ class ResolutionStage:
 
     Raises:
         ValueError: unless both are whole numbers above 0.
+
+    Example:
+        >>> stages = (ResolutionStage(160, 600_000), ResolutionStage(224, 400_000))
+        >>> sum(stage.samples for stage in stages)
+        1000000
     """
 
     image_size: int
@@ -32,7 +37,14 @@ class ResolutionStage:
 
 
 class PlannedStage(NamedTuple):
-    """Steps that are made at one image size."""
+    """Steps that are made at one image size.
+
+    Example:
+        >>> stages = (ResolutionStage(32, 640), ResolutionStage(64, 320))
+        >>> first, then = plan_stages(stages, batch_size=64, patch_size=8)
+        >>> then == PlannedStage(image_size=64, first_step=10, num_steps=5)
+        True
+    """
 
     image_size: int
     first_step: int
