@@ -128,6 +128,13 @@ class NonFiniteError(ValueError, RuntimeError):
     """Embeddings, features, scores, weights, losses or gradients are not finite.
 
     A `RuntimeError` too: what stops a training run has always been one.
+
+    Example:
+        >>> try:
+        ...     check_finite(np.array([1.0, np.nan]), "scores", "row")
+        ... except NonFiniteError as error:
+        ...     print("scores" in str(error))
+        True
     """
 
 

@@ -76,6 +76,20 @@ def test_names_exist(page):
 
 @pytest.mark.quick
 @pytest.mark.once
+def test_links_to_the_reference_name_something():
+    found = set()
+    for page in PAGES:
+        text = (ROOT / page).read_text("utf-8")
+        found |= set(re.findall(r"\{py:\w+\}`(?:[^`<]*<)?~?(keras_pe[\w.]*)>?`", text))
+    assert len(found) > 10
+    for path in found:
+        value = keras_pe
+        for part in path.split(".")[1:]:
+            value = getattr(value, part)
+
+
+@pytest.mark.quick
+@pytest.mark.once
 @pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
 def test_files_exist(page):
     """A file is named from the top, or by a part of its path that is enough."""

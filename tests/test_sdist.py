@@ -1,6 +1,7 @@
 """A source distribution has what its tests import and read, and extras have code."""
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def test_every_extra_has_code():
     names = {
         "tensorflow-metadata": "tensorflow_metadata",
         "fonttools": "fontTools",
+        "myst-parser": "myst_parser",
+        "scikit-learn": "sklearn",
         # TensorBoard reads what training writes; nothing imports it. The others are
         # imported by a name in a text, where a file asks for them.
         **dict.fromkeys(
@@ -44,6 +47,11 @@ def test_every_extra_has_code():
         ),
     }
     used = set().union(*(imported(folder) for folder in FOLDERS[:3]))
+    used |= imported("docs")
+    # What Sphinx is told by name.
+    used |= set(
+        re.findall(r'"(myst_parser|furo)"', (ROOT / "docs/conf.py").read_text())
+    )
     for extra, requirements in PROJECT["project"]["optional-dependencies"].items():
         if extra == "test":
             continue

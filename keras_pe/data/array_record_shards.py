@@ -57,9 +57,11 @@ class ArrayRecordShards(NumberedSamples):
     Source: https://github.com/google/array_record
 
     Example:
-        >>> shards = ArrayRecordShards("data-*.arrayrecord")        # doctest: +SKIP
-        >>> sorted(shards[5])                                       # doctest: +SKIP
-        ['__key__', '__shard__', 'json', 'webp']
+        >>> said = ((0, b"an owl"), (1, b"a fox"))
+        >>> samples = [{"__key__": f"{n}", "txt": text} for n, text in said]
+        >>> _ = write_array_record("two.arrayrecord", samples)
+        >>> ArrayRecordShards("two.arrayrecord")[1]["txt"]
+        b'a fox'
     """
 
     _files_are = "files"
@@ -147,9 +149,10 @@ def write_array_record(path: str | os.PathLike[str], samples: Iterable[Sample]) 
         How many were written.
 
     Example:
-        >>> shards = TarShards("train-00000.tar")                   # doctest: +SKIP
-        >>> write_array_record("train-00000.arrayrecord", shards)   # doctest: +SKIP
-        2048
+        >>> said = ((0, b"an owl"), (1, b"a fox"))
+        >>> samples = [{"__key__": f"{n}", "txt": text} for n, text in said]
+        >>> write_array_record("animals.arrayrecord", samples)
+        2
     """
     module = _module()
     count = 0

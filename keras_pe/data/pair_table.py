@@ -229,7 +229,11 @@ def open_pairs(
             `PairTable` and shards raise.
 
     Example:
-        >>> open_pairs("shards/{000..099}.tar")                     # doctest: +SKIP
+        >>> with open("some.csv", "w") as stream:
+        ...     _ = stream.write("path,caption\\nowl.png,an owl\\n")
+        >>> pairs = open_pairs("some.csv")    # or "shards/{000..099}.tar"
+        >>> type(pairs).__name__, len(pairs)
+        ('PairTable', 1)
     """
     if is_table(data):
         return PairTable(

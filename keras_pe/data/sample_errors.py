@@ -41,7 +41,13 @@ class SampleError(ValueError):
 
 
 class TooManySkipped(RuntimeError):
-    """More samples are bad than a run allows: a broken data set, not bad luck."""
+    """More samples are bad than a run allows: a broken data set, not bad luck.
+
+    Example:
+        >>> error = TooManySkipped("12 of 100 samples were skipped")
+        >>> isinstance(error, RuntimeError)
+        True
+    """
 
 
 class SkippedSample(NamedTuple):
@@ -53,6 +59,11 @@ class SkippedSample(NamedTuple):
         shard: the file it is in.
         reason: one of a few fixed strings, for counting.
         detail: what exactly was wrong.
+
+    Example:
+        >>> left_out = SkippedSample(7, "000007", "a.tar", "no caption", "It has none.")
+        >>> left_out.key, left_out.reason
+        ('000007', 'no caption')
     """
 
     number: int

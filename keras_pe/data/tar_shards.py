@@ -62,10 +62,18 @@ class TarShards(NumberedSamples):
     Source: https://github.com/webdataset/webdataset, "The WebDataset Format".
 
     Example:
-        >>> shards = TarShards("shard-{000000..000099}.tar")        # doctest: +SKIP
-        >>> sample = shards[5]                                      # doctest: +SKIP
-        >>> sample["__key__"], sorted(sample)                       # doctest: +SKIP
-        ('000005', ['__key__', '__shard__', 'json', 'webp'])
+        >>> import io, tarfile
+        >>> from PIL import Image
+        >>> stream = io.BytesIO()
+        >>> Image.new("RGB", (8, 8)).save(stream, "PNG")
+        >>> with tarfile.open("owls.tar", "w") as tar:
+        ...     for name, data in (("0.png", stream.getvalue()), ("0.txt", b"an owl")):
+        ...         member = tarfile.TarInfo(name)
+        ...         member.size = len(data)
+        ...         tar.addfile(member, io.BytesIO(data))
+        >>> shards = TarShards("owls.tar")
+        >>> len(shards), sorted(shards[0])
+        (1, ['__key__', '__shard__', 'png', 'txt'])
     """
 
     def __init__(

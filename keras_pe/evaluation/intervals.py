@@ -29,6 +29,10 @@ class Score:
             all of them score alike.
         high: upper end.
         count: how many images or texts it is a share of.
+
+    Example:
+        >>> print(Score(0.785, low=0.76, high=0.81, count=1000))
+        78.5 [76.0, 81.0]
     """
 
     value: float

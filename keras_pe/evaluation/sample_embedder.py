@@ -34,6 +34,11 @@ class VideoProtocol:
 
     Source: upstream `CLIP.encode_video`, `zeroshot_classification.py` and
     `zeroshot_retrieval.py`.
+
+    Example:
+        >>> protocol = VideoProtocol(num_frames=32)    # upstream: of ActivityNet
+        >>> protocol.frame_rule
+        'benchmark'
     """
 
     num_frames: int = 8

@@ -44,6 +44,11 @@ class Prediction:
         index: its place in `class_names`.
         probability: softmax over all classes of the scaled cosines.
         similarity: cosine between the image and the class.
+
+    Example:
+        >>> best = Prediction("an owl", index=0, probability=0.98, similarity=0.64)
+        >>> best.name, best.probability > 0.5
+        ('an owl', True)
     """
 
     name: str

@@ -14,6 +14,11 @@ class ClassPrediction:
         name: the class.
         index: its place in `class_names`.
         probability: of all classes; they sum to 1.
+
+    Example:
+        >>> best = ClassPrediction("tulip", index=2, probability=0.9)
+        >>> f"{best.name} ({best.probability:.0%})"
+        'tulip (90%)'
     """
 
     name: str

@@ -15,6 +15,11 @@ class AnswerCost(NamedTuple):
     Attributes:
         cost: float32 scalar, in nats.
         right: float32 scalar, how many tokens the model likes best.
+
+    Example:
+        >>> total = AnswerCost(cost=6.0, right=3)
+        >>> total.cost / 4    # nats a token, of four answer tokens
+        1.5
     """
 
     cost: Any

@@ -24,6 +24,13 @@ class ChatTemplate:
         words: other marks, which are spelled as words are, and which texts may not
             have either.
         told: the system text that its models expect; None for none.
+
+    Example:
+        >>> template = ChatTemplate("mine", ("<user>", "<model>"), "<end>",
+        ...     ("<user>", "<model>", "<end>"))
+        >>> before, after = template.question
+        >>> before + "What is this?" + after
+        '<user>What is this?<model>'
     """
 
     name: str

@@ -94,6 +94,13 @@ def rotate(x: Any, table: RotaryTable) -> Any:  # x: (batch, tokens, heads, head
 
     Returns:
         The rotated tensor, of the shape and dtype of `x`.
+
+    Example:
+        >>> from keras_pe.layers import rotary_table
+        >>> table = rotary_table((2, 3), head_dim=8, class_token=False)
+        >>> x = ops.ones((1, 6, 2, 8))    # six patches, two heads
+        >>> tuple(rotate(x, table).shape)
+        (1, 6, 2, 8)
     """
     cos, sin = (ops.expand_dims(ops.cast(t, "float32"), -2) for t in table)
     _, tokens, heads, head_dim = x.shape

@@ -20,6 +20,11 @@ class FeedForward(LayerOfLayers):
     Args:
         hidden_dim: channels in and out.
         intermediate_dim: channels in between.
+
+    Example:
+        >>> layer = FeedForward(hidden_dim=8, intermediate_dim=32)
+        >>> tuple(layer(ops.ones((2, 5, 8))).shape)
+        (2, 5, 8)
     """
 
     def __init__(self, hidden_dim: int, intermediate_dim: int, **kwargs: Any) -> None:
@@ -56,6 +61,11 @@ class LayerScale(keras.layers.Layer):
     Args:
         hidden_dim: channels.
         initial_value: starting factor; the paper's spatial alignment uses 0.1.
+
+    Example:
+        >>> scaled = LayerScale(hidden_dim=8, initial_value=0.1)(ops.ones((1, 5, 8)))
+        >>> round(float(ops.max(scaled)), 6)
+        0.1
     """
 
     def __init__(self, hidden_dim: int, initial_value: float, **kwargs: Any) -> None:

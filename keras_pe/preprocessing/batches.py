@@ -20,6 +20,13 @@ class ImageBatches:
     """The batches of `load_batches`; iterate it, then read `report`.
 
     Each iteration starts afresh, with a new `report`.
+
+    Example:
+        >>> from keras_pe.preprocessing import PEImageConverter
+        >>> images = [np.zeros((20, 30, 3), "uint8")] * 3
+        >>> loaded = load_batches(images, PEImageConverter(16), batch_size=2)
+        >>> isinstance(loaded, ImageBatches), [len(indices) for indices, _ in loaded]
+        (True, [2, 1])
     """
 
     def __init__(

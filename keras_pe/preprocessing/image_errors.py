@@ -70,6 +70,11 @@ class SkippedImage:
         name: its path, or a name made from its position.
         reason: one of a few fixed strings, for counting.
         detail: what exactly was wrong with this one.
+
+    Example:
+        >>> left_out = SkippedImage(3, "b.jpg", "damaged", "It ends early.")
+        >>> left_out.index, left_out.reason
+        (3, 'damaged')
     """
 
     index: int
@@ -141,7 +146,13 @@ CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf"
 
 
 class VideoError(ImageError):
-    """A video that cannot be used; `name`, `reason` and `detail` say why."""
+    """A video that cannot be used; `name`, `reason` and `detail` say why.
+
+    Example:
+        >>> error = VideoError("clip.mp4", "damaged", "It ends after 3 of 8 frames.")
+        >>> error.name, error.reason
+        ('clip.mp4', 'damaged')
+    """
 
 
 def check_count(count: int, name: str, max_frames: int) -> None:

@@ -22,8 +22,8 @@ _KINDS = ("photo", "video", "example", "demonstration")
 _VERBS = ("using", "doing", "during", "performing", "practicing")
 _PEOPLE = ("", "a person ", *(f"a person {verb} " for verb in _VERBS))
 
-# "general" is what `ZeroShotClassifier` uses; "kinetics" are the 28 of the paper's
-# video benchmarks: each kind, of the action, of a person, of a person doing it, ...
+#: "general" is what `ZeroShotClassifier` uses; "kinetics" are the 28 of the paper's
+#: video benchmarks: each kind, of the action, of a person, of a person doing it, ...
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "plain": ("{}",),
     "general": (

@@ -54,6 +54,13 @@ class TruncationReport:
         num_truncated: texts that did not fit the context.
         truncated_indices: their positions in the call.
         longest: ids that the longest text needed, start and end included.
+
+    Example:
+        >>> tokenizer = PETokenizer(context_length=8, on_truncation="ignore")
+        >>> _ = tokenizer(["a cat", "a cat that sleeps on the roof of a small house"])
+        >>> report: TruncationReport = tokenizer.last_report
+        >>> report.num_truncated, report.truncated_indices
+        (1, (1,))
     """
 
     num_texts: int

@@ -42,6 +42,13 @@ class CheckpointInfo:
         wrappers: prefixes of names ("module.") and keys of mappings ("state_dict")
             that training tools had put around the weights.
         class_name: of a preset, the class that loads it; else None.
+
+    Example:
+        >>> from importlib.resources import files
+        >>> folder = files("keras_pe") / "presets" / "pe_core_emoji_patch8_64"
+        >>> info = inspect_checkpoint(folder)
+        >>> isinstance(info, CheckpointInfo), info.kind, info.num_parameters
+        (True, 'core', 6173569)
     """
 
     path: Path

@@ -5,7 +5,16 @@ from pathlib import Path
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that can't be loaded; the model's weights are unchanged."""
+    """A checkpoint that can't be loaded; the model's weights are unchanged.
+
+    Example:
+        >>> from keras_pe import PECore
+        >>> try:
+        ...     PECore.from_preset("pe_core_bass_patch16_224")
+        ... except CheckpointError as error:
+        ...     print("pe_core_base_patch16_224" in str(error))
+        True
+    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +33,11 @@ class LoadReport:
         dtypes: dtypes found in the file.
         wrappers: prefixes of names ("module.") and keys of mappings ("state_dict")
             that training tools had put around the weights.
+
+    Example:
+        >>> report = LoadReport(Path("PE-Core.pt"), "upstream", 2, ("proj", "bias"))
+        >>> report.family, len(report.loaded) == report.num_tensors
+        ('upstream', True)
     """
 
     path: Path

@@ -28,6 +28,20 @@ class Attentive(HeadProbe, ClassificationProbe):
 
     Source: Perception Encoder, section 3 and table 8 ("as in AIMv2"; the settings of
     its optimiser are not given).
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_pe import PEVisionEncoder
+        >>> from keras_pe.probing import sweep
+        >>> encoder = PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...     num_layers=2, num_heads=2, intermediate_dim=32)
+        >>> images = np.random.default_rng(0).uniform(-1, 1, (30, 16, 16, 3))
+        >>> labels = (images.mean(axis=(1, 2, 3)) > 0).astype("int64")
+        >>> probe = Attentive(epochs=1)
+        >>> result = sweep(encoder, (images, labels), probe=probe, layers=[2],
+        ...     progress=False)
+        >>> result.metric
+        'accuracy'
     """
 
     name: ClassVar[str] = "attentive"

@@ -19,6 +19,12 @@ class PointPairs:
         points: `(points, 2, 2)`, pixels: in the first and the second image, each
             (row, column).
         name: of the pair.
+
+    Example:
+        >>> images = np.zeros((2, 16, 16, 3), "float32")
+        >>> pair = PointPairs(images, np.array([[[4, 4], [4, 12]]]), "moved right")
+        >>> pair.points.shape    # points, images, row and column
+        (1, 2, 2)
     """
 
     images: np.ndarray
@@ -35,6 +41,17 @@ class Correspondence(TrainingFreeProbe):
 
     Args:
         tolerance: of the larger side of the image.
+
+    Example:
+        >>> from keras_pe import PEVisionEncoder
+        >>> from keras_pe.probing import sweep
+        >>> encoder = PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...     num_layers=2, num_heads=2, intermediate_dim=32)
+        >>> images = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 3))
+        >>> pair = PointPairs(images.astype("float32"), np.array([[[4, 4], [4, 12]]]))
+        >>> result = sweep(encoder, [pair] * 10, probe=Correspondence(), progress=False)
+        >>> result.metric
+        'PCK'
     """
 
     name: ClassVar[str] = "correspondence"

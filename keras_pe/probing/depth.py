@@ -31,6 +31,21 @@ class Depth(HeadProbe):
         weight_decay: of AdamW.
 
     Source: DINOv2, section 7.4 (linear head); Perception Encoder, section 3 (DPT).
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_pe import PEVisionEncoder
+        >>> from keras_pe.probing import sweep
+        >>> encoder = PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...     num_layers=2, num_heads=2, intermediate_dim=32)
+        >>> images = np.random.default_rng(0).uniform(-1, 1, (30, 16, 16, 3))
+        >>> depths = np.ones((30, 16, 16), "float32")
+        >>> depths[:, 8:] = 2.0    # farther below
+        >>> probe = Depth(epochs=1)
+        >>> result = sweep(encoder, (images, depths), probe=probe, layers=[2],
+        ...     progress=False)
+        >>> result.metric
+        'RMSE'
     """
 
     name: ClassVar[str] = "depth"
@@ -97,6 +112,21 @@ class DPTDepth(Depth):
 
     Source: Perception Encoder, appendix B (DPT on a single layer, width scaled with the
     encoder, 20 epochs, lowest validation loss).
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_pe import PEVisionEncoder
+        >>> from keras_pe.probing import sweep
+        >>> encoder = PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...     num_layers=2, num_heads=2, intermediate_dim=32)
+        >>> images = np.random.default_rng(0).uniform(-1, 1, (30, 16, 16, 3))
+        >>> depths = np.ones((30, 16, 16), "float32")
+        >>> depths[:, 8:] = 2.0    # farther below
+        >>> probe = DPTDepth(channels=8, epochs=1)
+        >>> result = sweep(encoder, (images, depths), probe=probe, layers=[2],
+        ...     progress=False)
+        >>> result.metric
+        'RMSE'
     """
 
     name: ClassVar[str] = "dpt_depth"

@@ -29,6 +29,11 @@ class ImageQuestion(NamedTuple):
         question: what is asked.
         answer: what is to be said.
         kind: what it asks for ("name", "count", ...): each kind has a curve of its own.
+
+    Example:
+        >>> question = ImageQuestion(0, "How many owls?", "two", kind="count")
+        >>> question.answer
+        'two'
     """
 
     image: int

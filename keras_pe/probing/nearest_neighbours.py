@@ -27,6 +27,20 @@ class NearestNeighbours(ClassificationProbe):
         ValueError: if a number is below 1, or the temperature not above 0.
 
     Source: Perception Encoder, table 8 ("as in DINOv2"); DINO, `eval_knn.py`.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_pe import PEVisionEncoder
+        >>> from keras_pe.probing import sweep
+        >>> encoder = PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...     num_layers=2, num_heads=2, intermediate_dim=32)
+        >>> images = np.random.default_rng(0).uniform(-1, 1, (30, 16, 16, 3))
+        >>> labels = (images.mean(axis=(1, 2, 3)) > 0).astype("int64")
+        >>> probe = NearestNeighbours(ks=[1, 5])
+        >>> result = sweep(encoder, (images, labels), probe=probe, layers=[2],
+        ...     progress=False)
+        >>> result.metric
+        'accuracy'
     """
 
     name: ClassVar[str] = "knn"

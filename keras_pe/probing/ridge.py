@@ -82,6 +82,20 @@ class Ridge(ClassificationProbe):
             the number of training images: scikit-learn's `alpha` divided by it.
 
     Source: big_vision's few-shot evaluator uses the same head.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_pe import PEVisionEncoder
+        >>> from keras_pe.probing import sweep
+        >>> encoder = PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...     num_layers=2, num_heads=2, intermediate_dim=32)
+        >>> images = np.random.default_rng(0).uniform(-1, 1, (30, 16, 16, 3))
+        >>> labels = (images.mean(axis=(1, 2, 3)) > 0).astype("int64")
+        >>> probe = Ridge(alphas=[0.1, 1.0])
+        >>> result = sweep(encoder, (images, labels), probe=probe, layers=[2],
+        ...     progress=False)
+        >>> result.metric
+        'accuracy'
     """
 
     name: ClassVar[str] = "ridge"
@@ -121,6 +135,20 @@ class RidgeRegression(Probe):
 
     Args:
         alphas: as for `Ridge`.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_pe import PEVisionEncoder
+        >>> from keras_pe.probing import sweep
+        >>> encoder = PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...     num_layers=2, num_heads=2, intermediate_dim=32)
+        >>> images = np.random.default_rng(0).uniform(-1, 1, (30, 16, 16, 3))
+        >>> brightness = images.mean(axis=(1, 2, 3))
+        >>> probe = RidgeRegression()
+        >>> result = sweep(encoder, (images, brightness), probe=probe, layers=[2],
+        ...     progress=False)
+        >>> result.metric
+        'R2'
     """
 
     name: ClassVar[str] = "ridge_regression"

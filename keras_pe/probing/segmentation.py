@@ -33,6 +33,21 @@ class Segmentation(HeadProbe):
 
     Source: Perception Encoder, section 5 and NeurIPS appendix ("batch norm + linear" on
     a single layer, AdamW 1e-3; iterations and batch size are not given).
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_pe import PEVisionEncoder
+        >>> from keras_pe.probing import sweep
+        >>> encoder = PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...     num_layers=2, num_heads=2, intermediate_dim=32)
+        >>> images = np.random.default_rng(0).uniform(-1, 1, (30, 16, 16, 3))
+        >>> masks = np.zeros((30, 16, 16), "uint8")
+        >>> masks[:, 8:] = 1    # what lies below
+        >>> probe = Segmentation(epochs=1)
+        >>> result = sweep(encoder, (images, masks), probe=probe, layers=[2],
+        ...     progress=False)
+        >>> result.metric
+        'mIoU'
     """
 
     name: ClassVar[str] = "segmentation"

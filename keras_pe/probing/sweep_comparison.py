@@ -27,6 +27,10 @@ class PairedGain:
         of_each: the gain of each result alone, such as of each seed.
         layers: the layer of each result.
         other_layers: what they were compared with.
+
+    Example:
+        >>> print(PairedGain(0.031, 0.02, 0.041, (0.03, 0.032), (6, 6), (5, 5)))
+        +0.0310 [+0.0200, +0.0410]
     """
 
     gain: float

@@ -29,6 +29,19 @@ def plot_sweeps(
     Raises:
         ValueError: if there is nothing to draw, or a panel holds a name that no sweep
             has, or two metrics.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_pe import PEVisionEncoder
+        >>> from keras_pe.probing import sweep
+        >>> encoder = PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...     num_layers=2, num_heads=2, intermediate_dim=32)
+        >>> images = np.random.default_rng(0).uniform(-1, 1, (30, 16, 16, 3))
+        >>> labels = (images.mean(axis=(1, 2, 3)) > 0).astype("int64")
+        >>> result = sweep(encoder, (images, labels), probe="ridge", progress=False)
+        >>> figure = plot_sweeps({"bright or dark": result}, "layers.png")
+        >>> len(figure.axes)
+        1
     """
     from matplotlib.figure import Figure
 

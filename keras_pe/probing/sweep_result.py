@@ -27,6 +27,11 @@ class LayerScore:
         validation_score: on the validation samples, mean over seeds.
         seed_scores: test score of each seed.
         settings: what each seed's validation chose.
+
+    Example:
+        >>> row = LayerScore(4, 0.54, 0.5, 0.58, 0.55, (0.53, 0.55), ({}, {}))
+        >>> row.low < row.score < row.high
+        True
     """
 
     layer: LayerName
@@ -58,6 +63,18 @@ class SweepResult:
         resampled: `(layers, repeats)`, scores of resampled test sets, the same ones
             for every sweep of the same test samples: what `paired_gain` compares. None
             if the result was read from a file without them.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_pe import PEVisionEncoder
+        >>> from keras_pe.probing import sweep
+        >>> encoder = PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...     num_layers=2, num_heads=2, intermediate_dim=32)
+        >>> images = np.random.default_rng(0).uniform(-1, 1, (30, 16, 16, 3))
+        >>> labels = (images.mean(axis=(1, 2, 3)) > 0).astype("int64")
+        >>> result = sweep(encoder, (images, labels), probe="ridge", progress=False)
+        >>> isinstance(result, SweepResult), result.last_layer, result[2].layer
+        (True, 2, 2)
     """
 
     probe: str

@@ -24,6 +24,13 @@ class Clip:
             object, 255 is ignored. The first one is given to the tracker, the others
             score it.
         name: of the clip.
+
+    Example:
+        >>> frames = np.zeros((3, 16, 16, 3), "float32")
+        >>> masks = np.zeros((3, 16, 16), "uint8")
+        >>> masks[:, :8] = 1    # one object, above
+        >>> Clip(frames, masks, "still").name
+        'still'
     """
 
     frames: np.ndarray

@@ -32,6 +32,11 @@ class Match:
     Attributes:
         path: the image.
         similarity: cosine with the query.
+
+    Example:
+        >>> found = Match(Path("photos/car.jpg"), similarity=0.31)
+        >>> found.path.name
+        'car.jpg'
     """
 
     path: Path
@@ -63,10 +68,16 @@ class ImageIndex:
         num_resumed: after `build`, how many came from an interrupted build.
 
     Example:
-        >>> index = ImageIndex.build(model, "photos", "photos.index")
-        ... # doctest: +SKIP
-        >>> index.search(index.query_text(model, tokenizer, "a red car"))
-        ... # doctest: +SKIP
+        >>> from importlib.resources import files
+        >>> from keras_pe import PECore, PETokenizer
+        >>> preset = "pe_core_emoji_small_patch8_64"
+        >>> model = PECore.from_preset(preset)
+        >>> tokenizer = PETokenizer.from_preset(preset)
+        >>> photos = files("keras_pe") / "cli" / "demo_images"
+        >>> index = ImageIndex.build(model, photos, "photos.index", progress=False)
+        >>> found = index.search(index.query_text(model, tokenizer, "an owl"))
+        >>> found[0].path.name
+        'owl.png'
     """
 
     def __init__(

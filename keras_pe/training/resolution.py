@@ -16,6 +16,11 @@ class ResolutionStage:
 
     Raises:
         ValueError: unless both are whole numbers above 0.
+
+    Example:
+        >>> stages = (ResolutionStage(160, 600_000), ResolutionStage(224, 400_000))
+        >>> sum(stage.samples for stage in stages)
+        1000000
     """
 
     image_size: int
@@ -32,15 +37,22 @@ class ResolutionStage:
 
 
 class PlannedStage(NamedTuple):
-    """Steps that are made at one image size."""
+    """Steps that are made at one image size.
+
+    Example:
+        >>> stages = (ResolutionStage(32, 640), ResolutionStage(64, 320))
+        >>> first, then = plan_stages(stages, batch_size=64, patch_size=8)
+        >>> then == PlannedStage(image_size=64, first_step=10, num_steps=5)
+        True
+    """
 
     image_size: int
     first_step: int
     num_steps: int
 
 
-# Perception Encoder, section 2.1 and figure 2, step 5: L/14, 24 billion samples. How
-# the final models split theirs is not published.
+#: Perception Encoder, section 2.1 and figure 2, step 5: L/14, 24 billion samples. How
+#: the final models split theirs is not published.
 ABLATION_STAGES = (
     ResolutionStage(98, 10 * 10**9),
     ResolutionStage(154, 8 * 10**9),

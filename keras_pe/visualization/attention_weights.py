@@ -26,6 +26,15 @@ class PoolingAttention(NamedTuple):
         patches: float32 `(batch, heads, rows, columns)`.
         class_token: float32 `(batch, heads)`; None without a class token. Together
             with the patches it sums to 1 for each head.
+
+    Example:
+        >>> from keras_pe import PEVisionEncoder
+        >>> encoder = PEVisionEncoder.from_preset("pe_core_emoji_small_patch8_64")
+        >>> images = np.zeros((1, 64, 64, 3), "float32")
+        >>> found: PoolingAttention = pooling_attention(encoder, images)
+        >>> total = found.patches.sum((2, 3)) + found.class_token
+        >>> bool(np.allclose(total, 1, atol=1e-4))
+        True
     """
 
     patches: np.ndarray

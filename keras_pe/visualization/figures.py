@@ -90,8 +90,10 @@ def pca_figure(
         ValueError: if the arguments do not fit together.
 
     Example:
-        >>> features = encoder.features(images, layers=-1)       # doctest: +SKIP
-        >>> pca_figure(images, pca_map(features), path="pca.png")  # doctest: +SKIP
+        >>> images = np.zeros((2, 32, 32, 3))
+        >>> figure = pca_figure(images, np.random.default_rng(0).random((2, 4, 4, 3)))
+        >>> len(figure.axes)
+        4
     """
     shown = displayable(images)
     colours = _maps(colours, "colours", (len(shown), None, None, 3))
@@ -132,8 +134,10 @@ def attention_figure(
         ValueError: if the arguments do not fit together.
 
     Example:
-        >>> found = pooling_attention(encoder, images)            # doctest: +SKIP
-        >>> attention_figure(images, found.patches, path="a.png")  # doctest: +SKIP
+        >>> weights = np.full((1, 3, 4, 4), 1 / 16)    # three heads
+        >>> figure = attention_figure(np.zeros((1, 32, 32, 3)), weights)
+        >>> len(figure.axes)
+        5
     """
     shown = displayable(images)
     weights = _maps(weights, "weights", (len(shown), None, None, None))
@@ -183,8 +187,9 @@ def text_score_figure(
         ValueError: if the arguments do not fit together.
 
     Example:
-        >>> maps = text_score_maps(model, images, text_embeddings)  # doctest: +SKIP
-        >>> text_score_figure(images, maps, texts, path="t.png")    # doctest: +SKIP
+        >>> maps = np.random.default_rng(0).random((1, 2, 4, 4))
+        >>> images = np.zeros((1, 32, 32, 3))
+        >>> figure = text_score_figure(images, maps, ["a cat", "a dog"], path="t.png")
     """
     shown = displayable(images)
     texts = list(texts) if not isinstance(texts, str) else [texts]
@@ -229,8 +234,9 @@ def similarity_figure(
         ValueError: if the arguments do not fit together.
 
     Example:
-        >>> maps = similarity_map(features, row=3, column=4)       # doctest: +SKIP
-        >>> similarity_figure(images, maps, (3, 4), path="s.png")  # doctest: +SKIP
+        >>> maps = np.random.default_rng(0).random((2, 4, 4))
+        >>> images = np.zeros((2, 32, 32, 3))
+        >>> figure = similarity_figure(images, maps, point=(3, 1), path="s.png")
     """
     shown = displayable(images)
     maps = _maps(maps, "maps", (len(shown), None, None))
@@ -281,9 +287,8 @@ def layer_figure(
         ValueError: if the arguments do not fit together.
 
     Example:
-        >>> found = encoder.features(images, layers=[0, 3, 6])      # doctest: +SKIP
-        >>> layer_figure(images, [pca_map(f) for f in found], [0, 3, 6])
-        ... # doctest: +SKIP
+        >>> maps = [np.random.default_rng(0).random((2, 4, 4, 3)) for _ in range(3)]
+        >>> figure = layer_figure(np.zeros((2, 32, 32, 3)), maps, layers=[0, 3, 6])
     """
     shown = displayable(images)
     if len(maps) != len(layers) or not len(layers):

@@ -43,6 +43,15 @@ class Contributions:
         patches: float32 `(batch, rows, columns, output_dim)`.
         class_token: float32 `(batch, output_dim)`; zeros without a class token.
         constant: float32 `(batch, output_dim)`, the part of the biases.
+
+    Example:
+        >>> from keras_pe import PECore
+        >>> model = PECore.from_preset("pe_core_emoji_small_patch8_64")
+        >>> images = np.zeros((1, 64, 64, 3), "float32")
+        >>> found: Contributions = contributions(model.vision_encoder, images)
+        >>> whole = found.patches.sum((1, 2)) + found.class_token + found.constant
+        >>> bool(np.allclose(whole, np.asarray(model.encode_image(images)), atol=1e-4))
+        True
     """
 
     patches: np.ndarray

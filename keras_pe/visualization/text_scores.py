@@ -42,8 +42,12 @@ def text_score_maps(
         ValueError: if an argument makes no sense, or the images do not fit.
 
     Example:
-        >>> texts = model.encode_text(tokenizer(["a cat", "a dog"]))  # doctest: +SKIP
-        >>> text_score_maps(model, images, texts).shape               # doctest: +SKIP
+        >>> from keras_pe import PECore, PETokenizer
+        >>> preset = "pe_core_emoji_small_patch8_64"
+        >>> model = PECore.from_preset(preset)
+        >>> tokenizer = PETokenizer.from_preset(preset)
+        >>> texts = model.encode_text(tokenizer(["a cat", "a dog"]))
+        >>> text_score_maps(model, np.zeros((1, 64, 64, 3), "float32"), texts).shape
         (1, 2, 8, 8)
     """
     if contrast not in get_args(Contrast):

@@ -31,8 +31,14 @@ def read_ade20k(root: str | os.PathLike[str], split: str = "validation") -> Segm
     Source: https://github.com/CSAILVision/sceneparsing.
 
     Example:
-        >>> len(read_ade20k("ADEChallengeData2016"))            # doctest: +SKIP
-        2000
+        >>> from PIL import Image
+        >>> for kind, ending in (("images", "jpg"), ("annotations", "png")):
+        ...     folder = Path("ADE", kind, "validation")
+        ...     folder.mkdir(parents=True)
+        ...     Image.new("L", (8, 8)).save(folder / f"1.{ending}")
+        >>> found = read_ade20k("ADE")
+        >>> len(found.images), found.num_classes
+        (1, 150)
     """
     directory = folder(root, "images and annotations")
     images = list_files(

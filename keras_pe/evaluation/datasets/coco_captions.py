@@ -31,8 +31,15 @@ def read_coco_captions(
     Source: https://cocodataset.org/#format-data, "Image Captioning".
 
     Example:
-        >>> coco = read_coco_captions("captions_val2014.json", "val2014", 5)
-        ... # doctest: +SKIP
+        >>> import json
+        >>> from PIL import Image
+        >>> Path("val2014").mkdir()
+        >>> Image.new("RGB", (8, 8)).save("val2014/1.jpg")
+        >>> said = {"images": [{"id": 1, "file_name": "1.jpg"}],
+        ...     "annotations": [{"image_id": 1, "caption": "a black square"}]}
+        >>> _ = Path("captions.json").write_text(json.dumps(said))
+        >>> read_coco_captions("captions.json", "val2014").texts
+        (('a black square',),)
     """
     directory = folder(images, "the images")
     content = read_json(annotations)

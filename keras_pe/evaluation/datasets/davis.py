@@ -41,8 +41,15 @@ def read_davis(
     Source: https://davischallenge.org, "DAVIS 2017".
 
     Example:
-        >>> read_davis("DAVIS")[0].name                         # doctest: +SKIP
-        'bike-packing'
+        >>> from PIL import Image
+        >>> for kind, ending in (("JPEGImages", "jpg"), ("Annotations", "png")):
+        ...     folder = Path("DAVIS", kind, "480p", "bear")
+        ...     folder.mkdir(parents=True)
+        ...     Image.new("L", (8, 8)).save(folder / f"00000.{ending}")
+        >>> Path("DAVIS/ImageSets/2017").mkdir(parents=True)
+        >>> _ = Path("DAVIS/ImageSets/2017/val.txt").write_text("bear\\n")
+        >>> [video.name for video in read_davis("DAVIS")]
+        ['bear']
     """
     directory = folder(root, "JPEGImages, Annotations and ImageSets")
     listing = directory / "ImageSets" / year / f"{split}.txt"

@@ -53,7 +53,16 @@ def read_image_folder(root: FilePath, names: FilePath | None = None) -> Labelled
 
 
 def read_video_folder(root: FilePath, names: FilePath | None = None) -> Labelled:
-    """Reads videos in folders of their class; see `read_image_folder`."""
+    """Reads videos in folders of their class; see `read_image_folder`.
+
+    Example:
+        >>> for name in ("jump", "run"):
+        ...     Path("clips", name).mkdir(parents=True)
+        ...     _ = Path(f"clips/{name}/1.mp4").write_bytes(b"")    # is not opened
+        >>> found = read_video_folder("clips")
+        >>> found.class_names, found.labels
+        (('jump', 'run'), (0, 1))
+    """
     return _read(root, names, VIDEO_SUFFIXES)
 
 

@@ -32,10 +32,16 @@ def read_karpathy_captions(
     Source: Karpathy and Fei-Fei, "Deep Visual-Semantic Alignments", data page.
 
     Example:
-        >>> flickr = read_karpathy_captions("dataset_flickr30k.json", "images")
-        ... # doctest: +SKIP
-        >>> len(flickr)                                         # doctest: +SKIP
-        1000
+        >>> from pathlib import Path
+        >>> import json
+        >>> from PIL import Image
+        >>> Path("flickr").mkdir()
+        >>> Image.new("RGB", (8, 8)).save("flickr/1.jpg")
+        >>> said = {"images": [{"filename": "1.jpg", "split": "test",
+        ...     "sentences": [{"raw": "a black square"}]}]}
+        >>> _ = Path("dataset.json").write_text(json.dumps(said))
+        >>> read_karpathy_captions("dataset.json", "flickr").texts
+        (('a black square',),)
     """
     directory = folder(images, "the images")
     wanted = {splits} if isinstance(splits, str) else set(splits)

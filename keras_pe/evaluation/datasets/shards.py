@@ -16,6 +16,20 @@ class ShardImage:
     Args:
         shards: the `TarShards`.
         number: of the sample.
+
+    Example:
+        >>> import io, tarfile
+        >>> from PIL import Image
+        >>> stream = io.BytesIO()
+        >>> Image.new("RGB", (8, 8)).save(stream, "PNG")
+        >>> with tarfile.open("one.tar", "w") as tar:
+        ...     for name, data in (("0.png", stream.getvalue()), ("0.cls", b"0")):
+        ...         member = tarfile.TarInfo(name)
+        ...         member.size = len(data)
+        ...         tar.addfile(member, io.BytesIO(data))
+        >>> found = read_labelled_shards("one.tar", ["an owl"])
+        >>> isinstance(found.samples[0], ShardImage)
+        True
     """
 
     def __init__(self, shards: Any, number: int) -> None:
@@ -67,8 +81,18 @@ def read_labelled_shards(
     Source: https://github.com/LAION-AI/CLIP_benchmark, "webdataset_builder.py".
 
     Example:
-        >>> names = open("classnames.txt").read().splitlines()  # doctest: +SKIP
-        >>> read_labelled_shards("test/{0..3}.tar", names)      # doctest: +SKIP
+        >>> import io, tarfile
+        >>> from PIL import Image
+        >>> stream = io.BytesIO()
+        >>> Image.new("RGB", (8, 8)).save(stream, "PNG")
+        >>> with tarfile.open("labelled.tar", "w") as tar:
+        ...     for name, data in (("0.png", stream.getvalue()), ("0.cls", b"1")):
+        ...         member = tarfile.TarInfo(name)
+        ...         member.size = len(data)
+        ...         tar.addfile(member, io.BytesIO(data))
+        >>> found = read_labelled_shards("labelled.tar", ["a cat", "an owl"])
+        >>> found.class_names[found.labels[0]]
+        'an owl'
     """
     shards, targets = _open(paths, ("cls",))
     labels = []
@@ -100,7 +124,18 @@ def read_captioned_shards(paths: str | Sequence[str]) -> Captioned:
         ValueError: naming a sample without captions.
 
     Example:
-        >>> read_captioned_shards("flickr30k/{0..3}.tar")       # doctest: +SKIP
+        >>> import io, tarfile
+        >>> from PIL import Image
+        >>> stream = io.BytesIO()
+        >>> Image.new("RGB", (8, 8)).save(stream, "PNG")
+        >>> with tarfile.open("owls.tar", "w") as tar:
+        ...     said = b"an owl\\na bird"
+        ...     for name, data in (("0.png", stream.getvalue()), ("0.txt", said)):
+        ...         member = tarfile.TarInfo(name)
+        ...         member.size = len(data)
+        ...         tar.addfile(member, io.BytesIO(data))
+        >>> read_captioned_shards("owls.tar").texts
+        (('an owl', 'a bird'),)
     """
     shards, targets = _open(paths, ("txt", "json"))
     texts = []

@@ -13,6 +13,11 @@ class Labelled:
         samples: paths, or `ShardImage`s.
         labels: for each the place of its class in `class_names`.
         class_names: names of the classes, as they go into prompts.
+
+    Example:
+        >>> found = Labelled(("a.png", "b.png"), (1, 0), ("a cat", "a dog"))
+        >>> len(found), found.class_names[found.labels[0]]
+        (2, 'a dog')
     """
 
     samples: tuple[Any, ...]
@@ -30,6 +35,11 @@ class Captioned:
     Attributes:
         samples: paths, or `ShardImage`s.
         texts: for each all of its captions.
+
+    Example:
+        >>> found = Captioned(("owl.png",), (("an owl", "a bird"),))
+        >>> len(found), found.texts[0]
+        (1, ('an owl', 'a bird'))
     """
 
     samples: tuple[Any, ...]
@@ -50,6 +60,11 @@ class Segmented:
         class_names: names of the classes, by number; None if the data set brings none.
         num_classes: how many classes there are.
         ignore_index: value in an opened mask of pixels that do not count.
+
+    Example:
+        >>> found = Segmented((Path("a.jpg"),), (Path("a.png"),), None, 150, 255)
+        >>> len(found.images), found.num_classes
+        (1, 150)
     """
 
     images: tuple[Path, ...]
@@ -71,6 +86,12 @@ class VideoObjects:
         frames: paths of all frames, in order.
         masks: for each frame the path of its mask, or None where there is none; the
             first frame always has one.
+
+    Example:
+        >>> frames = (Path("bear/00000.jpg"), Path("bear/00001.jpg"))
+        >>> clip = VideoObjects("bear", frames, (Path("bear/00000.png"), None))
+        >>> clip.masks[1] is None    # not every frame has one
+        True
     """
 
     name: str

@@ -33,8 +33,12 @@ def read_video_captions(
     Source: upstream `video_retrieval_dataset.py`.
 
     Example:
-        >>> read_video_captions("MSRVTT_JSFUSION_test.csv", "MSRVTT/videos")
-        ... # doctest: +SKIP
+        >>> from pathlib import Path
+        >>> Path("videos").mkdir()
+        >>> _ = Path("videos/1.mp4").write_bytes(b"")    # is not opened
+        >>> _ = Path("test.csv").write_text("video_id,sentence\\n1,a man runs\\n")
+        >>> read_video_captions("test.csv", "videos").texts
+        (('a man runs',),)
     """
     directory = folder(videos, "the videos")
     captions: dict[str, list[str]] = {}

@@ -60,6 +60,10 @@ class WiseOptions:
 
     Raises:
         ValueError: if alpha is not 0 to 1, or `forget` is negative.
+
+    Example:
+        >>> WiseOptions("auto", forget=0.5).forget    # at most half a point
+        0.5
     """
 
     wise: float | Literal["auto"] = 1.0

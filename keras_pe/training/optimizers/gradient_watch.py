@@ -274,6 +274,17 @@ class StopOnNonFinite(keras.callbacks.Callback):
 
     Raises:
         NonFiniteError: from `fit`, with the step and the tensor.
+
+    Example:
+        >>> import numpy as np
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile(WatchedAdamW(1e-3), "mse")
+        >>> x = np.full((4, 2), np.inf, "float32")
+        >>> try:
+        ...     model.fit(x, np.ones((4, 1)), verbose=0, callbacks=[StopOnNonFinite()])
+        ... except NonFiniteError:
+        ...     print("stopped")
+        stopped
     """
 
     def __init__(self, first_step: int = 0, advice: str = ADVICE) -> None:

@@ -17,7 +17,7 @@ LORA = re.compile(r"(^|/)lora_")  # what Keras' layers call the matrices of LoRA
 class Lamb(GradientWatch, keras.optimizers.Optimizer):
     """Layer-wise adaptive moments, the optimizer of all stages of the paper.
 
-    For each tensor `w` with gradient `g`, at step `t` (from 1):
+    For each tensor `w` with gradient `g`, at step `t` (from 1)::
 
         m = beta_1 m + (1 - beta_1) g
         v = beta_2 v + (1 - beta_2) g²

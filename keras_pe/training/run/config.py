@@ -43,6 +43,13 @@ class RunConfig(TrainingConfig):
         text_chunk_size: texts that go through the tower at once; None for all.
         caption_key: text file or JSON field that has the captions; None for the usual.
         freeze: tower whose weights stay as they are: "none", "vision" or "text".
+
+    Example:
+        >>> from keras_pe.training import ResolutionStage
+        >>> stages = (ResolutionStage(64, 10_000),)
+        >>> config = RunConfig(vision={}, text={}, stages=stages)
+        >>> config.optimizer, config.learning_rate    # the paper's
+        ('lamb', 0.002)
     """
 
     vision: dict[str, Any]

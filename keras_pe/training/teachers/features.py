@@ -30,9 +30,13 @@ class FeatureTeacher:
         "DINOv3", section 4.
 
     Example:
-        >>> teacher = FeatureTeacher(encoder, layer=5)                # doctest: +SKIP
-        >>> teacher(images, grid=(8, 8)).shape                        # doctest: +SKIP
-        (32, 8, 8, 192)
+        >>> import numpy as np
+        >>> from keras_pe import PEVisionEncoder
+        >>> encoder = PEVisionEncoder.from_preset("pe_core_emoji_small_patch8_64")
+        >>> images = np.zeros((1, 64, 64, 3), "float32")
+        >>> teacher = FeatureTeacher(encoder, layer=2)
+        >>> tuple(teacher(images, grid=(8, 8)).shape)
+        (1, 8, 8, 192)
     """
 
     def __init__(self, encoder: TokenEncoder, layer: int = -1, scale: int = 1) -> None:

@@ -1,0 +1,1 @@
+"""What the site shows beside its own pages, made when it is built."""

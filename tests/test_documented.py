@@ -1,0 +1,36 @@
+"""Public names have an example that runs; the number of those without never grows."""
+
+import pytest
+
+from benchmarks.documented import has_running_example, public_values, without_example
+
+pytestmark = [pytest.mark.quick, pytest.mark.once]
+# Lower it when an example is written. 0 is the aim.
+MOST_WITHOUT = 47
+
+
+def test_names_without_an_example_become_fewer():
+    lacking = without_example()
+    assert len(lacking) <= MOST_WITHOUT, f"New without an example: among {lacking}"
+    assert len(public_values()) > 200
+
+
+def test_an_example_that_is_skipped_or_of_something_else_does_not_count():
+    def skipped():
+        """Does nothing.
+
+        Example:
+            >>> skipped()    # doctest: +SKIP
+        """
+
+    def other():
+        """Does nothing.
+
+        Example:
+            >>> len("other")
+            5
+        """
+
+    assert not has_running_example("skipped", skipped)
+    assert has_running_example("other", other)
+    assert not has_running_example("something", other)
