@@ -11,6 +11,7 @@
 PRESET = "pe_core_emoji_patch8_64"  # for photographs: "PE-Core-B16-224", 1.8 GB
 
 # %%
+import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -52,7 +53,8 @@ def show_matches(scores, first_column, columns=6):
         draw_first(axes[row, 0])
         for axis, found in zip(axes[row, 1:], np.argsort(-line)[:columns], strict=True):
             axis.imshow(Image.open(paths[found]))
-            axis.set_title(f"{names[found][:16]}\n{line[found]:.2f}", fontsize=8)
+            name = textwrap.fill(names[found], 16)
+            axis.set_title(f"{name}\n{line[found]:.2f}", fontsize=8)
     for axis in axes.flat:
         axis.axis("off")
     figure.tight_layout()
@@ -140,7 +142,7 @@ print(len(index), "pictures, of which", index.num_unchanged, "were there already
 
 # %%
 index = ImageIndex.open(where)
-query = index.query_text(model, tokenizer, "an airplane")
+query = index.query_text(model, tokenizer, "a police car")
 for match in index.search(query, top_k=5):
     print(f"{match.similarity:.3f}  {match.path.stem}")
 query = index.query_image(model, "drawings/plant/rose.png", converter)
@@ -152,7 +154,7 @@ print("like the rose:", *(match.path.stem for match in index.search(query, top_k
 # %%
 other = keras_pe.Embedder.from_preset("pe_core_emoji_small_patch8_64")
 try:
-    index.query_text(other.model, other.tokenizer, "an airplane")
+    index.query_text(other.model, other.tokenizer, "a police car")
 except ValueError as error:
     print(error)
 work.cleanup()

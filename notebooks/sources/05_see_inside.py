@@ -125,8 +125,8 @@ assert abs(total - whole) < 1e-3
 # The pooling at the end reads all patches by attention, each head in its own way. Titles give the largest weight.
 
 # %%
-pooling = see.pooling_attention(encoder, images[:2])
-see.attention_figure(images[:2], pooling.patches)
+pooling = see.pooling_attention(encoder, images[1:2])
+see.attention_figure(images[1:2], pooling.patches)
 
 # %% [markdown]
 # Inside a block every patch attends to every other. From the patch above, in an early layer and in the last:

@@ -6,6 +6,7 @@ import pytest
 from notebooks.build import execute
 from notebooks.cells import names, notebook, read_source
 
+pytestmark = pytest.mark.timeout(1800)  # busy machines share the cores
 FIRST = "01_name_pictures"  # the shortest: part of the ordinary suite
 
 
