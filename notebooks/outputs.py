@@ -11,7 +11,7 @@ from PIL import Image
 
 MOST_BYTES = 400_000
 WIDEST = 900  # pixels of a picture
-COLOURS = 96
+COLOURS = 256
 # A folder of a machine: none of it stands in what a reader sees.
 MACHINE = re.compile(
     r"(?:/home/|/root/|/Users/|/tmp/|/var/|/opt/|/usr/|/mnt/|/work/|[A-Z]:\\)\S*"

@@ -129,15 +129,15 @@ pooling = see.pooling_attention(encoder, images[1:2])
 see.attention_figure(images[1:2], pooling.patches)
 
 # %% [markdown]
-# Inside a block every patch attends to every other. From the patch above, in an early layer and in the last:
+# Inside a block every patch attends to every other. From the patch above, in the middle layer:
 
 # %%
-for layer in (1, encoder.num_layers):
-    weights = np.asarray(see.attention_maps(encoder, images[:1], layer))
-    start = weights.shape[-1] - rows * columns  # what stands before the patches
-    looks = weights[:, :, start + point[0] * columns + point[1], start:]
-    looks = looks.reshape(*looks.shape[:2], rows, columns)
-    display(see.attention_figure(images[:1], looks, point, titles=[f"layer {layer}"]))
+layer = encoder.num_layers // 2
+weights = np.asarray(see.attention_maps(encoder, images[:1], layer))
+start = weights.shape[-1] - rows * columns  # what stands before the patches
+looks = weights[:, :, start + point[0] * columns + point[1], start:]
+looks = looks.reshape(*looks.shape[:2], rows, columns)
+see.attention_figure(images[:1], looks, point, titles=[f"layer {layer}"])
 
 # %% [markdown]
 # Attention says from where a vector is put together, not what it means: trust the text maps, which are computed from the
