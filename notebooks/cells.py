@@ -11,7 +11,8 @@ from nbformat import NotebookNode
 HERE = Path(__file__).parent
 REPOSITORY = "keras-pe/keras_pe"  # on GitHub
 BRANCH = "main"
-BACKENDS = ("torch", "jax", "tensorflow")
+SPELLED = {"torch": "PyTorch", "jax": "JAX", "tensorflow": "TensorFlow"}
+BACKENDS = tuple(SPELLED)
 KERNEL = {
     "kernelspec": {
         "display_name": "Python 3",
@@ -34,9 +35,9 @@ SET_UP_TEXT = """\
 The next cell installs keras_pe on Colab and Kaggle only. Elsewhere: clone the repository and run
 `pip install -e ".[{extras}]"` in it. The notebook needs no network after that, and no GPU.
 
-PyTorch, JAX and TensorFlow run the same code: whoever wants another one changes the last line, before anything imports
-Keras. On a TPU (Colab: *Runtime*, *Change runtime type*; Kaggle: *Accelerator*) take `"jax"`: nothing else changes, but
-the first call of each step compiles, which takes up to a minute."""  # noqa: E501
+keras_pe runs on PyTorch, JAX and TensorFlow, and this notebook is tested on {tested}: whoever wants another one changes the
+last line, before anything imports Keras. On a TPU (Colab: *Runtime*, *Change runtime type*; Kaggle: *Accelerator*) take
+`"jax"`: no other line changes, but the first call of each step compiles."""  # noqa: E501
 
 SET_UP_CODE = """\
 import os
@@ -97,15 +98,14 @@ def read_source(name: str) -> Source:
     cells = jupytext.reads(marker + body, fmt="py:percent").cells
     title, _, rest = cells[0].source.partition("\n")
     if not title.startswith("# "):
-        raise ValueError(
-            f"{path.name}: the first cell begins with {title!r}, no title."
-        )
+        raise ValueError(f"{path.name} must begin with a title, got {title!r}.")
     fill = {
         "repository": REPOSITORY,
         "branch": BRANCH,
         "folder": REPOSITORY.split("/")[1],
         "extras": said["extras"],
         "path": f"notebooks/{name}.ipynb",
+        "tested": " and ".join(", ".join(SPELLED[b] for b in backends).rsplit(", ", 1)),
     }
     first = f"{title}\n{BADGES.format(**fill)}\n{rest}"
     cells = [

@@ -10,7 +10,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 MOST_BYTES = 400_000
-WIDEST = 900  # pixels of a picture
+WIDEST = 840  # pixels of a picture
 COLOURS = 256
 # A folder of a machine: none of it stands in what a reader sees.
 MACHINE = re.compile(

@@ -1,5 +1,5 @@
 # extras: probe,notebooks
-# backends: torch, jax, tensorflow
+# backends: torch
 # %% [markdown]
 # # Which layer does my task need?
 #
@@ -189,4 +189,4 @@ print("it gives tokens:", tokens.shape)
 #   what a language model should read), and how far to trust a curve.
 # * `keras-pe probe flowers --plot layers.png`: the same for a folder with a folder for each class.
 # * [See inside](05_see_inside.ipynb): what the layers look like.
-# * [Align](08_align.ipynb): how to bring an inner layer to the output.
+# * [Alignment](https://github.com/keras-pe/keras_pe/blob/main/docs/alignment.md): how to bring an inner layer to the output.

@@ -1,5 +1,5 @@
 # extras: probe,notebooks
-# backends: torch, jax, tensorflow
+# backends: torch
 # %% [markdown]
 # # Fine-tune three ways: probe, LoRA, full
 #

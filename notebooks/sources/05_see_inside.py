@@ -1,5 +1,5 @@
 # extras: probe
-# backends: torch, jax, tensorflow
+# backends: torch
 # %% [markdown]
 # # See inside: what the model sees, and where
 #
@@ -71,7 +71,7 @@ see.layer_figure(images, [see.pca_map(one) for one in features], layers)
 middle = encoder.features(images, layers=layers[-2])
 rows, columns = middle.grid
 point = (rows // 4, columns // 4)  # in the middle of the first drawing
-similar = see.similarity_map(middle, *point)
+similar = see.similarity_map(middle, *point, image=0)
 see.similarity_figure(images, similar, point, image=0)
 
 # %% [markdown]
@@ -147,4 +147,4 @@ see.attention_figure(images[:1], looks, point, titles=[f"layer {layer}"])
 # * [Visualisation](https://github.com/keras-pe/keras_pe/blob/main/docs/visualization.md), and the same from the command line:
 #   `keras-pe visualize photo.png --kind text --text "a cat" "a dog"`.
 # * [Which layer](03_which_layer.ipynb): the same differences between layers, in numbers.
-# * [Align](08_align.ipynb): make the last layer as clear as the clearest one.
+# * [Alignment](https://github.com/keras-pe/keras_pe/blob/main/docs/alignment.md): make the last layer as clear as the clearest one.

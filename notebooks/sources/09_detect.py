@@ -1,5 +1,5 @@
 # extras: probe,notebooks
-# backends: torch, jax, tensorflow
+# backends: torch
 # %% [markdown]
 # # Detect: make the encoder ready for a detector, and find things
 #
@@ -278,4 +278,4 @@ print(f"a guess would be right for {cut / len(names):.1f}")
 # * [Detection](https://github.com/keras-pe/keras_pe/blob/main/docs/detection.md): which layer, which windows, how published
 #   detectors were trained. `recipes/detection` in the repository puts a pyramid under KerasHub's RetinaNet.
 # * [Which layer](03_which_layer.ipynb): a frozen detector reads an inner layer; measure which.
-# * [Align](08_align.ipynb): encoders that were made for dense tasks.
+# * [Alignment](https://github.com/keras-pe/keras_pe/blob/main/docs/alignment.md): encoders that were made for dense tasks.

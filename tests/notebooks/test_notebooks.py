@@ -1,6 +1,7 @@
 """The notebooks are what their sources make, small, and carry nothing of a machine."""
 
 import base64
+import copy
 import io
 
 import nbformat
@@ -10,6 +11,7 @@ from PIL import Image
 
 from notebooks.build import ROOT, BuildError, build, chosen
 from notebooks.cells import (
+    KERNEL,
     REPOSITORY,
     names,
     notebook,
@@ -26,8 +28,7 @@ NAMES = names()
 def code_with(*outputs):
     """Returns a notebook of one cell that gave these outputs."""
     cell = nbformat.v4.new_code_cell("1", outputs=list(outputs), id="cell-00")
-    metadata = {"kernelspec": {"name": "python3"}, "language_info": {}}
-    return nbformat.v4.new_notebook(cells=[cell], metadata=metadata)
+    return nbformat.v4.new_notebook(cells=[cell], metadata=copy.deepcopy(KERNEL))
 
 
 def printed(text, name="stdout"):
@@ -117,7 +118,7 @@ def test_pictures_are_made_small():
     clean(node)
     encoded = node.cells[0].outputs[0].data["image/png"]
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
-        assert image.size == (900, 135)
+        assert image.size == (840, 126)
     assert len(encoded) < len(data["image/png"]) / 4
 
 
