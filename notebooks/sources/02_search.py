@@ -1,5 +1,5 @@
 # extras: probe
-# backends: torch, jax, tensorflow
+# backends: torch, jax
 # %% [markdown]
 # # Search pictures by words, and by pictures
 #

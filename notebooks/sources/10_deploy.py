@@ -1,5 +1,5 @@
 # extras: probe,export
-# backends: torch, jax, tensorflow
+# backends: torch, jax
 # %% [markdown]
 # # Deploy: the model as a file, with a receipt
 #
