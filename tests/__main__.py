@@ -2,8 +2,9 @@
 
 One backend after the other, each in as many processes as there are cores. What never
 computes with a backend (the mark `once`) runs on the last one alone; the quick subset
-has, on the others, what is computed in itself: layers, losses, models. What follows
-`--` goes to pytest. The last lines are the time and the count of each backend.
+has, on the others, what is computed in itself: layers, losses, models. Whole notebooks
+run by `--notebooks` alone, each on every backend that it claims. What follows `--` goes
+to pytest. The last lines are the time and the count of each backend.
 """
 
 import argparse
@@ -69,7 +70,11 @@ def count(closing: str) -> str:
 def main() -> int:
     """Runs what the command line asks for; returns 0 if all passed."""
     parser = argparse.ArgumentParser(prog="python -m tests", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="the fast subset")
+    subset = parser.add_mutually_exclusive_group()
+    subset.add_argument("--quick", action="store_true", help="the fast subset")
+    subset.add_argument(
+        "--notebooks", action="store_true", help="the notebooks, from end to end"
+    )
     parser.add_argument("--backend", choices=BACKENDS, action="append")
     parser.add_argument(
         "--workers",
@@ -99,13 +104,16 @@ def main() -> int:
     results = []
     with TemporaryDirectory() as cache:
         for backend in backends:
-            wanted = ["quick", "not slow"] if options.quick else []
+            wanted = ["notebooks" if options.notebooks else "not notebooks"]
+            wanted += ["quick", "not slow"] if options.quick else []
             if backend != ONCE and ONCE in backends:
                 wanted.append("not once")
-            marks = ["-m", " and ".join(wanted)] if wanted else []
+            marks = ["-m", " and ".join(wanted)]
             named = any(not word.startswith("-") for word in options.pytest_arguments)
             if options.quick and backend != ONCE and ONCE in backends and not named:
                 marks += QUICK
+            if options.notebooks and not named:
+                marks.append("tests/notebooks")
             results.append(run(backend, [*marks, *arguments], cache))
     for backend, (_, _, seconds) in zip(backends, results, strict=True):
         print(f"{backend}: {seconds:,.0f} seconds")

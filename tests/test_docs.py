@@ -95,7 +95,15 @@ def test_files_exist(page):
     """A file is named from the top, or by a part of its path that is enough."""
     places = [
         f"/{path.relative_to(ROOT).as_posix()}{'/' if path.is_dir() else ''}"
-        for folder in ("keras_pe", "recipes", "projects", "tests", "benchmarks", ".ci")
+        for folder in (
+            "keras_pe",
+            "recipes",
+            "projects",
+            "notebooks",
+            "tests",
+            "benchmarks",
+            ".ci",
+        )
         for path in (ROOT / folder, *(ROOT / folder).rglob("*"))
     ]
     named = re.findall(r"`([\w./-]+(?:\.py|/))`", (ROOT / page).read_text("utf-8"))
@@ -161,7 +169,8 @@ def test_recipes_exist():
         text = (ROOT / page).read_text("utf-8")
         found |= set(
             re.findall(
-                r"python -m ((?:recipes|projects|benchmarks|tests)[.\w]*\w)\b(?!\.)",
+                r"python -m ((?:recipes|projects|notebooks|benchmarks|tests)"
+                r"[.\w]*\w)\b(?!\.)",
                 text,
             )
         )

@@ -10,7 +10,15 @@ import pytest
 pytestmark = [pytest.mark.quick, pytest.mark.once]
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-FOLDERS = ("keras_pe", "recipes", "projects", "benchmarks", "docs", "tests")
+FOLDERS = (
+    "keras_pe",
+    "recipes",
+    "projects",
+    "notebooks",
+    "benchmarks",
+    "docs",
+    "tests",
+)
 
 
 def imported(folder):
@@ -28,7 +36,7 @@ def imported(folder):
 def test_the_source_distribution_has_what_its_tests_import():
     shipped = PROJECT["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
     ours = imported("tests") & set(FOLDERS)
-    assert {"keras_pe", "recipes", "projects"} <= ours
+    assert {"keras_pe", "recipes", "projects", "notebooks"} <= ours
     # The pages that tests/test_docs.py reads.
     assert {*ours, "docs", "README.md", "CONTRIBUTING.md"} <= set(shipped)
     assert all((ROOT / name).exists() for name in shipped)
@@ -43,10 +51,18 @@ def test_every_extra_has_code():
         # TensorBoard reads what training writes; nothing imports it. The others are
         # imported by a name in a text, where a file asks for them.
         **dict.fromkeys(
-            ("tensorboard", "gguf", "keras-hub", "onnxruntime", "openvino")
+            (
+                "tensorboard",
+                "gguf",
+                "keras-hub",
+                "onnxruntime",
+                "openvino",
+                "ipykernel",  # what nbclient starts
+            )
         ),
+        "scikit-learn": "sklearn",
     }
-    used = set().union(*(imported(folder) for folder in FOLDERS[:3]))
+    used = set().union(*(imported(folder) for folder in FOLDERS[:4]))
     used |= imported("docs")
     # What Sphinx is told by name.
     used |= set(

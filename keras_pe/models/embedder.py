@@ -163,12 +163,15 @@ class Embedder:
                 bar.add(len(rows))
         return vectors
 
-    def similarity(self, first: Any, second: Any) -> np.ndarray:
+    def similarity(
+        self, first: Any, second: Any, *, progress: bool | None = None
+    ) -> np.ndarray:
         """Returns the cosine of each of the first with each of the second.
 
         Args:
             first: vectors from `encode`, `(count, output_dim)`, or what `encode` takes.
             second: as well.
+            progress: as of `encode`.
 
         Returns:
             float32 `(first, second)`.
@@ -176,7 +179,8 @@ class Embedder:
         Raises:
             ValueError: as `encode`; if a vector has no length.
         """
-        left, right = self._unit_vectors(first), self._unit_vectors(second)
+        left = self._unit_vectors(first, progress)
+        right = self._unit_vectors(second, progress)
         return np.asarray(left @ right.T)
 
     # === Parts ===
@@ -208,11 +212,11 @@ class Embedder:
             some = videos[start : start + size]
             yield start + np.arange(len(some)), np.stack([convert(v) for v in some])
 
-    def _unit_vectors(self, given: Any) -> np.ndarray:
+    def _unit_vectors(self, given: Any, progress: bool | None) -> np.ndarray:
         shape = tuple(getattr(given, "shape", ()))
         whole = "int" in str(getattr(given, "dtype", "int"))
         if whole or len(shape) != 2 or shape[1] != self.model.output_dim:
-            return self.encode(given)
+            return self.encode(given, progress=progress)
         vectors = checked_embeddings(given, "embeddings")
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not lengths.all():

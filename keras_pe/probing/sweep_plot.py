@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_pe.drawn_figure import new_figure
 from keras_pe.probing.sweep_result import SweepResult
 
 
@@ -43,8 +44,6 @@ def plot_sweeps(
         >>> len(figure.axes)
         1
     """
-    from matplotlib.figure import Figure
-
     if panels is None:
         metrics = dict.fromkeys(result.metric for result in results.values())
         panels = [[n for n, r in results.items() if r.metric == m] for m in metrics]
@@ -62,7 +61,7 @@ def plot_sweeps(
     columns = min(len(panels), 2)  # four in a row would be too small on a page
     rows = -(-len(panels) // columns)
     size = (4.6 * columns, 3.8 * rows)
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    figure = new_figure(figsize=size, dpi=150, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for unused in axes[len(panels) :]:
         unused.set_axis_off()

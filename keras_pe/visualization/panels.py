@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from keras_pe.drawn_figure import new_figure
 from keras_pe.files import file_aside
 
 if TYPE_CHECKING:
@@ -129,10 +130,6 @@ def draw_panels(
         ValueError: if an argument makes no sense.
         ImportError: if Matplotlib is missing.
     """
-    try:
-        from matplotlib.figure import Figure  # no display is needed
-    except ImportError as error:
-        raise ImportError(MATPLOTLIB_MISSING) from error
     drawn = [panel for panel in panels if panel is not None]
     if not drawn:
         raise ValueError("There is nothing to draw.")
@@ -152,7 +149,10 @@ def draw_panels(
     above = GAP_INCHES + LINE_INCHES * lines  # of a panel
     size = (columns * (across + GAP_INCHES) + GAP_INCHES, rows * (down + above))
     size = (size[0], size[1] + GAP_INCHES)
-    figure = Figure(figsize=size, dpi=DPI)
+    try:
+        figure = new_figure(figsize=size, dpi=DPI)
+    except ImportError as error:
+        raise ImportError(MATPLOTLIB_MISSING) from error
     for place, panel in enumerate(panels):
         if panel is None:
             continue

@@ -96,6 +96,14 @@ def test_similarity(embedder, images):
         embedder.similarity(np.full((2, 16), np.nan), second)
 
 
+def test_similarity_shows_a_bar_unless_told_not_to(embedder, capsys):
+    many = TEXTS[:1] * (embedder.batch_size + 1)
+    embedder.similarity(many, TEXTS[0], progress=False)
+    assert capsys.readouterr().out == ""
+    embedder.similarity(many, TEXTS[0])
+    assert f"{len(many)}/{len(many)}" in capsys.readouterr().out
+
+
 def test_mixtures_and_bad_images_are_refused(embedder, images, tmp_path):
     with pytest.raises(ValueError, match="A mixture"):
         embedder.encode([images[0], "a cat"])

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_pe.drawn_figure import new_figure
 from keras_pe.files import file_aside, write_atomically
 from keras_pe.finetuning.pairs.pair_scores import SCORE, Change
 from keras_pe.finetuning.pairs.wise_curve import WisePoint
@@ -95,9 +96,7 @@ def wise_figure(curve: Sequence[WisePoint], chosen: float) -> "Figure":
     Returns:
         The Matplotlib figure.
     """
-    from matplotlib.figure import Figure  # no display is needed
-
-    figure = Figure(figsize=(5.5, 4.2), layout="constrained")
+    figure = new_figure(figsize=(5.5, 4.2), layout="constrained")
     axis = figure.subplots()
     both = {"validation", "remembered"} <= set(curve[0].scores)
     shown = "validation" if "validation" in curve[0].scores else "remembered"

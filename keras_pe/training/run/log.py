@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from keras_pe.drawn_figure import new_figure
 from keras_pe.files import write_atomically
 from keras_pe.training.optimizers.gradient_watch import optimizer_number
 from keras_pe.training.resolution import PlannedStage
@@ -340,7 +341,6 @@ def draw_curves(directory: Path | str, path: Path | str | None = None) -> Path:
 
 def curve_figure(directory: Path) -> "Figure":
     """Returns the drawing itself."""
-    from matplotlib.figure import Figure  # no display is needed
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     steps = read_columns(directory / "steps.csv")
@@ -351,7 +351,7 @@ def curve_figure(directory: Path) -> "Figure":
     score_names = [n for n in scores if n not in ("step", "samples", "seconds")]
     panels = [p for p in PANELS if any(v is not None for v in steps.get(p[0], []))]
     rows = -(-(len(panels) + bool(score_names)) // 2)
-    figure = Figure(figsize=(11, 3.0 * rows), layout="constrained")
+    figure = new_figure(figsize=(11, 3.0 * rows), layout="constrained")
     axes = figure.subplots(rows, 2, squeeze=False).ravel()
     samples = filled(steps["samples"])
     for axis, (name, label) in zip(axes, panels, strict=False):

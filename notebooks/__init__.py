@@ -1,0 +1,1 @@
+"""Notebooks of a newcomer's path, generated from `sources/` by `build.py`."""
