@@ -8,9 +8,9 @@ Expect:   ten to thirty minutes on one core; needs scikit-learn, onnx and onnxru
 Digits: scikit-learn's 1,797, enlarged to 64 px by repeating pixels; a seed draws 320
 of the first half to train on, a fifth of these chooses; the second half is the test.
 Emoji: 100 concepts that a seed draws, of the training vendors' drawings, which the
-bundled encoder was trained on; the test are the same concepts by a vendor that it never
-saw. Each classifier is then saved, loaded, exported to ONNX and asked again: the largest
-difference of a probability, and how many test images got another class.
+bundled encoder was trained on; the test are the same concepts by a vendor that it
+never saw. Each classifier is then saved, loaded, exported to ONNX and asked again: the
+largest difference of a probability, and how many test images got another class.
 
 As a control the probe is trained on shuffled labels: a guess, or the test leaks.
 """

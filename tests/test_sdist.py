@@ -60,7 +60,6 @@ def test_every_extra_has_code():
                 "ipykernel",  # what nbclient starts
             )
         ),
-        "scikit-learn": "sklearn",
     }
     used = set().union(*(imported(folder) for folder in FOLDERS[:4]))
     used |= imported("docs")
