@@ -46,8 +46,9 @@ vendor's drawings, of the fonts, words and concepts that are kept back was seen.
 
 ## Results
 A fresh language model in front of the frozen encoder, trained in equal steps for each
-layer; the mean of {seeds} alignments of different seeds, of which this is one. Per cent
-on test samples; brackets: 95 % intervals over test samples, paired, in points.
+layer. Alignments of different seeds: {seeds}, of which this is one; layers of the core
+that were compared: {compared}. Per cent on test samples; brackets: 95 % intervals over
+test samples, paired, in points.
 
 {results}
 
@@ -97,11 +98,13 @@ def card(
         content: `language.json` of the experiment.
         config: the name of the run's configuration there.
     """
+    first = next(iter(content.values()))
     return CARD.format(
         **facts(name, model, run, FRACTION_BITS),
         questions=run["questions"],
         encoder_rate=run["encoder_rate"],
-        seeds=len(next(iter(content.values()))[config]["seeds"]),
+        seeds=len(first[config]["seeds"]),
+        compared=", ".join(str(layer) for layer in first[CORE]["scores"]),
         results=results_table(content, config),
     )
 
