@@ -60,6 +60,7 @@ _PACKAGES = (
     "evaluation",
     "export",
     "finetuning",
+    "frontier",
     "kerashub",
     "language",
     "layers",

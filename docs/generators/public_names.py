@@ -1,6 +1,7 @@
 """What of keras_pe is public: the names that its packages list in `__all__`."""
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ import keras_pe
 
 # The command line is described by its own --help.
 WITHOUT = ("keras_pe.cli",)
+# Packages that need another one: left out where that is not installed.
+NEEDS = {"keras_pe.kerashub": "keras_hub"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,9 @@ def public_packages() -> list[ModuleType]:
     """Returns keras_pe and its packages that list public names, by name."""
     found = [keras_pe]
     for module in pkgutil.walk_packages(keras_pe.__path__, "keras_pe."):
+        needed = NEEDS.get(module.name)
+        if needed is not None and importlib.util.find_spec(needed) is None:
+            continue
         if module.ispkg and not module.name.startswith(WITHOUT):
             package = importlib.import_module(module.name)
             if getattr(package, "__all__", None):

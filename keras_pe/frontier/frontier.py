@@ -105,8 +105,18 @@ def frontier(
         (section 3); what such a cut saves is measured here.
 
     Example:
-        >>> found = frontier("pe_core_emoji_patch8_64", "flowers")    # doctest: +SKIP
-        >>> print(found)                                               # doctest: +SKIP
+        >>> from PIL import Image
+        >>> for name, shade in (("dark", 0), ("light", 200)):
+        ...     Path("shades", name).mkdir(parents=True)
+        ...     for k in range(6):
+        ...         image = Image.new("L", (16, 16), shade + 5 * k)
+        ...         image.save(Path("shades", name, f"{k}.png"))
+        >>> encoder = PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...     num_layers=2, num_heads=2, intermediate_dim=32)
+        >>> found = frontier(encoder, "shades", layers=(2, 1), quantize=("none",),
+        ...     progress=False)
+        >>> [point.layer for point in found.points]
+        [2, 1]
     """
     precisions = tuple(dict.fromkeys(quantize))
     unknown = [each for each in precisions if each not in PRECISIONS]

@@ -24,6 +24,10 @@ class FrontierPoint:
         speed: the first point's time over this one's, median over turns.
         num_bytes: of the file.
         cosine: the lowest of an output with the model's.
+
+    Example:
+        >>> FrontierPoint(6, "none", 64, 0.9, 0.8, 1.0, 4.0, 1.0, 9, 1.0).name
+        'layer 6, float32, 64 px'
     """
 
     layer: int
@@ -53,6 +57,10 @@ class Refused:
         quantize: likewise.
         image_size: likewise.
         reason: what the export said.
+
+    Example:
+        >>> Refused(6, "int8", 64, "cosine 0.998").reason
+        'cosine 0.998'
     """
 
     layer: int
@@ -70,6 +78,12 @@ class Frontier:
         points: in the order they were written; the first is what speeds refer to.
         refused: files that were off.
         protocol: data, splits, probe, machine and versions.
+
+    Example:
+        >>> slow = FrontierPoint(6, "none", 64, 0.9, 0.8, 1.0, 4.0, 1.0, 9, 1.0)
+        >>> fast = FrontierPoint(3, "none", 64, 0.9, 0.8, 1.0, 2.0, 2.0, 5, 1.0)
+        >>> [point.name for point in Frontier("emoji", (slow, fast), (), {}).best]
+        ['layer 3, float32, 64 px']
     """
 
     model: str

@@ -140,9 +140,9 @@ def test_unknown_name_without_resemblance():
 def test_presets_of_a_class():
     counts = {
         keras_pe.PECore: 7,
-        keras_pe.PELang: 4,
+        keras_pe.PELang: 5,
         keras_pe.PESpatial: 6,
-        keras_pe.PEVisionEncoder: 17,
+        keras_pe.PEVisionEncoder: 18,
     }
     for cls, count in counts.items():
         assert len(presets_of(cls)) == count
