@@ -2,7 +2,8 @@
 
 One backend after the other, each in as many processes as there are cores. What never
 computes with a backend (the mark `once`) runs on the last one alone; the quick subset
-has, on the others, what is computed in itself: layers, losses, models. Whole notebooks
+has, on the others, what is computed in itself: layers, losses, models, and runs these
+two side by side, a process each, for half of their time is importing. Whole notebooks
 run by `--notebooks` alone, each on every backend that it claims. What follows `--` goes
 to pytest. The last lines are the time and the count of each backend.
 """
@@ -13,6 +14,7 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from tempfile import TemporaryDirectory
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -20,13 +22,16 @@ ONCE = "torch"  # runs what is marked `once` too: the fastest
 QUICK = ("tests/layers", "tests/losses", "tests/models")  # of the others
 
 
-def run(backend: str, arguments: list[str], cache: str) -> tuple[int, str, float]:
+def run(
+    backend: str, arguments: list[str], cache: str, at_end: bool = False
+) -> tuple[int, str, float]:
     """Runs pytest on one backend; returns its exit code, last line and seconds.
 
     Args:
         backend: its name.
         arguments: of pytest.
         cache: folder where JAX puts each program that it compiled, for all processes.
+        at_end: whether its output is printed when it has ended, in one piece.
     """
     begun = time.monotonic()
     environment = {
@@ -40,7 +45,9 @@ def run(backend: str, arguments: list[str], cache: str) -> tuple[int, str, float
     }
     # Pytest rewrites each test file: once for all processes, where it may keep them.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    print(f"===== {backend} =====", flush=True)
+    said = [f"===== {backend} =====\n"]
+    if not at_end:
+        print(said.pop(), end="", flush=True)
     with subprocess.Popen(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
         env=environment,
@@ -52,8 +59,12 @@ def run(backend: str, arguments: list[str], cache: str) -> tuple[int, str, float
     ) as process:
         closing = ""
         for line in process.stdout or ():
-            print(line, end="", flush=True)
+            if at_end:
+                said.append(line)
+            else:
+                print(line, end="", flush=True)
             closing = line if " in " in line else closing
+    print("".join(said), end="", flush=True)
     return process.returncode, closing, time.monotonic() - begun
 
 
@@ -90,31 +101,43 @@ def main() -> int:
     )
     parser.add_argument("pytest_arguments", nargs="*", metavar="PYTEST_ARGUMENT")
     options = parser.parse_args()
-    arguments = [
+    backends = options.backend or list(BACKENDS)
+    named = any(not word.startswith("-") for word in options.pytest_arguments)
+    small = options.quick and ONCE in backends and not named  # all but one are
+    arguments = [*(["--durations=40"] if options.durations else [])]
+    arguments += options.pytest_arguments
+    if options.shuffle is not None:
+        arguments += ["-p", "randomly", f"--randomly-seed={options.shuffle}"]
+    in_processes = [
         # Tests of a module stay together: they share what its fixtures made. Files
         # come in the order of tests/conftest.py, not by their number of tests.
         *(["-n", str(options.workers)] if options.workers else []),
         *(["--dist=loadfile", "--no-loadscope-reorder"] if options.workers else []),
-        *(["--durations=40"] if options.durations else []),
-        *options.pytest_arguments,
     ]
-    if options.shuffle is not None:
-        arguments += ["-p", "randomly", f"--randomly-seed={options.shuffle}"]
-    backends = options.backend or list(BACKENDS)
-    results = []
+
     with TemporaryDirectory() as cache:
-        for backend in backends:
+
+        def results_of(backend: str, at_end: bool = False) -> tuple[int, str, float]:
             wanted = ["notebooks" if options.notebooks else "not notebooks"]
             wanted += ["quick", "not slow"] if options.quick else []
             if backend != ONCE and ONCE in backends:
                 wanted.append("not once")
             marks = ["-m", " and ".join(wanted)]
-            named = any(not word.startswith("-") for word in options.pytest_arguments)
-            if options.quick and backend != ONCE and ONCE in backends and not named:
+            if small and backend != ONCE:
                 marks += QUICK
             if options.notebooks and not named:
                 marks.append("tests/notebooks")
-            results.append(run(backend, [*marks, *arguments], cache))
+            given = [*marks, *arguments, *([] if at_end else in_processes)]
+            return run(backend, given, cache, at_end)
+
+        others = [backend for backend in backends if backend != ONCE]
+        if small and options.workers > 1 and len(others) > 1:
+            with ThreadPoolExecutor(options.workers) as pool:
+                results = [*pool.map(lambda each: results_of(each, True), others)]
+            backends = [*others, ONCE]
+            results.append(results_of(ONCE))
+        else:
+            results = [results_of(backend) for backend in backends]
     for backend, (_, _, seconds) in zip(backends, results, strict=True):
         print(f"{backend}: {seconds:,.0f} seconds")
     for backend, (_, closing, _) in zip(backends, results, strict=True):
