@@ -14,7 +14,7 @@ WIDEST = 840  # pixels of a picture
 COLOURS = 256
 # A folder of a machine: none of it stands in what a reader sees.
 MACHINE = re.compile(
-    r"(?:/home/|/root/|/Users/|/tmp/|/var/|/opt/|/usr/|/mnt/|[A-Z]:\\)\S*"
+    r"(?:/(?:home|root|Users|tmp|var|opt|usr|mnt)/|[A-Z]:\\)\S*"
     r"|site-packages\S*"
 )
 

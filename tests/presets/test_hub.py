@@ -2,7 +2,6 @@
 
 import dataclasses
 import gzip
-import sys
 import threading
 import time
 import types
@@ -395,58 +394,3 @@ def test_offline_asks_nobody(hub, monkeypatch):
     with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE"):
         resolve("PE-Core-T16-384")
     assert hub.requests == []
-
-
-# === Other handles ===
-@pytest.mark.parametrize("handle", ["hf://", "hf://cats", "hf://a/b/c", "hf://a/b@"])
-def test_bad_hub_handles(handle):
-    with pytest.raises(CheckpointError, match=r"Expected hf://owner/repo"):
-        resolve(handle)
-
-
-def test_unknown_scheme():
-    with pytest.raises(CheckpointError, match="unknown scheme"):
-        resolve("s3://bucket/cats")
-
-
-def test_kaggle_without_kagglehub(monkeypatch):
-    monkeypatch.setitem(sys.modules, "kagglehub", None)
-    with pytest.raises(CheckpointError, match="pip install kagglehub"):
-        resolve("kaggle://me/cats/keras/tiny")
-    with pytest.raises(CheckpointError, match="Expected kaggle://owner"):
-        resolve("kaggle://me/cats")
-
-
-def test_kaggle(monkeypatch, tmp_path):
-    model = tiny.core()
-    preset_files(tmp_path, model)
-    asked = []
-
-    def model_download(handle):
-        asked.append(handle)
-        if "private" in handle:
-            raise RuntimeError("403")
-        return str(tmp_path / "made")
-
-    module = types.SimpleNamespace(model_download=model_download)
-    monkeypatch.setitem(sys.modules, "kagglehub", module)
-    found = keras_pe.PECore.from_preset("kaggle://me/cats/keras/tiny/3")
-    assert asked == ["me/cats/keras/tiny/3"]
-    assert tiny.equal(tiny.values(found), tiny.values(model))
-    with pytest.raises(CheckpointError, match="could not be fetched from Kaggle: 403"):
-        resolve("kaggle://me/private/keras/tiny")
-
-
-@pytest.mark.slow
-def test_local_files_and_directories(released, tmp_path, monkeypatch):
-    monkeypatch.setitem(tiny.VISION, "hidden_dim", 192)
-    monkeypatch.setitem(tiny.VISION, "num_heads", 3)
-    tiny.shrink(monkeypatch, "PE-Lang-L14-448")
-    content = tiny.safetensors(tiny.foreign("PE-Lang-L14-448", "upstream"))
-    (tmp_path / "weights.safetensors").write_bytes(content)
-    (tmp_path / "weights.pt").write_bytes(b"never opened")
-    for handle in (tmp_path, tmp_path / "weights.safetensors"):
-        model = keras_pe.PELang.from_preset(handle)
-        assert model.image_size == 32
-        converter = keras_pe.PEImageConverter.from_preset(handle)
-        assert converter.image_size == (32, 32)

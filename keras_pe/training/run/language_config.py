@@ -46,8 +46,7 @@ class LanguageConfig(TrainingConfig):
         decoder_layers: its blocks.
         decoder_heads: its attention heads.
         core_words: whether a new decoder's words start as those of the text tower of
-            `encoder`, a dual encoder with the decoder's channels and words. Names are
-            learned from a third of the images.
+            `encoder`, a dual encoder with the decoder's channels and words.
         start: preset of a `VisionLanguageModel` whose projector and decoder the run
             starts from, such as the one that a first phase left; None for new ones.
         train_encoder: whether the encoder is trained, as in the second phase.
