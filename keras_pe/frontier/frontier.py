@@ -130,6 +130,8 @@ def frontier(
     assert isinstance(encoder, PEVisionEncoder)
     numbers = _layers(encoder, layers)
     sizes = tuple(image_sizes or (subject.image_converter.image_size[0],))
+    for size in sizes:
+        encoder.patch_embedding.grid((1, size, size, 3))  # whole patches, or raises
     given = _read(Path(data), None if test is None else Path(test), seed)
     cuts: list[_Cut] = []
     refused: list[Refused] = []
@@ -138,7 +140,6 @@ def frontier(
         bar = tqdm(total=count, desc="files", disable=not progress)
         for size in sizes:
             converter = _converter(subject, size)
-            encoder.patch_embedding.grid((1, size, size, 3))  # whole patches, or raises
             images = converter(list(given.paths))
             for number in numbers:
                 cut = _cut(encoder, number)

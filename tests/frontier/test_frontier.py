@@ -126,6 +126,7 @@ def test_another_folder_of_test_images(encoder, folder, tmp_path):
         ({"layers": (4,)}, "4"),
         ({"layers": ()}, "blocks 1 to 3"),
         ({"image_sizes": (30,)}, "30"),
+        ({"image_sizes": (32, 30)}, "30"),
         ({"threads": 0}, "threads"),
     ],
 )
