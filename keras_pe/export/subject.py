@@ -94,12 +94,12 @@ def load_subject(
         if classes is not None:
             known, templates = tuple(classes[0]), tuple(classes[1])
     else:
-        name = model.name
         tower = getattr(model, "vision_encoder", model)
         if not isinstance(tower, PEVisionEncoder):
             raise TypeError(
                 f"Expected a preset, a PECore or a vision encoder, got {type(model)}."
             )
+        name = model.name
         image_converter = image_converter or PEImageConverter(tower.image_size)
     plain = _plain(model)
     tower = getattr(plain, "vision_encoder", plain)

@@ -98,6 +98,7 @@ def frontier(
         A `Frontier`: print it, `plot` it, `save` it.
 
     Raises:
+        TypeError: if `data` or `test` is no path, or the model none of ours.
         ValueError: if arguments do not fit together, or a class has too few images.
         ExportError: if no file at all computes what the model does.
 
@@ -125,6 +126,11 @@ def frontier(
             f"quantize={tuple(quantize)!r}: expected one or more of {PRECISIONS}."
         )
     check_sizes(threads=threads)
+    for name, folder in (("data", data), ("test", "" if test is None else test)):
+        if not isinstance(folder, str | os.PathLike):
+            raise TypeError(
+                f"{name} must be a folder with one folder a class, got {folder!r:.80}."
+            )
     subject = load_subject(model, None, None, None)
     encoder = subject.tower("image")
     assert isinstance(encoder, PEVisionEncoder)

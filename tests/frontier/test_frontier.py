@@ -1,6 +1,7 @@
 """The frontier: real files, scored and timed; what is beaten, and what is refused."""
 
 import dataclasses
+import io
 import json
 
 import numpy as np
@@ -168,3 +169,14 @@ def test_the_command(folder, capsys, tmp_path):
     assert (tmp_path / "a.png").exists()
     assert main(["frontier", "pe_spatial_emoji_patch8_64", str(tmp_path / "no")]) == 1
     assert "no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("data", [None, io.BytesIO(b"x"), 3])
+def test_what_is_no_folder_is_named(encoder, data):
+    with pytest.raises(TypeError, match="data must be a folder"):
+        frontier(encoder, data, progress=False)
+
+
+def test_what_is_no_model_is_named(folder):
+    with pytest.raises(TypeError, match="a preset, a PECore or a vision encoder"):
+        frontier(np.zeros((1, 32, 32, 3), "uint8"), folder, progress=False)
