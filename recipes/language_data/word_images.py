@@ -29,6 +29,11 @@ class WordStyle:
             as large as will fit. Texts that lie alike are learned from fewer pictures.
         most_angle: to which text is turned either way, degrees.
         most_slant: to which it leans either way, as a share of its height.
+        most_stretch: times wider or narrower than its font draws it.
+        most_bend: how far points of a grid over the text are moved either way, as a
+            share of its height. Stretched and bent, letters of a font look like those
+            of fonts that nobody has yet seen.
+        thinned: share of texts whose strokes are made thinner.
         least_contrast: between text and background, of a luminance from 0 to 1.
         most_noise: standard deviation of what is added to each pixel, of 255.
         blurred: share of pictures that are slightly out of focus.
@@ -41,6 +46,9 @@ class WordStyle:
     least_width: float = 0.0
     most_angle: float = 8.0
     most_slant: float = 0.2
+    most_stretch: float = 1.0
+    most_bend: float = 0.0
+    thinned: float = 0.0
     least_contrast: float = 0.35
     most_noise: float = 12.0
     blurred: float = 0.15
@@ -52,9 +60,11 @@ class WordStyle:
                 f"size={self.size}, least_x_height={self.least_x_height}: expected a "
                 "side of 16 pixels or more, and letters that are smaller."
             )
-        for name in ("least_width", "blurred", "plain"):
+        for name in ("least_width", "most_bend", "thinned", "blurred", "plain"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must be 0 to 1, got {getattr(self, name)}.")
+        if not 1.0 <= self.most_stretch <= 4.0:
+            raise ValueError(f"most_stretch must be 1 to 4, got {self.most_stretch}.")
 
 
 def draw_words(
@@ -103,6 +113,7 @@ def _turned_line(
     ImageDraw.Draw(line).text(
         (edge - left, edge - top), text, 255, font, stroke_width=bold
     )
+    line = _reshaped(line, edge, style, rng)
     if rng.random() < 0.3:
         lean = float(rng.uniform(-style.most_slant, style.most_slant))
         line = line.transform(
@@ -119,10 +130,47 @@ def _turned_line(
     return line.resize((next(small), next(small)), Image.Resampling.BOX)
 
 
+def _reshaped(
+    line: Image.Image, edge: int, style: WordStyle, rng: np.random.Generator
+) -> Image.Image:
+    """Thins, stretches and bends a line of text that has `edge` free pixels around."""
+    # A style without them draws nothing: its pictures stay those of earlier seeds.
+    if style.thinned and rng.random() < style.thinned:
+        line = line.filter(ImageFilter.MinFilter(3))
+    if style.most_stretch > 1:
+        most = math.log(style.most_stretch)
+        wide = round(line.width * math.exp(rng.uniform(-most, most)))
+        line = line.resize((max(1, wide), line.height), Image.Resampling.BICUBIC)
+    if style.most_bend:
+        line = _bent(line, style.most_bend * (line.height - 2 * edge), rng)
+    return line
+
+
+def _bent(line: Image.Image, most: float, rng: np.random.Generator) -> Image.Image:
+    """Moves the inner points of a grid over a picture by up to `most` pixels."""
+    down = 4
+    across = max(2, round(down * line.width / line.height))
+    xs = np.linspace(0, line.width, across + 1)
+    ys = np.linspace(0, line.height, down + 1)
+    points = np.stack(np.meshgrid(xs, ys), -1)  # (down + 1, across + 1, 2)
+    points[1:-1, 1:-1] += rng.uniform(-most, most, points[1:-1, 1:-1].shape)
+    mesh = []
+    for row in range(down):
+        for column in range(across):
+            box = (xs[column], ys[row], xs[column + 1], ys[row + 1])
+            corners = [(row, column), (row + 1, column)]
+            corners += [(row + 1, column + 1), (row, column + 1)]
+            quad = tuple(float(x) for at in corners for x in points[at])
+            mesh.append((tuple(round(x) for x in box), quad))
+    how = Image.Resampling.BILINEAR
+    return line.transform(line.size, Image.Transform.MESH, mesh, how)
+
+
 def _cover(ink: Image.Image) -> float:
     """Returns how much strokes cover of their pixels, of the darkest tenth of these."""
     values = np.asarray(ink) / 255
-    return float(np.quantile(values[values > 0.1], 0.9))
+    inked = values[values > 0.1]
+    return float(np.quantile(inked, 0.9)) if inked.size else 0.0
 
 
 def _on_background(

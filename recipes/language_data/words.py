@@ -32,15 +32,21 @@ MIXTURE = {"word": 0.7, "number": 0.15, "line": 0.15}
 # Where letters stand in no order, nobody can guess the word from the first of them: in
 # training, they make a reader of what would learn some thousand words by heart. And one
 # letter or two, of any size and anywhere, are what can be learned first.
+IN_TRAINING = {"word": 0.5, "number": 0.12, "line": 0.13, "letters": 0.25}
 MIXTURES = {
-    "train": {"word": 0.5, "number": 0.12, "line": 0.13, "letters": 0.25},
+    "train": IN_TRAINING,
+    "reshaped": IN_TRAINING,
     "letters": {"letters": 0.85, "number": 0.15},
 }
 MOST_OF_LETTERS = {"letters": 2}  # letters in a row in no order; else six
 CASES = {"lower": 0.5, "capital": 0.25, "upper": 0.25}
 MOST_LETTERS = 1  # questions about letters of a picture
 TRIES = 200
-FEWER = {"train": 1, "letters": 3}  # times fewer pictures than in training; else 30
+FEWER = {
+    "train": 1,
+    "letters": 3,
+    "reshaped": 1,
+}  # times fewer pictures than in training; else 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +72,10 @@ CELLS = {
     "test_unseen_fonts_seen_words": Cell(4, "test", "train"),
     "test_unseen_fonts_unseen_words": Cell(5, "test", "test"),
     "letters": Cell(6, "train", "train"),
+    "reshaped": Cell(7, "train", "train"),
 }
+# Of pictures in which the fonts of training look like others.
+RESHAPED = {"most_stretch": 1.5, "most_bend": 0.12, "thinned": 0.2, "most_slant": 0.3}
 
 
 def read_words(path: Path, longest: int = 6) -> list[str]:
@@ -153,14 +162,14 @@ def write_words(
     style: WordStyle | None = None,
     seed: int = 0,
 ) -> dict[str, int]:
-    """Writes `words_train`, `words_letters`, `words_validation`, and four test sets.
+    """Writes `words_train`, `_reshaped`, `_letters`, `_validation`, four test sets.
 
     Args:
         output: folder of the shards.
         faces: fonts by part, of `fonts_by_part`.
         words: words by part, of `words_by_part`.
-        count: pictures of training, and a third as many of letters; the others have a
-            thirtieth of it.
+        count: pictures of training, as many whose letters are stretched and bent, and
+            a third as many of letters; the others have a thirtieth of it.
         style: how much the pictures differ.
         seed: seed of everything random.
 
@@ -204,6 +213,8 @@ def word_samples(
     families: dict[str, list[Face]] = {}
     if cell == "letters":
         style = dataclasses.replace(style, least_width=0.0)
+    if cell == "reshaped":
+        style = dataclasses.replace(style, **RESHAPED)
     for face in faces[how.fonts]:
         families.setdefault(face.family, []).append(face)
     for number in range(count):

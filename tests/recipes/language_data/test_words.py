@@ -13,7 +13,13 @@ from keras_pe.data.questions import questions_of
 from recipes.language_data.__main__ import main
 from recipes.language_data.fonts import FontError, read_face, read_fonts
 from recipes.language_data.parts import part_of
-from recipes.language_data.word_images import WordStyle, draw_words, luminance
+from recipes.language_data.word_images import (
+    WordStyle,
+    _cover,
+    _reshaped,
+    draw_words,
+    luminance,
+)
 from recipes.language_data.words import (
     CELLS,
     MIXTURES,
@@ -114,6 +120,45 @@ def test_what_does_not_fit_is_not_drawn():
         WordStyle(size=8)
 
 
+def test_letters_are_thinned_stretched_and_bent():
+    edge = 20
+    line = Image.new("L", (140, 80))
+    line.paste(255, (60, 30, 70, 50))  # a stroke
+    before = np.asarray(line, "float64")
+
+    def reshaped(seed=0, **how):
+        rng = np.random.default_rng(seed)
+        return np.asarray(_reshaped(line, edge, WordStyle(**how), rng), "float64")
+
+    rng = np.random.default_rng(0)
+    assert np.array_equal(_reshaped(line, edge, WordStyle(), rng), before)
+    assert rng.random() == np.random.default_rng(0).random()  # nothing was drawn
+    assert reshaped(thinned=1.0).sum() == before.sum() * 8 * 18 / (10 * 20)
+    widths = [reshaped(seed, most_stretch=2.0).shape[1] for seed in range(40)]
+    assert 70 <= min(widths) < 100 < 200 < max(widths) <= 280
+    bent = [reshaped(seed, most_bend=0.2) for seed in range(3)]
+    assert all(np.abs(one - before).sum() > 2000 for one in bent)
+    # Points move by eight pixels at most, the border by none.
+    near = before.astype(bool)
+    near = np.pad(near, 9)
+    near = np.any(
+        [
+            np.roll(near, (down, across), (0, 1))
+            for down in range(-9, 10)
+            for across in range(-9, 10)
+        ],
+        axis=0,
+    )[9:-9, 9:-9]
+    assert all(not one[~near].any() for one in bent)
+    for how in ({"most_stretch": 0.5}, {"most_bend": -0.1}, {"thinned": 2.0}):
+        with pytest.raises(ValueError, match=next(iter(how))):
+            WordStyle(**how)
+
+
+def test_strokes_that_vanish_are_not_drawn():
+    assert _cover(Image.new("L", (3, 3))) == 0.0
+
+
 def test_pictures_of_a_cell_show_its_fonts_and_words_alone():
     fonts, words = faces(), words_by_part(WORDS)
     for name, cell in CELLS.items():
@@ -196,7 +241,7 @@ def test_the_command_writes_all_sets(tmp_path, capsys):
     assert "'words_train': 15" in capsys.readouterr().out
     for cell in CELLS:
         shards = TarShards(str(tmp_path / "out" / f"words_{cell}-00000.tar"))
-        assert len(shards) == {"train": 15, "letters": 5}.get(cell, 1)
+        assert len(shards) == {"train": 15, "reshaped": 15, "letters": 5}.get(cell, 1)
     with pytest.raises(SystemExit):
         main(["words", "--fonts", f"{tmp_path}/none", *rest])
     assert "none of 0 fonts" in capsys.readouterr().err
