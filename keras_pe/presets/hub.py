@@ -84,12 +84,13 @@ def resolve(
 
     Raises:
         CheckpointError: if there is no such thing; names the closest presets.
+        TypeError: if the handle is neither text nor a path.
 
     Example:
         >>> resolve("PE-Core-L14-336", need="config").preset.name
         'pe_core_large_patch14_336'
     """
-    handle = os.fspath(handle)
+    handle = _text_of(handle)
     if not handle:  # as a path it would be the current folder
         raise unknown_preset(handle)
     if handle.startswith("hf://"):
@@ -122,8 +123,20 @@ def resolve(
 
 def known_preset(handle: str | os.PathLike[str]) -> Preset | None:
     """Returns the row of the preset table that a handle means; downloads nothing."""
-    match = HUB.fullmatch(os.fspath(handle))
-    return preset_of_repo(match[1]) if match else find_preset(os.fspath(handle))
+    handle = _text_of(handle)
+    match = HUB.fullmatch(handle)
+    return preset_of_repo(match[1]) if match else find_preset(handle)
+
+
+def _text_of(handle: str | os.PathLike[str]) -> str:
+    """Returns a handle as text; a path becomes its name."""
+    text = os.fspath(handle) if isinstance(handle, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise TypeError(
+            f"A preset is given by its name, path or address as text, got {handle!r} "
+            f"({type(handle).__name__}). keras_pe.list_presets() has the names."
+        )
+    return text
 
 
 # === Presets of the table ===

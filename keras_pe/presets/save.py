@@ -75,6 +75,7 @@ def save_preset(
         TargetBusyError: if another process writes it.
         OSError: if it can't be written there, or the disk has no room for it; a preset
             that is there stays.
+        TypeError: if the directory is neither text nor a path.
 
     Example:
         >>> save_preset(model, "cats", tokenizer=tokenizer)    # doctest: +SKIP
@@ -88,6 +89,11 @@ def save_preset(
         if item is not None:
             objects[name] = serialize(item)
             check(objects[name], name.removesuffix(".json"), (expected,))
+    if not isinstance(directory, str | os.PathLike):
+        raise TypeError(
+            f"A preset is saved to a directory, given as text or a path, got "
+            f"{directory!r} ({type(directory).__name__})."
+        )
     target = Path(directory).expanduser().resolve()
     check_preset_target(target)
     check_directory_target(target)

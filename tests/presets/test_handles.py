@@ -7,7 +7,8 @@ import pytest
 
 import keras_pe
 from keras_pe.presets import CheckpointError
-from keras_pe.presets.hub import resolve
+from keras_pe.presets.hub import known_preset, resolve
+from keras_pe.presets.save import save_preset
 from tests.presets import tiny
 from tests.presets.test_hub import preset_files
 
@@ -30,6 +31,16 @@ def released(monkeypatch):
 def test_bad_hub_handles(handle):
     with pytest.raises(CheckpointError, match=r"Expected hf://owner/repo"):
         resolve(handle)
+
+
+@pytest.mark.parametrize("handle", [None, 3, b"cats", ["cats"]])
+def test_what_is_no_text_is_refused_by_its_type(handle):
+    for find in (resolve, known_preset, keras_pe.PECore.from_preset):
+        with pytest.raises(TypeError, match=f"name, path.*{type(handle).__name__}"):
+            find(handle)
+    tokenizer = keras_pe.PETokenizer(8, 600)
+    with pytest.raises(TypeError, match=f"to a directory.*{type(handle).__name__}"):
+        save_preset(tiny.lang(), handle)
 
 
 def test_unknown_scheme():
