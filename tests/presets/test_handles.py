@@ -38,7 +38,6 @@ def test_what_is_no_text_is_refused_by_its_type(handle):
     for find in (resolve, known_preset, keras_pe.PECore.from_preset):
         with pytest.raises(TypeError, match=f"name, path.*{type(handle).__name__}"):
             find(handle)
-    tokenizer = keras_pe.PETokenizer(8, 600)
     with pytest.raises(TypeError, match=f"to a directory.*{type(handle).__name__}"):
         save_preset(tiny.lang(), handle)
 
