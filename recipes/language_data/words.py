@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from string import ascii_lowercase
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -75,7 +76,12 @@ CELLS = {
     "reshaped": Cell(7, "train", "train"),
 }
 # Of pictures in which the fonts of training look like others.
-RESHAPED = {"most_stretch": 1.5, "most_bend": 0.12, "thinned": 0.2, "most_slant": 0.3}
+RESHAPED: dict[str, Any] = {
+    "most_stretch": 1.5,
+    "most_bend": 0.12,
+    "thinned": 0.2,
+    "most_slant": 0.3,
+}
 
 
 def read_words(path: Path, longest: int = 6) -> list[str]:
