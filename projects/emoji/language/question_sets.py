@@ -2,7 +2,7 @@
 
 import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +28,16 @@ METRICS: dict[str, MetricName] = {
     "colour": "exact",
     "grounding": "box",
     "kind, concepts held out": "exact",
+    "name, of heads for names alone": "exact",
 }
 HELDOUT = "kind, concepts held out"
 
 
 def questions_of_sets(
-    folder: Path, counts: dict[str, int], seed: int = 0
+    folder: Path,
+    counts: Mapping[str, int],
+    seed: int = 0,
+    kinds: Sequence[str] = KINDS,
 ) -> QuestionSet:
     """Returns some samples of sets of shards, with one question each.
 
@@ -44,9 +48,10 @@ def questions_of_sets(
         folder: output of `projects.emoji.language.data`.
         counts: samples of each set, by the name of its shards.
         seed: of the choice.
+        kinds: of questions that are asked.
 
     Raises:
-        ValueError: if a set has fewer samples.
+        ValueError: if a set has fewer samples, or one of them no such question.
     """
     images: list[Image.Image] = []
     asked: list[list[Question]] = []
@@ -58,19 +63,23 @@ def questions_of_sets(
         for place, number in enumerate(order[:count].tolist()):
             sample = source[number]
             images.append(Image.open(io.BytesIO(sample["png"])).convert("RGB"))
-            asked.append([_one_of(name, questions_of(sample), place)])
+            asked.append([_one_of(name, questions_of(sample), place, kinds)])
     return QuestionSet.of_samples(images, asked)
 
 
-def _one_of(name: str, questions: Sequence[Question], place: int) -> Question:
+def _one_of(
+    name: str, questions: Sequence[Question], place: int, asked: Sequence[str]
+) -> Question:
     """Returns the question that is asked of a sample: kinds in turn."""
     by_kind = defaultdict(list)
     for question in questions:
-        if question.kind in KINDS:
+        if question.kind in asked:
             by_kind[question.kind].append(question)
     if "heldout" in name:  # a name that training never had can't be said
         (found,) = by_kind["kind"]
         return Question(found.question, found.answer, HELDOUT)
     kinds = [kind for kind in KINDS if kind in by_kind]
+    if not kinds:
+        raise ValueError(f"A sample of {name} has no question of {', '.join(asked)}.")
     of_kind = by_kind[kinds[place % len(kinds)]]
     return of_kind[place % len(of_kind)]

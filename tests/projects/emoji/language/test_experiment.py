@@ -7,6 +7,7 @@ from keras_pe.language import QuestionPrompt
 from keras_pe.probing import LanguageLayers
 from projects.emoji.language.align import CONFIGS
 from projects.emoji.language.experiment import (
+    NAMES,
     compare,
     find_encoders,
     fresh_decoder,
@@ -52,6 +53,21 @@ def test_the_last_layer_is_compared_with_the_core_s_best_of_each_kind():
     assert "gain of the last layer over" not in found["name"]["core"]
 
 
+def test_a_kind_alone_is_compared_by_its_label():
+    def alone(scores):
+        return LanguageLayers(planted(scores, 1e-3), {}, 0.1, 0.1, 0.1, {})
+
+    core, aligned = alone({5: 0.3, 6: 0.4}), alone({5: 0.45})
+    found = compare({"core": {0: core}, "aligned": {0: aligned}}, NAMES.label)
+    assert list(found) == [NAMES.label]
+    gains = found[NAMES.label]["aligned"]["gain of the last layer over"]
+    assert list(gains) == ["the core's layer 6"]  # it has no other layer of its own
+    assert gains["the core's layer 6"]["gain"] == pytest.approx(0.05)
+    (row,) = [one for one in table(found).splitlines() if one.startswith("| aligned")]
+    assert row.startswith("| aligned | 1 | **45.0** |  | 10.0 | **+5.0** (")
+    assert row.endswith(" |  |")
+
+
 def test_the_page_marks_what_is_more_than_chance():
     text = table(compare(two_seeds()))
     assert text.count("**name (exact)**") == text.count("**reading (anls)**") == 1
@@ -82,8 +98,8 @@ def test_the_fresh_language_models_spell():
     prompt = spelled_prompt(16)
     assert isinstance(prompt, QuestionPrompt)
     assert prompt.spell_answers
-    probe = language_probe(8, "pe_core_emoji_small_patch8_64")
-    assert (probe.merge, probe.pooling, probe.steps) == ("shuffle", 2, 8)
+    probe = language_probe(NAMES, "pe_core_emoji_small_patch8_64")
+    assert (probe.merge, probe.pooling, probe.steps) == ("shuffle", 2, 1000)
 
 
 def test_the_fresh_language_models_have_the_words_of_the_core():

@@ -49,6 +49,13 @@ def test_kinds_come_in_turn_and_of_their_own_image(folder):
     assert set(found.kinds) - {HELDOUT} <= set(KINDS)
 
 
+def test_kinds_that_are_wanted_alone(folder):
+    found = questions_of_sets(folder, {"train": 8}, kinds=("name",))
+    assert [row.kind for row in found.questions] == ["name"] * 8
+    with pytest.raises(ValueError, match="words has no question of name"):
+        questions_of_sets(folder, {"words": 3}, kinds=("name",))
+
+
 def test_the_seed_chooses(folder):
     one, again, other = (questions_of_sets(folder, {"train": 8}, s) for s in (0, 0, 1))
     assert one.questions == again.questions

@@ -1,0 +1,3 @@
+import keras_pe
+
+print(keras_pe.list_presets("core"))

@@ -1,0 +1,3 @@
+import timm
+
+print(timm.list_models("*pe_core*"))
