@@ -9,11 +9,13 @@ Expect:   a line a program, results/shortest_uses.json and, with --table, Markdo
 Programs are in peers/uses, a folder a wish: what a user has to type, in the style of
 each project's own documentation. Each is run in a fresh process and an empty folder
 with small data and small models (peers/local_models): a program that fails is no
-program. Lines are counted as ruff formats them, blank ones and comments not; seconds
-are of the whole process, and say only where nothing was forgotten: models differ.
+program. Lines are counted as ruff formats them, blank ones and comments not, and
+steps: statements, imports too, or commands of a shell. Seconds are of the whole
+process; models differ, so that they say nothing of speed.
 """
 
 import argparse
+import ast
 import json
 import os
 import shutil
@@ -61,6 +63,14 @@ def lines_of(path: Path) -> int:
     return sum(1 for line in lines if line and not line.startswith("#"))
 
 
+def steps_of(path: Path) -> int:
+    """Returns how many statements a program has, or commands."""
+    text = path.read_text()
+    if path.suffix == ".py":
+        return sum(isinstance(node, ast.stmt) for node in ast.walk(ast.parse(text)))
+    return len(text.replace("\\\n", " ").strip().splitlines())
+
+
 def command(path: Path, python: str, folder: Path) -> list[str]:
     """Returns how a program is run by an interpreter."""
     shim = SHIM.format(root=str(REPOSITORY))
@@ -83,7 +93,7 @@ def command(path: Path, python: str, folder: Path) -> list[str]:
 
 
 def run(path: Path, python: str, models: Path) -> dict[str, Any]:
-    """Runs a program in a folder of its own; returns its lines, seconds, last words.
+    """Runs a program in a folder of its own; returns its seconds and last words.
 
     Raises:
         RuntimeError: with what it printed, if it failed.
@@ -113,7 +123,6 @@ def run(path: Path, python: str, models: Path) -> dict[str, Any]:
     if found.returncode:
         raise RuntimeError(f"{path} failed:\n{found.stdout[-3000:]}")
     return {
-        "lines": lines_of(path),
         "seconds": round(time.monotonic() - begun, 1),
         "printed": found.stdout.strip().splitlines()[-1:],
     }
@@ -149,12 +158,13 @@ def versions(python: str) -> dict[str, str]:
 
 def table(content: dict[str, Any]) -> str:
     """Returns the lines as Markdown."""
-    rows = ["| wish | peer | its lines | ours |", "|---|---|---|---|"]
+    rows = ["| wish | peer | its lines (steps) | ours |", "|---|---|---|---|"]
     for wish, programs in content["programs"].items():
         (peer,) = programs.keys() - {"ours"}
         named = f"{PEERS[peer]} {content['versions'][PEERS[peer]]}"
-        lines = (programs[who]["lines"] for who in (peer, "ours"))
-        rows.append(f"| {WISHES[wish]} | {named} | {' | '.join(map(str, lines))} |")
+        paths = [next((USES / wish).glob(f"{who}.*")) for who in (peer, "ours")]
+        cells = [f"{lines_of(path)} ({steps_of(path)})" for path in paths]
+        rows.append(f"| {WISHES[wish]} | {named} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 

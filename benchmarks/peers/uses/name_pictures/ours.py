@@ -1,5 +1,4 @@
-import keras_pe
+from keras_pe import ZeroShotClassifier
 
-names = ["an owl", "a guitar"]
-classify = keras_pe.ZeroShotClassifier.from_preset("pe_core_emoji_patch8_64", names)
+classify = ZeroShotClassifier.from_preset("pe_core_emoji_patch8_64", ["owl", "guitar"])
 print(classify.predict("pictures/owl.png"))
