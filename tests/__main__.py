@@ -5,8 +5,8 @@ computes with a backend (the mark `once`) runs on the last one alone; the quick 
 has, on the others, what is computed in itself: layers, losses, models, and runs these
 two side by side, a process each, for half of their time is importing. Whole notebooks
 run by `--notebooks` alone, each on every backend that it claims, and the page in a
-browser by `--app` alone, on PyTorch. What follows `--` goes to pytest. The last lines are
-the time and the count of each backend.
+browser by `--app` alone, on PyTorch. What follows `--` goes to pytest. The last lines
+are the time and the count of each backend.
 """
 
 import argparse

@@ -4,6 +4,7 @@ What is computed (`naming`, `maps`, `layers`, `searching`) needs no Gradio; the 
 (`page`, `server`) does: `pip install "keras-pe[app]"`.
 """
 
-from keras_pe.app.settings import AppSettings, load_settings, serve
+from keras_pe.app.serving import serve
+from keras_pe.app.settings import AppSettings, load_settings
 
 __all__ = ["AppSettings", "load_settings", "serve"]

@@ -52,7 +52,7 @@ table.pe-table td, table.pe-table th { text-align: right; padding: .15rem .8rem;
 .pe-samples .thumbnail-item { width: 100% !important; min-width: 0 !important; }
 .pe-samples .caption-label { max-width: 100%; font-size: .65rem; padding: 0 .2rem; }
 @media (max-width: 500px) {
-  .tab-container button { padding: 0 .4rem !important; font-size: .85rem !important; }
+  .tab-container button { padding: 0 .3rem !important; font-size: .8rem !important; }
 }
 #similarity-picture img { cursor: crosshair; }
 """
@@ -169,27 +169,25 @@ def launch(
     settings: AppSettings,
     host: str | None,
     port: int | None,
-    wait: bool = True,
-) -> gr.Blocks:
-    """Serves the page; see `settings.serve`.
+) -> None:
+    """Serves the page until it is stopped; see `serving.serve`.
 
     Args:
         settings: what the page works on.
         host: address to listen at.
         port: number of the port.
-        wait: whether to return only when the page was stopped.
 
     Raises:
         OSError: if the port is taken.
     """
     page = build_page(settings)
-    page.launch(
+    _, address, _ = page.launch(
         server_name=host,
         server_port=port,
-        prevent_thread_lock=not wait,
+        prevent_thread_lock=True,
         share=False,
         inbrowser=False,
-        quiet=not wait,
+        quiet=True,
         show_error=False,
         footer_links=[],
         max_file_size=MOST_UPLOAD,
@@ -202,4 +200,5 @@ def launch(
         css=CSS,
         app_kwargs={"middleware": [Middleware(LocalOnly)]},
     )
-    return page
+    print(f"The page is at {address}; Ctrl-C stops it.", flush=True)
+    page.block_thread()

@@ -1,7 +1,6 @@
-"""What a page is started with, and starting it."""
+"""What a page works on: a model, and what visitors may read."""
 
 import dataclasses
-import importlib.util
 import os
 
 from keras_pe.app.allowed_folder import AllowedFolder
@@ -9,10 +8,6 @@ from keras_pe.models.preset_parts import PresetParts, load_parts
 from keras_pe.search import ImageIndex
 
 BUNDLED_PRESET = "pe_core_emoji_patch8_64"
-HOST, PORT = "127.0.0.1", 7860
-GRADIO_MISSING = (
-    'The page is made by Gradio, which is missing: pip install "keras-pe[app]".'
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +21,9 @@ class AppSettings:
         index: an index that every visitor may search; None for none.
 
     Example:
-        >>> load_settings("pe_core_emoji_small_patch8_64").folder is None
+        >>> loaded = load_settings("pe_core_emoji_small_patch8_64")
+        >>> settings = AppSettings("mine", loaded.parts)
+        >>> settings.folder is None    # uploads alone
         True
     """
 
@@ -67,38 +64,3 @@ def load_settings(
     if opened is not None:
         opened.check_model(parts.model)
     return AppSettings(preset, parts, allowed, opened)
-
-
-def check_gradio() -> None:
-    """Raises ImportError unless Gradio is installed."""
-    if importlib.util.find_spec("gradio") is None:
-        raise ImportError(GRADIO_MISSING)
-
-
-def serve(
-    settings: AppSettings | None = None,
-    host: str | None = None,
-    port: int | None = None,
-) -> None:
-    """Shows the page until it is stopped.
-
-    Nothing is fetched from the network, nothing is reported to anybody, and no public
-    link is made.
-
-    Args:
-        settings: from `load_settings`; None for the preset in the package.
-        host: address to listen at; None takes GRADIO_SERVER_NAME, else 127.0.0.1,
-            which only this machine reaches.
-        port: None takes GRADIO_SERVER_PORT, else the first free one from 7860 on.
-
-    Raises:
-        ImportError: if Gradio is missing.
-        OSError: if the port is taken.
-
-    Example:
-        >>> serve(load_settings(folder="photos"))                   # doctest: +SKIP
-    """
-    check_gradio()
-    from keras_pe.app.server import launch
-
-    launch(settings or load_settings(), host, port)

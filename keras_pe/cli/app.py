@@ -63,8 +63,11 @@ def port(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Shows the page until it is stopped; returns the exit code."""
-    from keras_pe.app.settings import check_gradio, load_settings, serve
+    from keras_pe.app.serving import check_gradio, serve
+    from keras_pe.app.settings import load_settings
 
+    if options.folder is not None and not options.folder.is_dir():
+        raise ValueError(f"No such folder: {options.folder}")
     check_gradio()
     settings = load_settings(options.preset, options.folder, options.index)
     tell(f"model: {settings.preset}")

@@ -1,14 +1,21 @@
 """Which files a page reads: below one folder alone, and of a zip only pictures."""
 
 import io
+import os
+import re
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+import keras_pe.app
 from keras_pe.app import class_pictures
 from keras_pe.app.allowed_folder import AllowedFolder
 from keras_pe.app.class_pictures import folder_classes, zip_classes
+from keras_pe.cli.main import main
 from tests.app.parts import noise, zipped
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
@@ -118,3 +125,37 @@ def test_zips_that_are_refused(tmp_path, monkeypatch):
     refused(good, "unpacks to more than")
     monkeypatch.setattr(class_pictures, "MOST_FILES", 1)
     refused(good, "holds 2 pictures; this page takes at most 1")
+
+
+# === Gradio ===
+WITH_GRADIO = {"map_tabs", "page", "parts_of_a_page", "server", "told"}
+
+
+def test_gradio_is_imported_where_the_page_is_made_alone():
+    package = Path(keras_pe.__file__).parent
+    importers = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(
+            r"^ *(import|from) (gradio|starlette)\b", path.read_text("utf-8"), re.M
+        )
+    }
+    assert importers == {f"app/{name}.py" for name in WITH_GRADIO}
+
+
+def test_what_is_computed_needs_no_gradio():
+    names = {path.stem for path in Path(keras_pe.app.__file__).parent.glob("*.py")}
+    modules = [f"keras_pe.app.{name}" for name in names - WITH_GRADIO - {"__init__"}]
+    assert len(modules) > 5
+    code = (
+        "import importlib, sys; sys.modules['gradio'] = None; "
+        f"[importlib.import_module(name) for name in {modules}]"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "numpy"}  # loads the fastest
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+def test_without_gradio_the_command_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert main(["app"]) == 1
+    assert 'pip install "keras-pe[app]"' in capsys.readouterr().err

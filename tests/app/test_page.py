@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -70,7 +69,7 @@ def served(command, log, **environment):
             time.sleep(0.5)
         yield address
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # in the background Ctrl-C may be ignored
         process.wait(60)
 
 
@@ -151,7 +150,7 @@ def press(page, name):
 
 def error(page):
     """Returns the message that the page shows, and closes it."""
-    toast = page.get_by_test_id("toast-body").first
+    toast = page.get_by_test_id("toast-body").filter(has_text="Error").first
     toast.wait_for()
     said = toast.inner_text()
     toast.get_by_test_id("toast-close").click()
