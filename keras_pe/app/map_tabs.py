@@ -16,7 +16,6 @@ from keras_pe.app.maps import (
     text_picture,
     with_grid,
 )
-from keras_pe.app.naming import lines_of
 from keras_pe.app.parts_of_a_page import (
     PICTURES,
     figure,
@@ -26,6 +25,8 @@ from keras_pe.app.parts_of_a_page import (
     upload,
 )
 from keras_pe.app.settings import AppSettings
+from keras_pe.app.texts import cut_texts, lines_of
+from keras_pe.app.told import tell
 
 MOST_TEXTS = 7
 SECONDS_OF_A_STATE = 3600
@@ -173,6 +174,7 @@ def text_tab(settings: AppSettings) -> None:
         if looked is None:
             raise ValueError(NO_PICTURE)
         asked = lines_of(text, "text", most=MOST_TEXTS)
+        tell(cut_texts(settings.parts.tokenizer, asked))
         return text_picture(settings.parts, looked, asked)[0]
 
     when_given(given, settings, show, [shown, maps])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw
 
+from keras_pe.app.texts import silent
 from keras_pe.models.embedding import embed_texts
 from keras_pe.models.features import Features
 from keras_pe.models.preset_parts import PresetParts
@@ -200,7 +201,7 @@ def text_picture(
     Returns:
         The figure, and the scores `(texts, rows, columns)`.
     """
-    vectors = embed_texts(parts.model, parts.tokenizer, texts, len(texts))
+    vectors = embed_texts(parts.model, silent(parts.tokenizer), texts, len(texts))
     maps = text_score_maps(parts.model, looked.images, vectors)
     figure = text_score_figure(
         looked.shown, maps, texts, shared_scale=True, most_columns=2

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_pe.evaluation.zero_shot import Prediction, ZeroShotClassifier
+from keras_pe.app.texts import cut_texts, silent
+from keras_pe.evaluation.zero_shot import (
+    DEFAULT_TEMPLATES,
+    Prediction,
+    ZeroShotClassifier,
+)
 from keras_pe.models.preset_parts import PresetParts
 from keras_pe.preprocessing.batches import load_batches
 from keras_pe.preprocessing.prompts import known_classes
@@ -14,8 +19,6 @@ from keras_pe.preprocessing.thumbnails import data_uri, thumbnail
 from keras_pe.printable_text import printable
 
 MOST_PICTURES = 32
-MOST_LINES = 200
-LONGEST_LINE = 300  # characters; a model reads a few dozen words
 
 
 class NamedPicture(NamedTuple):
@@ -40,39 +43,6 @@ class Named(NamedTuple):
 
     pictures: list[NamedPicture]
     notes: list[str]
-
-
-def lines_of(text: str, what: str, least: int = 1, most: int = MOST_LINES) -> list[str]:
-    """Returns the lines of a text, without empty ones.
-
-    Args:
-        text: as typed, one a line.
-        what: what a line is, for messages: "name" or "text".
-        least: fewest lines.
-        most: most lines.
-
-    Raises:
-        ValueError: if there are fewer or more, or one is too long.
-
-    Example:
-        >>> lines_of("an owl\\n\\n a pizza ", "name")
-        ['an owl', 'a pizza']
-    """
-    found = [line.strip() for line in text.splitlines() if line.strip()]
-    if not least <= len(found) <= most:
-        several = "" if len(found) == 1 else "s"
-        raise ValueError(
-            f"Got {len(found) or 'no'} {what}{several}; expected {least} to {most}, "
-            f"one a line."
-            + (" One alone would always be 100 %." if least == 2 and found else "")
-        )
-    for line in found:
-        if len(line) > LONGEST_LINE:
-            raise ValueError(
-                f"A {what} of {len(line):,} characters; expected at most "
-                f"{LONGEST_LINE}: {printable(line[:60])}..."
-            )
-    return found
 
 
 def name_pictures(
@@ -103,24 +73,21 @@ def name_pictures(
             f"time. Use `keras-pe classify` for more."
         )
     known = known_classes(parts.metadata)
-    matrix = None
+    templates = DEFAULT_TEMPLATES if known is None else known[1]
+    matrix, notes = None, []
     if names is None:
         if known is None:
             raise ValueError("This model knows no names of its own. Type some.")
         names, matrix = known[0], parts.class_matrix
-        on_truncation = "ignore"  # a few long names of known classes
     else:
-        on_truncation = "warn"
+        notes = cut_texts(parts.tokenizer, names, templates)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        tokenizer = type(parts.tokenizer).from_config(
-            {**parts.tokenizer.get_config(), "on_truncation": on_truncation}
-        )
         classifier = ZeroShotClassifier(
             parts.model,
-            tokenizer,
+            silent(parts.tokenizer),
             names,
-            None if known is None else known[1],
+            templates,
             parts.image_converter,
             batch_size,
             class_matrix=matrix,
@@ -132,11 +99,8 @@ def name_pictures(
             NamedPicture(paths[place], best)
             for place, best in classifier.predict_batches(batches, top_k)
         ]
-    notes = [
-        str(each.message) for each in caught if issubclass(each.category, UserWarning)
-    ]
-    if matrix is not None:
-        notes = []  # of the preset's own names, which nobody here chose
+    if matrix is None:  # else of the preset's names, which nobody here chose
+        notes += [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
     notes += [
         f"{Path(skipped.name).name}: {skipped.reason}. {skipped.detail}"
         for skipped in batches.report.skipped

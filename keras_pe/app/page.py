@@ -10,7 +10,7 @@ import gradio as gr
 from keras_pe.app.class_pictures import folder_classes, zip_classes
 from keras_pe.app.layers import PROBES, LayerCurve, layer_curve
 from keras_pe.app.map_tabs import similarity_tab, text_tab
-from keras_pe.app.naming import lines_of, name_pictures, named_as_html
+from keras_pe.app.naming import name_pictures, named_as_html
 from keras_pe.app.parts_of_a_page import (
     PICTURES,
     SAMPLES,
@@ -26,6 +26,7 @@ from keras_pe.app.searching import (
     search_pictures,
 )
 from keras_pe.app.settings import AppSettings
+from keras_pe.app.texts import cut_texts, lines_of
 from keras_pe.app.told import tell
 from keras_pe.preprocessing.prompts import known_classes
 from keras_pe.printable_text import printable
@@ -207,6 +208,7 @@ def search_tab(settings: AppSettings) -> None:
 
     def find(mine: Any, asked: str, given: str | None, count: float) -> str:
         index = shared if mine is None else mine
+        tell(cut_texts(settings.parts.tokenizer, [asked]))
         return found_as_html(
             search_pictures(settings.parts, index, asked, given, int(count))
         )

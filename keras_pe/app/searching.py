@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from keras_pe.app.texts import silent
 from keras_pe.models.embedding import embed_images
 from keras_pe.models.preset_parts import PresetParts
 from keras_pe.preprocessing.batches import load_batches
@@ -113,7 +114,7 @@ def search_pictures(
     if picture is not None:
         query = index.query_image(parts.model, picture, parts.image_converter)
     else:
-        query = index.query_text(parts.model, parts.tokenizer, text)
+        query = index.query_text(parts.model, silent(parts.tokenizer), text)
     return [
         Found(_thumbnail(match.path), match.similarity, printable(match.path.name))
         for match in index.search(query, min(int(top_k), MOST_RESULTS))

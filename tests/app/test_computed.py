@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_pe import ZeroShotClassifier
+from keras_pe import PETokenizer, ZeroShotClassifier
 from keras_pe.app import layers, naming, searching
 from keras_pe.app.class_pictures import ClassPictures
 from keras_pe.app.layers import layer_curve
@@ -19,12 +19,13 @@ from keras_pe.app.maps import (
     text_picture,
     with_grid,
 )
-from keras_pe.app.naming import lines_of, name_pictures, named_as_html
+from keras_pe.app.naming import name_pictures, named_as_html
 from keras_pe.app.searching import (
     found_as_html,
     index_pictures,
     search_pictures,
 )
+from keras_pe.app.texts import cut_texts, lines_of
 from keras_pe.preprocessing import ImageError
 from keras_pe.visualization import similarity_map
 from tests.app.parts import noise, small_parts
@@ -101,6 +102,19 @@ def test_too_few_and_too_many(parts, paths, monkeypatch):
         lines_of("a\nb\nc", "text", most=2)
     with pytest.raises(ValueError, match="A name of 301 characters"):
         lines_of("x" * 301, "name")
+
+
+@pytest.mark.once
+def test_what_is_cut_is_said(parts, paths):
+    names = ["owl", "a very long name of something, with more words than can be read"]
+    (note,) = name_pictures(parts, paths[:1], names).notes
+    assert note == f"Longer than the model reads, and cut: '{names[1]}'"
+    tokenizer = PETokenizer(context_length=8)
+    (note,) = cut_texts(tokenizer, ["owl " * 7] * 5)
+    assert note.endswith(" and 2 more")
+    fits = "owl " * 6  # but not in a prompt
+    assert cut_texts(tokenizer, [fits]) == []
+    assert len(cut_texts(tokenizer, [fits], ["{}", "an {}"])) == 1
 
 
 # === Maps ===
