@@ -58,28 +58,33 @@ def picture_input() -> PictureInput:
 def when_given(
     given: PictureInput,
     settings: AppSettings,
-    show: Callable[[Looked | None], Any],
+    show: Callable[[Looked | None, float | None], Any],
     outputs: list[Any],
+    layer: gr.Slider | None = None,
 ) -> None:
     """Shows a picture as soon as it is there.
 
     Args:
         given: where it comes from.
         settings: the model that it is prepared for.
-        show: is given the picture, None if it was taken away; returns the outputs.
+        show: is given the picture, None if it was taken away, and the layer; returns
+            the outputs.
         outputs: components; the picture itself comes before them.
+        layer: where the layer is chosen; None if it does not matter.
     """
 
-    def uploaded(path: str | None) -> Any:
+    def uploaded(path: str | None, number: float | None = None) -> Any:
         looked = None if path is None else look_at(settings.parts, path)
-        return [looked, *show(looked)]
+        return [looked, *show(looked, number)]
 
-    def chosen(event: gr.SelectData) -> Any:
+    def chosen(event: gr.SelectData, number: float | None = None) -> Any:
         looked = look_at(settings.parts, sample_of(event))
-        return [looked, *show(looked)]
+        return [looked, *show(looked, number)]
 
-    run(given.file.change, uploaded, given.file, [given.looked, *outputs])
-    run(given.samples.select, chosen, None, [given.looked, *outputs])
+    chosen_layer = [] if layer is None else [layer]
+    places = [given.looked, *outputs]
+    run(given.file.change, uploaded, [given.file, *chosen_layer], places)
+    run(given.samples.select, chosen, chosen_layer, places)
 
 
 # === Similarity ===
@@ -99,17 +104,11 @@ def similarity_tab(settings: AppSettings) -> None:
             similar = figure("What resembles it", "similarity-figure")
             main = figure("Patches in three main colours", "pca-figure")
 
-    def show(looked: Looked | None, number: int) -> list[Any]:
-        if looked is None:
-            return [None, None, None, None, None]
-        picture = with_grid(looked)
-        return [
-            picture,
-            None,
-            None,
-            None,
-            pca_picture(settings.parts, looked, number)[0],
-        ]
+    def show(looked: Looked | None, number: float | None) -> list[Any]:
+        if looked is None or number is None:
+            return [None] * 5
+        colours, _ = pca_picture(settings.parts, looked, int(number))
+        return [with_grid(looked), None, None, None, colours]
 
     def compared(looked: Looked, point: tuple[int, int], number: int) -> list[Any]:
         similar, _ = similarity_picture(settings.parts, looked, point, number)
@@ -135,15 +134,11 @@ def similarity_tab(settings: AppSettings) -> None:
             return [None, colours]
         check_patch(looked, down, across)
         point = (int(down), int(across))
-        return [similarity_picture(settings.parts, looked, point, int(number))[0],
-                colours]  # fmt: skip
+        similar, _ = similarity_picture(settings.parts, looked, point, int(number))
+        return [similar, colours]
 
-    when_given(
-        given,
-        settings,
-        lambda looked: show(looked, last),
-        [shown, row, column, similar, main],
-    )
+    pictures = [shown, row, column, similar, main]
+    when_given(given, settings, show, pictures, layer)
     outputs = [shown, row, column, similar]
     run(shown.select, clicked, [given.looked, layer], outputs)
     run(go.click, typed, [given.looked, row, column, layer], outputs)
@@ -167,7 +162,7 @@ def text_tab(settings: AppSettings) -> None:
         with gr.Column(min_width=300, scale=2):
             maps = figure("Where each text is, on one scale", "text-figure")
 
-    def show(looked: Looked | None) -> list[Any]:
+    def show(looked: Looked | None, _: float | None) -> list[Any]:
         return [None if looked is None else with_grid(looked), None]
 
     def where(looked: Any, text: str) -> Any:

@@ -211,7 +211,10 @@ def test_a_click_shows_what_is_alike(page, tmp_path):
     assert page.get_by_label("Row").input_value() == "2"  # of 9
     assert page.get_by_label("Column").input_value() == "4"
     before = page.locator("#similarity-figure img").get_attribute("src")
+    page.locator(".pe-samples button").locator("visible=true").nth(3).click()
+    page.locator("#similarity-figure img").wait_for(state="detached")  # of the owl
     page.get_by_label("Row").fill("9")
+    page.get_by_label("Column").fill("1")
     press(page, "Compare")
     assert "expected rows 0 to 8 and columns 0 to 8" in error(page)
     page.get_by_label("Row").fill("8")
