@@ -70,7 +70,9 @@ def cut_texts(
     """
     counting = silent(tokenizer)
     counting([fill(template, text) for text in texts for template in templates])
-    places = {n // len(templates) for n in counting.last_report.truncated_indices}
+    report = counting.last_report
+    assert report is not None  # of the call above
+    places = {number // len(templates) for number in report.truncated_indices}
     cut = [f"'{printable(texts[place])}'" for place in sorted(places)]
     if not cut:
         return []
