@@ -28,9 +28,10 @@ ol {{ display: grid; gap: 1rem; list-style: none; margin: 1rem 0; padding: 0;
   grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }}
 li {{ min-width: 0; }}
 img {{ display: block; max-width: 100%; height: auto; background: #fff; }}
-li img {{ margin: 0 auto; max-height: 12rem; width: auto; }}
+li img {{ height: 100%; object-fit: contain; width: 100%; }}
 .frame {{ align-items: center; background: #fff; border: 1px solid #8886;
-  border-radius: .4rem; color: #444; display: flex; height: 12rem;
+  aspect-ratio: 1; border-radius: .4rem; box-sizing: border-box; color: #444;
+  display: flex;
   justify-content: center; margin-bottom: .3rem; overflow: hidden; padding: .3rem;
   text-align: center; }}
 .score {{ font-variant-numeric: tabular-nums; font-weight: 600; }}
