@@ -55,6 +55,7 @@ _PLACES = {
 }
 _PACKAGES = (
     "alignment",
+    "app",
     "checkpoints",
     "data",
     "evaluation",

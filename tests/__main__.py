@@ -4,8 +4,9 @@ One backend after the other, each in as many processes as there are cores. What 
 computes with a backend (the mark `once`) runs on the last one alone; the quick subset
 has, on the others, what is computed in itself: layers, losses, models, and runs these
 two side by side, a process each, for half of their time is importing. Whole notebooks
-run by `--notebooks` alone, each on every backend that it claims. What follows `--` goes
-to pytest. The last lines are the time and the count of each backend.
+run by `--notebooks` alone, each on every backend that it claims, and the page in a
+browser by `--app` alone, on PyTorch. What follows `--` goes to pytest. The last lines
+are the time and the count of each backend.
 """
 
 import argparse
@@ -86,6 +87,9 @@ def main() -> int:
     subset.add_argument(
         "--notebooks", action="store_true", help="the notebooks, from end to end"
     )
+    subset.add_argument(
+        "--app", action="store_true", help="the page of keras-pe app, in a browser"
+    )
     parser.add_argument("--backend", choices=BACKENDS, action="append")
     parser.add_argument(
         "--workers",
@@ -101,7 +105,7 @@ def main() -> int:
     )
     parser.add_argument("pytest_arguments", nargs="*", metavar="PYTEST_ARGUMENT")
     options = parser.parse_args()
-    backends = options.backend or list(BACKENDS)
+    backends = options.backend or ([ONCE] if options.app else list(BACKENDS))
     named = any(not word.startswith("-") for word in options.pytest_arguments)
     small = options.quick and ONCE in backends and not named  # all but one are
     arguments = [*(["--durations=40"] if options.durations else [])]
@@ -118,7 +122,13 @@ def main() -> int:
     with TemporaryDirectory() as cache:
 
         def results_of(backend: str, at_end: bool = False) -> tuple[int, str, float]:
-            wanted = ["notebooks" if options.notebooks else "not notebooks"]
+            wanted = [
+                f"{'' if chosen else 'not '}{mark}"
+                for mark, chosen in (
+                    ("notebooks", options.notebooks),
+                    ("app", options.app),
+                )
+            ]
             wanted += ["quick", "not slow"] if options.quick else []
             if backend != ONCE and ONCE in backends:
                 wanted.append("not once")
@@ -127,6 +137,8 @@ def main() -> int:
                 marks += QUICK
             if options.notebooks and not named:
                 marks.append("tests/notebooks")
+            if options.app and not named:
+                marks.append("tests/app")
             given = [*marks, *arguments, *([] if at_end else in_processes)]
             return run(backend, given, cache, at_end)
 

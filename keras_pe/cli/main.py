@@ -23,6 +23,7 @@ COMMANDS = (
     "frontier",
     "presets",
     "inspect",
+    "app",
 )
 
 EPILOG = """examples:

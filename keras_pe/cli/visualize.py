@@ -43,8 +43,6 @@ EPILOG = """examples:
 Images keep their shape, to the nearest whole patch. --image-size takes any size in
 whole patches, one number or two (336x448, height first): larger ones give finer maps.
 """
-FINE_PATCHES = 16  # along the longer side, where the image is as large
-SHOWN_SIDE = 448  # pixels of the longer side of the images behind the maps
 MOST_LAYERS = 12  # drawn by --kind layers
 # What `text_score_maps` takes; spelled out here, so that --help needs no Keras.
 METHODS = ("contribution", "value", "projection")
@@ -180,6 +178,7 @@ def prepare(
     shapes are cropped to it, none is squashed.
     """
     from keras_pe.preprocessing.image import PEImageConverter
+    from keras_pe.visualization.map_sizes import cropped, shown_size, size_of_shape
 
     config = converter.get_config()
     patch = encoder.patch_embedding.patch_size
@@ -204,8 +203,9 @@ def prepare(
             )
     images = PEImageConverter.from_config({**config, "image_size": size})(paths)
     encoder.patch_embedding.grid(images.shape)  # refuses what is not whole patches
-    finer = [side * max(1, SHOWN_SIDE // max(size)) for side in size]
-    shown = PEImageConverter.from_config({**config, "image_size": finer})(paths)
+    shown = PEImageConverter.from_config({**config, "image_size": shown_size(size)})(
+        paths
+    )
     return images, shown
 
 
@@ -216,36 +216,6 @@ def source_size(converter: "PEImageConverter", image: Path) -> tuple[int, int]:
     name, formats = str(image), converter.formats
     opened = open_image_file(image, name, formats, converter.max_pixels)
     return opened.height, opened.width
-
-
-def size_of_shape(
-    source: tuple[int, int], patch: int, encoder: "PEVisionEncoder"
-) -> tuple[int, int]:
-    """Returns the size in whole patches that is nearest to an image's shape.
-
-    Its longer side is the model's own; for a model of few patches it is that of the
-    image, up to `FINE_PATCHES` patches.
-
-    Args:
-        source: height and width of the image.
-        patch: side of a patch in pixels.
-        encoder: the model.
-    """
-    longest = max(source)
-    side = max(encoder.image_size, min(longest, FINE_PATCHES * patch))
-    rows, columns = (max(round(x * side / (longest * patch)), 1) for x in source)
-    return rows * patch, columns * patch
-
-
-def cropped(source: tuple[int, int], size: tuple[int, int]) -> float:
-    """Returns how many pixels of a size are lost on both sides of an image together.
-
-    Args:
-        source: height and width of the image.
-        size: height and width that it is scaled to cover.
-    """
-    scale = max(target / side for side, target in zip(source, size, strict=True))
-    return max(side * scale - target for side, target in zip(source, size, strict=True))
 
 
 def load_vision(

@@ -165,6 +165,7 @@ def text_score_figure(
     path: FilePath | None = None,
     interpolation: Interpolation = "bilinear",
     opacity: float = 0.65,
+    most_columns: int = MAX_COLUMNS,
 ) -> "Figure":
     """Draws each image and, beside it, one map a text.
 
@@ -177,6 +178,7 @@ def text_score_figure(
         path: file to write.
         interpolation: how maps are enlarged, "bilinear" or "nearest".
         opacity: of the maps, from 0 to 1.
+        most_columns: panels in a row, at most; 2 for a narrow page.
 
     Returns:
         The figure. The darkest colour is a score of 0 or below, what does not speak
@@ -191,6 +193,8 @@ def text_score_figure(
         >>> images = np.zeros((1, 32, 32, 3))
         >>> figure = text_score_figure(images, maps, ["a cat", "a dog"], path="t.png")
     """
+    if most_columns < 1:
+        raise ValueError(f"most_columns must be at least 1, got {most_columns}.")
     shown = displayable(images)
     texts = list(texts) if not isinstance(texts, str) else [texts]
     maps = _maps(maps, "maps", (len(shown), len(texts), None, None))
@@ -203,7 +207,7 @@ def text_score_figure(
             title = f"{text}\nhighest {heat.max():+.3f}"
             group.append(Panel(image, heat, limits, title=title))
         groups.append(group)
-    return _draw_rows(groups, path, interpolation, opacity)
+    return _draw_rows(groups, path, interpolation, opacity, most_columns=most_columns)
 
 
 def similarity_figure(
@@ -331,9 +335,10 @@ def _draw_rows(
     interpolation: Interpolation,
     opacity: float,
     colours: str = "viridis",
+    most_columns: int = MAX_COLUMNS,
 ) -> "Figure":
     """Draws each image's panels from a new row on."""
-    rows = -(-len(groups[0]) // MAX_COLUMNS)
+    rows = -(-len(groups[0]) // most_columns)
     columns = -(-len(groups[0]) // rows)
     panels: list[Panel | None] = []
     for group in groups:

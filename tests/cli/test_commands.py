@@ -168,9 +168,16 @@ def test_embed_index_and_search(capsys, images, tmp_path):
     )
     assert code == 0
     assert "pizza.png" in out
-    code, out, _ = run(capsys, "search", index, "--text", "a rocket", "--json")
+    html = tmp_path / "found.html"
+    code, out, err = run(
+        capsys, "search", index, "--text", "a <rocket>", "--json", "--html", html
+    )
     assert code == 0
     assert len(out.splitlines()) == len(list(images.glob("*.png")))
+    assert f"wrote {html}" in err
+    page = html.read_text("utf-8")
+    assert "<h1>Search: a &lt;rocket&gt;</h1>" in page
+    assert page.count('<img src="data:image/') == len(out.splitlines())
 
 
 @pytest.mark.once
@@ -281,6 +288,8 @@ def test_inspect(capsys):
         ("classify", "none.png", "--classes", "a"),
         ("index", "none", "--output", "x"),
         ("search", "none", "--text", "a"),
+        ("search", "none", "--text", "a", "--html", "/proc/none/x.html"),
+        ("app", "--folder", "none"),
         ("embed", "--output", "x.npz"),
         ("embed", "--texts", "a", "--output", "x.txt"),
         ("embed", "--texts", "a", "--output", "/proc/none/x.npz"),
@@ -305,6 +314,7 @@ def test_wrong_command_lines_exit_with_2(capsys):
         ["search", "x"],
         ["classify", "a", "--top-k", "0"],
         ["classify", ""],
+        ["app", "--port", "65536"],
     ):
         with pytest.raises(SystemExit) as exit_:
             main(arguments)

@@ -7,6 +7,7 @@ from PIL import Image
 
 from keras_pe.cli import demo, visualize
 from keras_pe.visualization import attention_figure
+from keras_pe.visualization.map_sizes import cropped, size_of_shape
 from tests.small_models import vision_encoder
 
 ROCKET = str(demo.IMAGES / "rocket.png")
@@ -84,7 +85,7 @@ def test_options_that_do_not_go_together(arguments, message):
 )
 def test_images_keep_their_shape(source, size):
     encoder = vision_encoder(image_size=64)
-    assert visualize.size_of_shape(source, 8, encoder) == size
+    assert size_of_shape(source, 8, encoder) == size
 
 
 def test_a_wide_photograph_is_drawn_wide(tmp_path, capsys):
@@ -115,9 +116,9 @@ def test_what_is_cropped_is_said(tmp_path, capsys):
 
 @pytest.mark.quick
 def test_what_a_shape_loses():
-    assert visualize.cropped((150, 300), (64, 128)) == 0
-    assert visualize.cropped((100, 100), (64, 128)) == pytest.approx(64)
-    assert visualize.cropped((100, 300), (40, 128)) == pytest.approx(2.67, abs=0.01)
+    assert cropped((150, 300), (64, 128)) == 0
+    assert cropped((100, 100), (64, 128)) == pytest.approx(64)
+    assert cropped((100, 300), (40, 128)) == pytest.approx(2.67, abs=0.01)
 
 
 @pytest.mark.slow

@@ -94,6 +94,21 @@ def test_texts_are_drawn_from_zero(shared_scale):
     assert [high for _, high in limits] == pytest.approx(expected)
 
 
+def test_texts_for_a_narrow_page():
+    """Two panels a row, each as large as it would be in one row of all."""
+    maps = RNG.normal(size=(1, 3, 2, 3)).astype("float32")
+    texts = ["a", "b", "c"]
+    wide = text_score_figure(IMAGES[:1], maps, texts)
+    narrow = text_score_figure(IMAGES[:1], maps, texts, most_columns=2)
+    assert titles(narrow) == titles(wide)
+    for figure, columns in ((wide, 4), (narrow, 2)):
+        lefts = {round(axes.get_position().x0, 6) for axes in figure.axes}
+        assert len(lefts) == columns
+    assert narrow.get_figwidth() < 0.6 * wide.get_figwidth()
+    with pytest.raises(ValueError, match="most_columns must be at least 1, got 0"):
+        text_score_figure(IMAGES[:1], maps, texts, most_columns=0)
+
+
 def test_only_the_image_of_the_point_is_marked():
     figure = similarity_figure(IMAGES, MAPS, (0, 0), image=-1)
     assert [len(axes.lines) for axes in figure.axes] == [0, 0, 2, 2]
