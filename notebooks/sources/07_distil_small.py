@@ -207,10 +207,10 @@ plt.show()
 # %% [markdown]
 # How to read this:
 # * Few drawings: ten points more or less may be chance.
-# * Who learns a ranking learns its errors too, and this teacher errs on more than half of these drawings. So look at the columns
+# * Who learns a ranking learns its errors too, and this teacher errs often. So look at the columns
 #   apart: the distilled student should answer *as its teacher*, right or wrong. The captions, all of them right here, can make more
 #   right names in so few steps; they could not if they were poor, or if there were none for most pictures.
-# * Neither comes near the teacher. The student of the package did, with two hundred times as many pictures.
+# * What is missing to the teacher is mostly time: the student of the package had two hundred times as many pictures.
 # * The seconds above are of a machine that did much else; alone, one core takes a minute and a half for the whole notebook.
 #
 # ## Search, by both
