@@ -11,9 +11,7 @@
 # teacher bring that the captions alone would not have?
 
 # %%
-PRESET = (
-    "pe_core_emoji_patch8_64"  # the teacher. For photographs: "PE-Core-B16-224", 1.8 GB
-)
+PRESET = "pe_core_emoji_patch8_64"  # for photographs: "PE-Core-B16-224", 1.8 GB
 
 # %% [markdown]
 # ## Pictures
