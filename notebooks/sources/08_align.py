@@ -143,7 +143,6 @@ print(report)
 
 # %%
 report.plot()
-plt.show()
 
 # %% [markdown]
 # ## What has changed
@@ -204,12 +203,16 @@ def told_apart(encoder, layer):
     return np.mean(shares)
 
 
-for title, encoder, layer in (
+compared = [
     ("core, last layer", core, -1),
     (f"core, layer {report.layer}", core, report.layer),
     ("aligned, last layer", aligned, -1),
-):
-    print(f"{title:20} {told_apart(encoder, layer):.1%}")
+]
+if PRESET == "pe_core_emoji_patch8_64":  # the same core, after 400 steps at 96 pixels
+    longer = "pe_spatial_emoji_patch8_64"
+    compared.append((longer, keras_pe.PESpatial.from_preset(longer), -1))
+for title, encoder, layer in compared:
+    print(f"{title:27} {told_apart(encoder, layer):.1%}")
 
 # %% [markdown]
 # ## Language alignment
