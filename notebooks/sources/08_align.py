@@ -215,6 +215,11 @@ for title, encoder, layer in compared:
     print(f"{title:27} {told_apart(encoder, layer):.1%}")
 
 # %% [markdown]
+# A measure of one's own need not move with the tasks that an encoder was aligned for. The bundled one gained on parts and scenes
+# ([its card](https://github.com/keras-pe/keras_pe/blob/main/keras_pe/presets/pe_spatial_emoji_patch8_64.md)); what it gained there can be lost
+# elsewhere, and only a task of yours tells.
+
+# %% [markdown]
 # ## Language alignment
 # Now questions. A picture here is one drawing on a ground of one of four colours, and is asked two things. The language model
 # is small and new, it knows no word; encoder, projector and language model are trained together.
