@@ -39,6 +39,10 @@ MODULES = sorted(  # those of models and layers run in tests/models/test_example
 )
 KERASHUB = "keras_pe.kerashub"
 NEEDS_KERASHUB = "needs keras-pe[kerashub]"
+# Their examples make language models of KerasHub.
+OF_KERASHUB = {
+    f"keras_pe.language.{name}" for name in ("foreign", "kerashub", "kerashub_preset")
+}
 # Heavier than an example should be: the published sizes.
 LARGE = ("gigantic", "large", "base", "PE-Core")
 
@@ -185,6 +189,8 @@ def test_recipes_exist():
 @pytest.mark.once
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_of_docstrings(name, tmp_path, monkeypatch):
+    if name in OF_KERASHUB:
+        pytest.importorskip("keras_hub", reason=NEEDS_KERASHUB)
     monkeypatch.chdir(tmp_path)
     assert not doctest.testmod(importlib.import_module(name)).failed
 

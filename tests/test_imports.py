@@ -86,6 +86,16 @@ def test_what_is_offered_of_the_data_is_public():
     assert dir(keras_pe.data) == sorted(keras_pe.data.__all__)
 
 
+def test_what_recipes_run_is_public_and_needs_grain_alone_when_asked_for():
+    assert dir(keras_pe.training) == sorted(keras_pe.training.__all__)
+    trainers = "from keras_pe.training import ContrastiveTrainer, RunConfig"
+    assert "grain" not in modules_after(trainers)
+    for name in keras_pe.training._NEED_GRAIN:
+        assert callable(getattr(keras_pe.training, name))
+    with pytest.raises(AttributeError, match="no attribute 'pretrian'"):
+        keras_pe.training.pretrian  # noqa: B018
+
+
 def test_the_name_space_is_what_users_are_told():
     assert dir(keras_pe) == sorted(
         [*keras_pe.__all__, *keras_pe._PACKAGES, "__version__"]

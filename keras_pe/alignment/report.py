@@ -31,6 +31,19 @@ class AlignmentReport:
             after.
         losses: each step's, by name, on masked images.
         settings: every setting of the alignment.
+
+    Example:
+        >>> from keras_pe import PEVisionEncoder
+        >>> from keras_pe.alignment import align_spatial
+        >>> encoder = PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...     num_layers=3, num_heads=2, intermediate_dim=32)
+        >>> images = np.random.default_rng(0).uniform(-1, 1, (4, 16, 16, 3))
+        >>> _, report = align_spatial(encoder, images.astype("float32"), layer=2,
+        ...     steps=1, batch_size=4, mask_ratio=0.5, progress=False)
+        >>> isinstance(report, AlignmentReport), report.layer, report.layer_reason
+        (True, 2, 'as asked')
+        >>> sorted(report.losses)    # without masks
+        ['feature_loss']
     """
 
     layer: int

@@ -135,11 +135,19 @@ def align_spatial(
         claim of this function's report, not of the paper.
 
     Example:
-        >>> aligned, report = align_spatial(                         # doctest: +SKIP
-        ...     encoder, images, masks,
-        ...     tasks={"parts": Task("segmentation", (others, part_masks)),
-        ...            "kinds": Task("knn", (others, labels))})
-        >>> print(report)                                            # doctest: +SKIP
+        >>> from keras_pe import PEVisionEncoder
+        >>> encoder = PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...     num_layers=2, num_heads=2, intermediate_dim=32)
+        >>> rng = np.random.default_rng(0)
+        >>> images = rng.uniform(-1, 1, (24, 16, 16, 3)).astype("float32")
+        >>> masks = np.zeros((8, 16, 16), "uint8")
+        >>> masks[:, 8:] = 1    # one thing, in the lower half
+        >>> labels = np.arange(16) % 2
+        >>> aligned, report = align_spatial(encoder, images[:8], masks,
+        ...     tasks={"kinds": Task("knn", (images[8:], labels))},
+        ...     steps=2, batch_size=4, mask_ratio=0.5, progress=False)
+        >>> type(aligned).__name__, list(report.gains)
+        ('PESpatial', ['kinds'])
     """
     # What is wrong is said now: the sweeps may take hours.
     weights = {

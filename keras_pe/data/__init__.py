@@ -19,6 +19,7 @@ from keras_pe.data.augmentation import (
 from keras_pe.data.captions import CaptionReader, default_caption
 from keras_pe.data.order import Order, SequentialOrder, ShuffledOrder
 from keras_pe.data.pair_table import PairTable, open_pairs
+from keras_pe.data.questions import Question, question_member, write_question_shards
 from keras_pe.data.sample_errors import (
     SampleError,
     SkippedSample,
@@ -47,6 +48,7 @@ __all__ = [
     "LoaderStalled",
     "Order",
     "PairTable",
+    "Question",
     "RandomResizedCrop",
     "SampleError",
     "SequentialOrder",
@@ -62,7 +64,9 @@ __all__ = [
     "fit_batches",
     "image_text_dataset",
     "open_pairs",
+    "question_member",
     "write_array_record",
+    "write_question_shards",
 ]
 
 # Imported on first use, so that the rest works, and starts faster, without grain.

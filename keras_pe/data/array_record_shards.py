@@ -39,7 +39,15 @@ _READER_BUFFER = 32_768
 
 
 class ArrayRecordError(ValueError):
-    """An ArrayRecord file that cannot be used, or a record that is not a sample."""
+    """An ArrayRecord file that cannot be used, or a record that is not a sample.
+
+    Example:
+        >>> try:
+        ...     shards = ArrayRecordShards("missing.array_record")
+        ... except ArrayRecordError as error:
+        ...     print("missing.array_record" in str(error))
+        True
+    """
 
 
 class ArrayRecordShards(NumberedSamples):

@@ -32,6 +32,8 @@ class CaptionReader:
         >>> read = CaptionReader("title")
         >>> read({"json": b'{"title": "a cat"}'}, np.random.default_rng(0))
         'a cat'
+        >>> default_caption({"txt": b"an owl"}, np.random.default_rng(0))
+        'an owl'
     """
 
     keys: Sequence[str] = CAPTION_KEYS

@@ -112,17 +112,18 @@ def image_text_dataset(
         ValueError: if the arguments do not fit together.
 
     Example:
+        >>> import io
         >>> from keras_pe import PETokenizer
-        >>> from keras_pe.data import ShuffledOrder, TarShards, TrainAugmentation
-        >>> shards = TarShards("shard-{0000..0099}.tar")            # doctest: +SKIP
-        >>> dataset = image_text_dataset(                           # doctest: +SKIP
-        ...     shards,
-        ...     ShuffledOrder(len(shards), batch_size=256, seed=0),
-        ...     transform=TrainAugmentation(224, dtype="uint8"),
-        ...     tokenizer=PETokenizer(),
-        ... )
-        >>> dataset[0]["images"].shape                              # doctest: +SKIP
-        (256, 224, 224, 3)
+        >>> from keras_pe.data import SequentialOrder, TrainAugmentation
+        >>> # Tar shards, TarShards("shards"), are such a source too.
+        >>> file = io.BytesIO()
+        >>> Image.new("RGB", (40, 30), "white").save(file, "PNG")
+        >>> source = [{"png": file.getvalue(), "txt": b"a white wall"}] * 8
+        >>> dataset = image_text_dataset(source, SequentialOrder(8, batch_size=4),
+        ...     transform=TrainAugmentation(32, dtype="uint8"),
+        ...     tokenizer=PETokenizer(16, 600))
+        >>> dataset[0]["images"].shape, dataset[0]["token_ids"].shape
+        ((4, 32, 32, 3), (4, 16))
     """
     size = int(order.batch_size)
     if not 0 <= host_index < host_count or size % host_count:
@@ -164,7 +165,18 @@ def image_text_dataset(
 
 
 class ImageTextDataset(grain.MapDataset[Batch]):
-    """The batches of `image_text_dataset`."""
+    """The batches of `image_text_dataset`.
+
+    Example:
+        >>> from keras_pe.data import SequentialOrder
+        >>> source = [{"png": b"", "txt": b"an owl"}] * 8
+        >>> dataset = image_text_dataset(source, SequentialOrder(8, batch_size=4),
+        ...     transform=lambda image, rng: np.zeros((8, 8, 3)),
+        ...     tokenizer=lambda texts: np.zeros((len(texts), 4), "int32"),
+        ...     num_batches=10)
+        >>> isinstance(dataset, ImageTextDataset), len(dataset), len(dataset[6:])
+        (True, 10, 4)
+    """
 
     def __init__(
         self,

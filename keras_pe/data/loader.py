@@ -32,7 +32,20 @@ _FORGET_WITHIN = 1.0  # seconds for the thread that reads from them to end
 
 
 class LoaderStalled(RuntimeError):
-    """No batch came within the time allowed."""
+    """No batch came within the time allowed.
+
+    Example:
+        >>> import time
+        >>> def asleep(number):
+        ...     time.sleep(2)
+        >>> with batches(grain.MapDataset.range(1).map(asleep), stall_timeout=0.2,
+        ...         start_timeout=0.2) as loader:
+        ...     try:
+        ...         batch = next(loader)
+        ...     except LoaderStalled:
+        ...         print("nothing came")
+        nothing came
+    """
 
 
 def batches(
@@ -80,9 +93,20 @@ def batches(
         TooManySkipped: while iterating, if too many samples are bad.
 
     Example:
-        >>> with batches(dataset, num_workers=4) as loader:         # doctest: +SKIP
-        ...     for batch in loader:
-        ...         train_step(batch["images"], batch["token_ids"])
+        >>> import io
+        >>> from PIL import Image
+        >>> from keras_pe import PETokenizer
+        >>> from keras_pe.data import SequentialOrder, TrainAugmentation
+        >>> from keras_pe.data import image_text_dataset
+        >>> file = io.BytesIO()
+        >>> Image.new("RGB", (40, 30), "white").save(file, "PNG")
+        >>> source = [{"png": file.getvalue(), "txt": b"a white wall"}] * 8
+        >>> dataset = image_text_dataset(source, SequentialOrder(8, batch_size=4),
+        ...     transform=TrainAugmentation(32, dtype="uint8"),
+        ...     tokenizer=PETokenizer(16, 600), num_batches=3)
+        >>> with batches(dataset, num_threads=2) as loader:
+        ...     [batch["images"].dtype.name for batch in loader]
+        ['float32', 'float32', 'float32']
     """
     if num_workers < 0 or num_threads < 1 or prefetch < 1:
         raise ValueError(
@@ -118,6 +142,12 @@ class BatchIterator(Iterator[Batch]):
 
     Attributes:
         skip_report: the samples looked at and skipped so far.
+
+    Example:
+        >>> numbers = grain.MapDataset.range(6).map(lambda n: {"number": np.array([n])})
+        >>> with batches(numbers) as loader:
+        ...     isinstance(loader, BatchIterator), next(loader)["number"].tolist()
+        (True, [0])
     """
 
     def __init__(
@@ -306,10 +336,11 @@ def fit_batches(loader: BatchIterator) -> Generator[tuple[Batch], None, None]:
         TypeError: at once, for a dataset, which `batches` has to make a loader of.
 
     Example:
-        >>> with batches(dataset[first_batch:]) as loader:          # doctest: +SKIP
-        ...     trainer.fit(
-        ...         fit_batches(loader), steps_per_epoch=100, epochs=5, shuffle=False
-        ...     )
+        >>> numbers = grain.MapDataset.range(6).map(lambda n: {"number": np.array([n])})
+        >>> given = fit_batches(batches(numbers))    # to model.fit, steps_per_epoch=6
+        >>> next(given)
+        ({'number': array([0])},)
+        >>> given.close()
     """
     if not isinstance(loader, BatchIterator):
         raise TypeError(

@@ -15,6 +15,14 @@ class Order(Protocol):
 
     Attributes:
         batch_size: samples in every batch.
+
+    Example:
+        >>> class EveryOther:
+        ...     batch_size = 4
+        ...     def __getitem__(self, batch):
+        ...         return np.arange(4 * batch, 4 * batch + 4) * 2
+        >>> isinstance(EveryOther(), Order), EveryOther()[1].tolist()
+        (True, [8, 10, 12, 14])
     """
 
     @property

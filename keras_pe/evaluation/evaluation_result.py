@@ -38,6 +38,14 @@ class EvaluationResult:
         num_samples: images or videos that were scored.
         skipped: those that could not be read, which do not count.
         versions: versions of the packages involved, by name.
+
+    Example:
+        >>> scores = {"squash": {"top1": Score(0.75, low=0.7, high=0.8, count=400)},
+        ...     "shortest": {"top1": Score(0.72, low=0.67, high=0.77, count=400)}}
+        >>> result = EvaluationResult("zero-shot", {}, scores, "top1", "ab", "cd",
+        ...     seed=0, num_samples=400, skipped=(), versions={})
+        >>> result.best_mode, str(result.best["top1"])
+        ('squash', '75.0 [70.0, 80.0]')
     """
 
     task: str

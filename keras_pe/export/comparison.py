@@ -20,7 +20,15 @@ LARGEST_ERROR = {"none": 1e-4, "fp16": 1e-2, "int8": 5e-2}
 
 
 class ExportError(RuntimeError):
-    """A file does not compute what the model does; none was left."""
+    """A file does not compute what the model does; none was left.
+
+    Example:
+        >>> try:
+        ...     raise ExportError("cosine 0.97, expected 0.999")
+        ... except RuntimeError as error:    # what it is
+        ...     print(error)
+        cosine 0.97, expected 0.999
+    """
 
 
 class Compared(NamedTuple):

@@ -25,6 +25,12 @@ class FileReceipt:
         in_int8: how many matrices are.
         kept_in_float32: the matrices of blocks that int8 would have harmed.
         calibrated_on: how many inputs.
+
+    Example:
+        >>> file = FileReceipt("image.onnx", 2**20, (Compared(1, 0.9999999, 2e-6),),
+        ...     Latency(1, keras_ms=4.0, file_ms=2.0, ratio=2.0))
+        >>> file.compared[0].cosine, file.latency.ratio
+        (0.9999999, 2.0)
     """
 
     file: str
@@ -51,6 +57,16 @@ class Receipt:
         versions: of what wrote and ran it.
         machine: the processor.
         date: when.
+
+    Example:
+        >>> file = FileReceipt("image.onnx", 2**20, (Compared(1, 0.9999999, 2e-6),),
+        ...     Latency(1, keras_ms=4.0, file_ms=2.0, ratio=2.0))
+        >>> receipt = Receipt("mine", "onnx", "none", (64, 64), 1, {"image": file},
+        ...     scores={}, versions={}, machine="a processor", date="2026-11-30")
+        >>> print(str(receipt).splitlines()[0])
+        mine: onnx, quantize=none
+        >>> receipt.cosine
+        0.9999999
     """
 
     model: str

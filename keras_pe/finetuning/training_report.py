@@ -24,6 +24,14 @@ class TrainingReport:
             better than the head that training began with.
         epochs: loss, accuracy and their validation by epoch; none for "probe".
         seconds: of the training alone, without the pass of the frozen encoder.
+
+    Example:
+        >>> report = TrainingReport("lora", layer=6, layer_scores={}, num_images=80,
+        ...     num_validation=20, trained_parameters=12_345, head={},
+        ...     head_validation={"loss": 0.7, "accuracy": 0.8}, best_epoch=1,
+        ...     epochs=({"val_loss": 0.5, "val_accuracy": 0.9},), seconds=3.0)
+        >>> report.validation    # of the epoch that was kept
+        {'loss': 0.5, 'accuracy': 0.9}
     """
 
     method: str

@@ -38,6 +38,20 @@ class ChatPrompt(Prompt):
     Raises:
         ValueError: if the tokenizer lacks a mark or has more ids than the decoder, or
             the system text has a mark in it.
+
+    Example:
+        >>> from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+        >>> words = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *CHATML.tokens]
+        >>> ids = {word: number for number, word in enumerate(words)}
+        >>> tokenizer = Tokenizer(models.BPE(vocab=ids, merges=[]))
+        >>> tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        >>> tokenizer.decoder = decoders.ByteLevel()
+        >>> _ = tokenizer.add_special_tokens(list(CHATML.tokens))
+        >>> prompt = ChatPrompt(tokenizer, image_tokens=4)
+        >>> int(prompt.question("What is this?").image.sum())
+        4
+        >>> prompt.text(prompt.answer("a cat"))
+        'a cat'
     """
 
     def __init__(

@@ -22,6 +22,13 @@ class Decoder(Protocol):
         max_length: most tokens of a sequence.
 
     Source: Perception Encoder, section 5; upstream `apps/plm/transformer.py`.
+
+    Example:
+        >>> from keras_pe.language import SmallDecoder
+        >>> decoder: Decoder = SmallDecoder(600, hidden_dim=16, num_layers=1,
+        ...     num_heads=2)
+        >>> len(decoder.new_caches(batch=1, length=8))    # one of each block
+        1
     """
 
     hidden_dim: int

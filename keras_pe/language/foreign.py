@@ -27,7 +27,14 @@ def foreign_decoder(
         ImportError: if what it needs is not installed.
 
     Example:
-        >>> foreign_decoder("hub:llama3.2_instruct_1b")              # doctest: +SKIP
+        >>> import keras_hub
+        >>> backbone = keras_hub.models.Llama3Backbone(
+        ...     vocabulary_size=60, num_layers=1, hidden_dim=16, intermediate_dim=32,
+        ...     num_query_heads=2, num_key_value_heads=1)
+        >>> backbone.save_to_preset("llama")
+        >>> decoder = foreign_decoder("hub:llama")    # or "hub:llama3.2_instruct_1b"
+        >>> decoder.vocabulary_size
+        60
     """
     path = after(GGUF, name)
     if path is not None:
@@ -48,6 +55,20 @@ def foreign_prompt(
     Raises:
         ValueError: if the name is neither, or no template is known for it.
         ImportError: if what it needs is not installed.
+
+    Example:
+        >>> import keras_hub
+        >>> from tokenizers.pre_tokenizers import ByteLevel
+        >>> marks = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
+        >>> words = [*sorted(ByteLevel.alphabet()), "th", *marks]
+        >>> ids = {word: number for number, word in enumerate(words)}
+        >>> keras_hub.models.QwenBackbone(vocabulary_size=len(words), num_layers=1,
+        ...     hidden_dim=16, intermediate_dim=32, num_query_heads=2,
+        ...     num_key_value_heads=1).save_to_preset("qwen")
+        >>> keras_hub.tokenizers.QwenTokenizer(ids, ["t h"]).save_to_preset("qwen")
+        >>> decoder = foreign_decoder("hub:qwen")
+        >>> foreign_prompt("hub:qwen", decoder, image_tokens=4).image_tokens
+        4
     """
     path = after(GGUF, name)
     if path is not None:

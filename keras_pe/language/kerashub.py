@@ -84,9 +84,13 @@ class KerasHubDecoder(keras.Model):
         TypeError: if it is no backbone of a family that is known.
 
     Example:
-        >>> llama = keras_hub.models.Llama3Backbone.from_preset(      # doctest: +SKIP
-        ...     "llama3.2_instruct_3b")
-        >>> decoder = KerasHubDecoder(llama)                          # doctest: +SKIP
+        >>> import keras_hub
+        >>> backbone = keras_hub.models.Llama3Backbone(    # or its from_preset(...)
+        ...     vocabulary_size=60, num_layers=1, hidden_dim=16, intermediate_dim=32,
+        ...     num_query_heads=2, num_key_value_heads=1)
+        >>> decoder = KerasHubDecoder(backbone, max_length=128)
+        >>> decoder.hidden_dim, decoder.vocabulary_size, decoder.packs
+        (16, 60, True)
     """
 
     def __init__(

@@ -73,8 +73,14 @@ def hub_decoder(
         CheckpointError: if it can't be loaded, or is of a family that is not known.
 
     Example:
-        >>> decoder = hub_decoder("llama3.2_instruct_1b")            # doctest: +SKIP
-        >>> prompt = hub_prompt("llama3.2_instruct_1b", decoder, 16) # doctest: +SKIP
+        >>> import keras_hub
+        >>> backbone = keras_hub.models.Llama3Backbone(
+        ...     vocabulary_size=60, num_layers=1, hidden_dim=16, intermediate_dim=32,
+        ...     num_query_heads=2, num_key_value_heads=1)
+        >>> backbone.save_to_preset("llama")
+        >>> decoder = hub_decoder("llama", max_length=128)
+        >>> type(decoder.backbone).__name__
+        'Llama3Backbone'
     """
     models = _keras_hub().models
     options = {"load_weights": load_weights, "dtype": dtype}
@@ -105,6 +111,20 @@ def hub_prompt(
         ImportError: if KerasHub, or a package that it needs for this, is missing.
         CheckpointError: if there is no vocabulary, or it is another model's or one
             without the template's marks.
+
+    Example:
+        >>> import keras_hub
+        >>> from tokenizers.pre_tokenizers import ByteLevel
+        >>> marks = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
+        >>> words = [*sorted(ByteLevel.alphabet()), "th", *marks]
+        >>> ids = {word: number for number, word in enumerate(words)}
+        >>> keras_hub.models.QwenBackbone(vocabulary_size=len(words), num_layers=1,
+        ...     hidden_dim=16, intermediate_dim=32, num_query_heads=2,
+        ...     num_key_value_heads=1).save_to_preset("qwen")
+        >>> keras_hub.tokenizers.QwenTokenizer(ids, ["t h"]).save_to_preset("qwen")
+        >>> prompt = hub_prompt("qwen", hub_decoder("qwen"), image_tokens=4)
+        >>> prompt.text(prompt.answer("a cat"))
+        'a cat'
     """
     words = _tokenizer(preset)
     try:
@@ -156,6 +176,15 @@ def save_hub_decoder(
     Raises:
         CheckpointError: if the directory holds something else.
         OSError: if it can't be written there, or the disk has no room for it.
+
+    Example:
+        >>> import keras_hub
+        >>> backbone = keras_hub.models.Llama3Backbone(
+        ...     vocabulary_size=60, num_layers=1, hidden_dim=16, intermediate_dim=32,
+        ...     num_query_heads=2, num_key_value_heads=1)
+        >>> save_hub_decoder(KerasHubDecoder(backbone), "decoder")
+        >>> hub_decoder("decoder").vocabulary_size
+        60
     """
     _check_target(Path(directory))
     with write_directory(directory) as aside:

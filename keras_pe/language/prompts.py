@@ -28,6 +28,12 @@ class Prompt(abc.ABC):
         vocabulary_size: how many token ids there are.
         packs: whether its documents may stand in a row with others: some decoders can't
             tell them apart.
+
+    Example:
+        >>> from keras_pe import PETokenizer
+        >>> prompt: Prompt = QuestionPrompt(PETokenizer(16, 600), image_tokens=4)
+        >>> prompt.written("A cat!")    # as its vocabulary can say it
+        'a cat!'
     """
 
     image_tokens: int

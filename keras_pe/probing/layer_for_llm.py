@@ -33,6 +33,20 @@ class LanguageLayers:
         constant: score of the most frequent answer to each question.
         shuffled: score of the best layer's answers to questions about other images.
         unparsable: share of test answers of each layer that could not be read.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_pe import PEVisionEncoder
+        >>> encoder = PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...     num_layers=1, num_heads=2, intermediate_dim=32)
+        >>> images = np.random.default_rng(0).uniform(-1, 1, (20, 16, 16, 3))
+        >>> asked = [(n, "Is it bright?", "yes" if n % 2 else "no") for n in range(20)]
+        >>> small = {"hidden_dim": 16, "num_layers": 1, "num_heads": 2}
+        >>> probe = LanguageProbe(small, steps=1, batch_size=8, learning_rates=[1e-3])
+        >>> found = layer_for_llm(encoder, data=QuestionSet(images, asked),
+        ...     probe=probe, seeds=(0,), layers=[1], progress=False)
+        >>> isinstance(found, LanguageLayers), list(found.unparsable)
+        (True, [1])
     """
 
     overall: SweepResult

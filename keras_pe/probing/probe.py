@@ -16,6 +16,15 @@ class FittedProbe(abc.ABC):
 
     Attributes:
         setting: what was chosen on the validation samples.
+
+    Example:
+        >>> class Guess(FittedProbe):
+        ...     setting = {"class": 0}
+        ...     def statistics(self, samples):
+        ...         return np.concatenate([(targets == 0).astype("float64")[:, None]
+        ...             for targets in samples.targets()])
+        >>> Guess().setting
+        {'class': 0}
     """
 
     setting: dict[str, Any]
@@ -54,6 +63,12 @@ class Probe(Scored):
 
     Attributes:
         readings: what it can read of a layer, its default first.
+
+    Example:
+        >>> from keras_pe.probing import NearestNeighbours
+        >>> probe = NearestNeighbours()    # "knn"
+        >>> isinstance(probe, Probe), probe.metric, probe.readings[0]
+        (True, 'accuracy', 'average')
     """
 
     readings: ClassVar[tuple[Reading, ...]]
@@ -189,7 +204,14 @@ Maps = Callable[[np.ndarray], list[np.ndarray]]
 
 
 class TrainingFreeProbe(Scored):
-    """Measures each layer on items of several images, such as clips or pairs."""
+    """Measures each layer on items of several images, such as clips or pairs.
+
+    Example:
+        >>> from keras_pe.probing import Tracking
+        >>> probe = Tracking()
+        >>> isinstance(probe, TrainingFreeProbe), probe.higher_is_better
+        (True, True)
+    """
 
     @abc.abstractmethod
     def measure(self, item: Any, maps: Maps) -> list[np.ndarray]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from keras_pe import PEImageConverter
 from keras_pe.files import write_atomically
+from projects.emoji.card_head import headed
 from projects.emoji.preset import WHITE
 from projects.emoji.rounding import round_weights
 
@@ -84,6 +85,6 @@ def write_preset(
         dtype="float16",
         metadata={"description": description, "scores": scores},
     )
-    write_atomically(output.with_suffix(".md"), card)
+    write_atomically(output.with_suffix(".md"), headed(card))
     size = sum(path.stat().st_size for path in output.iterdir())
     print(f"{size / 2**20:.1f} MB: {output}")

@@ -19,6 +19,7 @@ from PIL import Image
 from keras_pe import PEImageConverter, PETokenizer
 from keras_pe.training.run.config import build_model, read_config
 from projects.emoji.card import card, floor_rows, rows
+from projects.emoji.card_head import headed
 from projects.emoji.data.captions import class_prompts
 from projects.emoji.data.shards import load_arrays
 from projects.emoji.evaluation import evaluate, photograph_classes, plain_classes
@@ -119,9 +120,8 @@ def main() -> None:
     size = sum(path.stat().st_size for path in options.output.iterdir())
     if size > MAX_BYTES:
         raise SystemExit(f"The preset has {size:,} bytes, more than {MAX_BYTES:,}.")
-    options.output.with_suffix(".md").write_text(
-        card(options.output.name, model, settings, options.data, table, options.note)
-    )
+    text = card(options.output.name, model, settings, options.data, table, options.note)
+    options.output.with_suffix(".md").write_text(headed(text))
     if options.demo_images:
         demo_images(options.data, options.demo_images)
     print(f"{size / 2**20:.1f} MB: {options.output}")

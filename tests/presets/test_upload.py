@@ -2,6 +2,7 @@
 
 import base64
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,6 +95,27 @@ def test_there_and_back(hub, preset, model):
     found = keras_pe.PECore.from_preset("hf://me/cats")
     assert tiny.equal(tiny.values(found), tiny.values(model))
     assert keras_pe.PETokenizer.from_preset("hf://me/cats").context_length == 8
+
+
+def test_a_card_is_sent_along(hub, preset):
+    """A short one where there is none; of a bundled preset that beside it."""
+    keras_pe.upload_preset("hf://me/cats", preset)
+    _, files = hub.find("me/cats", "main")
+    assert 'keras_pe.PECore.from_preset("hf://me/cats")' in files["README.md"].decode()
+    name = "pe_spatial_emoji_patch8_64"
+    folder = Path(keras_pe.__file__).parent / "presets"
+    keras_pe.upload_preset("hf://me/spatial", folder / name)
+    _, files = hub.find("me/spatial", "main")
+    assert files["README.md"] == (folder / f"{name}.md").read_bytes()
+
+
+def test_a_dry_run_asks_nothing(hub, preset):
+    address = keras_pe.upload_preset("hf://me/cats", preset, dry_run=True)
+    assert address == f"{hub.url}/me/cats"
+    (preset / "passwords.txt").write_text("secret")
+    with pytest.raises(CheckpointError, match="does not belong"):
+        keras_pe.upload_preset("hf://me/cats", preset, dry_run=True)
+    assert not hub.requests
 
 
 def test_a_classifier_there_and_back(hub, tmp_path):

@@ -25,6 +25,12 @@ class PairConfig(RunConfig):
         lora_towers: which towers get updates; the other one stays as it is.
         layer_decay: factor of the learning rate from one layer to the one before it;
             1 trains all alike.
+
+    Example:
+        >>> config = PairConfig(vision={}, text={}, lora_rank=8, lora_towers="image",
+        ...     stages=(ResolutionStage(64, 1000),), batch_size=50)
+        >>> config.samples // config.batch_size    # steps
+        20
     """
 
     lora_rank: int = 0

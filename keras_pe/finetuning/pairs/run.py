@@ -110,7 +110,20 @@ def finetune_pairs(
         Hu et al. 2021, "LoRA".
 
     Example:
-        >>> finetune_pairs(config, ShardData(pairs), options)       # doctest: +SKIP
+        >>> from PIL import Image
+        >>> from keras_pe.data import PairTable
+        >>> from keras_pe.finetuning.pairs import pair_config
+        >>> rows = ["path,caption"]
+        >>> for colour in ("red", "green", "blue", "white"):
+        ...     Image.new("RGB", (64, 64), colour).save(f"{colour}.png")
+        ...     rows.append(f"{colour}.png,a {colour} wall")
+        >>> _ = Path("pairs.csv").write_text("\\n".join(rows))
+        >>> preset = "pe_core_emoji_small_patch8_64"
+        >>> config = pair_config(preset, num_pairs=4, epochs=1, lora_rank=2)
+        >>> options = RunOptions(Path("run"), initial_weights=preset, progress=False)
+        >>> model = finetune_pairs(config, ShardData(PairTable("pairs.csv")), options)
+        >>> type(model).__name__, Path("run/preset").is_dir()
+        ('PECore', True)
     """
     wise = wise or WiseOptions()
     check_pair_config(config)

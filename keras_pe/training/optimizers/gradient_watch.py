@@ -176,13 +176,29 @@ def watched(optimizer_class: Any) -> Any:
     return _watched(optimizer_class)
 
 
+_DOCSTRING = """`{name}` that watches its gradients, see `GradientWatch`.
+
+    Arguments are those of `keras.optimizers.{name}`.
+
+    Example:
+        >>> import keras
+        >>> from keras_pe.training import watched
+        >>> Watched{name} = watched(keras.optimizers.{name})
+        >>> optimizer = Watched{name}(1e-3)
+        >>> kernel = keras.Variable([1.0, 1.0])
+        >>> optimizer.apply([keras.ops.convert_to_tensor([3.0, 4.0])], [kernel])
+        >>> float(optimizer.gradient_norm)
+        5.0
+    """
+
+
 @functools.cache
 def _watched(optimizer_class: Any) -> Any:
     if issubclass(optimizer_class, GradientWatch):
         return optimizer_class
     fast = type(optimizer_class.__new__(optimizer_class))
     made = type(f"Watched{optimizer_class.__name__}", (GradientWatch, fast), {})
-    made.__doc__ = f"`{optimizer_class.__name__}` that watches its gradients."
+    made.__doc__ = _DOCSTRING.format(name=optimizer_class.__name__)
     return keras.saving.register_keras_serializable("keras_pe")(made)
 
 

@@ -110,6 +110,28 @@ def align_language(
 
     Raises:
         ValueError: if the configuration can't run, or the directory holds another run.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> from keras_pe.data import Question, question_member, write_question_shards
+        >>> samples = []
+        >>> for number, colour in enumerate(("red", "green", "blue", "white")):
+        ...     file = io.BytesIO()
+        ...     Image.new("RGB", (64, 64), colour).save(file, "PNG")
+        ...     asked = [Question("Which colour?", colour, "colour")]
+        ...     samples.append({"__key__": str(number), "png": file.getvalue(),
+        ...         "json": question_member(asked)})
+        >>> shards = write_question_shards("questions", "train", samples)
+        >>> from keras_pe.training import QuestionData, ResolutionStage
+        >>> config = LanguageConfig(encoder="pe_core_emoji_small_patch8_64",
+        ...     stages=(ResolutionStage(64, 8),), batch_size=4, warmup_steps=1,
+        ...     pooling=4, decoder_dim=16, decoder_layers=1, row_length=64)
+        >>> options = RunOptions(Path("aligned"), progress=False)
+        >>> model = align_language(config, QuestionData("questions"), options)
+        >>> picture = Image.new("RGB", (64, 64))
+        >>> isinstance(model.generate(picture, "Which colour?", max_tokens=2), str)
+        True
     """
     check_alignment(config)
     built: list[LanguageParts] = []

@@ -93,6 +93,12 @@ class DistillConfig:
 
     Raises:
         ValueError: if `teacher_logit_scale` is not above 0.
+
+    Example:
+        >>> towers = small_towers(64, width=32, layers=2, text_layers=1)
+        >>> student = RunConfig(**towers, stages=(ResolutionStage(64, 640),))
+        >>> DistillConfig(student, "pe_core_emoji_patch8_64").teacher_logit_scale
+        200.0
     """
 
     student: RunConfig
@@ -119,6 +125,11 @@ def small_towers(
         layers: blocks of the vision tower.
         text_layers: blocks of the text tower.
         vision: further arguments of `PEVisionEncoder`.
+
+    Example:
+        >>> towers = small_towers(64, width=32, layers=2, text_layers=1)
+        >>> towers["vision"]["num_layers"], towers["text"]["num_layers"]
+        (2, 1)
     """
     return {
         "vision": {

@@ -108,6 +108,18 @@ def copy_spaced_blocks(given: PECore, model: PECore) -> None:
             changed.
 
     Source: Sanh et al. 2019, "DistilBERT".
+
+    Example:
+        >>> from keras_pe import PETextEncoder, PEVisionEncoder
+        >>> def small(num_layers):
+        ...     return PECore(
+        ...         PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...             num_layers=num_layers, num_heads=2, intermediate_dim=32,
+        ...             output_dim=8, pooling_heads=2),
+        ...         PETextEncoder(vocabulary_size=60, context_length=4, hidden_dim=16,
+        ...             num_layers=1, num_heads=2, intermediate_dim=32, output_dim=8))
+        >>> teacher, student = small(4), small(2)
+        >>> copy_spaced_blocks(teacher, student)    # the second and the fourth
     """
     theirs = {variable.path: variable for variable in given.variables}
     depths = (block_counts(given), block_counts(model))

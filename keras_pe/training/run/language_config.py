@@ -62,6 +62,13 @@ class LanguageConfig(TrainingConfig):
         repeats: `PATTERN:TIMES` each: shards of names like this come so often an epoch.
 
     Source: Perception Encoder, section 5.1; upstream `apps/plm` for what it leaves out.
+
+    Example:
+        >>> from keras_pe.training import ResolutionStage
+        >>> config = LanguageConfig(encoder="pe_core_emoji_patch8_64",
+        ...     stages=(ResolutionStage(64, 640),), batch_size=32, encoder_rate=0.1)
+        >>> config.decoder, config.optimizer
+        ('small', 'adamw')
     """
 
     encoder: str

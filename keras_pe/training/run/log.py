@@ -331,7 +331,10 @@ def draw_curves(directory: Path | str, path: Path | str | None = None) -> Path:
         FileNotFoundError: if the directory holds no run.
 
     Example:
-        >>> draw_curves("runs/emoji")                                # doctest: +SKIP
+        >>> rows = ["step,samples,image_size,loss", "1,32,64,2.5", "2,64,64,2.1"]
+        >>> _ = Path("steps.csv").write_text("\\n".join(rows))    # of a run
+        >>> draw_curves(".").name
+        'curves.png'
     """
     figure = curve_figure(Path(directory))
     path = Path(path) if path is not None else Path(directory) / "curves.png"

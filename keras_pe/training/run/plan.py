@@ -73,6 +73,14 @@ class TrainingPlan(RunPlan):
         pieces: how many each large weight is cut into; 1 for none.
         groups: how the weights lie on the devices.
         stages: the stages of resolution.
+
+    Example:
+        >>> from keras_pe.training.run.config import small_towers
+        >>> config = RunConfig(**small_towers(64, width=32, layers=2, text_layers=1),
+        ...     stages=(ResolutionStage(64, 6400),), batch_size=64, warmup_steps=2)
+        >>> plan = plan_training(config)
+        >>> isinstance(plan, TrainingPlan), plan.steps, plan.stages[0].tokens
+        (True, 100, 65)
     """
 
     vision_parameters: int

@@ -32,6 +32,21 @@ class QuestionData:
 
     Raises:
         ValueError: as of `ShardData`.
+
+    Example:
+        >>> import io
+        >>> from PIL import Image
+        >>> from keras_pe.data import Question, question_member, write_question_shards
+        >>> samples = []
+        >>> for number, colour in enumerate(("red", "green", "blue", "white")):
+        ...     file = io.BytesIO()
+        ...     Image.new("RGB", (64, 64), colour).save(file, "PNG")
+        ...     asked = [Question("Which colour?", colour, "colour")]
+        ...     samples.append({"__key__": str(number), "png": file.getvalue(),
+        ...         "json": question_member(asked)})
+        >>> shards = write_question_shards("questions", "train", samples)
+        >>> QuestionData("questions/train-*.tar").describe()["data"]["pairs"]
+        4
     """
 
     def __init__(

@@ -111,6 +111,13 @@ class ShardData:
 
     Raises:
         ValueError: if there are fewer than 0 workers or no seconds.
+
+    Example:
+        >>> with open("pairs.csv", "w") as stream:
+        ...     _ = stream.write("path,caption\\nowl.png,an owl\\nfox.png,a fox\\n")
+        >>> data = ShardData(PairTable("pairs.csv"))    # or ShardData("shards/*.tar")
+        >>> data.describe()["data"]["pairs"]
+        2
     """
 
     def __init__(

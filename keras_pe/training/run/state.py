@@ -100,8 +100,15 @@ def restore(trainer: "keras.Model", arrays: Mapping[str, np.ndarray]) -> None:
         CheckpointError: naming what is missing, left over or of another shape or dtype.
 
     Example:
-        >>> arrays, state = RunCheckpoints("run").load()         # doctest: +SKIP
-        >>> restore(trainer, arrays)                             # doctest: +SKIP
+        >>> import keras
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        >>> model.compile(keras.optimizers.SGD(0.1), "mse")
+        >>> kept = {name: keras.ops.convert_to_numpy(variable).copy()
+        ...     for name, variable in collect(model).items()}
+        >>> _ = model.layers[-1].bias.assign([1.0, 2.0])
+        >>> restore(model, kept)
+        >>> keras.ops.convert_to_numpy(model.layers[-1].bias).tolist()
+        [0.0, 0.0]
     """
     variables = collect(trainer)
     missing = [n for n in variables if n not in arrays and not n.startswith(METRICS)]

@@ -59,6 +59,10 @@ class RunOptions:
 
     Raises:
         ValueError: if `save_every` or `evaluate_every` is below 1.
+
+    Example:
+        >>> RunOptions(Path("run"), save_every=50).resume
+        False
     """
 
     output: Path
@@ -101,6 +105,23 @@ def pretrain(config: RunConfig, data: RunData, options: RunOptions) -> PECore:
 
     Raises:
         ValueError: if the configuration can't run, or the directory holds another run.
+
+    Example:
+        >>> from PIL import Image
+        >>> from keras_pe.data import PairTable
+        >>> from keras_pe.training import ResolutionStage, ShardData, small_towers
+        >>> rows = ["path,caption"]
+        >>> for colour in ("red", "green", "blue", "white"):
+        ...     Image.new("RGB", (64, 64), colour).save(f"{colour}.png")
+        ...     rows.append(f"{colour}.png,a {colour} wall")
+        >>> _ = Path("pairs.csv").write_text("\\n".join(rows))
+        >>> towers = small_towers(64, width=16, layers=1, text_layers=1)
+        >>> config = RunConfig(**towers, stages=(ResolutionStage(64, 8),), batch_size=4,
+        ...     warmup_steps=1, mask_weight=0.0)
+        >>> options = RunOptions(Path("pretrained"), progress=False)
+        >>> model = pretrain(config, ShardData(PairTable("pairs.csv")), options)
+        >>> type(PECore.from_preset("pretrained/preset")).__name__
+        'PECore'
     """
 
     def make_trainer() -> ContrastiveTrainer:
@@ -129,7 +150,26 @@ class BothTokenizers:
 
 
 def distill(config: DistillConfig, data: RunData, options: RunOptions) -> PECore:
-    """Distils a student; arguments and output as of `pretrain`."""
+    """Distils a student; arguments and output as of `pretrain`.
+
+    Example:
+        >>> from PIL import Image
+        >>> from keras_pe.data import PairTable
+        >>> from keras_pe.training import ResolutionStage, ShardData, small_towers
+        >>> rows = ["path,caption"]
+        >>> for colour in ("red", "green", "blue", "white"):
+        ...     Image.new("RGB", (64, 64), colour).save(f"{colour}.png")
+        ...     rows.append(f"{colour}.png,a {colour} wall")
+        >>> _ = Path("pairs.csv").write_text("\\n".join(rows))
+        >>> towers = small_towers(64, width=16, layers=1, text_layers=1)
+        >>> config = RunConfig(**towers, stages=(ResolutionStage(64, 8),), batch_size=4,
+        ...     warmup_steps=1, mask_weight=0.0)
+        >>> config = DistillConfig(config, "pe_core_emoji_small_patch8_64")
+        >>> options = RunOptions(Path("distilled"), progress=False)
+        >>> student = distill(config, ShardData(PairTable("pairs.csv")), options)
+        >>> student.vision_encoder.num_layers
+        1
+    """
     of_student = config.student
     teacher = PETokenizer.from_preset(config.teacher)
     captions = BothTokenizers(build_tokenizer(of_student), teacher)
@@ -191,10 +231,12 @@ def run_pairs(
         model, tokenizer = trainer.model, build_tokenizer(config)
         check_tokenizer(tokenizer, model)
         converter = PEImageConverter(model.vision_encoder.image_size)
+        # Who loads the preset is told of texts that are cut.
+        kept = PETokenizer(tokenizer.context_length, tokenizer.vocabulary_size)
         return RunParts(
             data.batches(config, captions or tokenizer),
             data.scores(config, model, tokenizer),
-            {"tokenizer": tokenizer, "image_converter": converter},
+            {"tokenizer": kept, "image_converter": converter},
         )
 
     configuration = {**(settings or dataclasses.asdict(config)), **data.describe()}

@@ -77,8 +77,25 @@ class TrainingRun:
             is below 1, or JSON can't hold the configuration.
 
     Example:
-        >>> run = TrainingRun(trainer, path, stages, 256, batches)   # doctest: +SKIP
-        >>> run.train(resume=True)                                   # doctest: +SKIP
+        >>> import numpy as np
+        >>> from keras_pe import PESpatial, PEVisionEncoder
+        >>> from keras_pe.training import ResolutionStage, SpatialAlignmentTrainer
+        >>> from keras_pe.training import WatchedAdamW, plan_stages
+        >>> core = PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...     num_layers=2, num_heads=2, intermediate_dim=32)
+        >>> trainer = SpatialAlignmentTrainer(PESpatial.from_core(core), core,
+        ...     mask_teacher="teacher")
+        >>> trainer.compile(WatchedAdamW(1e-3))
+        >>> def make_batches(stage, first, count):
+        ...     size = stage.image_size
+        ...     batch = {"images": np.zeros((4, size, size, 3), "float32"),
+        ...         "masked_patches": np.array([[True, False, False, True]] * 4)}
+        ...     return [(batch,)] * count
+        >>> stages = plan_stages((ResolutionStage(16, 8),), batch_size=4)
+        >>> run = TrainingRun(trainer, "run", stages, 4, make_batches, progress=False)
+        >>> run.train()
+        >>> sorted(path.name for path in Path("run/checkpoints").iterdir())
+        ['step_000000002']
     """
 
     def __init__(

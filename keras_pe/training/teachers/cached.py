@@ -50,9 +50,16 @@ class CachedTeacher:
         OSError: if `directory` can't be written to.
 
     Example:
-        >>> teacher = CachedTeacher(SamTeacher(sam), "masks")         # doctest: +SKIP
-        >>> teacher(images, grid=(32, 32)).shape                      # doctest: +SKIP
-        (48, 32, 32, 1024)
+        >>> def halves(images, grid):    # a SamTeacher takes seconds an image
+        ...     print("asked")
+        ...     return np.ones((len(images), *grid, 2), "float32")
+        >>> teacher = CachedTeacher(halves, "masks", name="halves")
+        >>> images = np.zeros((2, 32, 32, 3), "float32")
+        >>> tuple(teacher(images, grid=(4, 4)).shape)
+        asked
+        (2, 4, 4, 2)
+        >>> tuple(teacher(images, grid=(4, 4)).shape)    # out of the folder
+        (2, 4, 4, 2)
     """
 
     def __init__(
@@ -152,8 +159,12 @@ def with_mask_rows(
         NonFiniteError: as it is iterated over, if the answer holds NaN or infinity.
 
     Example:
-        >>> batches = with_mask_rows(batches, teacher, 16)            # doctest: +SKIP
-        >>> trainer.fit(batches, steps_per_epoch=1000)                # doctest: +SKIP
+        >>> def halves(images, grid):
+        ...     return np.ones((len(images), *grid, 2), "float32")
+        >>> batches = [{"images": np.zeros((2, 32, 32, 3), "float32")}]
+        >>> for batch in with_mask_rows(batches, halves, patch_size=8):
+        ...     batch["mask_rows"].shape
+        (2, 16, 2)
     """
     check_sizes(patch_size=patch_size)
     return MaskedBatches(batches, teacher, patch_size)

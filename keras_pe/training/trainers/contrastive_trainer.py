@@ -72,10 +72,22 @@ class ContrastiveTrainer(BaseTrainer):
     Source: Perception Encoder, section 2.1 and table 18.
 
     Example:
-        >>> trainer = ContrastiveTrainer(model)                       # doctest: +SKIP
-        >>> trainer.compile(keras_pe.training.Lamb(2e-3))             # doctest: +SKIP
-        >>> trainer.fit(batches, steps_per_epoch=1000)                # doctest: +SKIP
-        >>> trainer.model.save_to_preset("my_encoder")                # doctest: +SKIP
+        >>> import numpy as np
+        >>> from keras_pe import PECore, PETextEncoder, PEVisionEncoder
+        >>> model = PECore(
+        ...     PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...         num_layers=1, num_heads=2, intermediate_dim=32,
+        ...         output_dim=8, pooling_heads=2),
+        ...     PETextEncoder(vocabulary_size=60, context_length=4, hidden_dim=16,
+        ...         num_layers=1, num_heads=2, intermediate_dim=32, output_dim=8))
+        >>> batch = {"images": np.zeros((4, 16, 16, 3), "float32"),
+        ...     "token_ids": np.arange(16, dtype="int32").reshape(4, 4)}
+        >>> trainer = ContrastiveTrainer(model)
+        >>> trainer.compile(keras.optimizers.AdamW(1e-3))
+        >>> batches = ((batch,) for batch in [batch])
+        >>> history = trainer.fit(batches, steps_per_epoch=1, verbose=0)
+        >>> sorted(history.history)
+        ['contrastive_loss', 'logit_scale', 'loss']
     """
 
     known_arrays = ("images", "token_ids", "masked_patches", "kept_patches")

@@ -45,8 +45,23 @@ class DistillationTrainer(BaseTrainer):
     Source: Perception Encoder, section 2.4, appendix C.3 and table 20.
 
     Example:
-        >>> trainer = DistillationTrainer(student, teacher)           # doctest: +SKIP
-        >>> trainer.compile(keras_pe.training.Lamb(1e-6))             # doctest: +SKIP
+        >>> import numpy as np
+        >>> from keras_pe import PECore, PETextEncoder, PEVisionEncoder
+        >>> def small(num_layers):
+        ...     return PECore(
+        ...         PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...             num_layers=num_layers, num_heads=2, intermediate_dim=32,
+        ...             output_dim=8, pooling_heads=2),
+        ...         PETextEncoder(vocabulary_size=60, context_length=4, hidden_dim=16,
+        ...             num_layers=1, num_heads=2, intermediate_dim=32, output_dim=8))
+        >>> batch = {"images": np.zeros((4, 16, 16, 3), "float32"),
+        ...     "token_ids": np.arange(16, dtype="int32").reshape(4, 4)}
+        >>> trainer = DistillationTrainer(small(1), small(2))
+        >>> trainer.compile(keras.optimizers.AdamW(1e-3))
+        >>> batches = ((batch,) for batch in [batch])
+        >>> history = trainer.fit(batches, steps_per_epoch=1, verbose=0)
+        >>> sorted(history.history)
+        ['contrastive_loss', 'logit_scale', 'loss']
     """
 
     known_arrays = ("images", "token_ids", "teacher_token_ids", "kept_patches")

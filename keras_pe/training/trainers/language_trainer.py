@@ -47,12 +47,24 @@ class LanguageAlignmentTrainer(BaseTrainer):
     Source: Perception Encoder, section 5.1; upstream `apps/plm`.
 
     Example:
-        >>> encoder = PELang.from_core(core)                          # doctest: +SKIP
-        >>> projector = VisionProjector(encoder.hidden_dim, 256)      # doctest: +SKIP
-        >>> trainer = LanguageAlignmentTrainer(                       # doctest: +SKIP
-        ...     encoder, projector, SmallDecoder(6000))
-        >>> trainer.compile(keras.optimizers.AdamW(1e-3))             # doctest: +SKIP
-        >>> trainer.fit(batches, steps_per_epoch=1000)                # doctest: +SKIP
+        >>> import numpy as np
+        >>> from keras_pe import PELang, PETokenizer, PEVisionEncoder
+        >>> from keras_pe.data.packing import packed_row
+        >>> from keras_pe.language import QuestionPrompt, SmallDecoder
+        >>> core = PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...     num_layers=2, num_heads=2, intermediate_dim=32)
+        >>> trainer = LanguageAlignmentTrainer(PELang.from_core(core),
+        ...     VisionProjector(16, 16),
+        ...     SmallDecoder(600, hidden_dim=16, num_layers=1, num_heads=2))
+        >>> trainer.compile(keras.optimizers.AdamW(1e-3))
+        >>> prompt = QuestionPrompt(PETokenizer(16, 600), image_tokens=4)
+        >>> row = packed_row([prompt.document("What is this?", "a cat")], 32, slots=8)
+        >>> batch = {name: np.asarray(array)[None] for name, array in row.items()}
+        >>> batch["images"] = np.zeros((1, 1, 16, 16, 3), "float32")
+        >>> batches = ((batch,) for batch in [batch])
+        >>> history = trainer.fit(batches, steps_per_epoch=1, verbose=0)
+        >>> sorted(history.history)
+        ['answer_accuracy', 'answer_loss', 'loss']
     """
 
     known_arrays = (

@@ -65,10 +65,19 @@ class SpatialAlignmentTrainer(BaseTrainer):
     Source: Perception Encoder, section 5.2, appendices B.3.1 and E.3.
 
     Example:
-        >>> spatial = PESpatial.from_core(core)                       # doctest: +SKIP
-        >>> trainer = SpatialAlignmentTrainer(spatial, core)          # doctest: +SKIP
-        >>> trainer.compile(keras_pe.training.Lamb(5e-4))             # doctest: +SKIP
-        >>> trainer.fit(batches, steps_per_epoch=1000)                # doctest: +SKIP
+        >>> import numpy as np
+        >>> from keras_pe import PESpatial, PEVisionEncoder
+        >>> core = PEVisionEncoder(image_size=16, patch_size=8, hidden_dim=16,
+        ...     num_layers=2, num_heads=2, intermediate_dim=32)
+        >>> trainer = SpatialAlignmentTrainer(PESpatial.from_core(core), core,
+        ...     mask_teacher="teacher")
+        >>> trainer.compile(keras.optimizers.AdamW(1e-3))
+        >>> batch = {"images": np.zeros((4, 16, 16, 3), "float32"),
+        ...     "masked_patches": np.array([[True, False, False, True]] * 4)}
+        >>> batches = ((batch,) for batch in [batch])
+        >>> history = trainer.fit(batches, steps_per_epoch=1, verbose=0)
+        >>> sorted(history.history)
+        ['correspondence_loss', 'feature_loss', 'loss']
     """
 
     known_arrays = ("images", "masked_patches", "mask_rows", "background")
