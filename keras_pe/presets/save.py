@@ -107,6 +107,9 @@ def save_preset(
             write_class_vectors(aside, classes)
         if write_more is not None:
             write_more(aside)
+        usual = (aside / "config.json").stat().st_mode
+        for path in aside.iterdir():  # safetensors makes its files private
+            path.chmod(usual)
         write_metadata(aside, _metadata(model, stored, metadata))
 
 

@@ -70,6 +70,10 @@ def test_a_round_trip_keeps_every_bit_and_every_answer(saved):
     assert isinstance(again.encoder, PELang)
 
 
+def test_whoever_may_read_one_file_may_read_all(saved):
+    assert len({path.stat().st_mode for path in saved[1].iterdir()}) == 1
+
+
 def test_how_it_spells_is_kept(saved, tmp_path):
     model = build()
     assert not VisionLanguageModel.from_preset(saved[1]).prompt.spell_answers
