@@ -32,12 +32,12 @@ Pass = Callable[[], Any]
 
 
 def config_of(model: str, small: bool) -> dict[str, Any]:
-    """Returns constructor arguments of the vision tower; small: a narrow block."""
+    """Returns constructor arguments of the vision tower; small: two narrow blocks."""
     from keras_pe.presets.variants import vision_config
 
     config = vision_config(model)
     if small:
-        config |= {"num_layers": 1, "hidden_dim": 64, "num_heads": 4}
+        config |= {"num_layers": 2, "hidden_dim": 64, "num_heads": 4}
         config |= {"intermediate_dim": 128, "image_size": 4 * config["patch_size"]}
     return config
 

@@ -25,15 +25,15 @@ OUT_OF_MEMORY = ("out of memory", "resource_exhausted")
 
 
 def configs_of(model: str, small: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns constructor arguments of both towers; small: a narrow block each."""
+    """Returns constructor arguments of both towers; small: two narrow blocks."""
     from keras_pe.presets.variants import text_config, vision_config
 
     vision, text = vision_config(model), text_config(model)
     assert text is not None
     if small:
-        vision |= {"num_layers": 1, "hidden_dim": 64, "num_heads": 4}
+        vision |= {"num_layers": 2, "hidden_dim": 64, "num_heads": 4}
         vision |= {"intermediate_dim": 128, "image_size": 4 * vision["patch_size"]}
-        text |= {"num_layers": 1, "hidden_dim": 64, "num_heads": 4}
+        text |= {"num_layers": 2, "hidden_dim": 64, "num_heads": 4}
         text |= {"intermediate_dim": 128, "vocabulary_size": 500}
         text["output_dim"] = vision["output_dim"]
     return vision, text
