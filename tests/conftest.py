@@ -8,8 +8,10 @@ import importlib.metadata
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # Tests compile far more than they compute: half the time without the costly passes.
 os.environ.setdefault(
@@ -27,9 +29,11 @@ import pytest
 from tests.jax_contexts import share_contexts
 
 MOST_MEMORY_MAPS = 30_000
+FREE_AFTER = 4.0  # seconds of processor time
 LONGEST = (
     "test_gpu.py",
     "test_fuzz.py",
+    "test_site.py",
     "test_sharding.py",
     "test_distribution.py",
     "test_round_trips.py",
@@ -70,6 +74,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     if os.environ.get("KERAS_BACKEND") == "jax" and "jax" in sys.modules:
         share_contexts()
+    if os.environ.get("KERAS_BACKEND") == "tensorflow" and "tensorflow" in sys.modules:
+        import tensorflow as tf
+
+        # A quarter of the time of making a graph is optimising it.
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     _keep_what_there_is()
 
 
@@ -89,6 +98,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         tf.config.run_functions_eagerly(not compiled)
 
 
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, in the process that hands out
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Tells `python -m tests` that a core is free for the next backend."""
+    reporter = node.config.pluginmanager.get_plugin("terminalreporter")
+    reporter.write_line(f"\n{node.gateway.id} has ended")
+    reporter.flush()
+
+
 def _keep_what_there_is() -> None:
     """What is imported stays: no later collection need look at it.
 
@@ -106,10 +123,15 @@ def _seed() -> None:
     keras.utils.set_random_seed(0)
 
 
+_freed = [0.0]  # processor time at which memory was freed
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _forget_the_module() -> Iterator[None]:
-    """Frees what a module of tests has made."""
+    """Frees what modules of tests have made, not after each: looking takes time."""
     yield
+    if time.process_time() - _freed[0] < FREE_AFTER:
+        return
     import keras
 
     if keras.backend.backend() == "jax" and num_memory_maps() > MOST_MEMORY_MAPS:
@@ -117,6 +139,7 @@ def _forget_the_module() -> Iterator[None]:
 
         jax.clear_caches()
     _keep_what_there_is()
+    _freed[0] = time.process_time()
 
 
 def num_memory_maps() -> int:

@@ -114,31 +114,47 @@ def test_the_former_name_of_presets_stays():
         assert getattr(keras_pe.checkpoints, name) is getattr(keras_pe.presets, name)
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """A model as .keras file and as pickle."""
-    folder = tmp_path_factory.mktemp("saved")
-    model = core()
-    model.save(folder / "model.keras")
-    (folder / "model.pickle").write_bytes(pickle.dumps(model))
-    return folder
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import keras_pe, keras",
-        "import keras, keras_pe",
-        "import keras_pe.files, keras",
-        "from keras_pe.layers.attention import rotate; import keras",
-        "from keras_pe import *; import keras",
-    ],
+IMPORTS = (
+    "import keras_pe, keras",
+    "import keras, keras_pe",
+    "import keras_pe.files, keras",
+    "from keras_pe.layers.attention import rotate; import keras",
+    "from keras_pe import *; import keras",
 )
-def test_our_classes_are_registered_whatever_was_imported(statement):
+LOADS = (
+    "import keras_pe, keras; assert keras.saving.load_model({path}).built",
+    "import pickle; assert pickle.load(open({path}, 'rb')).built",
+)
+FORKS = """
+import json, os, sys, traceback
+
+# What Keras needs of others is loaded once, Keras and we in each fork.
+import h5py, ml_dtypes, numpy, optree, rich.console
+
+assert not {"keras", "keras_pe"} & set(sys.modules)
+said = {}
+for statement in json.loads(sys.argv[1]):
+    reading, writing = os.pipe()
+    if os.fork():
+        os.close(writing)
+        said[statement] = os.fdopen(reading).read()
+        os.wait()
+        continue
+    try:
+        exec(statement, {})
+        os.write(writing, b"fine")
+    except BaseException:
+        os.write(writing, traceback.format_exc().encode())
+    os._exit(0)
+print(json.dumps(said))
+"""
+
+
+def registered_after(statement):
+    """Returns code that asks for all classes by name after a statement."""
     names = [name for name in keras_pe.__all__ if name.startswith("PE")]
     names += ["TransformerBlock", "FeaturePyramid", "SmallDecoder", "VisionProjector"]
-    modules_after(
+    return (
         f"{statement}; find = keras.saving.get_registered_object; "
         f"missing = [n for n in {names} if find('keras_pe>' + n) is None]; "
         f"assert not missing, missing; "
@@ -146,18 +162,39 @@ def test_our_classes_are_registered_whatever_was_imported(statement):
     )
 
 
-@pytest.mark.slow
-def test_a_file_is_loaded_before_a_class_was_touched(saved):
-    path = str(saved / "model.keras")
-    modules_after(
-        f"import keras_pe, keras; assert keras.saving.load_model({path!r}).built"
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """What came of each statement, in a process that had imported no Keras."""
+    folder = tmp_path_factory.mktemp("saved")
+    model = core()
+    model.save(folder / "model.keras")
+    (folder / "model.pickle").write_bytes(pickle.dumps(model))
+    code = {one: registered_after(one) for one in IMPORTS}
+    for one, name in zip(LOADS, ("model.keras", "model.pickle"), strict=True):
+        code[one] = one.format(path=repr(str(folder / name)))
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, json.dumps(list(code.values()))],
+        env={**os.environ, "KERAS_BACKEND": "numpy"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {one: found[lines] for one, lines in code.items()}
 
 
 @pytest.mark.slow
-def test_a_pickle_needs_no_import(saved):
-    path = str(saved / "model.pickle")
-    modules_after(f"import pickle; assert pickle.load(open({path!r}, 'rb')).built")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="starts processes by os.fork")
+@pytest.mark.parametrize("statement", IMPORTS)
+def test_our_classes_are_registered_whatever_was_imported(said, statement):
+    assert said[statement] == "fine"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="starts processes by os.fork")
+@pytest.mark.parametrize("statement", LOADS, ids=["file", "pickle"])
+def test_what_was_saved_is_loaded_before_a_class_was_touched(said, statement):
+    assert said[statement] == "fine"
 
 
 def choose(home, blocked, **environment):

@@ -126,6 +126,7 @@ def number_in(text):
     return int("".join(sign for sign in text if sign.isdigit()))
 
 
+@pytest.mark.slow
 def test_a_batch_depends_on_its_number_alone():
     source = Samples(questions=4)
     dataset = rows_of(source, questions=3)
@@ -330,6 +331,7 @@ def test_hosts_share_the_rows():
         rows_of(Samples(), shape=RowShape(5, LENGTH, 2, 20), host_count=2)
 
 
+@pytest.mark.slow
 def test_devices_change_nothing_but_empty_rows():
     source = Samples(questions=4)
     order, reader = ShuffledOrder(96, 12, seed=3), QuestionReader(PROMPT, 2, LENGTH)

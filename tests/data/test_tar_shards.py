@@ -134,6 +134,7 @@ print(first, os.waitpid(child, 0)[1], files_of(shards[3]) == expected_sample(3))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_reads_the_same(tmp_path):
     # In a process of its own: this one has a backend's threads, and may hang by a fork.

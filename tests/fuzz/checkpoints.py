@@ -75,7 +75,7 @@ class TorchFiles(Checkpoints):
     """`.pt` files: an archive with checksums, so nothing may slip through."""
 
     name = "pt"
-    short = 60
+    short = 30
     suffix = ".pt"
 
     def prepare(self, folder: Path) -> None:
@@ -186,7 +186,7 @@ class Safetensors(Checkpoints):
     """
 
     name = "safetensors"
-    short = 80
+    short = 40
     suffix = ".safetensors"
 
     def prepare(self, folder: Path) -> None:

@@ -64,7 +64,7 @@ class CommandLine(Campaign):
     """`keras_pe.cli.main` in a folder of images with odd names."""
 
     name = "cli"
-    short = 40
+    short = 25
     memory_mb = 600
     cpu_seconds = 15.0
 

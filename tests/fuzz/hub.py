@@ -49,7 +49,7 @@ class Hub(Campaign):
     """`from_preset("hf://...")` through a server that spoils its answers."""
 
     name = "hub"
-    short = 30
+    short = 20
     # The client holds the list of files whole, unpacked, however long a Hub makes it:
     # 200 MB here. Files must not be unpacked, and the cache is measured.
     memory_mb = 600

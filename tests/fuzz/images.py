@@ -84,7 +84,7 @@ class Images(Campaign):
     """`PEImageConverter` on damaged files of every format."""
 
     name = "images"
-    short = 200
+    short = 100
     # An image at the documented limit of 89 million pixels is decoded: 4 bytes each.
     memory_mb = 1000
 

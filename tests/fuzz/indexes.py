@@ -17,7 +17,7 @@ class Indexes(Campaign):
     """`ImageIndex.open` and `search` on spoiled files."""
 
     name = "indexes"
-    short = 120
+    short = 60
     cpu_seconds = 4.0
 
     def prepare(self, folder: Path) -> None:

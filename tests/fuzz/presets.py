@@ -45,7 +45,7 @@ class Presets(Campaign):
     """`from_preset` of model, tokenizer and image converter."""
 
     name = "presets"
-    short = 60
+    short = 30
     memory_mb = 300
     cpu_seconds = 6.0
 

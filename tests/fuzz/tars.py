@@ -111,7 +111,7 @@ class Tars(Campaign):
     """`TarShards` on damaged shards, and on shards with well-formed nonsense."""
 
     name = "tars"
-    short = 250
+    short = 120
     memory_mb = 200
     cpu_seconds = 5.0
 

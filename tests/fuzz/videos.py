@@ -90,7 +90,7 @@ class Videos(Campaign):
     """`PEVideoConverter` on damaged files."""
 
     name = "videos"
-    short = 110
+    short = 55
     memory_mb = 600
 
     def prepare(self, folder: Path) -> None:

@@ -70,6 +70,7 @@ def calls(model):
 
 NAMES = list(calls(core()))
 OUTPUTS = ("encode_image", "features", "encode_text")  # the others are made of these
+SLOW = pytest.mark.slow
 
 
 def float32(x):
@@ -106,8 +107,15 @@ def gradient_of(model, variable, function, inputs, compiled):
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [
-        *(pytest.param(n, "float32", marks=pytest.mark.compiled) for n in NAMES),
-        *(pytest.param(n, "bfloat16", marks=pytest.mark.slow) for n in OUTPUTS),
+        *(
+            pytest.param(
+                n,
+                "float32",
+                marks=[pytest.mark.compiled, *([] if n in OUTPUTS else [SLOW])],
+            )
+            for n in NAMES
+        ),
+        *(pytest.param(n, "bfloat16", marks=SLOW) for n in OUTPUTS),
     ],
 )
 def test_results_are_plain_arrays_of_the_right_value(name, dtype):
@@ -132,7 +140,14 @@ def test_results_are_plain_arrays_of_the_right_value(name, dtype):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(NAMES[0], marks=pytest.mark.compiled), *NAMES[1:]]
+    "name",
+    [
+        pytest.param(NAMES[0], marks=pytest.mark.compiled),
+        *(
+            pytest.param(name, marks=SLOW if name in OUTPUTS else pytest.mark.once)
+            for name in NAMES[1:]
+        ),
+    ],
 )
 def test_gradient_on_request_is_that_of_the_layer(name):
     model = perturb(core())

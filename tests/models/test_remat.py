@@ -12,7 +12,7 @@ pytestmark = pytest.mark.quick
 
 def after_one_step(remat, drop_path):
     keras.utils.set_random_seed(0)
-    encoder = perturb(vision_encoder(remat=remat, drop_path=drop_path))
+    encoder = perturb(vision_encoder(num_layers=2, remat=remat, drop_path=drop_path))
     trainer = SquaredOutput(encoder)
     trainer.compile(keras.optimizers.SGD(0.1))
     loss = trainer.train_on_batch(images(4))
@@ -20,7 +20,11 @@ def after_one_step(remat, drop_path):
 
 
 @pytest.mark.parametrize(
-    "drop_path", [0.0, pytest.param(0.5, marks=pytest.mark.compiled)]
+    "drop_path",
+    [
+        pytest.param(0.0, marks=pytest.mark.once),  # the easier one
+        pytest.param(0.5, marks=pytest.mark.compiled),
+    ],
 )
 @pytest.mark.slow
 def test_same_loss_and_gradients(drop_path):

@@ -21,7 +21,7 @@ from keras_pe.layers.transformer import TransformerBlock
 from keras_pe.presets.report import CheckpointError
 from tests.small_models import token_ids
 
-SIZES = {"hidden_dim": 16, "num_layers": 2, "num_heads": 2, "intermediate_dim": 24}
+SIZES = {"hidden_dim": 16, "num_heads": 2, "intermediate_dim": 24}
 RNG = np.random.default_rng(0)
 IMAGES = RNG.uniform(-1, 1, (4, 16, 16, 3)).astype("float32")
 TOKENS = RNG.normal(size=(4, 5, 16)).astype("float32")
@@ -62,11 +62,10 @@ PRESET_STATES = (
 )
 
 
-def body_of(subject, dtype):
-    vision = keras_pe.PEVisionEncoder(
-        16, 8, **SIZES, output_dim=8, pooling_heads=2, dtype=dtype
-    )
-    text = keras_pe.PETextEncoder(600, 8, **SIZES, output_dim=8, dtype=dtype)
+def body_of(subject, dtype, num_layers=2):
+    sizes = {**SIZES, "num_layers": num_layers, "output_dim": 8, "dtype": dtype}
+    vision = keras_pe.PEVisionEncoder(16, 8, **sizes, pooling_heads=2)
+    text = keras_pe.PETextEncoder(600, 8, **sizes)
     if subject == "core":
         return keras_pe.PECore(vision, text)
     if subject == "vision":
@@ -111,10 +110,14 @@ def symbolic(array):
     return keras.Input(array.shape[1:], dtype=array.dtype.name)
 
 
-def model_of(subject, state, seed=0):
-    """Returns a functional model, a head on a body in a state, of random weights."""
+def model_of(subject, state, seed=0, num_layers=None):
+    """Returns a functional model, a head on a body in a state, of random weights.
+
+    It has a block a tower, for all are alike, but where the state is that of some.
+    """
     keras.utils.set_random_seed(seed)
-    body = body_of(subject, "mixed_bfloat16" if state == "mixed" else "float32")
+    dtype = "mixed_bfloat16" if state == "mixed" else "float32"
+    body = body_of(subject, dtype, num_layers or (2 if state == "part" else 1))
     inputs = keras.tree.map_structure(symbolic, INPUTS[subject])
     x = body(inputs)
     if subject == "core":
@@ -354,7 +357,7 @@ def test_weights_with_lora_are_merged_by_a_plain_model_and_kept_by_another(tmp_p
     step(fresh, "vision")
     assert np.abs(keras.ops.convert_to_numpy(dense.lora_kernel_b) - before).max() > 0
     # Of another rank: added to the base, and an update of its own begins.
-    other = body_of("vision", "float32")
+    other = body_of("vision", "float32", num_layers=1)
     other.enable_lora(4)
     body_in(adapted, "vision").save_weights(tmp_path / "body.weights.h5")
     other.load_weights(tmp_path / "body.weights.h5")
@@ -376,7 +379,7 @@ def test_weights_with_lora_are_merged_by_a_quantised_model_too(tmp_path):
 
 @pytest.mark.parametrize("state", ["frozen", "part", "lora", "int8", "int4"])
 def test_a_truncated_encoder_keeps_values_and_state(state):
-    body = body_in(model_of("vision", state), "vision")
+    body = body_in(model_of("vision", state, num_layers=2), "vision")
     small = body.truncate(1)
     np.testing.assert_allclose(
         np.asarray(small.encode(IMAGES)),

@@ -35,14 +35,16 @@ def loss_and_gradients(
     """Returns a training step's loss and its gradients by variable path.
 
     Args:
-        trainer: of which one step is made.
+        trainer: of which one step is made; its weights stay as they are.
         batch: for it.
         eagerly: whether TensorFlow compiles nothing of it, where a slow step is only
             what another one is compared with.
     """
-    recorder = Recorder()
-    on_tensorflow = keras.backend.backend() == "tensorflow"
-    trainer.compile(recorder, run_eagerly=eagerly and on_tensorflow)
+    recorder = getattr(trainer, "optimizer", None)
+    if not isinstance(recorder, Recorder):  # a further step is not compiled anew
+        recorder = Recorder()
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        trainer.compile(recorder, run_eagerly=eagerly and on_tensorflow)
     loss = trainer.train_on_batch(batch, return_dict=True)["loss"]
     gradients = {
         variable.path: ops.convert_to_numpy(kept)

@@ -189,6 +189,7 @@ def test_letters_are_asked_of_words_and_numbers_that_have_some():
     assert all(letter_questions(text) == [] for text in ("a", "8", "a cat", "letters"))
 
 
+@pytest.mark.slow
 def test_letters_in_no_order_are_for_training_alone():
     fonts, words = faces(), words_by_part(WORDS)
 

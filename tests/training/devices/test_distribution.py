@@ -4,6 +4,7 @@ Programs in `programs` do the training, because devices and processes are set up
 anything else: PyTorch in two processes of torchrun, TensorFlow on two logical devices.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -273,6 +274,17 @@ def test_gradients_are_summed_so_the_loss_is_divided(results):
 def test_an_evaluation_on_two_replicas_is_the_mean_over_all_batches(results, loss):
     one, two = (results[f"{count}/{loss}/evaluated"] for count in ("one", "two"))
     np.testing.assert_allclose(two, one, rtol=1e-4)
+
+
+@on_tensorflow
+@pytest.mark.slow
+def test_a_gradient_that_is_not_finite_is_seen_on_every_replica(results):
+    single, mirrored = json.loads(str(results["watched"]))
+    assert mirrored["norms"] == pytest.approx(single["norms"], rel=1e-5)
+    assert mirrored["first"] == single["first"] == [-1, -1, 0]
+    np.testing.assert_allclose(mirrored["weights"], single["weights"], rtol=1e-5)
+    assert mirrored["unchanged"]
+    assert single["unchanged"]
 
 
 @on_tensorflow

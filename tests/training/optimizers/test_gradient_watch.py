@@ -1,11 +1,5 @@
 """Gradients that are not finite are named and change nothing."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -21,7 +15,6 @@ from keras_pe.training.optimizers.gradient_watch import (
 from keras_pe.training.optimizers.lamb import Lamb, WatchedLamb
 
 pytestmark = [pytest.mark.quick, pytest.mark.compiled]
-BACKEND = keras.backend.backend()
 CLASSES = pytest.mark.parametrize("make", [WatchedLamb, WatchedAdamW])
 BAD = pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=str)
 
@@ -295,24 +288,3 @@ def test_mixin_in_front_of_any_optimizer():
     before = snapshot(optimizer, variables)
     optimizer.apply(tensors([g * np.inf for g in gradients()]), variables)
     assert_same(before, snapshot(optimizer, variables))
-
-
-@pytest.mark.slow
-def test_replicas_of_tensorflow_agree():
-    if BACKEND != "tensorflow":
-        pytest.skip("MirroredStrategy is TensorFlow's")
-    program = Path(__file__).parents[1] / "programs" / "mirrored_watch.py"
-    done = subprocess.run(
-        [sys.executable, str(program)],
-        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    single, mirrored = json.loads(done.stdout.splitlines()[-1])
-    assert mirrored["norms"] == pytest.approx(single["norms"], rel=1e-5)
-    assert mirrored["first"] == single["first"] == [-1, -1, 0]
-    np.testing.assert_allclose(mirrored["weights"], single["weights"], rtol=1e-5)
-    assert mirrored["unchanged"]
-    assert single["unchanged"]

@@ -3,6 +3,8 @@
 Run:      python -m tests.training.programs.tensorflow_two_replicas results.npz
 """
 
+import json
+import os
 import sys
 from typing import Any
 
@@ -19,6 +21,7 @@ from keras_pe.training.devices.distribution import (
 )
 from keras_pe.training.trainers.base import BaseTrainer, Latest, Term
 from tests import small_models
+from tests.training.programs.mirrored_watch import watched_steps
 from tests.training.programs.small_training import (
     ALIGNED,
     CLAMPED,
@@ -35,10 +38,17 @@ from tests.training.programs.small_training import (
 )
 
 results: dict[str, Any] = {}
+ONE = tf.distribute.get_strategy()
+
+
+def trains_on(strategy: Any) -> None:
+    """Two replicas need a graph. What one gives is compared by value: it needs none."""
+    tf.config.run_functions_eagerly(strategy is ONE)
 
 
 def train(name: str, strategy: Any, gather: Any, scale: Any, data: Any) -> None:
     recorder = Recorder()
+    trains_on(strategy)
     with strategy.scope():
         trainer = build_trainer(gather, scale)
     history = trainer.fit(data, shuffle=False, verbose=0, callbacks=[recorder])
@@ -49,6 +59,7 @@ def train(name: str, strategy: Any, gather: Any, scale: Any, data: Any) -> None:
 
 def clamped(count: str, strategy: Any) -> None:
     """The library's trainer: its logs, means of an evaluation, and what is left."""
+    trains_on(strategy)
     for name, options in CLAMPED.items():
         batches = static_batches(list(Pairs(2)), strategy)
         logs = Logs()
@@ -64,6 +75,7 @@ def clamped(count: str, strategy: Any) -> None:
 
 def alignment(name: str, strategy: Any, **options: Any) -> None:
     """Spatial alignment: both losses of each step, and what is left."""
+    trains_on(strategy)
     logs = AlignmentLogs()
     with strategy.scope():
         trainer = aligning_trainer(**options)
@@ -272,16 +284,21 @@ def main(output: str) -> None:
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     right = (cross_replica_gather, replica_loss_scale)
     gathered_rows(strategy)
-    train("single", tf.distribute.get_strategy(), *right, Batches())
+    train("single", ONE, *right, Batches())
     batches = static_batches(list(Batches()), strategy)
     train("distributed", strategy, *right, batches)
     train("no_gradient", strategy, gather_without_gradient, replica_loss_scale, batches)
     train("no_division", strategy, cross_replica_gather, lambda: 1.0, batches)
-    clamped("one", tf.distribute.get_strategy())
+    clamped("one", ONE)
     clamped("two", strategy)
-    alignment("one/aligned", tf.distribute.get_strategy())
+    alignment("one/aligned", ONE)
     for name, options in ALIGNED.items():
         alignment(f"two/aligned_{name}", strategy, **options)
+    watched = []
+    for each in (ONE, strategy):
+        trains_on(each)
+        watched.append(watched_steps(each))
+    results["watched"] = json.dumps(watched)
     rows_of_sources(strategy)
     arrays_are_kept(strategy)
     errors(strategy)
@@ -290,3 +307,6 @@ def main(output: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    # A replica that failed has left the other one's threads waiting: TensorFlow would
+    # wait for them, sometimes for ever.
+    os._exit(0)

@@ -63,9 +63,12 @@ def train_on_batch(model, wrong):
     model.train_on_batch(batch(wrong))
 
 
-@pytest.mark.parametrize("wrong", [600, -1, 49407])
 @pytest.mark.parametrize(
-    "train", [fit_arrays, fit_generator, fit_dataset, train_on_batch]
+    ("train", "wrong"),
+    [
+        *((train, 600) for train in (fit_arrays, fit_generator, fit_dataset)),
+        *((train_on_batch, wrong) for wrong in (600, -1, 49407)),
+    ],
 )
 def test_training_refuses_them_and_keeps_its_weights(train, wrong):
     model = trainer()

@@ -43,7 +43,7 @@ def values(model):
 
 
 @pytest.mark.parametrize(
-    "make", [pytest.param(contrastive, marks=pytest.mark.compiled), distillation]
+    "make", [contrastive, pytest.param(distillation, marks=pytest.mark.compiled)]
 )
 def test_a_loaded_trainer_goes_on_to_the_bit(make, tmp_path):
     data = pairs(masks=make is contrastive)
