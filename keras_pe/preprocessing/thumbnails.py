@@ -35,6 +35,7 @@ def thumbnail(image: Any, side: int = THUMBNAIL_SIDE) -> Image.Image:
 
     Raises:
         ImageError: if it can't be read, or is larger than the package reads.
+        TypeError: if it is something else.
 
     Example:
         >>> thumbnail(Image.new("RGB", (400, 100)), side=100).size
@@ -45,6 +46,11 @@ def thumbnail(image: Any, side: int = THUMBNAIL_SIDE) -> Image.Image:
     if isinstance(image, Image.Image):
         opened = upright(decode(image, name, *limits), name)
     else:
+        if not isinstance(image, bytes | str | os.PathLike):
+            raise TypeError(
+                f"A thumbnail is made of a path, the bytes of a file or a PIL image, "
+                f"got {type(image).__name__}. PIL.Image.fromarray makes one of pixels."
+            )
         source = image if isinstance(image, bytes) else os.fspath(image)
         opened = open_image_file(source, name, DEFAULT_FORMATS, *limits)
     small = resizable(opened, name, WHITE)

@@ -110,3 +110,9 @@ def test_what_is_gone_or_damaged_keeps_its_place(tmp_path):
     assert "2 without a picture" in page.text
     with pytest.raises(ImageError, match="missing file"):
         result_page("a", matches, query_image=tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("given", [np.zeros((4, 4, 3), "uint8"), 3, io.BytesIO(b"x")])
+def test_what_no_thumbnail_is_made_of_is_refused_by_its_type(given):
+    with pytest.raises(TypeError, match=f"bytes of a file.*{type(given).__name__}"):
+        result_page("query", [], given)
