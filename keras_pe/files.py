@@ -242,7 +242,8 @@ def only_writer(target: FilePath) -> Iterator[None]:
     """Keeps other processes from writing a folder, and clears what a kill left.
 
     The system drops the lock of a process that dies. Where a file system has no locks,
-    a process that writes is taken to be the only one.
+    a process that writes is taken to be the only one. Folders around it that are
+    missing are made, and removed again if nothing came to be in them.
 
     Args:
         target: the folder, which need not exist.
@@ -251,6 +252,7 @@ def only_writer(target: FilePath) -> Iterator[None]:
         TargetBusyError: if another process is writing it.
     """
     target = _directory_target(target)
+    made = [folder for folder in target.parents if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     path = _beside(target, "lock")
     lock = _locked(path)
@@ -267,6 +269,9 @@ def only_writer(target: FilePath) -> Iterator[None]:
         with contextlib.suppress(OSError):  # Windows keeps what is open
             path.unlink(missing_ok=True)
         os.close(lock)
+        with contextlib.suppress(OSError):  # at the first one that holds something
+            for folder in made:  # from the inside out
+                folder.rmdir()
 
 
 @contextlib.contextmanager

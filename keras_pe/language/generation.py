@@ -37,8 +37,8 @@ def generate(  # prompts: (batch, tokens, hidden_dim)
         int32 `(batch, max_tokens)`; after the end of an answer `stop_id`.
 
     Raises:
-        ValueError: if prompts and lengths do not fit, or it would be more than the
-            decoder reads.
+        ValueError: if prompts are no embeddings, they and lengths do not fit, or it
+            would be more than the decoder reads.
         NonFiniteError: naming the first prompt whose logits are not finite.
 
     Example:
@@ -49,7 +49,7 @@ def generate(  # prompts: (batch, tokens, hidden_dim)
         (1, 4)
     """
     check_sizes(max_tokens=max_tokens)
-    prompts = ops.convert_to_tensor(prompts)
+    prompts = _embeddings(prompts)
     rows, width = prompts.shape[0], checked_tokens(decoder, prompts.shape)
     lengths = np.full(rows, width) if lengths is None else np.asarray(lengths)
     whole = lengths.dtype.kind in "iu" and lengths.shape == (rows,)
@@ -78,6 +78,18 @@ def generate(  # prompts: (batch, tokens, hidden_dim)
     return np.stack(
         [row[n : n + max_tokens] for row, n in zip(places, lengths, strict=True)]
     )
+
+
+def _embeddings(prompts: Any) -> Any:
+    """Returns prompts as a tensor; backends stop at words or nothing in a sentence."""
+    given = prompts if hasattr(prompts, "dtype") else np.asarray(prompts)
+    if getattr(given.dtype, "kind", "f") in "OSTUb":
+        raise ValueError(
+            f"Expected embeddings (batch, tokens, channels), got a "
+            f"{type(prompts).__name__}. Words become embeddings by embed(), questions "
+            f"by VisionLanguageModel."
+        )
+    return ops.convert_to_tensor(given)
 
 
 def _greedy(

@@ -195,6 +195,16 @@ def test_a_shard_that_fails_leaves_the_old_one(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_refusal_leaves_no_empty_folders(tmp_path):
+    with pytest.raises(ValueError, match="no sample"):
+        write_question_shards(tmp_path / "data" / "language", "train", [])
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "data").mkdir()
+    with pytest.raises(ValueError, match="no sample"):
+        write_question_shards(tmp_path / "data" / "language", "train", [])
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
 class Killed(BaseException):
     """What ends a process, as a kill does."""
 

@@ -86,6 +86,6 @@ def test_what_does_not_fit_is_refused():
     ):
         with pytest.raises(ValueError, match=message):
             generate(model, x, **{"stop_id": STOP, "max_tokens": 4, **options})
-    for wrong in (x[:0], x[..., :8], np.array([[1, 2]])):
-        with pytest.raises(ValueError, match=r"There must be prompts|embeddings"):
+    for wrong in (x[:0], x[..., :8], np.array([[1, 2]]), None, "a cat", ["a cat"]):
+        with pytest.raises(ValueError, match=r"There must be prompts|embeddings \("):
             generate(model, wrong, STOP, max_tokens=4)
