@@ -251,10 +251,12 @@ def compare(sweeps: Sweeps, label: str = "") -> dict[str, Any]:
                 "guess": float(np.mean(guess)),
             }
             if config != CORE:
-                seeds = sorted(set(results) & set(core))
                 last = max(scores)
-                mine = [results[seed][kind] for seed in seeds]
-                its = [core[seed][kind] for seed in seeds]
+                mine = [of[kind] for of in results.values()]
+                # The core is one encoder: where heads of a seed were not trained on
+                # it, those of its first seed are compared with.
+                first = core[min(core)]
+                its = [core.get(seed, first)[kind] for seed in results]
                 inner = [layer for layer in scores if layer != last]
                 gains = {f"the core's layer {strongest}": (its, strongest)}
                 if inner:
