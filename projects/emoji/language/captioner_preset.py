@@ -35,6 +35,17 @@ from projects.emoji.rounding import round_weights
 
 CORE = "pe_core_emoji_patch8_64"
 FRACTION_BITS = 6  # of float16's ten
+# Of those that were trained, by `data.py`, what anybody may ask of any picture.
+QUESTIONS = (
+    "What is this?",
+    "What kind of thing is this?",
+    "Which group does this belong to?",
+    "What does it say?",
+    "What is the first letter?",
+    "How many things are there?",
+    "What colour is the background?",
+    "Give a short caption.",
+)
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -58,6 +69,7 @@ def write_captioner(run: Path, target: Path) -> None:
             "description": about,
             "configuration": config,
             "seed": settings["seed"],
+            "questions": list(QUESTIONS),
         },
         dtype="float16",
     )
@@ -79,7 +91,7 @@ def main() -> None:
         write_captioner(options.run, options.output / CAPTIONER)
     config, settings = read_run(options.run)
     model = VisionLanguageModel.from_preset(options.output / CAPTIONER)
-    facts = captioner_facts(model, CORE, settings, FRACTION_BITS)
+    facts = captioner_facts(model, CORE, settings, FRACTION_BITS, QUESTIONS)
     scores = json.loads(options.scores.read_text())
     sweeps = [json.loads(path.read_text()) for path in options.sweeps]
     for name, card in (

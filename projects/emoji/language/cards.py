@@ -15,15 +15,15 @@ CC-BY, CC-BY-SA and Apache licences: `projects/emoji/data/ATTRIBUTION.md` names 
 fonts and words are named in `projects/emoji/language/ATTRIBUTION.md`.
 """
 TRAINING = """## Training
-The vision encoder of `{core}` without its last block, behind it a projector and a
-small language model whose words began as those of the core's text tower. Three runs,
-each from the one before: 240,000 images of emoji of many vendors, scenes composed of
-them, words and letters in Debian's fonts and titled clip art; 120,000 with words twice
-as often; {samples:,} with words whose letters are stretched, bent and thinned as well.
-Batches of {batch} images of {size} px, up to {questions} questions each; AdamW, peak
-learning rate of the last run {rate}, the encoder's {encoder_rate} times that, seed
-{seed}. None of the test vendor's drawings, of the fonts, words and concepts that are
-kept back was seen.
+The vision encoder of `{core}` without its last block, behind it a
+projector and a small language model whose words began as those of the core's text
+tower. Three runs, each from the one before: 240,000 images of emoji of many vendors,
+scenes composed of them, words and letters in Debian's fonts and titled clip art;
+120,000 with words twice as often; {samples:,} with words whose letters are stretched,
+bent and thinned as well. Batches of {batch} images of {size} px, up to {questions_each}
+questions each; AdamW, peak learning rate of the last run {rate}, the encoder's
+{encoder_rate} times that, seed {seed}. None of the test vendor's drawings, of the
+fonts, words and concepts that are kept back was seen.
 """
 
 CAPTIONER_CARD = """# {name}
@@ -35,19 +35,18 @@ works offline, and `keras-pe ask picture.png "What is this?"`.
 
 ## What it can't do
 **Photographs.** It has seen drawings, composed scenes and printed words of 64 px only.
-It answers every question, also those that it can't know: where a thing lies and yes or
-no are no better than a guess, a concept that had no name in training gets another's
-name, and a text is read if it is a word or a few. Ask as it was trained to be asked:
-"What is this?", "What kind of thing is this?", "What does it say?", "What is the first
-letter?", "How many emoji are there?".
+It answers every question, also those that it can't know: yes or no is a guess, where
+a thing lies nearly one, a concept that had no name in training gets another's name, and
+a text is read if it is a word or two. Ask as it was trained to be asked:
+
+{questions}
 
 ## Architecture
 {parameters:,} parameters. Vision encoder (`{encoder}`): {layers} blocks of
-width {width}, {heads} heads, patch {patch}, {encoder_parameters:,} parameters. A
-projector that puts patches side by side in fours, {image_tokens} tokens an image; a
-decoder of {decoder_layers} blocks of width {decoder_width}, vocabulary {vocabulary}.
-Stored as float16, of whose fraction {bits} bits are kept; the results below are those
-of these weights.
+width {width}, {heads} heads, patch {patch}, {encoder_parameters:,} parameters. A projector
+that puts patches side by side in fours, {image_tokens} tokens an image; a decoder of
+{decoder_layers} blocks of width {decoder_width}, vocabulary {vocabulary}. Stored as float16, of whose fraction
+{bits} bits are kept; the results below are those of these weights.
 
 {training}
 ## Results
@@ -119,7 +118,7 @@ test samples, paired, in points.
 {results}
 
 The protocol, its controls, and other alignments: `projects/emoji/language`. What the
-whole captioner answers: `{captioner}`.
+whole captioner answers says its own card.
 
 {licence}"""
 
@@ -178,7 +177,7 @@ def answer_rows(scores: dict[str, Any]) -> list[str]:
 
 
 def captioner_facts(
-    model: Any, core: str, run: dict[str, Any], bits: int
+    model: Any, core: str, run: dict[str, Any], bits: int, questions: Sequence[str]
 ) -> dict[str, Any]:
     """Returns what both cards say of the model and its training, by field.
 
@@ -187,6 +186,7 @@ def captioner_facts(
         core: the dual encoder that the first of its runs began with.
         run: `config.json` of the last run.
         bits: of a weight's fraction that are kept.
+        questions: that it was trained for.
     """
     encoder, decoder = model.encoder, model.decoder
     parts = (encoder, model.projector, decoder)
@@ -196,7 +196,7 @@ def captioner_facts(
         samples=stage["samples"],
         batch=run["batch_size"],
         size=stage["image_size"],
-        questions=run["questions"],
+        questions_each=run["questions"],
         rate=run["learning_rate"],
         encoder_rate=run["encoder_rate"],
         seed=run["seed"],
@@ -216,6 +216,7 @@ def captioner_facts(
         "decoder_width": decoder.hidden_dim,
         "vocabulary": decoder.vocabulary_size,
         "bits": bits,
+        "questions": "\n".join(f"- {question}" for question in questions),
         "training": training,
         "licence": LICENCE,
     }
