@@ -13,6 +13,7 @@ byte is compressed, and whatever reads HDF5 reads it.
 """
 
 import argparse
+import os
 import shutil
 import zlib
 from pathlib import Path
@@ -35,9 +36,6 @@ from keras_pe.presets.class_vectors import (
 )
 from keras_pe.presets.preset_weights import SINGLE_FILE
 
-# From HDF5 1.10 on, of 2016: an index of one chunk takes no room of its own there.
-VERSIONS = ("v110", "v110")
-
 
 def write_by_planes(source: Path, target: Path) -> None:
     """Writes a file of weights anew, the bytes of each by plane.
@@ -51,11 +49,33 @@ def write_by_planes(source: Path, target: Path) -> None:
     """
     import h5py
 
-    with (
-        h5py.File(source, "r") as old,
-        h5py.File(target, "x", libver=VERSIONS) as new,
-    ):
+    with h5py.File(source, "r") as old, _new_file(target) as new:
         _copy(old, new)
+
+
+def _new_file(path: Path) -> Any:
+    """Returns a new HDF5 file that is the same whenever it is written.
+
+    It has the format of HDF5 1.10, of 2016, where the place of a single chunk takes no
+    index of its own.
+    """
+    import h5py
+
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    made = _timeless(h5py.h5p.FILE_CREATE)
+    return h5py.File(
+        h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_EXCL, made, access)
+    )
+
+
+def _timeless(kind: Any) -> Any:
+    """Returns how something is made that does not say when it was."""
+    import h5py
+
+    made = h5py.h5p.create(kind)
+    made.set_obj_track_times(False)
+    return made
 
 
 def _copy(old: Any, new: Any) -> None:
@@ -65,7 +85,9 @@ def _copy(old: Any, new: Any) -> None:
     new.attrs.update(old.attrs)
     for name, item in old.items():
         if isinstance(item, h5py.Group):
-            _copy(item, new.create_group(name))
+            made = _timeless(h5py.h5p.GROUP_CREATE)
+            group = h5py.Group(h5py.h5g.create(new.id, name.encode(), gcpl=made))
+            _copy(item, group)
             continue
         values = item[()]
         # A scalar has no bytes to sort, and can't be a chunk.

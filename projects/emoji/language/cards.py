@@ -43,10 +43,12 @@ a text is read if it is a word or two. Ask as it was trained to be asked:
 
 ## Architecture
 {parameters:,} parameters. Vision encoder (`{encoder}`): {layers} blocks of
-width {width}, {heads} heads, patch {patch}, {encoder_parameters:,} parameters. A projector
-that puts patches side by side in fours, {image_tokens} tokens an image; a decoder of
-{decoder_layers} blocks of width {decoder_width}, vocabulary {vocabulary}. Stored as float16, of whose fraction
-{bits} bits are kept; the results below are those of these weights.
+width {width}, {heads} heads, patch {patch}, {encoder_parameters:,} parameters. A
+projector that puts patches side by side in fours, {image_tokens} tokens an image; a
+decoder of {decoder_layers} blocks of width {decoder_width}, vocabulary {vocabulary}.
+
+Stored as float16, of whose fraction {bits} bits are kept; the results below are those
+of these weights.
 
 {training}
 ## Results
