@@ -57,8 +57,8 @@ def _about(captioner: Captioner) -> str:
     said = f"Answers come from a model of its own, <code>{name}</code>"
     if captioner.preset == BUNDLED_CAPTIONER:
         said += (
-            ", which knows drawings and printed words only and no photographs. About "
-            "half of the drawings it names wrongly"
+            ", which knows drawings and printed words only and no photographs: about "
+            "half of the drawings it names rightly, and reads four of five single words"
         )
     said += "."
     if captioner.trained_for:

@@ -54,7 +54,7 @@ table.pe-table td, table.pe-table th { text-align: right; padding: .15rem .8rem;
 .pe-samples .thumbnail-item { width: 100% !important; min-width: 0 !important; }
 .pe-samples .caption-label { max-width: 100%; font-size: .65rem; padding: 0 .2rem; }
 @media (max-width: 500px) {
-  .tab-container button { padding: 0 .3rem !important; font-size: .8rem !important; }
+  .tab-container button { padding: 0 .15rem !important; font-size: .75rem !important; }
 }
 #similarity-picture img { cursor: crosshair; }
 """
