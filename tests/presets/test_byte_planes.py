@@ -9,7 +9,7 @@ import pytest
 
 import keras_pe
 from keras_pe.presets import CheckpointError, assign, tensor_reader
-from keras_pe.presets.h5_file import H5File
+from keras_pe.presets.preset_weights import H5File
 from keras_pe.presets.save import save_preset
 from projects.emoji.byte_planes import write_by_planes
 from tests.presets import tiny
@@ -238,7 +238,7 @@ def test_a_chunk_behind_the_end_is_refused(tmp_path, monkeypatch):
         value = np.ones((4, 4), "float32")
         file.create_dataset("x", data=value, chunks=value.shape, shuffle=True)
     monkeypatch.setattr(
-        "keras_pe.presets.h5_file._start_of_planes",
+        "keras_pe.presets.preset_weights._start_of_planes",
         lambda dataset: (tmp_path / "a.h5").stat().st_size - 63,
     )
     with pytest.raises(CheckpointError, match="ends behind the end of the file"):

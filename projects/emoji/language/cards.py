@@ -118,7 +118,7 @@ that were compared: {compared}. Per cent on test samples; brackets: 95 % interva
 test samples, paired, in points.
 
 {results}
-
+{missing}
 The protocol, its controls, and other alignments: `projects/emoji/language`. What the
 whole captioner answers says its own card.
 
@@ -162,6 +162,12 @@ def _kinds(
     if not found:
         raise ValueError(f"No results of {config!r}: give those of a sweep of it.")
     return found
+
+
+def _missing(measured: Sequence[str]) -> str:
+    """Says of which kinds of question the encoder has no result."""
+    left = [kind for kind in METRICS if kind not in measured]
+    return f"\nNot measured of this encoder: {'; '.join(left)}.\n" if left else ""
 
 
 def answer_rows(scores: dict[str, Any]) -> list[str]:
@@ -260,4 +266,5 @@ def encoder_card(
         seeds=min(len(found[config]["seeds"]) for _, found in kinds),
         compared=", ".join(layers),
         results="\n".join(sweep_rows(contents, config)),
+        missing=_missing([kind for kind, _ in kinds]),
     )

@@ -22,6 +22,7 @@ from projects.emoji.language.cards import (
     encoder_card,
     sweep_rows,
 )
+from projects.emoji.language.question_sets import METRICS
 from tests.language.test_language_preset import build
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
@@ -48,8 +49,8 @@ def sweep(kind, this, best=0.3):
     own = {"seeds": [0], "scores": {"4": 0.1, "5": this}, "guess": 0.05}
     core = {"seeds": [0], "scores": {"5": best, "6": 0.2}, "guess": 0.05}
     return {
+        "count": {"core": core},  # of which this encoder has no result
         kind: {"core": core, "reader": {**own, "gain of the last layer over": over}},
-        "count": {"core": core},
     }
 
 
@@ -89,6 +90,9 @@ def test_both_cards_say_what_is_in_the_model():
     text = headed(encoder_card(facts, [sweep("name", 0.4)], "reader"))
     assert f"# {ENCODER}\n" in text
     assert "value: 40.0" in text
+    assert "\nNot measured of this encoder: kind; reading; letter; count;" in text
+    every = [sweep(kind, 0.4) for kind in METRICS]
+    assert "Not measured" not in encoder_card(facts, every, "reader")
     assert "layers of the core\nthat were compared: 5, 6." in text
 
 
