@@ -181,6 +181,25 @@ def filter_passed_over(file, value):
     stored(file, value, value.tobytes(), mask=1)
 
 
+def looks_like_planes(file, value):
+    """Another filter, of the same argument (4) and as many bytes."""
+    planes_of(file, value, lambda plan: plan.set_deflate(value.itemsize))
+
+
+def sorted_twice(file, value):
+    planes_of(file, value, lambda plan: (plan.set_shuffle(), plan.set_shuffle()))
+
+
+def planes_of(file, value, set_filters):
+    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plan.set_chunk(value.shape)
+    set_filters(plan)
+    space = h5py.h5s.create_simple(value.shape)
+    kind = h5py.h5t.py_create(value.dtype)
+    made = h5py.h5d.create(file.id, KERNEL.encode(), kind, space, plan)
+    made.write_direct_chunk((0,) * value.ndim, value.tobytes(), 0)
+
+
 def bfloat16(file, value):
     opaque = value.astype(ml_dtypes.bfloat16).view("V2")
     planes(file, opaque)
@@ -202,7 +221,8 @@ def integers(file, value):
     [
         *(gzip, gzip_alone, lzf, checksum, checksum_alone, no_filter, many_chunks),
         *(edge_chunk, larger_chunk, may_grow, never_written, shorter, longer),
-        *(filter_passed_over, bfloat16, big_endian, integers),
+        *(filter_passed_over, looks_like_planes, sorted_twice, bfloat16, big_endian),
+        integers,
     ],
     ids=lambda edit: edit.__name__,
 )
