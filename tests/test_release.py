@@ -1,7 +1,9 @@
 """A release says the same everywhere: version, date, licence, how to cite."""
 
+import io
 import re
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import keras_pe
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
 ROOT = Path(__file__).parents[1]
+MOST_BYTES = 30_000_000
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
 
@@ -30,6 +33,21 @@ def test_the_version_stands_in_one_place():
     assert "version" not in PROJECT
     lines = (ROOT / "keras_pe/version.py").read_text("utf-8").splitlines()
     assert lines[-1] == f'__version__ = "{keras_pe.__version__}"'
+
+
+def test_the_wheel_stays_below_30_megabytes():
+    """As hatchling packs it: deflate at zlib's own level."""
+    files = [
+        path
+        for path in (ROOT / "keras_pe").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as wheel:
+        for path in files:
+            wheel.write(path, path.relative_to(ROOT))
+    size = len(packed.getbuffer()) + 50_000  # what is said of the package
+    assert size < MOST_BYTES, f"{size:,} bytes"
 
 
 def test_what_the_index_is_told():

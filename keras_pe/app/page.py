@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from keras_pe.app.ask_tab import ask_tab
 from keras_pe.app.class_pictures import folder_classes, zip_classes
 from keras_pe.app.layers import PROBES, LayerCurve, layer_curve
 from keras_pe.app.map_tabs import similarity_tab, text_tab
@@ -47,6 +48,8 @@ def build_page(settings: AppSettings) -> gr.Blocks:
         gr.HTML(_heading(settings))
         with gr.Tab("Name", id="name"):
             name_tab(settings)
+        with gr.Tab("Ask", id="ask"):
+            ask_tab(settings)
         with gr.Tab("Similarity", id="similarity"):
             similarity_tab(settings)
         with gr.Tab("Text map", id="text"):

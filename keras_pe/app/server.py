@@ -34,6 +34,8 @@ CSS = """
   object-fit: contain; margin: 0 auto .4rem; background: #fff; border-radius: .3rem; }
 .pe-card figcaption { text-align: center; overflow-wrap: anywhere;
   font-size: .85rem; opacity: .8; }
+.pe-answer { text-align: center; font-weight: 600; overflow-wrap: anywhere;
+  margin: 0 0 .2rem; }
 ol.pe-bars { list-style: none; margin: .6rem 0 0; padding: 0; }
 ol.pe-bars li { display: grid; grid-template-columns: 1fr auto; column-gap: .6rem;
   margin: 0 0 .45rem; padding: 0; font-size: .9rem; }
@@ -52,7 +54,7 @@ table.pe-table td, table.pe-table th { text-align: right; padding: .15rem .8rem;
 .pe-samples .thumbnail-item { width: 100% !important; min-width: 0 !important; }
 .pe-samples .caption-label { max-width: 100%; font-size: .65rem; padding: 0 .2rem; }
 @media (max-width: 500px) {
-  .tab-container button { padding: 0 .3rem !important; font-size: .8rem !important; }
+  .tab-container button { padding: 0 .15rem !important; font-size: .75rem !important; }
 }
 #similarity-picture img { cursor: crosshair; }
 """

@@ -4,6 +4,7 @@ import dataclasses
 import os
 
 from keras_pe.app.allowed_folder import AllowedFolder
+from keras_pe.app.asking import BUNDLED_CAPTIONER, Captioner
 from keras_pe.models.preset_parts import PresetParts, load_parts
 from keras_pe.search import ImageIndex
 
@@ -19,6 +20,7 @@ class AppSettings:
         parts: the model and what prepares its inputs.
         folder: whose pictures a visitor may see; None for uploads alone.
         index: an index that every visitor may search; None for none.
+        captioner: what answers questions, whatever the model is.
 
     Example:
         >>> loaded = load_settings("pe_core_emoji_small_patch8_64")
@@ -31,12 +33,16 @@ class AppSettings:
     parts: PresetParts
     folder: AllowedFolder | None = None
     index: ImageIndex | None = None
+    captioner: Captioner = dataclasses.field(
+        default_factory=lambda: Captioner(BUNDLED_CAPTIONER)
+    )
 
 
 def load_settings(
     preset: str | None = None,
     folder: str | os.PathLike[str] | None = None,
     index: str | os.PathLike[str] | None = None,
+    captioner: str | os.PathLike[str] | None = None,
 ) -> AppSettings:
     """Loads what a page works on.
 
@@ -45,9 +51,12 @@ def load_settings(
             else for the one in the package.
         folder: whose pictures visitors may see; None for none.
         index: what `keras-pe index` wrote, for visitors to search; None for none.
+        captioner: a vision language model, as of `VisionLanguageModel.from_preset`,
+            that answers questions; None for the one in the package. It is loaded when
+            it is first asked.
 
     Raises:
-        CheckpointError: as `PECore.from_preset`.
+        CheckpointError: as `PECore.from_preset`; if the captioner is none.
         ValueError: if there is no such folder or index, or the index is of another
             model.
 
@@ -60,7 +69,8 @@ def load_settings(
     if preset is None and opened is not None:
         preset = opened.preset
     preset = preset or BUNDLED_PRESET
+    answering = Captioner(captioner or BUNDLED_CAPTIONER)
     parts = load_parts(preset)
     if opened is not None:
         opened.check_model(parts.model)
-    return AppSettings(preset, parts, allowed, opened)
+    return AppSettings(preset, parts, allowed, opened, answering)

@@ -1,7 +1,7 @@
 """Show a page to play with, in the browser of this machine.
 
-Name pictures, see which patches are alike and where a text is, score every layer and
-search, without a network. Needs Gradio: pip install "keras-pe[app]".
+Name pictures, ask about them, see which patches are alike and where a text is, score
+every layer and search, without a network. Needs Gradio: pip install "keras-pe[app]".
 
 Visitors of the page see what they upload, and of this machine the pictures below
 --folder and the thumbnails of --index; nothing else is read.
@@ -9,7 +9,7 @@ Visitors of the page see what they upload, and of this machine the pictures belo
 
 import argparse
 
-from keras_pe.cli.common import add_preset, path, tell, text
+from keras_pe.cli.common import BUNDLED_CAPTIONER, add_preset, path, tell, text
 
 HELP = "show a page to play with in the browser"
 EPILOG = """examples:
@@ -51,6 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"number of the port (default: {PORT})",
     )
     add_preset(parser, "that of the index, else the one inside the package")
+    parser.add_argument(
+        "--captioner",
+        type=text,
+        metavar="NAME",
+        help="preset of an encoder with a language model, which answers questions "
+        f"(default: {BUNDLED_CAPTIONER}, inside the package and trained on drawings)",
+    )
 
 
 def port(text: str) -> int:
@@ -69,7 +76,9 @@ def run(options: argparse.Namespace) -> int:
     if options.folder is not None and not options.folder.is_dir():
         raise ValueError(f"No such folder: {options.folder}")
     check_gradio()
-    settings = load_settings(options.preset, options.folder, options.index)
-    tell(f"model: {settings.preset}")
+    settings = load_settings(
+        options.preset, options.folder, options.index, options.captioner
+    )
+    tell(f"model: {settings.preset}; questions: {settings.captioner.preset}")
     serve(settings, options.host, options.port)
     return 0

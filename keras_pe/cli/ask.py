@@ -3,19 +3,21 @@
 import argparse
 
 from keras_pe.cli.common import (
+    BUNDLED_CAPTIONER,
     add_batch_size,
     add_images,
     add_json,
     find_all,
     positive,
     say_skipped,
+    tell,
     text,
 )
 from keras_pe.cli.output import print_json, printable
 
 HELP = "ask a question about images"
 EPILOG = """examples:
-  keras-pe ask cat.jpg "What is this?" --preset runs/language/preset
+  keras-pe ask drawing.png "What is this?"
   keras-pe ask photos "Is there a dog?" --preset runs/language/preset --json
   keras-pe ask cat.jpg "What is this?" --preset runs/llama/preset \\
       --decoder hub:llama3.2_instruct_1b
@@ -30,8 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--preset",
         type=text,
         metavar="NAME",
-        help="directory or hf://owner/repo[@revision] of an encoder with a language "
-        "model, such as recipes.align_language writes; none is in the package",
+        help="name, directory or hf://owner/repo[@revision] of an encoder with a "
+        "language model, such as recipes.align_language writes (default: the small one "
+        "inside the package, trained on drawings and printed words)",
     )
     parser.add_argument(
         "--decoder",
@@ -55,19 +58,19 @@ def run(options: argparse.Namespace) -> int:
     """Asks and prints a line an image; returns the exit code.
 
     Raises:
-        ValueError: if there is no preset, or it has no language model.
+        ValueError: if the preset has no language model.
     """
-    if options.preset is None:
-        raise ValueError(
-            "No model that answers questions is in the package. Give --preset "
-            "DIRECTORY, of what VisionLanguageModel.save_to_preset wrote; python -m "
-            "recipes.align_language trains one."
-        )
     from keras_pe.language.vision_language_model import VisionLanguageModel
     from keras_pe.preprocessing.batches import load_batches
 
     paths = find_all(options.images)
-    model = VisionLanguageModel.from_preset(options.preset, options.decoder)
+    preset = options.preset or BUNDLED_CAPTIONER
+    if options.preset is None:
+        tell(
+            f"model: {BUNDLED_CAPTIONER}, in the package; it knows drawings and "
+            f"printed words only, and photographs not at all: give --preset for others"
+        )
+    model = VisionLanguageModel.from_preset(preset, options.decoder)
     size = min(options.batch_size, len(paths))
     batches = load_batches(paths, model.image_converter, size, max_skipped_share=1.0)
     for places, pixels in batches:

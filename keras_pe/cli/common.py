@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from keras_pe.preprocessing.image_errors import SkipReport
 
 BUNDLED_PRESET = "pe_core_emoji_patch8_64"
+BUNDLED_CAPTIONER = "pe_captioner_emoji_patch8_64"
 FAILED, SOME_SKIPPED = 1, 3  # exit codes
 load = load_parts
 

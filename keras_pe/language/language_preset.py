@@ -37,12 +37,13 @@ from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.presets.assign import build_unfilled, fill, rule
 from keras_pe.presets.checksums import read_metadata, read_verified, verify_file
-from keras_pe.presets.hub import LANGUAGE, LANGUAGE_WEIGHTS, resolve
+from keras_pe.presets.hub import LANGUAGE, LANGUAGE_WEIGHTS, known_preset, resolve
 from keras_pe.presets.manifest import model_variables
 from keras_pe.presets.open_checkpoint import SafetensorsFile
 from keras_pe.presets.report import CheckpointError
 from keras_pe.presets.save import DTYPES, save_preset
 from keras_pe.presets.serialized import POLICY_NAME
+from keras_pe.presets.table import LANGUAGE_PARAMETERS
 from keras_pe.presets.tensor_reader import SAFETENSORS_DTYPES
 
 BLOCK_WEIGHTS = 12  # of a block without LayerScale
@@ -100,10 +101,14 @@ def save_language_preset(
         directory,
         tokenizer=prompt.tokenizer if isinstance(prompt, QuestionPrompt) else None,
         image_converter=model.image_converter,
-        metadata=metadata,
+        metadata={**(metadata or {}), LANGUAGE_PARAMETERS: _count(tensors)},
         dtype=dtype,
         write_more=write,
     )
+
+
+def _count(tensors: Mapping[str, np.ndarray]) -> int:
+    return sum(tensor.size for tensor in tensors.values())
 
 
 def _described(part: Any, names: tuple[str, ...]) -> dict[str, Any]:
@@ -196,6 +201,9 @@ def load_language_preset(
     handle: str | os.PathLike[str], decoder: Any = None, dtype: Any = None
 ) -> LanguageParts:
     """Returns the parts of a preset; see `VisionLanguageModel.from_preset`."""
+    known = known_preset(handle)
+    if known is not None and known.directory is None:  # nothing to download
+        raise CheckpointError(_ENCODER_ALONE.format(handle=handle))
     location = resolve(handle)
     if location.directory is None:
         raise CheckpointError(_ENCODER_ALONE.format(handle=handle))

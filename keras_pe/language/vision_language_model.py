@@ -24,6 +24,7 @@ from keras_pe.models.vision_forward import VisionForward
 from keras_pe.preprocessing.given_images import as_sequence, image_name
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.presets.report import CheckpointError
+from keras_pe.presets.table import PresetsProperty
 
 WIDTH_STEP = 8  # prompts are padded to multiples: fewer shapes to compile
 
@@ -93,6 +94,8 @@ class VisionLanguageModel:
         self.image_converter = image_converter
 
     # === Presets ===
+    presets = PresetsProperty()
+
     @classmethod
     def from_preset(
         cls,
@@ -103,7 +106,8 @@ class VisionLanguageModel:
         """Loads a preset: all parts with their weights.
 
         Args:
-            preset: directory, or `hf://owner/repo[@revision]`.
+            preset: name (`VisionLanguageModel.presets` lists them), directory, or
+                `hf://owner/repo[@revision]`.
             decoder: the `KerasHubDecoder` that it was trained with, if it was one: such
                 are not in a preset. Or its name, as of `foreign_decoder`.
             dtype: another dtype or policy of encoder, projector and small decoder, such
@@ -114,10 +118,12 @@ class VisionLanguageModel:
                 file is damaged, or the decoder is missing or another one.
 
         Example:
-            >>> model = VisionLanguageModel.from_preset("runs/x/preset")  # doctest: +SKIP
-            >>> model.generate("cat.jpg", "What is this?")                # doctest: +SKIP
-            'a cat'
-        """  # noqa: E501
+            >>> from importlib.resources import files
+            >>> model = VisionLanguageModel.from_preset("pe_captioner_emoji_patch8_64")
+            >>> drawings = files("keras_pe") / "cli" / "demo_images"
+            >>> model.generate(drawings / "guitar.png", "What is this?")
+            'guitar'
+        """
         parts = load_language_preset(preset, decoder, dtype)
         try:
             return cls(*parts)

@@ -18,7 +18,9 @@ from keras_pe.presets.open_checkpoint import open_checkpoint
 from keras_pe.presets.preset_weights import PresetWeights
 from keras_pe.presets.report import CheckpointError
 from keras_pe.presets.serialized import (
+    ANSWERING,
     DUAL,
+    LANG,
     MODELS,
     POLICY_NAME,
     TEXT,
@@ -284,11 +286,14 @@ def _global_policy() -> dict[str, Any]:
 def _check_family(cls: Any, handle: str, found: str) -> None:
     """Refuses a class that does not load what was found; says which one does."""
     family = family_of(cls)
-    if family in (VISION, found):
+    if family in (VISION, found) or (family, found) == (LANG, ANSWERING):
         return
-    loaders = [f"keras_pe.{found}.from_preset"]
+    package = "keras_pe.language" if found == ANSWERING else "keras_pe"
+    loaders = [f"{package}.{found}.from_preset"]
     if found == DUAL:
         loaders.append(f"keras_pe.{VISION}.from_preset (its vision tower)")
+    if found == ANSWERING:
+        loaders.append(f"keras_pe.{LANG}.from_preset (its encoder)")
     raise CheckpointError(
         f"{handle} is a {found}, not a {cls.__name__}. Load it with "
         f"{' or '.join(loaders)}."

@@ -22,7 +22,7 @@ def list_presets(filter: str | None = None) -> list[str]:
     Example:
         >>> list_presets("emoji")
         ['pe_core_emoji_patch8_64', 'pe_core_emoji_small_patch8_64', \
-'pe_lang_emoji_patch8_64', 'pe_spatial_emoji_patch8_64']
+'pe_lang_emoji_patch8_64', 'pe_captioner_emoji_patch8_64', 'pe_spatial_emoji_patch8_64']
         >>> list_presets("PE-Core-?14-*")
         ['pe_core_large_patch14_336', 'pe_core_gigantic_patch14_448']
     """

@@ -3,6 +3,11 @@
 HDF5 can do more than hold plain numbers: lead to other files, map datasets onto others,
 unpack. Here names, shapes and places are read, everything else is refused, and the
 numbers are then read from where they lie.
+
+One other way of storing them is taken: the bytes of a dataset by plane, first the
+lowest byte of all its numbers, then the next (HDF5's byte shuffle, in one chunk that
+holds the whole dataset). They are as many, and zip packs them tighter: so the presets
+in the package are stored.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,8 +87,6 @@ class H5File(OpenFile):
         problem = None
         if dataset.external or dataset.is_virtual:
             problem = "lies in another file"
-        elif dataset.chunks is not None or dataset.compression is not None:
-            problem = "is stored in pieces or compressed"
         elif dataset.shape is None:
             problem = "is empty"
         kind = dataset.dtype.str
@@ -92,9 +95,17 @@ class H5File(OpenFile):
             dtype = "BF16"
         else:
             dtype = DTYPES.get(kind, kind)
-        start: Any = None if problem else dataset.id.get_offset()
-        if problem is None and start is None:
-            problem = "has no place in the file"
+        start: Any = None
+        plane = None
+        if problem is None and dataset.chunks is not None:
+            start = _start_of_planes(dataset)
+            plane = dataset.size
+            if start is None or dtype not in DTYPES.values():
+                problem = "is stored in pieces or compressed"
+        elif problem is None:
+            start = dataset.id.get_offset()
+            if start is None:
+                problem = "has no place in the file"
         if problem is not None:
             raise CheckpointError(
                 f"{name} of {self.path.name} {problem}, expected plain numbers as "
@@ -102,7 +113,37 @@ class H5File(OpenFile):
             )
         if start + dataset.nbytes > self.size:
             raise ValueError(f"{name} ends behind the end of the file")
-        return Place(start, tuple(int(n) for n in dataset.shape), dtype)
+        shape = tuple(int(n) for n in dataset.shape)
+        return Place(start, shape, dtype, plane=plane)
+
+
+def _start_of_planes(dataset: Any) -> int | None:
+    """Returns where a dataset lies whose bytes are stored by plane.
+
+    Returns None for any that is stored in another way: in more or other pieces than
+    one of its own shape, or by any filter but the byte shuffle.
+    """
+    import h5py
+
+    if dataset.chunks != dataset.shape or dataset.maxshape != dataset.shape:
+        return None
+    plan = dataset.id.get_create_plist()
+    if plan.get_nfilters() != 1:
+        return None
+    code, _, values, _ = plan.get_filter(0)
+    item_size = dataset.dtype.itemsize
+    if code != h5py.h5z.FILTER_SHUFFLE or tuple(values) != (item_size,):
+        return None
+    # In front of a user block places are counted from another byte.
+    if dataset.file.userblock_size or dataset.id.get_num_chunks() != 1:
+        return None
+    chunk = dataset.id.get_chunk_info(0)
+    whole = (
+        not any(chunk.chunk_offset)
+        and chunk.filter_mask == 0  # else the filter was passed over
+        and chunk.size == dataset.nbytes
+    )
+    return int(chunk.byte_offset) if whole and chunk.byte_offset is not None else None
 
 
 SINGLE_FILE = "model.weights.h5"

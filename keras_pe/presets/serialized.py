@@ -20,7 +20,9 @@ PREFIX = "keras_pe>"
 DUAL = "PECore"
 VISION = "PEVisionEncoder"
 TEXT = "PETextEncoder"
-MODELS = (DUAL, VISION, "PELang", "PESpatial")  # what a preset holds
+LANG = "PELang"
+MODELS = (DUAL, VISION, LANG, "PESpatial")  # what a preset holds
+ANSWERING = "VisionLanguageModel"  # whose preset is that of its encoder, with more
 PARTS = (TEXT,)
 CONVERTERS = ("PETokenizer", "PEImageConverter", "PEVideoConverter")
 

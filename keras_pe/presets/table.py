@@ -10,12 +10,14 @@ import json
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from keras_pe.presets import variants
 from keras_pe.presets.report import CheckpointError
 
-ClassName = Literal["PECore", "PELang", "PESpatial"]
+ClassName = Literal["PECore", "PELang", "PESpatial", "VisionLanguageModel"]
+# What metadata.json of a vision language model counts, beside its encoder's.
+LANGUAGE_PARAMETERS = "language_parameter_count"
 MODEL_CARD = "facebookresearch/perception_models, apps/pe/README.md"
 CORE_BENCHMARKS = (
     "ImageNet-1k zero-shot top-1",
@@ -67,6 +69,8 @@ class Preset:
         scores: published result by benchmark, in percent.
         scores_source: where they were published and in which setting.
         sources: where the weights are, best first; none if they ship with keras_pe.
+        folder: of a preset that ships with keras_pe as a part of another one, the name
+            of that one; None for a folder of its own.
     """
 
     name: str
@@ -78,13 +82,15 @@ class Preset:
     scores_source: str = ""
     sources: tuple[Source, ...] = ()
     license: str = "Apache-2.0"
+    folder: str | None = None
 
     @property
     def directory(self) -> Path | None:
         """The directory inside the package, for a preset that ships with it."""
         if self.official_name is not None:
             return None
-        return Path(str(resources.files("keras_pe"))) / "presets" / self.name
+        package = Path(str(resources.files("keras_pe")))
+        return package / "presets" / (self.folder or self.name)
 
     def vision_config(self) -> dict[str, Any]:
         """Returns the vision tower's constructor arguments."""
@@ -119,6 +125,8 @@ class Preset:
             if path.is_file():
                 content = json.loads(path.read_text(encoding="utf-8"))
                 parameters = content["parameter_count"]
+                if self.class_name == "VisionLanguageModel":
+                    parameters += content[LANGUAGE_PARAMETERS]
         known = self.official_name is not None or parameters is not None
         text = self.text_config() if known else None
         return {
@@ -310,6 +318,12 @@ _ROWS = (
         "pe_lang_emoji_patch8_64",
         "PELang",
         "Tiny vision encoder for language models that look at drawings; works offline.",
+        folder="pe_captioner_emoji_patch8_64",  # whose encoder it is
+    ),
+    Preset(
+        "pe_captioner_emoji_patch8_64",
+        "VisionLanguageModel",
+        "Tiny model that names drawings and reads printed words; works offline.",
     ),
     # === Spatial: vision encoders for dense prediction ===
     _spatial(
@@ -364,8 +378,9 @@ def presets_of(cls: type) -> dict[str, dict[str, Any]]:
     """Returns the presets that a class loads.
 
     Args:
-        cls: `PECore`, `PELang`, `PESpatial`, or `PEVisionEncoder`, which loads them
-            all (of a dual encoder the vision tower).
+        cls: `PECore`, `PELang`, `PESpatial`, `VisionLanguageModel`, or
+            `PEVisionEncoder`, which loads them all (of a dual encoder the vision tower,
+            of a vision language model the encoder).
 
     Returns:
         Metadata by name: class, description, parameters, license, image_size,
@@ -377,7 +392,7 @@ def presets_of(cls: type) -> dict[str, dict[str, Any]]:
         6
     """
     bases = [base.__name__ for base in cls.__mro__]
-    family = next((b for b in bases if b in ("PECore", "PELang", "PESpatial")), None)
+    family = next((base for base in bases if base in get_args(ClassName)), None)
     return {
         name: preset.metadata()
         for name, preset in PRESETS.items()

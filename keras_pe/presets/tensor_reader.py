@@ -24,6 +24,7 @@ TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 # The largest published model has 1,100 tensors and a header of 120 KB.
 MAX_TENSORS = 20_000
 MAX_HEADER_BYTES = 8 * 2**20
+PIECE = 2**18  # bytes that are read at a time of what is stored by plane
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,21 +77,25 @@ class Place:
         shape: sizes.
         dtype: name of the dtype.
         strides: bytes between neighbours along each axis; None if row by row.
+        plane: of a tensor whose bytes are stored by plane, first the lowest byte of all
+            elements, then the next: bytes from one plane to the next, the elements of
+            the whole tensor. `start` is then the lowest byte of the first element.
     """
 
     start: int
     shape: tuple[int, ...]
     dtype: str
     strides: tuple[int, ...] | None = None
+    plane: int | None = None
 
     def rows(self, rows: slice) -> "Place":
         """Returns the place of some rows."""
         shape = (rows.stop - rows.start, *self.shape[1:])
-        row = (
-            self.strides[0]
-            if self.strides is not None
-            else math.prod(self.shape[1:]) * self.info.item_size
-        )
+        if self.strides is not None:
+            row = self.strides[0]
+        else:
+            item_size = 1 if self.plane is not None else self.info.item_size
+            row = math.prod(self.shape[1:]) * item_size
         return dataclasses.replace(
             self, start=self.start + rows.start * row, shape=shape
         )
@@ -140,6 +145,10 @@ class OpenFile:
         place = self.places[name]
         place = place if rows is None else place.rows(rows)
         dtype = np.dtype(SAFETENSORS_DTYPES[place.dtype])
+        if place.plane is not None:
+            array = aligned_empty(place.shape, dtype)
+            self._fill_planes(name, place, array.reshape(-1).view(np.uint8))
+            return array
         if place.strides is None:
             array = aligned_empty(place.shape, dtype)
             self._fill(name, place.start, array.reshape(-1).view(np.uint8))
@@ -151,6 +160,18 @@ class OpenFile:
         raw = aligned_empty((last + dtype.itemsize,), np.uint8)
         self._fill(name, place.start, raw)
         return np.ndarray(place.shape, dtype, raw.data, 0, place.strides)
+
+    def _fill_planes(self, name: str, place: Place, target: np.ndarray) -> None:
+        """Reads the bytes of each plane into their places among the others'."""
+        assert place.plane is not None
+        size = place.info.item_size
+        elements = target.reshape(-1, size)
+        buffer = np.empty(min(len(elements), PIECE), np.uint8)
+        for byte in range(size):
+            for first in range(0, len(elements), PIECE):
+                piece = buffer[: len(elements) - first]
+                self._fill(name, place.start + byte * place.plane + first, piece)
+                elements[first : first + PIECE, byte] = piece
 
     def _fill(self, name: str, start: int, target: np.ndarray) -> None:
         try:

@@ -89,6 +89,14 @@ CC-BY, CC-BY-SA and Apache licences: `projects/emoji/data/ATTRIBUTION.md` names 
 """
 
 
+def stored(bits: int) -> str:
+    """Says how the weights are stored of which the results were measured."""
+    return (
+        f"Stored as float16, of whose fraction {bits} bits are kept; the results below "
+        f"are those of these weights."
+    )
+
+
 def extra_vendors(data: Path) -> str:
     """Writes which further drawings were trained on, if there are any."""
     path = data / "extra.json"
@@ -108,6 +116,7 @@ def card(
     settings: dict[str, Any],
     data: Path,
     table: list[str],
+    bits: int,
     note: str = "",
 ) -> str:
     """Returns the model card.
@@ -118,6 +127,7 @@ def card(
         settings: `config.json` of a run of `recipes.pretrain` or `.distill`.
         data: output of `projects.emoji.data.prepare`.
         table: rows of the results.
+        bits: of a weight's fraction that are kept.
         note: what else there is to say of the training.
     """
     index = json.loads((data / "index.json").read_text())
@@ -128,7 +138,7 @@ def card(
         f"{vision.hidden_dim}, {vision.num_layers} blocks, {vision.num_heads} heads. "
         f"Text: vocabulary {text.vocabulary_size}, context {text.context_length}, "
         f"width {text.hidden_dim}, {text.num_layers} blocks. Embedding: "
-        f"{model.output_dim}. Stored as float16."
+        f"{model.output_dim}. {stored(bits)}"
     )
     vendors = "\n".join(
         f"- {name} {package['version']} ({package['licence']})"

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from keras_pe.files import write_atomically
-from keras_pe.presets.model_card import front_matter
+from keras_pe.presets.model_card import FEATURES, TASKS, front_matter
+from keras_pe.presets.serialized import ANSWERING
 
 KINDS = {
+    "pe_captioner": ANSWERING,
     "pe_core": "PECore",
     "pe_lang": "PELang",
     "pe_spatial": "PESpatial",
@@ -41,6 +43,7 @@ METRICS = {
     "exact": "exact_match",
     "box": "accuracy",
     "anls": "anls",
+    "cider": "cider",
     "J&F": "j_and_f",
     "mIoU": "mean_iou",
     "PCK": "pck",
@@ -75,6 +78,7 @@ def headed(card: str) -> str:
 def results(body: str, kind: str) -> list[Any]:
     """Returns the rows of a card's table of results, `huggingface_hub.EvalResult`."""
     found = []
+    asked = re.compile(rf" \(({'|'.join(METRICS)})\)$")
     for line in body.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if kind == "PECore" and cells[0].strip() in SETS:
@@ -85,14 +89,19 @@ def results(body: str, kind: str) -> list[Any]:
             task, metric = cells[0].split(", ", 1)
             if metric in METRICS:  # depth is no evidence, says the card
                 found.append(_scored(kind, task, metric, cells[3]))
-        elif kind == "PELang" and re.search(r" \((exact|box|anls)\)$", cells[0]):
+        elif kind == "PELang" and asked.search(cells[0]):
             task, metric = cells[0][:-1].rsplit(" (", 1)
             found.append(_scored(kind, task, metric, cells[4]))
+        elif (
+            kind == "VisionLanguageModel" and len(cells) == 5 and asked.search(cells[1])
+        ):
+            task, metric = cells[1][:-1].rsplit(" (", 1)
+            found.append(_scored(kind, f"{task}, {cells[0]}", metric, cells[3]))
     return found
 
 
 def _scored(kind: str, task: str, metric: str, value: str) -> Any:
-    of_set = f"emoji-artwork-{re.sub('[^a-z]+', '-', task)}"
+    of_set = f"emoji-artwork-{re.sub('[^a-z0-9]+', '-', task)}"
     return _result(
         kind, of_set, f"artwork: {task}", METRICS[metric], f"{metric}, %", value
     )
@@ -103,9 +112,8 @@ def _result(
 ) -> Any:
     from huggingface_hub import EvalResult
 
-    task = "image-feature-extraction"
     return EvalResult(
-        task_type="zero-shot-image-classification" if kind == "PECore" else task,
+        task_type=TASKS.get(kind, FEATURES),
         dataset_type=of_set,
         dataset_name=about,
         metric_type=metric,

@@ -126,7 +126,7 @@ def test_zips_that_are_refused(tmp_path, monkeypatch):
 
 
 # === Gradio ===
-WITH_GRADIO = {"map_tabs", "page", "parts_of_a_page", "server", "told"}
+WITH_GRADIO = {"ask_tab", "map_tabs", "page", "parts_of_a_page", "server", "told"}
 
 
 def test_gradio_is_imported_where_the_page_is_made_alone():

@@ -190,6 +190,59 @@ def test_pictures_are_named(page, tmp_path):
     assert "bad.png: not an image of an allowed format" in error(page)
 
 
+def ask(page, question):
+    """Types a question over the one that stands there."""
+    box = page.get_by_label("Question, up to 200 characters").locator("visible=true")
+    box.fill(question)
+    box.press("Enter")
+    box.press("Escape")
+
+
+def test_questions_are_answered(page, tmp_path):
+    tab(page, "Ask")
+    about = page.locator("#ask-about").inner_text()
+    assert "pe_captioner_emoji_patch8_64" in about
+    assert "drawings and printed words only" in about
+    press(page, "Ask")
+    assert "There is no picture yet" in error(page)
+    box = page.get_by_label("Question, up to 200 characters").locator("visible=true")
+    assert box.input_value() == "What is this?"
+    box.click()
+    options = page.get_by_role("option").all_inner_texts()
+    assert {"What does it say?", "How many things are there?"} <= {
+        option.strip("\u2713 ") for option in options
+    }
+    box.press("Escape")
+    give(page, DRAWINGS / "animal" / "crab.png", noise(tmp_path / BAD_NAME))
+    ask(page, "x" * 201)
+    press(page, "Ask")
+    assert "A question of 201 characters; expected at most 200" in error(page)
+    ask(page, "What is this?")
+    press(page, "Ask")
+    cards = page.locator("#ask-result .pe-card")
+    cards.nth(1).wait_for()
+    assert cards.count() == 2
+    assert cards.nth(0).locator(".pe-answer").inner_text() == "crab"
+    assert cards.locator("img").count() == 2
+    assert "onerror=alert(1)" in cards.nth(1).inner_text()
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    page.get_by_label("Clear").locator("visible=true").first.click()
+    give(page, tmp_path / "bad.png")
+    press(page, "Ask")
+    assert "bad.png: not an image of an allowed format" in error(page)
+    ask(page, "What kind of thing is this?")
+    press(page, "Ask about the sample drawings")
+    cards.nth(7).wait_for()
+    said = dict(
+        zip(
+            page.locator("#ask-result figcaption").all_inner_texts(),
+            page.locator("#ask-result .pe-answer").all_inner_texts(),
+            strict=True,
+        )
+    )
+    assert said["guitar.png"] == "musical instrument"
+
+
 def test_a_click_shows_what_is_alike(page, tmp_path):
     tab(page, "Similarity")
     press(page, "Compare")
@@ -297,7 +350,7 @@ def test_a_narrow_screen_needs_no_scrolling_sideways(page):
     page.set_viewport_size({"width": 360, "height": 740})
     page.reload()
     page.get_by_role("tab", name="Search").wait_for()  # no tab is hidden in a menu
-    for name in ("Name", "Similarity", "Text map", "Layers", "Search"):
+    for name in ("Name", "Ask", "Similarity", "Text map", "Layers", "Search"):
         tab(page, name)
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= 360, name

@@ -1,6 +1,7 @@
 """Questions from the command line: a line an image, errors in a line."""
 
 import json
+from importlib import resources
 
 import pytest
 
@@ -59,10 +60,20 @@ def test_a_bad_image_is_named_and_the_others_answered(capsys, files, tmp_path):
     assert out.startswith(f"{good}: ")
 
 
+@pytest.mark.once
+def test_without_a_preset_the_bundled_one_answers_and_says_what_it_is(capsys):
+    drawing = resources.files("keras_pe") / "cli" / "demo_images" / "guitar.png"
+    code, out, err = run(capsys, "ask", drawing, "What is this?")
+    assert (code, out) == (0, f"{drawing}: guitar\n")
+    assert err == (
+        "model: pe_captioner_emoji_patch8_64, in the package; it knows drawings and "
+        "printed words only, and photographs not at all: give --preset for others\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "Give --preset"),
         (("--preset", "pe_core_emoji_patch8_64"), "encoder alone"),
         (("--preset", "nowhere"), "nowhere"),
     ],

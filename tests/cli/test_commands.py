@@ -262,11 +262,11 @@ def test_embed_texts(capsys, tmp_path):
 def test_presets_are_listed(capsys):
     code, out, _ = run(capsys, "presets", "--json")
     assert code == 0
-    assert len(json.loads(out)) == 18
+    assert len(json.loads(out)) == 19
     code, out, _ = run(capsys, "presets")  # to a pipe
     assert code == 0
     lines = {line.split()[0]: line for line in out.splitlines() if "pe_" in line}
-    assert len(lines) == 18
+    assert len(lines) == 19
     assert "PE-Lang-G14-448-Tiling" in lines["pe_lang_gigantic_patch14_448_tiling"]
     for name, line in lines.items():
         where = "in the package" if "emoji" in name else "Hugging Face Hub"

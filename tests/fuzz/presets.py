@@ -52,6 +52,7 @@ class Presets(Campaign):
     def prepare(self, folder: Path) -> None:
         import keras_pe
         from keras_pe.presets.save import save_preset
+        from projects.emoji.byte_planes import store_by_planes
         from tests.presets import tiny
 
         self.tiny, self.package = tiny, keras_pe
@@ -63,9 +64,11 @@ class Presets(Campaign):
         }
         save_preset(model, folder / "one", **parts)
         save_preset(model, folder / "shards", max_shard_size=8e-5, **parts)
+        save_preset(model, folder / "planes", **parts)
+        store_by_planes(folder / "planes")
         self.files = {
             preset: tiny.directory_files(folder / preset)
-            for preset in ("one", "shards")
+            for preset in ("one", "shards", "planes")
         }
         assert any("weights.json" in name for name in self.files["shards"])
         self.right = tiny.values(model)

@@ -7,7 +7,9 @@ import pytest
 
 import keras_pe
 from keras_pe import PEImageConverter, PETokenizer
+from keras_pe.language import VisionLanguageModel
 from keras_pe.presets import CheckpointError, variants
+from keras_pe.presets import download as hub_download
 from keras_pe.presets.hub import find_preset, preset_of_repo, resolve
 from keras_pe.presets.table import PRESETS, PresetsProperty, presets_of
 from tests.presets import tiny
@@ -142,7 +144,8 @@ def test_presets_of_a_class():
         keras_pe.PECore: 7,
         keras_pe.PELang: 5,
         keras_pe.PESpatial: 6,
-        keras_pe.PEVisionEncoder: 18,
+        keras_pe.PEVisionEncoder: 19,
+        VisionLanguageModel: 1,
     }
     for cls, count in counts.items():
         assert len(presets_of(cls)) == count
@@ -179,3 +182,49 @@ def test_bundled_preset_loads():
     assert keras_pe.PETokenizer.from_preset(EMOJI.name).context_length == (
         model.text_encoder.context_length
     )
+
+
+# === The captioner, and its encoder under a name of its own ===
+ENCODER, CAPTIONER = "pe_lang_emoji_patch8_64", "pe_captioner_emoji_patch8_64"
+
+
+def test_a_captioner_and_its_encoder_are_one_folder():
+    assert PRESETS[ENCODER].directory == PRESETS[CAPTIONER].directory
+    captioner = VisionLanguageModel.from_preset(CAPTIONER)
+    encoder = keras_pe.PELang.from_preset(ENCODER)
+    assert tiny.equal(tiny.values(encoder), tiny.values(captioner.encoder))
+    count = encoder.count_params()
+    assert PRESETS[ENCODER].metadata()["parameters"] == count
+    count += captioner.projector.count_params() + captioner.decoder.count_params()
+    found = VisionLanguageModel.presets[CAPTIONER]
+    assert found["parameters"] == count
+    assert (found["class"], found["image_size"]) == ("VisionLanguageModel", 64)
+    assert found["sources"] == ["ships with keras_pe"]
+
+
+def test_the_encoder_of_a_captioner_loads_by_either_name():
+    for name in (ENCODER, CAPTIONER):
+        for cls in (keras_pe.PELang, keras_pe.PEVisionEncoder):
+            found = cls.from_preset(name, load_weights=False)
+            assert (type(found), found.num_layers) == (keras_pe.PELang, 5)
+    # Drawings are transparent where they were white in training.
+    assert PEImageConverter.from_preset(CAPTIONER).background == (255, 255, 255)
+
+
+def test_other_classes_are_told_which_load_a_captioner():
+    for cls in (keras_pe.PECore, keras_pe.PESpatial):
+        with pytest.raises(CheckpointError) as error:
+            cls.from_preset(CAPTIONER)
+        assert "is a VisionLanguageModel" in str(error.value)
+        assert "keras_pe.language.VisionLanguageModel.from_preset" in str(error.value)
+        assert "keras_pe.PELang.from_preset (its encoder)" in str(error.value)
+
+
+def test_an_encoder_alone_is_not_downloaded_to_be_refused(monkeypatch):
+    def fetch(*arguments, **options):
+        raise AssertionError(f"downloads {arguments}")
+
+    monkeypatch.setattr(hub_download, "download", fetch)
+    for name in ("PE-Lang-L14-448", "hf://facebook/PE-Core-L14-336", EMOJI.name):
+        with pytest.raises(CheckpointError, match="is an encoder alone"):
+            VisionLanguageModel.from_preset(name)

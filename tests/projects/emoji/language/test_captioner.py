@@ -1,12 +1,10 @@
-"""The captioner that the repository holds: it loads, and reads and names."""
+"""The captioner in the package: it loads, and reads and names."""
 
 from importlib.resources import as_file, files
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import projects.emoji.language
 from keras_pe import PELang
 from keras_pe.language import VisionLanguageModel
 from recipes.language_data.word_images import WordStyle, draw_words
@@ -14,7 +12,7 @@ from tests.recipes.language_data.small_fonts import faces
 
 pytestmark = pytest.mark.once
 
-PRESET = Path(projects.emoji.language.__file__).parent / "pe_captioner_emoji_patch8_64"
+PRESET = "pe_captioner_emoji_patch8_64"
 PLAIN = WordStyle(
     64,
     least_width=0.85,
