@@ -3,8 +3,8 @@
 import dataclasses
 
 from keras_pe.presets.variants import text_config, vision_config
-from keras_pe.training.run.config import RunConfig
 from keras_pe.training.resolution import ResolutionStage
+from keras_pe.training.run.config import RunConfig
 from keras_pe.training.run.training_config import stages_of
 from recipes.configs import FINETUNE
 
