@@ -75,7 +75,7 @@ def test_scores_are_those_of_encode_video(clips):
 
 @pytest.mark.once
 def test_the_papers_plan(monkeypatch, capsys):
-    command = "video --config paper-g14 --plan --devices 256"
+    command = "video --config paper-b16 --plan --devices 64"
     monkeypatch.setattr("sys.argv", command.split())
     main()
     said = capsys.readouterr().out
