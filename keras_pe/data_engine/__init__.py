@@ -1,0 +1,69 @@
+"""A data engine: clips become pairs of a clip and a caption, to train on."""
+
+from keras_pe.data_engine.apply import apply_stage
+from keras_pe.data_engine.captioners import (
+    Captioner,
+    FunctionCaptioner,
+    ModelCaptioner,
+)
+from keras_pe.data_engine.captions import (
+    FrameCaptions,
+    RefinedCaption,
+    VideoCaption,
+    read_edits,
+)
+from keras_pe.data_engine.choice import Choose, Embed
+from keras_pe.data_engine.clips import clips, clips_of_folder
+from keras_pe.data_engine.endpoint import ChatEndpoint, EndpointCaptioner
+from keras_pe.data_engine.engine import Engine, in_this_process, run_engine
+from keras_pe.data_engine.language_models import (
+    DecoderLanguageModel,
+    FunctionLanguageModel,
+    LanguageModel,
+)
+from keras_pe.data_engine.ledger import FolderLedger, Ledger
+from keras_pe.data_engine.probe import Keep, Probe
+from keras_pe.data_engine.receipts import (
+    Limits,
+    ReceiptError,
+    check_receipt,
+    receipt,
+)
+from keras_pe.data_engine.stage import Row, Stage, StageFailure
+from keras_pe.data_engine.summary import JoinedCaption, Summary
+
+__all__ = [
+    "Captioner",
+    "ChatEndpoint",
+    "Choose",
+    "DecoderLanguageModel",
+    "Embed",
+    "EndpointCaptioner",
+    "Engine",
+    "FolderLedger",
+    "FrameCaptions",
+    "FunctionCaptioner",
+    "FunctionLanguageModel",
+    "JoinedCaption",
+    "Keep",
+    "LanguageModel",
+    "Ledger",
+    "Limits",
+    "ModelCaptioner",
+    "Probe",
+    "ReceiptError",
+    "RefinedCaption",
+    "Row",
+    "Stage",
+    "StageFailure",
+    "Summary",
+    "VideoCaption",
+    "apply_stage",
+    "check_receipt",
+    "clips",
+    "clips_of_folder",
+    "in_this_process",
+    "read_edits",
+    "receipt",
+    "run_engine",
+]
