@@ -116,7 +116,7 @@ class FunctionCaptioner:
 
     def settings(self) -> Mapping[str, Any]:
         """Returns the function's name and version, and its frames."""
-        name = f"{self.function.__module__}.{self.function.__qualname__}"
+        name = name_of(self.function)
         frames = self.converter.get_config()
         return {"function": name, "version": self.version, "frames": frames}
 
@@ -143,7 +143,25 @@ def pixels(frames: np.ndarray) -> np.ndarray:
     return np.clip(np.rint((frames + 1) * 127.5), 0, 255).astype("uint8")
 
 
+def name_of(function: Any) -> str:
+    """Returns what a function is called, the same in every process.
+
+    Example:
+        >>> name_of(str.upper)
+        'builtins.str.upper'
+    """
+    kind = function if hasattr(function, "__qualname__") else type(function)
+    objects = getattr(kind, "__objclass__", None)  # of a method, its class
+    module = getattr(kind, "__module__", None) or getattr(objects, "__module__", "")
+    return f"{module}.{kind.__qualname__}"
+
+
 def source_of(function: Any) -> str:
+    """Returns the text of a function, or asks for a version.
+
+    Raises:
+        ValueError: if it has none, as one that was built in.
+    """
     try:
         return inspect.getsource(function)
     except (OSError, TypeError):

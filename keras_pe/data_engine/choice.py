@@ -8,7 +8,7 @@ import numpy as np
 from keras_pe.arrays import check_finite, check_sizes
 from keras_pe.data_engine.apply import failed
 from keras_pe.data_engine.frames import DecodingStage, frames_of
-from keras_pe.data_engine.stage import FAILURE, KEY, Row
+from keras_pe.data_engine.stage import FAILURE, KEY, Row, check_number
 from keras_pe.data_engine.weights import values_hash
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.video import PEVideoConverter
@@ -93,8 +93,10 @@ class Choose:
             missing = [name for name in ("embedding", self.by) if name not in row]
             if missing:
                 raise ValueError(
-                    f"{row[KEY]} has no {', '.join(missing)} to choose by."
+                    f"{row[KEY]} has no {', '.join(missing)} to choose by: a stage "
+                    f"before gives it, such as Embed or Probe."
                 )
+            check_number(f"{row[KEY]}: {self.by}", row[self.by], float("-inf"))
         if not waiting:
             return list(rows)
         vectors = np.array([row["embedding"] for row in waiting], "float64")

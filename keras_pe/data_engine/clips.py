@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from keras_pe.data_engine.stage import CONTENT, FAILURE, KEY, PATH, Row, canonic
 from keras_pe.preprocessing.media_folders import list_files
 
 UNREADABLE, EMPTY, DUPLICATE = "unreadable file", "empty file", "duplicate"
+METADATA, BAD_METADATA = "metadata", "unreadable metadata"
 SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".flv"),
     *(".gif", ".webp", ".png", ".apng"),
@@ -23,7 +25,7 @@ def clips_of_folder(folder: str | os.PathLike[str]) -> list[Row]:
     """Lists the clips of a folder and its folders, by what they are called.
 
     Beside `owl.mp4` may lie `owl.json`, an object: its values are the row's `metadata`,
-    such as a title and a description.
+    such as a title and a description. A clip whose JSON is damaged fails.
 
     Args:
         folder: with video files and animations.
@@ -32,7 +34,8 @@ def clips_of_folder(folder: str | os.PathLike[str]) -> list[Row]:
         Rows of `key`, `path` and `metadata`, sorted by `key`: the path in the folder.
 
     Raises:
-        ValueError: if there are none, or a JSON file is none.
+        ValueError: if there are none.
+        OSError: if a folder can't be read.
 
     Example:
         >>> [row["key"] for row in clips_of_folder("clips")]        # doctest: +SKIP
@@ -46,11 +49,7 @@ def clips_of_folder(folder: str | os.PathLike[str]) -> list[Row]:
         )
     root = Path(folder)
     return clips(
-        {
-            KEY: Path(path).relative_to(root).as_posix(),
-            PATH: os.fspath(path),
-            "metadata": _metadata(Path(path)),
-        }
+        _with_metadata({KEY: path.relative_to(root).as_posix(), PATH: os.fspath(path)})
         for path in paths
     )
 
@@ -66,14 +65,17 @@ def clips(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
     """
     found: dict[str, Row] = {}
     for place, given in enumerate(rows):
-        row = {"metadata": {}, **given}
+        row = {METADATA: {}, **given}
         for name in (KEY, PATH):
             if not isinstance(row.get(name), str) or not row[name]:
                 raise ValueError(
                     f"Row {place}: {name}={row.get(name)!r}, expected text."
                 )
-        if not isinstance(row["metadata"], Mapping):
-            raise ValueError(f"{row[KEY]}: its metadata are {row['metadata']!r:.80}.")
+        if not isinstance(row[METADATA], Mapping):
+            raise ValueError(
+                f"{row[KEY]}: its metadata are {row[METADATA]!r:.80}, expected an "
+                f"object, or none."
+            )
         if row[KEY] in found:
             raise ValueError(f"Two clips are called {row[KEY]!r}: name each apart.")
         canonical(row, f"The values of {row[KEY]}")
@@ -87,8 +89,12 @@ def with_content(row: Row) -> Row:
     The file is read again by every run: what another has put under its name is another
     clip.
     """
+    if FAILURE in row:
+        return row
     digest, size = hashlib.sha256(), 0
     try:
+        if not stat.S_ISREG(os.stat(row[PATH]).st_mode):  # a pipe would never end
+            return failed(row, CONTENT, UNREADABLE, f"{row[PATH]} is no file.")
         with open(row[PATH], "rb") as file:
             while piece := file.read(_PIECE):
                 digest.update(piece)
@@ -113,14 +119,19 @@ def without_duplicates(rows: Iterable[Row]) -> list[Row]:
     return found
 
 
-def _metadata(path: Path) -> dict[str, Any]:
-    beside = path.with_suffix(".json")
+def _with_metadata(row: Row) -> Row:
+    """Returns a row with what its JSON file says, or with a failure."""
+    beside = Path(row[PATH]).with_suffix(".json")
+    if not os.path.lexists(beside):
+        return row
     try:
+        if not stat.S_ISREG(os.stat(beside).st_mode):
+            raise ValueError("no file")
         said = json.loads(beside.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
+        if not isinstance(said, dict):
+            raise ValueError(f"{said!r:.80}")
+        canonical(said, "Its values")
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{beside}: {error}. Expected a JSON object.") from None
-    if not isinstance(said, dict):
-        raise ValueError(f"{beside}: expected a JSON object, got {said!r:.80}.")
-    return said
+        why = f"{beside}: {error}. Expected a JSON object."
+        return failed(row, METADATA, BAD_METADATA, why[:500])
+    return {**row, METADATA: said}

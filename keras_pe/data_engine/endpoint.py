@@ -5,11 +5,13 @@ but the standard library is needed.
 """
 
 import base64
+import http.client
 import io
 import json
 import os
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,6 +31,8 @@ NO_ANSWER, REFUSED, ODD = (
 )
 _AGAIN = (408, 425, 429, 500, 502, 503, 504)  # may pass if one waits
 _LARGEST = 1 << 20  # bytes of an answer
+_PIECE = 1 << 16  # bytes that are read at a time
+HIDDEN = "***"  # what stands for the key in errors and answers
 
 
 class ChatEndpoint:
@@ -41,7 +45,9 @@ class ChatEndpoint:
         url: such as "http://localhost:8000/v1"; "/chat/completions" is added.
         model: what the server calls it.
         key_variable: name of the environment variable that holds the key, if one is
-            needed. The key itself is never stored, nor part of any settings.
+            needed. The key itself is never stored, nor part of any settings; a server
+            that repeats it is not quoted. It is sent to no other address: redirects
+            are refused.
         max_tokens: most tokens of an answer.
         timeout: seconds that one try may take.
         tries: how often it is asked before the row fails; waits double from `wait`.
@@ -65,8 +71,7 @@ class ChatEndpoint:
         tries: int = 4,
         wait: float = 1.0,
     ) -> None:
-        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-            raise ValueError(f"url={url!r}: expected http://... or https://...")
+        check_url(url)
         check_sizes(max_tokens=max_tokens, tries=tries)
         check_number("timeout", timeout, 1e-3)
         check_number("wait", wait)
@@ -80,8 +85,12 @@ class ChatEndpoint:
         return {"endpoint": self.model, "max_tokens": self.max_tokens}
 
     def load(self) -> Any:
-        """Returns nothing."""
-        return None
+        """Returns nothing, after a look whether the key is there.
+
+        Raises:
+            ValueError: if it is not: no clip would fare better.
+        """
+        self._key()
 
     def answer(self, loaded: Any, text: str) -> str:
         """Returns the answer to a text."""
@@ -107,36 +116,51 @@ class ChatEndpoint:
             "temperature": 0,
             "max_tokens": self.max_tokens,
         }
+        key = self._key()
+        headers = {"Content-Type": "application/json"}
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
         request = urllib.request.Request(
-            self.address, json.dumps(body).encode(), self._headers()
+            self.address, json.dumps(body).encode(), headers
         )
+        try:
+            return _without(self._asked(request), key)
+        except StageFailure as failure:
+            detail = _without(failure.detail, key)[:300]
+            raise StageFailure(failure.reason, detail, lasting=False) from None
+
+    def _asked(self, request: urllib.request.Request) -> str:
+        """Returns the first answer of `tries`."""
+        failure = StageFailure(NO_ANSWER)
         for again in range(self.tries):
             if again:
                 time.sleep(self.wait * 2 ** (again - 1))
+            ends = time.monotonic() + self.timeout
             try:
-                with urllib.request.urlopen(request, timeout=self.timeout) as answer:
-                    return _text(answer.read(_LARGEST + 1))
+                with _opener.open(request, timeout=self.timeout) as answer:
+                    return _text(_read(answer, ends))
             except urllib.error.HTTPError as error:
-                said = error.read(300).decode(errors="replace")
-                failure = StageFailure(REFUSED, f"{error.code}: {said}", lasting=False)
+                with error:
+                    said = error.read(_PIECE).decode(errors="replace")
+                failure = StageFailure(REFUSED, f"{error.code}: {said}")
                 if error.code not in _AGAIN:
-                    raise failure from None
-            except (OSError, ValueError) as error:  # no connection, no HTTP
+                    break
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 detail = f"{self.address}: {type(error).__name__}: {error}"
-                failure = StageFailure(NO_ANSWER, detail[:300], lasting=False)
+                failure = StageFailure(NO_ANSWER, detail)
         raise failure
 
-    def _headers(self) -> dict[str, str]:
-        headers = {"Content-Type": "application/json"}
-        if self.key_variable is not None:
-            key = os.environ.get(self.key_variable)
-            if not key:
-                raise ValueError(
-                    f"The environment variable {self.key_variable} is not set: it is "
-                    f"to hold the key of {self.address}."
-                )
-            headers["Authorization"] = f"Bearer {key}"
-        return headers
+    def _key(self) -> str:
+        if self.key_variable is None:
+            return ""
+        key = os.environ.get(self.key_variable, "").strip()
+        if not key or not key.isascii() or not key.isprintable():
+            raise ValueError(
+                f"The environment variable {self.key_variable} is "
+                f"{'no key' if key else 'not set'}: it is to hold the key of "
+                f"{self.address}, printable and on one line."
+            )
+        return key
 
 
 class EndpointCaptioner:
@@ -174,8 +198,8 @@ class EndpointCaptioner:
         }
 
     def load(self) -> Any:
-        """Returns nothing."""
-        return None
+        """Returns nothing, see `ChatEndpoint.load`."""
+        self.endpoint.load()
 
     def of_video(self, loaded: Any, frames: np.ndarray) -> str:
         """Returns what it says of all frames together."""
@@ -184,6 +208,59 @@ class EndpointCaptioner:
     def of_frames(self, loaded: Any, frames: np.ndarray) -> Sequence[str]:
         """Returns what it says of each."""
         return [self.endpoint.ask(self.question, [one]) for one in pixels(frames)]
+
+
+def check_url(url: Any) -> None:
+    """Refuses what is no address, or holds a key: addresses are part of errors.
+
+    Raises:
+        ValueError: if so.
+
+    Example:
+        >>> check_url("http://me:secret@localhost/v1")
+        Traceback (most recent call last):
+        ValueError: The address holds a user or a query: expected such as \
+http://localhost:8000/v1, and a key in an environment variable.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url if isinstance(url, str) else "")
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        sound = False
+    if not sound or not url.isprintable() or " " in url:
+        raise ValueError(f"url={url!r:.80}: expected http://... or https://...")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError(
+            "The address holds a user or a query: expected such as "
+            "http://localhost:8000/v1, and a key in an environment variable."
+        )
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Leaves a redirect an error: the key is meant for one address."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_opener = urllib.request.build_opener(_NoRedirects())
+
+
+def _read(answer: Any, ends: float) -> bytes:
+    """Returns an answer, unless it takes longer in all, or is too large."""
+    found = b""
+    while piece := answer.read1(_PIECE):
+        found += piece
+        if len(found) > _LARGEST:
+            raise StageFailure(ODD, f"More than {_LARGEST:,} bytes.")
+        if time.monotonic() > ends:
+            raise TimeoutError("the answer did not end")
+    return found
+
+
+def _without(text: str, key: str) -> str:
+    return text.replace(key, HIDDEN) if key else text
 
 
 def _image(image: np.ndarray) -> dict[str, Any]:
@@ -195,15 +272,11 @@ def _image(image: np.ndarray) -> dict[str, Any]:
 
 def _text(answer: bytes) -> str:
     """Returns the text of an answer."""
-    if len(answer) > _LARGEST:
-        raise StageFailure(ODD, f"More than {_LARGEST:,} bytes.", lasting=False)
     try:
         text = json.loads(answer)["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError, RecursionError):
-        said = answer[:200].decode(errors="replace")
-        raise StageFailure(
-            ODD, f"Expected choices, got {said}", lasting=False
-        ) from None
+        said = answer[:_PIECE].decode(errors="replace")
+        raise StageFailure(ODD, f"Expected choices, got {said}") from None
     if not isinstance(text, str):
-        raise StageFailure(ODD, f"Expected text, got {text!r:.80}", lasting=False)
+        raise StageFailure(ODD, f"Expected text, got {text!r:.80}")
     return text

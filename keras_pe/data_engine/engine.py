@@ -33,8 +33,8 @@ class Engine:
 
     Raises:
         TypeError: if one is no stage.
-        ValueError: if a stage reads what none before it gives, two have one name, or
-            none gives `caption`.
+        ValueError: if a stage, or the choice, reads what none before it gives, two
+            have one name, or none gives `caption`.
     """
 
     stages: Sequence[Stage]
@@ -43,21 +43,33 @@ class Engine:
 
     def __post_init__(self) -> None:
         there, names = {"metadata"}, Counter[str]()
-        for stage in (*self.stages, *self.then):
-            check_stage(stage)
-            missing = set(stage.reads) - there
-            if missing:
-                raise ValueError(
-                    f"The stage {stage.name} reads {', '.join(sorted(missing))}, which "
-                    f"no stage before it gives."
-                )
-            there |= set(stage.gives)
-            names[stage.name] += 1
+        _pass(self.stages, there, names)
+        missing = set() if self.choose is None else {"embedding", self.choose.by}
+        if missing - there:
+            raise ValueError(
+                f"Clips are chosen by {', '.join(sorted(missing - there))}, which no "
+                f"stage before that gives: Embed and Probe do."
+            )
+        _pass(self.then, there, names)
         twice = [name for name, count in names.items() if count > 1]
         if twice:
             raise ValueError(f"Two stages are called {twice[0]!r}.")
         if "caption" not in there:
             raise ValueError("No stage gives 'caption': Summary or JoinedCaption does.")
+
+
+def _pass(stages: Sequence[Stage], there: set[str], names: Counter[str]) -> None:
+    """Checks stages one after the other; adds what they give, and their names."""
+    for stage in stages:
+        check_stage(stage)
+        missing = set(stage.reads) - there
+        if missing:
+            raise ValueError(
+                f"The stage {stage.name} reads {', '.join(sorted(missing))}, which no "
+                f"stage before it gives."
+            )
+        there |= set(stage.gives)
+        names[stage.name] += 1
 
 
 def in_this_process(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from keras_pe.data_engine.captioners import source_of
+from keras_pe.data_engine.captioners import name_of, source_of
 from keras_pe.data_engine.weights import values_hash
 from keras_pe.language.foreign import foreign_decoder, foreign_prompt
 from keras_pe.language.text_answers import answer_texts
@@ -76,7 +76,7 @@ class FunctionLanguageModel:
 
     def settings(self) -> Mapping[str, Any]:
         """Returns the function's name and version."""
-        name = getattr(self.function, "__qualname__", repr(self.function))
+        name = name_of(self.function)
         return {"function": name, "version": self.version}
 
     def load(self) -> Any:

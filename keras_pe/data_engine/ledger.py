@@ -30,7 +30,7 @@ class Ledger(Protocol):
 
 
 class FolderLedger:
-    """A ledger of small files: `FOLDER/STAGE/ab/cdef....json`.
+    """A ledger of small files: `FOLDER/STAGE/ab/cd/ef....json`.
 
     Each holds a checksum: what a crash of the machine damaged is computed again.
 
@@ -49,7 +49,8 @@ class FolderLedger:
         self.folder = Path(folder)
 
     def _path(self, stage: str, key: str) -> Path:
-        return self.folder / stage / key[:2] / f"{key[2:]}.json"
+        # Two folders deep: some hundred files a folder of ten million clips.
+        return self.folder / stage / key[:2] / key[2:4] / f"{key[4:]}.json"
 
     def read(self, stage: str, key: str) -> dict[str, Any] | None:
         """Returns the entry, or None if there is no sound one."""

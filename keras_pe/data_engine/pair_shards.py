@@ -1,5 +1,6 @@
 """Shards of clips and their captions: tar files as those of the PE Video Dataset."""
 
+import hashlib
 import io
 import json
 import tarfile
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_pe.data.shard_sets import new_shards, shard_name
-from keras_pe.data_engine.clips import with_content
+from keras_pe.data_engine.clips import METADATA, SUFFIXES
 from keras_pe.data_engine.stage import CONTENT, KEY, PATH, Row
 
 NAME = "pairs"
@@ -47,18 +48,19 @@ def write_pair_shards(
 
 
 def _add(archive: tarfile.TarFile, row: Row) -> None:
-    if with_content(row).get(CONTENT) != row[CONTENT]:
+    clip = Path(row[PATH]).read_bytes()
+    if hashlib.sha256(clip).hexdigest() != row[CONTENT]:
         raise ValueError(f"{row[PATH]} has changed while the engine ran: run it again.")
     name = row[CONTENT][:32]
-    hidden = (KEY, PATH, "embedding", "kept", "metadata")
-    said: dict[str, Any] = {"video_id": row[KEY], **row.get("metadata", {})}
+    hidden = (KEY, PATH, "embedding", "kept", METADATA)
+    said: dict[str, Any] = {**row.get(METADATA, {}), "video_id": row[KEY]}
     said |= {field: value for field, value in row.items() if field not in hidden}
     member = json.dumps(said, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    ending = Path(row[PATH]).suffix.lower().lstrip(".") or "mp4"
-    for suffix, content in (
-        (ending, Path(row[PATH]).read_bytes()),
-        ("json", member.encode()),
-    ):
+    ending = Path(row[PATH]).suffix.lower()
+    ending = ending[1:] if ending in SUFFIXES else "mp4"  # readers go by it
+    # A name that is no UTF-8 has half characters, which JSON writes as "\\udcff".
+    encoded = member.encode("utf-8", "backslashreplace")
+    for suffix, content in ((ending, clip), ("json", encoded)):
         info = tarfile.TarInfo(f"{name}.{suffix}")
         info.size = len(content)
         archive.addfile(info, io.BytesIO(content))

@@ -18,6 +18,7 @@ from keras_pe.evaluation.intervals import Score, mean_score
 from keras_pe.models.embedder import Embedder
 
 GRAM = 3  # words that are counted as one
+SURE = 3  # times that a caption comes: twice may be chance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Limits:
     Attributes:
         failed: clips that failed for other reasons than that they were left out: by
             `Keep`, `Choose`, as duplicates, or by hand.
-        same_caption: captions that are the most frequent one.
+        same_caption: captions that are the most frequent one, if it came at least
+            three times: twice may be chance.
         repeated: of runs of three words, those that came in their caption before.
         matched: least share of captions that are closer to their own clip than to
             another one, at the lower end of its interval; a guess is a half.
@@ -129,14 +131,16 @@ def check_receipt(found: dict[str, Any], limits: Limits) -> None:
     if not found["captioned"]:
         problems.append(f"None of {found['clips']} clips has a caption.")
     for name, what in (
-        ("failed", "of the clips failed"),
+        ("failed", f"of the clips failed ({_most(found['failures'])})"),
         ("same_caption", f"of the captions are {found.get('most_frequent')!r}"),
         ("repeated", "of the runs of three words came in their caption before"),
     ):
         limit = getattr(limits, name)
         value = found.get({"failed": "failed_share"}.get(name, name))
-        alone = name == "same_caption" and found["captioned"] * (limit or 0) < 1
-        if limit is not None and value is not None and value > limit and not alone:
+        if limit is None or value is None:
+            continue
+        chance = name == "same_caption" and round(value * found["captioned"]) < SURE
+        if value > limit and not chance:
             problems.append(f"{value:.1%} {what}, expected at most {limit:.1%}.")
     low = found.get("matched", {}).get("low")
     if limits.matched is not None and low is not None and not low > limits.matched:
@@ -147,6 +151,12 @@ def check_receipt(found: dict[str, Any], limits: Limits) -> None:
         )
     if problems:
         raise ReceiptError(problems)
+
+
+def _most(failures: dict[str, int]) -> str:
+    """Returns the three most frequent reasons, with their counts."""
+    order = sorted(failures.items(), key=lambda pair: (-pair[1], pair[0]))
+    return ", ".join(f"{reason} {count:,}" for reason, count in order[:3]) or "none"
 
 
 def _left_out(failure: dict[str, str]) -> bool:
