@@ -15,13 +15,14 @@ from keras_pe.data_engine.captions import (
 from keras_pe.data_engine.choice import Choose, Embed
 from keras_pe.data_engine.clips import clips, clips_of_folder
 from keras_pe.data_engine.endpoint import ChatEndpoint, EndpointCaptioner
-from keras_pe.data_engine.engine import Engine, in_this_process, run_engine
+from keras_pe.data_engine.engine import Engine, run_engine
 from keras_pe.data_engine.language_models import (
     DecoderLanguageModel,
     FunctionLanguageModel,
     LanguageModel,
 )
 from keras_pe.data_engine.ledger import FolderLedger, Ledger
+from keras_pe.data_engine.mappers import InProcesses, in_this_process
 from keras_pe.data_engine.probe import Keep, Probe
 from keras_pe.data_engine.receipts import (
     Limits,
@@ -44,6 +45,7 @@ __all__ = [
     "FrameCaptions",
     "FunctionCaptioner",
     "FunctionLanguageModel",
+    "InProcesses",
     "JoinedCaption",
     "Keep",
     "LanguageModel",

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE)
 
 
 class Loaded:
-    """What a stage loads, once a process, when it is first needed.
+    """What a stage loads, once a process, when it is first needed by a thread.
 
     Args:
         stage: whose.
@@ -29,11 +30,13 @@ class Loaded:
 
     def __init__(self, stage: Stage) -> None:
         self._stage, self._value, self._there = stage, None, False
+        self._lock = threading.Lock()
 
     def __call__(self) -> Any:
         """Returns it."""
-        if not self._there:
-            self._value, self._there = self._stage.load(), True
+        with self._lock:
+            if not self._there:
+                self._value, self._there = self._stage.load(), True
         return self._value
 
 

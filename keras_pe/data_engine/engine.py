@@ -2,23 +2,21 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keras_pe.data_engine.apply import Loaded, apply_stage
 from keras_pe.data_engine.choice import Choose
 from keras_pe.data_engine.clips import clips, with_content, without_duplicates
 from keras_pe.data_engine.ledger import FolderLedger, Ledger
+from keras_pe.data_engine.mappers import Mapper, in_this_process
 from keras_pe.data_engine.pair_shards import write_pair_shards
 from keras_pe.data_engine.receipts import Limits, check_receipt, receipt
 from keras_pe.data_engine.stage import FAILURE, KEY, Row, Stage, canonical, check_stage
 from keras_pe.files import FilePath, only_writer, write_atomically
 from keras_pe.models.embedder import Embedder
 
-# Takes rows through stages: `(rows, stages, ledger)`, in whatever order, wherever.
-Mapper = Callable[[Sequence[Row], Sequence[Stage], Ledger], Iterable[Row]]
 ROWS, FAILED, RECEIPT, LEDGER = "rows.jsonl", "failures.jsonl", "receipt.json", "ledger"
 
 
@@ -72,17 +70,6 @@ def _pass(stages: Sequence[Stage], there: set[str], names: Counter[str]) -> None
         names[stage.name] += 1
 
 
-def in_this_process(
-    rows: Sequence[Row], stages: Sequence[Stage], ledger: Ledger
-) -> Iterable[Row]:
-    """Takes one row after the other through all stages: the plain mapper."""
-    loaded = [Loaded(stage) for stage in stages]
-    for row in rows:
-        for stage, model in zip(stages, loaded, strict=True):
-            row = apply_stage(stage, row, model, ledger)
-        yield row
-
-
 def run_engine(
     rows: Iterable[Row],
     engine: Engine,
@@ -106,7 +93,8 @@ def run_engine(
         output: folder; made if missing.
         limits: of the receipt; None for the usual ones.
         embedder: see `receipt`.
-        mapper: takes rows through stages; `projects/video_engine` has Beam's.
+        mapper: takes rows through stages; `InProcesses` is another one, and
+            `projects/video_engine` has Apache Beam's.
         ledger: another one than that in the folder.
 
     Returns:

@@ -18,7 +18,7 @@ from keras_pe.data_engine import (
     clips_of_folder,
     run_engine,
 )
-from keras_pe.data_engine.engine import in_this_process
+from keras_pe.data_engine.mappers import in_this_process
 from keras_pe.files import TargetBusyError, only_writer
 from tests.data_engine.parts import (
     LOOSE,
