@@ -10,10 +10,10 @@ from keras_pe.data_engine.captions import (
     FrameCaptions,
     RefinedCaption,
     VideoCaption,
-    read_edits,
 )
 from keras_pe.data_engine.choice import Choose, Embed
 from keras_pe.data_engine.clips import clips, clips_of_folder
+from keras_pe.data_engine.edits import append_edit, read_edits, undo_edit
 from keras_pe.data_engine.endpoint import ChatEndpoint, EndpointCaptioner
 from keras_pe.data_engine.engine import Engine, run_engine
 from keras_pe.data_engine.language_models import (
@@ -60,6 +60,7 @@ __all__ = [
     "StageFailure",
     "Summary",
     "VideoCaption",
+    "append_edit",
     "apply_stage",
     "check_receipt",
     "clips",
@@ -68,4 +69,5 @@ __all__ = [
     "read_edits",
     "receipt",
     "run_engine",
+    "undo_edit",
 ]

@@ -1,7 +1,5 @@
 """Captions of a clip: of the whole, of its frames, and by people."""
 
-import json
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -126,42 +124,3 @@ class RefinedCaption:
         if text is None:
             raise StageFailure("refused by hand", "A person left this clip out.")
         return {"refined_caption": clean(text, "The edit"), "by_hand": True}
-
-
-def read_edits(path: str | os.PathLike[str]) -> dict[str, str | None]:
-    """Reads the captions that people gave: JSON lines of `content` and `caption`.
-
-    Args:
-        path: of the file; one that is missing has no edits. Of several lines about one
-            clip the last holds.
-
-    Returns:
-        The caption, or None, by the SHA-256 of the clip.
-
-    Raises:
-        ValueError: naming the line that is none. A last line that was cut off, as by a
-            full disk, is left out.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().split("\n")
-    except FileNotFoundError:
-        return {}
-    found: dict[str, str | None] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            said = json.loads(line)
-            content, caption = said["content"], said["caption"]
-            if not isinstance(content, str) or not isinstance(caption, str | None):
-                raise TypeError("content and caption are texts")
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            if number == len(lines):  # no newline: it was never whole
-                break
-            raise ValueError(
-                f"{os.fspath(path)}, line {number}: {error}. Expected "
-                f'{{"content": "...", "caption": "..."}}.'
-            ) from None
-        found[content] = caption
-    return found

@@ -16,7 +16,6 @@ from keras_pe.data_engine import (
     StageFailure,
     Summary,
     VideoCaption,
-    read_edits,
 )
 from keras_pe.data_engine.captioners import name_of
 from keras_pe.data_engine.captions import clean
@@ -127,28 +126,6 @@ def test_a_folder_of_frames_is_no_clip(tmp_path):
 
 
 # === By people ===
-def test_edits_are_read_and_the_last_line_holds(tmp_path):
-    path = tmp_path / "edits.jsonl"
-    assert read_edits(path) == {}
-    path.write_text(
-        '{"content": "1", "caption": "owl"}\n\n'
-        '{"content": "2", "caption": null, "when": "now"}\n'
-        '{"content": "1", "caption": "an owl"}\n'
-        '{"content": "3", "capt'
-    )
-    assert read_edits(path) == {"1": "an owl", "2": None}
-
-
-@pytest.mark.parametrize(
-    "line", ["[]", "{", '{"content": 1, "caption": "x"}', '{"content": "1"}', "NaN"]
-)
-def test_a_line_that_is_no_edit_is_named(tmp_path, line):
-    path = tmp_path / "edits.jsonl"
-    path.write_text(f'{{"content": "1", "caption": "owl"}}\n{line}\n')
-    with pytest.raises(ValueError, match=r"edits.jsonl, line 2: .*Expected"):
-        read_edits(path)
-
-
 def test_a_persons_caption_takes_the_models_place_or_refuses_the_clip():
     stage = RefinedCaption({"1": " An  owl. ", "2": None})
     row = {"video_caption": "cat"}
