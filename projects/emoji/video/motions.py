@@ -119,8 +119,8 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="of data.prepare")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--drawings", type=int, default=400, help="of training")
-    parser.add_argument("--tests", type=int, default=80, help="drawings of the test")
+    parser.add_argument("--drawings", type=int, default=160, help="of training")
+    parser.add_argument("--tests", type=int, default=40, help="drawings of the test")
     options = parser.parse_args()
     drawings = drawings_of(sorted(options.data.glob("train-*.tar")))
     sides: dict[str, list[tuple[Record, Image.Image]]] = {"train": [], "test": []}
