@@ -195,6 +195,7 @@ def trainer_and_inputs(
         image_size,
         mask_every=config.mask_every if config.mask_weight else None,
         keep_patches=config.keep_patches,
+        num_frames=config.num_frames,
     )
     return build_trainer(config, model), inputs
 

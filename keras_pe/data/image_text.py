@@ -49,6 +49,17 @@ class Transform(Protocol):
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> np.ndarray: ...
 
 
+class ClipTransform(Protocol):
+    """A transform that reads a clip of the sample: it says `reads_clip = True`.
+
+    Its array is (frames, height, width, 3).
+    """
+
+    reads_clip: bool
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> np.ndarray: ...
+
+
 class SampleTransform(Protocol):
     """A transform that reads what lies beside the image: it says `reads_sample = True`.
 
@@ -66,7 +77,7 @@ def image_text_dataset(
     source: Source,
     order: Order,
     *,
-    transform: Transform | SampleTransform,
+    transform: Transform | SampleTransform | ClipTransform,
     tokenizer: Tokenizer,
     captions: Captions = default_caption,
     seed: int = 0,
@@ -87,7 +98,8 @@ def image_text_dataset(
         source: samples by number: an image file and a caption, see `TarShards`.
         order: which samples each batch holds, see `ShuffledOrder`.
         transform: makes an array of an image, see `TrainAugmentation`; or arrays of it
-            and of what lies beside it, see `WithInstances` in `sample_masks.py`.
+            and of what lies beside it, see `WithInstances` in `sample_masks.py`; or an
+            array of frames of a clip, see `ClipFrames`.
         tokenizer: makes int32 (texts, context_length) of captions; or several such
             arrays by name, which then take the place of `token_ids`.
         captions: `captions(sample, rng)` returns the caption of a sample, or raises
@@ -106,7 +118,8 @@ def image_text_dataset(
     Returns:
         A dataset whose element i is `{"images": (batch, height, width, 3), "token_ids":
         int32 (batch, context_length), "skipped": tuple of SkippedSample}` and the
-        extras, with batch = `order.batch_size / host_count`.
+        extras, with batch = `order.batch_size / host_count`; images of clips are
+        (batch, frames, height, width, 3).
 
     Raises:
         ValueError: if the arguments do not fit together.
@@ -182,7 +195,7 @@ class ImageTextDataset(grain.MapDataset[Batch]):
         self,
         source: Source,
         order: Order,
-        transform: Transform | SampleTransform,
+        transform: Transform | SampleTransform | ClipTransform,
         tokenizer: Tokenizer,
         captions: Captions,
         seed: int,
@@ -286,8 +299,10 @@ class ImageTextDataset(grain.MapDataset[Batch]):
             report(number, row, sample, "captioning")
             text = self.captions(record, rng)
             report(number, row, sample, "transforming")
-            image = self._image(record)
             transform: Any = self.transform
+            if getattr(transform, "reads_clip", False):
+                return {"images": transform(record, rng)}, text
+            image = self._image(record)
             if getattr(transform, "reads_sample", False):
                 return transform(image, rng, record), text
             return {"images": transform(image, rng)}, text

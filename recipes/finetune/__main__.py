@@ -35,7 +35,8 @@ from keras_pe.training.run.options import (
     recipe_parser,
     with_overrides,
 )
-from keras_pe.training.run.shard_data import START_TIMEOUT, Pairs, ShardData
+from keras_pe.training.run.retrieval_scores import Pairs
+from keras_pe.training.run.shard_data import START_TIMEOUT, ShardData
 from keras_pe.training.run.start import run_recipe
 from keras_pe.training.run.train import RunOptions
 

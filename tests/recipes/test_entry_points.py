@@ -11,6 +11,7 @@ RECIPES = (
     "recipes.pretrain",
     "recipes.finetune.__main__",
     "recipes.distill",
+    "recipes.video.__main__",
     "recipes.align_spatial",
     "recipes.align_language",
     "projects.emoji.pretrain",

@@ -16,11 +16,8 @@ from keras_pe.finetuning.pairs.pair_config import make_trainable, pair_config
 from keras_pe.finetuning.pairs.run import WiseOptions, finetune_pairs
 from keras_pe.presets.checksums import read_metadata
 from keras_pe.training.run.config import build_model
-from keras_pe.training.run.shard_data import (
-    RetrievalScores,
-    ShardData,
-    caption_reader,
-)
+from keras_pe.training.run.retrieval_scores import RetrievalScores
+from keras_pe.training.run.shard_data import ShardData, caption_reader
 from keras_pe.training.run.train import RunOptions
 from recipes.finetune.__main__ import configured, main, parse
 from tests.arrays import to_numpy

@@ -28,11 +28,8 @@ from keras_pe.models.embedding import embed_images, embed_texts
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.training.resolution import PlannedStage, ResolutionStage
 from keras_pe.training.run.config import build_model, build_tokenizer
-from keras_pe.training.run.shard_data import (
-    RetrievalScores,
-    ShardData,
-    check_validation,
-)
+from keras_pe.training.run.retrieval_scores import RetrievalScores
+from keras_pe.training.run.shard_data import ShardData, check_validation
 from keras_pe.training.run.train import RunOptions
 from keras_pe.training.run.training_run import RunMismatch
 from recipes.configs import CONFIGS

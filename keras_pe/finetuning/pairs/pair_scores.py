@@ -8,7 +8,7 @@ import numpy as np
 from keras_pe.evaluation.ranks import Matches
 from keras_pe.evaluation.retrieval import KS, both_ranks
 from keras_pe.probing.bootstrap import bootstrap_scores, sure_interval
-from keras_pe.training.run.shard_data import PairEmbeddings
+from keras_pe.training.run.retrieval_scores import PairEmbeddings
 
 SCORE = "recall_at_1"  # the mean of both directions, in points
 

@@ -35,13 +35,12 @@ from keras_pe.training.devices.setup import check_layout, is_first_process
 from keras_pe.training.optimizers.layer_decay import layer_decay_rates
 from keras_pe.training.run.config import build_model, build_tokenizer, build_trainer
 from keras_pe.training.run.initial_weights import load_initial_weights
-from keras_pe.training.run.shard_data import (
+from keras_pe.training.run.retrieval_scores import (
     PairEmbeddings,
     Pairs,
     RetrievalScores,
-    ShardData,
-    caption_reader,
 )
+from keras_pe.training.run.shard_data import ShardData, caption_reader
 from keras_pe.training.run.train import RunOptions, run_pairs
 from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
 

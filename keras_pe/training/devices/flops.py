@@ -30,6 +30,10 @@ class TowerFlops:
         """Operations of the whole forward pass."""
         return self.blocks + self.rest
 
+    def times(self, images: int) -> "TowerFlops":
+        """Returns the operations of so many images, of as many tokens each."""
+        return TowerFlops(self.blocks * images, self.rest * images, self.tokens)
+
     def training(self, remat: bool = False, chunked: bool = False) -> int:
         """Returns the operations that a training step really makes.
 

@@ -111,6 +111,7 @@ def step_inputs(
     image_size: int,
     mask_every: int | None = None,
     keep_patches: float = 1.0,
+    num_frames: int | None = None,
 ) -> Inputs:
     """Returns shape and dtype of each array of a batch of `ContrastiveTrainer`.
 
@@ -121,6 +122,7 @@ def step_inputs(
         image_size: side of the images, pixels.
         mask_every: one image in so many has a masked copy; None for no masks.
         keep_patches: share of the patches that stays; below 1 drops the others.
+        num_frames: frames of a clip; None for images.
 
     Returns:
         `(shape, dtype)` by name.
@@ -129,8 +131,9 @@ def step_inputs(
         ValueError: if the batch is too small for a masked image.
     """
     patches = (image_size // vision["patch_size"]) ** 2
+    frames = () if num_frames is None else (num_frames,)
     inputs: Inputs = {
-        "images": ((batch_size, image_size, image_size, 3), "float32"),
+        "images": ((batch_size, *frames, image_size, image_size, 3), "float32"),
         "token_ids": ((batch_size, text["context_length"]), "int32"),
     }
     if mask_every is not None:

@@ -43,6 +43,8 @@ class RunConfig(TrainingConfig):
         text_chunk_size: texts that go through the tower at once; None for all.
         caption_key: text file or JSON field that has the captions; None for the usual.
         freeze: tower whose weights stay as they are: "none", "vision" or "text".
+        num_frames: frames of a clip whose embeddings are averaged, where the data are
+            clips; None for images.
 
     Example:
         >>> from keras_pe.training import ResolutionStage
@@ -62,6 +64,7 @@ class RunConfig(TrainingConfig):
     text_chunk_size: int | None = None
     caption_key: str | None = None
     freeze: Literal["none", "vision", "text"] = "none"
+    num_frames: int | None = None
 
 
 def read_config(settings: dict[str, Any], kind: Any = None) -> Any:
@@ -198,6 +201,13 @@ def check_config(config: RunConfig) -> None:
         )
     if config.mask_weight:
         masked_rows(config.batch_size, config.mask_every, config.image_chunk_size)
+    if config.num_frames is not None:
+        expect(config, "num_frames", config.num_frames >= 1, "at least 1, or None")
+        if config.mask_weight or config.keep_patches < 1:
+            raise SettingError(
+                "Patches of clips are neither masked nor dropped: --set mask_weight=0 "
+                "--set keep_patches=1."
+            )
 
 
 def check_towers(config: RunConfig) -> None:

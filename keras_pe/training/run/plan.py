@@ -73,6 +73,7 @@ class TrainingPlan(RunPlan):
         pieces: how many each large weight is cut into; 1 for none.
         groups: how the weights lie on the devices.
         stages: the stages of resolution.
+        num_frames: of a clip; None where the data are images.
 
     Example:
         >>> from keras_pe.training.run.config import small_towers
@@ -93,6 +94,7 @@ class TrainingPlan(RunPlan):
     pieces: int
     groups: tuple[ParameterGroup, ...]
     stages: tuple[StageCost, ...]
+    num_frames: int | None = None
 
     @property
     def forward_multiply_adds(self) -> int:
@@ -117,11 +119,13 @@ class TrainingPlan(RunPlan):
         frozen = ""
         if self.trained_parameters < self.parameters:
             frozen = f"; {self.trained_parameters / 1e6:,.2f} M of all are trained"
+        if self.num_frames is not None:
+            frozen += f"\nclips of {self.num_frames} frames, each an image of its own"
         return (
             f"{self.parameters / 1e6:,.2f} M parameters: vision tower "
             f"{self.vision_parameters / 1e6:,.2f} M, text tower "
             f"{self.text_parameters / 1e6:,.2f} M{frozen}\n"
-            f"{self.samples / 1e9:,.1f} B {self._steps_line()}\n"
+            f"{_billions(self.samples)} {self._steps_line()}\n"
             f"{self._flops_line()}\n"
             f"{self.forward_multiply_adds / 1e21:,.4g} ZFLOP as the paper counts: "
             f"multiply-adds of the forward pass\n"
@@ -129,10 +133,18 @@ class TrainingPlan(RunPlan):
         )
 
     def _stages(self) -> str:
-        heading = "stage|samples|steps|tokens|GFLOP an image|a text|a trained pair"
+        seen = "an image" if self.num_frames is None else "a clip"
+        heading = f"stage|samples|steps|tokens|GFLOP {seen}|a text|a trained pair"
         heading += "|executed|ZFLOP|GB a device"
         names = ("image_forward", "text_forward", "training", "executed")
         return self._stage_table(heading, True, [f"{name}_flops" for name in names])
+
+
+def _billions(samples: int) -> str:
+    """Returns a number of samples in billions, or in millions where there are few."""
+    if samples < 1e9:
+        return f"{samples / 1e6:,.1f} M"
+    return f"{samples / 1e9:,.1f} B"
 
 
 # === The count ===
@@ -173,6 +185,7 @@ def plan_training(
     """
     check_config(config)
     vision, text, batch_size = config.vision, config.text, config.batch_size
+    frames = config.num_frames or 1  # of a clip, each an image of its own
     pieces = planned_pieces(config, num_devices, pieces)
     with without_allocation():
         model = build_model(config)
@@ -195,8 +208,9 @@ def plan_training(
                 tower, again = {**tower, "num_layers": 1}, False  # one block at a time
             return tower_bytes(tower, cost, rows, again, compute_bytes, fused_attention)
 
+        more = frames * (1.0 + masked) - 1.0  # images of a sample, beyond the first
         towers = [
-            (kept(vision, image_cost, image_chunk_size, masked), image_chunk_size),
+            (kept(vision, image_cost, image_chunk_size, more), image_chunk_size),
             (kept(text, text_cost, text_chunk_size, 0.0), text_chunk_size),
         ]
         whole = sum(size for size, chunk in towers if chunk is None)
@@ -210,7 +224,7 @@ def plan_training(
             loss=loss_bytes(
                 batch_size, text["output_dim"], num_devices, config.loss_chunk_size
             ),
-            batch=4 * rows * (3 * image_size**2 + text["context_length"]),
+            batch=4 * rows * (frames * 3 * image_size**2 + text["context_length"]),
         )
 
     def stage_cost(stage: ResolutionStage, steps: int) -> StageCost:
@@ -218,7 +232,8 @@ def plan_training(
         # Masked copies go through patch embedding and blocks, not through the head.
         copies = masked * image_cost.blocks
         loss = loss_flops(batch_size, text["output_dim"])
-        towers = {"vision": image_cost, "text": text_cost}
+        # Operations are those of a sample: a clip is as many images as it has frames.
+        towers = {"vision": image_cost.times(frames), "text": text_cost}
         chunks = {"vision": image_chunk_size, "text": text_chunk_size}
         trained_flops = 3 * (copies + loss) + sum(
             cost.forward * (1 if name == config.freeze else 3)
@@ -239,7 +254,7 @@ def plan_training(
             samples=stage.samples,
             steps=steps,
             tokens=image_cost.tokens,
-            image_forward_flops=image_cost.forward,
+            image_forward_flops=image_cost.forward * frames,
             text_forward_flops=text_cost.forward,
             training_flops=round(trained_flops),
             executed_flops=round(executed),
@@ -261,4 +276,5 @@ def plan_training(
             stage_cost(stage, step.num_steps)
             for stage, step in zip(config.stages, planned, strict=True)
         ),
+        num_frames=config.num_frames,
     )

@@ -3,34 +3,35 @@
 import logging
 from collections.abc import Callable, Collection, Iterator
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from keras import ops
 
 from keras_pe.data import (
     CaptionReader,
-    SequentialOrder,
     ShuffledOrder,
     SkippedSamples,
     TrainAugmentation,
     batches,
-    default_caption,
     image_text_dataset,
 )
 from keras_pe.data.augmentation import WholeImage
-from keras_pe.data.image_text import Captions, ImageTextDataset, Tokenizer
+from keras_pe.data.clip_frames import ClipFrames
+from keras_pe.data.image_text import ImageTextDataset, Tokenizer
 from keras_pe.data.pair_table import PairTable
 from keras_pe.data.shard_files import expand_paths, open_shard_file
-from keras_pe.data.tar_shards import open_shards
 from keras_pe.data.validation import ANOMALIES_FILE, check_data, read_schema
-from keras_pe.evaluation.retrieval import retrieval_recall
-from keras_pe.models.compiled import no_gradient
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.tokenizer import PETokenizer
 from keras_pe.training.devices.distribution import host_position
 from keras_pe.training.resolution import PlannedStage
 from keras_pe.training.run.config import RunConfig
+from keras_pe.training.run.retrieval_scores import (
+    NUM_THREADS,
+    Pairs,
+    RetrievalScores,
+    opened_pairs,
+)
 from keras_pe.training.run.training_run import Evaluate, MakeBatches
 from keras_pe.training.trainers.patch_masking import (
     kept_patches,
@@ -38,7 +39,6 @@ from keras_pe.training.trainers.patch_masking import (
     masked_rows,
 )
 
-NUM_THREADS = 2  # that prepare batches where no processes do
 START_TIMEOUT = 60.0  # seconds for a process that prepares batches to start
 
 _log = logging.getLogger(__name__)
@@ -89,14 +89,6 @@ class ShardBatches:
         # After the loader's end: the next stage starts processes of its own while
         # whoever iterates may still hold this generator.
         yield (last,)
-
-
-Pairs = str | PairTable  # a string stands for shards
-
-
-def opened_pairs(data: Pairs) -> Any:
-    """Returns samples by number: a table itself, or opened shards."""
-    return open_shards(data) if isinstance(data, str) else data
 
 
 class ShardData:
@@ -168,10 +160,7 @@ class ShardData:
             dataset = image_text_dataset(
                 source,
                 ShuffledOrder(len(source), config.batch_size, config.seed),
-                # Bytes cost a fourth on their way; the loader makes the floats.
-                transform=TrainAugmentation(stage.image_size, dtype="uint8")
-                if config.augment
-                else WholeImage(stage.image_size),
+                transform=transform_of(config, stage.image_size),
                 tokenizer=tokenizer,
                 captions=caption_reader(config, self.data),
                 seed=config.seed,
@@ -198,7 +187,23 @@ class ShardData:
             tokenizer,
             captions=caption_reader(config, self.validation_data),
             max_bad_share=config.max_bad_share,
+            num_frames=config.num_frames,
         )
+
+
+def transform_of(config: RunConfig, image_size: int) -> Any:
+    """Returns what makes arrays of the images, or of the clips, of a run.
+
+    Args:
+        config: the run.
+        image_size: of the stage, pixels.
+    """
+    transform: Any = WholeImage(image_size)
+    if config.augment:  # bytes cost a fourth on their way; the loader makes the floats
+        transform = TrainAugmentation(image_size, dtype="uint8")
+    if config.num_frames is None:
+        return transform
+    return ClipFrames(transform, config.num_frames)
 
 
 def caption_reader(config: RunConfig, data: Pairs) -> CaptionReader:
@@ -242,84 +247,6 @@ def patch_arrays(
         return arrays
 
     return draw
-
-
-# === Scores ===
-# COCO's test set has 5,000 images, Flickr's 1,000.
-MAX_PAIRS = 5000
-
-
-class PairEmbeddings(NamedTuple):
-    """Pairs as a model sees them.
-
-    Attributes:
-        images: float32 `(pairs, channels)`, unit length.
-        texts: likewise.
-        captions: one hashable a pair; equal ones match each other.
-    """
-
-    images: np.ndarray
-    texts: np.ndarray
-    captions: list[bytes]
-
-
-class RetrievalScores:
-    """Recall of a model's image-text retrieval.
-
-    Captions of equal token ids count as each other's matches. A sample that can't be
-    read is replaced by a random other one, up to a share of them.
-
-    Args:
-        data: pattern of the shards, or a table; the first 5,000 pairs are used.
-        model: the model that trains; images have its own size.
-        tokenizer: its tokenizer.
-        batch_size: pairs at once.
-        captions: reads the caption of a sample.
-        max_bad_share: share of bad samples above which it is an error.
-    """
-
-    def __init__(
-        self,
-        data: Pairs,
-        model: PECore,
-        tokenizer: PETokenizer,
-        batch_size: int = 128,
-        captions: Captions = default_caption,
-        max_bad_share: float = 0.01,
-    ) -> None:
-        self.model = model
-        source = opened_pairs(data)
-        self.num_pairs = min(len(source), MAX_PAIRS)
-        batch_size = min(batch_size, self.num_pairs)
-        self.dataset = image_text_dataset(
-            source,
-            SequentialOrder(len(source), batch_size),
-            transform=WholeImage(model.vision_encoder.image_size),
-            tokenizer=tokenizer,
-            captions=captions,
-            max_bad_share=max_bad_share,
-            num_batches=-(-self.num_pairs // batch_size),
-        )
-
-    def __call__(self) -> dict[str, float]:
-        """Returns recall at 1, 5 and 10 in both directions."""
-        return retrieval_recall(*self.embeddings())
-
-    def embeddings(self) -> PairEmbeddings:
-        """Returns the pairs as the model sees them now."""
-        images, texts, captions = [], [], []
-        with batches(self.dataset, num_threads=NUM_THREADS) as loader, no_gradient():
-            for batch in loader:
-                embeddings = self.model.encode_image(batch["images"])
-                images.append(ops.convert_to_numpy(embeddings).astype("float32"))
-                embeddings = self.model.encode_text(batch["token_ids"])
-                texts.append(ops.convert_to_numpy(embeddings).astype("float32"))
-                captions += [row.tobytes() for row in batch["token_ids"]]
-        # The last batch begins again with the first samples.
-        kept = slice(self.num_pairs)
-        return PairEmbeddings(
-            np.concatenate(images)[kept], np.concatenate(texts)[kept], captions[kept]
-        )
 
 
 # === The look at their validation ===

@@ -35,7 +35,8 @@ class ContrastiveTrainer(BaseTrainer):
     Batches are dictionaries: `images` `(batch, height, width, 3)` in [-1, 1] and
     `token_ids` `(batch, tokens)`; with mask regularisation also `masked_patches`, bool
     `(rows, patches)`, masks for an evenly spaced part of the batch (a sixteenth in
-    the paper); with patch dropping `kept_patches`, int32 `(batch, kept)`.
+    the paper); with patch dropping `kept_patches`, int32 `(batch, kept)`. Images
+    `(batch, frames, height, width, 3)` are clips: embeddings of frames are averaged.
 
     The logs of a training step are those of that step; `loss` alone is the mean of an
     epoch, as in Keras. `evaluate` and validation give means over all batches. Of a
@@ -53,9 +54,10 @@ class ContrastiveTrainer(BaseTrainer):
             pairs out of the loss.
         loss_chunk_size: rows of the loss matrix held at once, over all devices; None
             holds all of it.
-        image_chunk_size: images that go through the vision tower at once, over all
-            devices; None for the whole batch. Smaller ones bound the memory, for a
-            third more arithmetic: each chunk is computed again in the backward pass.
+        image_chunk_size: images, or clips, that go through the vision tower at once,
+            over all devices; None for the whole batch. Smaller ones bound the memory,
+            for a third more arithmetic: each chunk is computed again in the backward
+            pass.
         text_chunk_size: texts that go through the text tower at once, likewise.
         mask_weight: factor of the mask loss; 0 for no mask regularisation. The paper
             does not say what it used; the recipes take 1.
@@ -69,7 +71,7 @@ class ContrastiveTrainer(BaseTrainer):
             images or token ids that do not exist, or can't be cut into the chunks
             asked for.
 
-    Source: Perception Encoder, section 2.1 and table 18.
+    Source: Perception Encoder, sections 2.1 and 2.4, tables 18 and 19.
 
     Example:
         >>> import numpy as np
@@ -173,16 +175,23 @@ class ContrastiveTrainer(BaseTrainer):
             # TensorFlow recomputes no function of bool: it would have a gradient.
             masks = ops.cast(masks, "int32")
         rows = {"images": inputs["images"], "kept": kept, "masks": masks}
+        frames = num_frames(inputs["images"].shape, kept, masks)
 
         def encode(chunk: dict[str, Any]) -> dict[str, Any]:
+            images = chunk["images"]
+            if frames is not None:  # of a clip, each an image of its own
+                images = ops.reshape(images, (-1, *images.shape[2:]))
             (tokens,) = vision.layer_tokens(  # (rows, tokens, hidden_dim)
-                chunk["images"],
+                images,
                 [-1],
                 kept_patches=chunk.get("kept"),
                 drop_path_factors=take_drop_path(chunk),
                 training=training,
             )
-            outputs = {"image_embeddings": l2_normalize(vision.head(tokens))}
+            embeddings = l2_normalize(vision.head(tokens))
+            if frames is not None:
+                embeddings = mean_of_frames(embeddings, frames)
+            outputs = {"image_embeddings": embeddings}
             if "masks" in chunk:
                 loss = self._mask_loss(chunk["images"], tokens, chunk["masks"])
                 outputs["mask_loss"] = ops.reshape(loss, (1,))  # one a chunk
@@ -190,7 +199,7 @@ class ContrastiveTrainer(BaseTrainer):
 
         given = {name: array for name, array in rows.items() if array is not None}
         size = self.image_chunk_size
-        outputs = self.in_chunks(encode, given, size, training, vision)
+        outputs = self.in_chunks(encode, given, size, training, vision, frames or 1)
         if masks is not None:
             outputs["mask_loss"] = ops.mean(outputs["mask_loss"])
         return dict(outputs)
@@ -278,6 +287,31 @@ def _check_options(
         )
     if not 0.0 <= mask_weight < math.inf:
         raise ValueError(f"mask_weight must be 0 or more, got {mask_weight}.")
+
+
+def num_frames(shape: Any, kept: Any = None, masks: Any = None) -> int | None:
+    """Returns how many frames clips have, or None if a batch holds images.
+
+    Raises:
+        ValueError: if patches of clips are to be masked or dropped.
+    """
+    if len(shape) != 5:
+        return None
+    if kept is not None or masks is not None:
+        raise ValueError(
+            f"Patches are masked and dropped of images, got clips {tuple(shape)}. "
+            f"Train on clips with mask_weight=0 and without kept_patches."
+        )
+    return int(shape[1])
+
+
+def mean_of_frames(embeddings: Any, frames: int) -> Any:  # (clips * frames, channels)
+    """Returns clips' embeddings of unit length: means of those of their frames.
+
+    Source: Perception Encoder, section 2.4; upstream `CLIP.encode_video`.
+    """
+    apart = ops.reshape(embeddings, (-1, frames, embeddings.shape[-1]))
+    return l2_normalize(ops.mean(apart, axis=1))
 
 
 def caption_ids(token_ids: Any) -> Any:  # (batch, tokens) int32

@@ -10,7 +10,7 @@ from keras_pe.finetuning.pairs.pair_scores import (
     pair_hits,
     points,
 )
-from keras_pe.training.run.shard_data import PairEmbeddings
+from keras_pe.training.run.retrieval_scores import PairEmbeddings
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
 

@@ -1,0 +1,88 @@
+"""Who makes one text of several: a causal language model, any function."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from keras_pe.data_engine.captioners import name_of, source_of
+from keras_pe.data_engine.weights import values_hash
+from keras_pe.language.foreign import foreign_decoder, foreign_prompt
+from keras_pe.language.text_answers import answer_texts
+
+
+class LanguageModel(Protocol):
+    """What answers a text with a text."""
+
+    def settings(self) -> Mapping[str, Any]:
+        """Returns what its answers depend on: JSON values."""
+
+    def load(self) -> Any:
+        """Returns what it needs, such as a model: called once a process."""
+
+    def answer(self, loaded: Any, text: str) -> str:
+        """Returns the answer."""
+
+
+class DecoderLanguageModel:
+    """A causal language model: KerasHub's, or a Llama out of a GGUF file.
+
+    Args:
+        name: "hub:" and a preset of KerasHub's, or "gguf:" and a path, as of
+            `keras_pe.language.foreign_decoder`.
+        max_tokens: most tokens of an answer.
+        max_length: most tokens of question and answer.
+    """
+
+    def __init__(
+        self, name: str, max_tokens: int = 120, max_length: int = 2048
+    ) -> None:
+        self.name, self.max_tokens, self.max_length = name, max_tokens, max_length
+        self._weights: str | None = None
+
+    def settings(self) -> Mapping[str, Any]:
+        """Returns the hash of its weights, and how long an answer may be."""
+        if self._weights is None:
+            self._weights = values_hash(self.load()[0])
+        return {"weights": self._weights, "max_tokens": self.max_tokens}
+
+    def load(self) -> Any:
+        """Returns the model and how it is asked."""
+        decoder = foreign_decoder(self.name, self.max_length)
+        return decoder, foreign_prompt(self.name, decoder, image_tokens=1)
+
+    def answer(self, loaded: Any, text: str) -> str:
+        """Returns the likeliest answer."""
+        decoder, prompt = loaded
+        return answer_texts(decoder, prompt, [text], self.max_tokens)[0]
+
+
+class FunctionLanguageModel:
+    """Any function from a text to a text.
+
+    Args:
+        function: of a module: it travels to other processes by its name.
+        version: as of `FunctionCaptioner`.
+
+    Example:
+        >>> model = FunctionLanguageModel(str.upper, version="1")
+        >>> model.answer(model.load(), "an owl")
+        'AN OWL'
+    """
+
+    def __init__(
+        self, function: Callable[[str], str], version: str | None = None
+    ) -> None:
+        self.function = function
+        self.version = source_of(function) if version is None else version
+
+    def settings(self) -> Mapping[str, Any]:
+        """Returns the function's name and version."""
+        name = name_of(self.function)
+        return {"function": name, "version": self.version}
+
+    def load(self) -> Any:
+        """Returns nothing."""
+        return None
+
+    def answer(self, loaded: Any, text: str) -> str:
+        """Returns what the function does."""
+        return self.function(text)

@@ -1,0 +1,1 @@
+"""Video fine-tuning of the bundled model on animated artwork, in small."""

@@ -1,0 +1,1 @@
+"""The video stage: cool-down on images, then fine-tuning on clips."""
