@@ -58,6 +58,7 @@ _PACKAGES = (
     "app",
     "checkpoints",
     "data",
+    "data_engine",
     "evaluation",
     "export",
     "finetuning",
