@@ -38,7 +38,7 @@ def weights_hash(model: keras.Model) -> str:
         >>> from keras_pe import PEVisionEncoder
         >>> encoder = PEVisionEncoder.from_preset("pe_core_emoji_small_patch8_64")
         >>> weights_hash(encoder)[:8]
-        'b2bfdc78'
+        'e580d14a'
     """
     digest = hashlib.sha256()
     for name, variable in sorted(model_variables(model).items()):
