@@ -172,6 +172,11 @@ class EndpointCaptioner:
         video_question: about all frames, which are sent together, in their order.
         image_size: side of the frames in pixels, or (height, width).
         num_frames: frames of a clip.
+
+    Example:
+        >>> endpoint = ChatEndpoint("http://localhost:8000/v1", "llava")
+        >>> EndpointCaptioner(endpoint, num_frames=4).converter.num_frames
+        4
     """
 
     def __init__(

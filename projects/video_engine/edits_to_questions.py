@@ -24,10 +24,10 @@ from PIL import Image
 
 from keras_pe.data.questions import (
     Question,
-    Sample,
     question_member,
     write_question_shards,
 )
+from keras_pe.data.shard_files import Sample
 from keras_pe.data_engine import Row, StageFailure, read_edits
 from keras_pe.data_engine.captioners import pixels
 from keras_pe.data_engine.clips import with_content
