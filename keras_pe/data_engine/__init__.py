@@ -30,7 +30,8 @@ from keras_pe.data_engine.receipts import (
     check_receipt,
     receipt,
 )
-from keras_pe.data_engine.stage import Row, Stage, StageFailure
+from keras_pe.data_engine.stage import Row as Row  # an alias of a dictionary
+from keras_pe.data_engine.stage import Stage, StageFailure
 from keras_pe.data_engine.summary import JoinedCaption, Summary
 
 __all__ = [
@@ -55,7 +56,6 @@ __all__ = [
     "Probe",
     "ReceiptError",
     "RefinedCaption",
-    "Row",
     "Stage",
     "StageFailure",
     "Summary",

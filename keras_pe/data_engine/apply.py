@@ -61,6 +61,13 @@ def apply_stage(
         ValueError: if the row has not what the stage reads, or the stage does not give
             what it says: mistakes of the program, not of a clip.
         OSError: if the ledger can't be written, or the disk is full.
+
+    Example:
+        >>> from keras_pe.data_engine import FolderLedger, RefinedCaption
+        >>> stage, ledger = RefinedCaption({}), FolderLedger("ledger")
+        >>> row = {"key": "a", "content": "0a", "video_caption": "an owl"}
+        >>> apply_stage(stage, row, Loaded(stage), ledger)["refined_caption"]
+        'an owl'
     """
     if FAILURE in row:
         return row

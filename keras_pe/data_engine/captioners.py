@@ -17,6 +17,17 @@ class Captioner(Protocol):
 
     Attributes:
         converter: which frames it is shown, of which size.
+
+    Example:
+        >>> class Size:
+        ...     converter = PEVideoConverter(image_size=8, num_frames=2)
+        ...     def settings(self): return {"frames": self.converter.get_config()}
+        ...     def load(self): return None
+        ...     def of_video(self, loaded, frames): return f"{len(frames)} frames"
+        ...     def of_frames(self, loaded, frames): return ["one"] * len(frames)
+        >>> captioner: Captioner = Size()
+        >>> captioner.of_video(captioner.load(), np.zeros((2, 8, 8, 3)))
+        '2 frames'
     """
 
     converter: PEVideoConverter
@@ -43,6 +54,25 @@ class ModelCaptioner:
         question: what it is asked.
         num_frames: frames of a clip that it is shown.
         max_tokens: most tokens of a caption.
+
+    Raises:
+        CheckpointError: if there is no such preset, or its files are damaged.
+
+    Example:
+        >>> from keras_pe import PEImageConverter, PETokenizer, PEVisionEncoder
+        >>> from keras_pe.language import QuestionPrompt, SmallDecoder
+        >>> from keras_pe.layers import VisionProjector
+        >>> VisionLanguageModel(
+        ...     PEVisionEncoder(image_size=32, patch_size=8, hidden_dim=32,
+        ...         num_layers=1, num_heads=4, intermediate_dim=64, output_dim=None),
+        ...     VisionProjector(32, 16, pooling=2),
+        ...     SmallDecoder(600, hidden_dim=16, num_layers=1, num_heads=2),
+        ...     QuestionPrompt(PETokenizer(16, 600), image_tokens=4),
+        ...     PEImageConverter(32)).save_to_preset("captioner")
+        >>> captioner = ModelCaptioner("captioner", num_frames=2, max_tokens=2)
+        >>> frames = np.zeros((2, 32, 32, 3), "float32")
+        >>> len(captioner.of_frames(captioner.load(), frames))
+        2
     """
 
     def __init__(

@@ -59,6 +59,12 @@ class VideoCaption(_Captions):
         captioner: who does it.
 
     Source: Perception Encoder, section 2.2, "video caption".
+
+    Example:
+        >>> from keras_pe.data_engine import FunctionCaptioner
+        >>> stage = VideoCaption(FunctionCaptioner(str, version="1", image_size=8))
+        >>> stage.gives
+        ('video_caption',)
     """
 
     name, gives = "video_caption", ("video_caption",)
@@ -76,6 +82,12 @@ class FrameCaptions(_Captions):
         captioner: who does it.
 
     Source: Perception Encoder, section 2.2, "frame captions".
+
+    Example:
+        >>> from keras_pe.data_engine import FunctionCaptioner
+        >>> stage = FrameCaptions(FunctionCaptioner(str, version="1", image_size=8))
+        >>> stage.gives
+        ('frame_captions',)
     """
 
     name, gives = "frame_captions", ("frame_captions",)
@@ -96,6 +108,11 @@ class RefinedCaption:
     Args:
         edits: the caption by `content` of the clip, see `read_edits`; None as the
             caption refuses the clip.
+
+    Example:
+        >>> stage = RefinedCaption({"0a": "an owl turns"})
+        >>> stage.run(None, {"content": "0a", "video_caption": "a bird"})
+        {'refined_caption': 'an owl turns', 'by_hand': True}
     """
 
     name, reads = "refined_caption", ("video_caption",)

@@ -22,6 +22,11 @@ class Embed(DecodingStage):
     Args:
         preset: of a `PECore`, whatever `from_preset` takes.
         num_frames: frames of a clip.
+
+    Example:
+        >>> stage = Embed("pe_core_emoji_small_patch8_64", num_frames=4)
+        >>> stage.gives, stage.converter.image_size
+        (('embedding',), (64, 64))
     """
 
     name = "embed"

@@ -38,8 +38,11 @@ def clips_of_folder(folder: str | os.PathLike[str]) -> list[Row]:
         OSError: if a folder can't be read.
 
     Example:
-        >>> [row["key"] for row in clips_of_folder("clips")]        # doctest: +SKIP
-        ['birds/owl.mp4', 'cat.mp4']
+        >>> from PIL import Image
+        >>> Path("clips").mkdir()
+        >>> Image.new("RGB", (8, 8), "red").save("clips/red.gif")
+        >>> [row["key"] for row in clips_of_folder("clips")]
+        ['red.gif']
     """
     paths = list_files(folder, SUFFIXES, recursive=True)
     if not paths:
@@ -62,6 +65,10 @@ def clips(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
 
     Raises:
         ValueError: if one of these is missing, no text or JSON, or a key comes twice.
+
+    Example:
+        >>> clips([{"key": "owl", "path": "owl.mp4", "metadata": {"title": "An owl"}}])
+        [{'metadata': {'title': 'An owl'}, 'key': 'owl', 'path': 'owl.mp4'}]
     """
     found: dict[str, Row] = {}
     for place, given in enumerate(rows):

@@ -84,9 +84,9 @@ def undo_edit(path: FilePath, content: str) -> None:
     """Takes back the last edit of a clip, see `append_edit`.
 
     Example:
-        >>> append_edit("edits.jsonl", "0" * 64, "an owl")
-        >>> undo_edit("edits.jsonl", "0" * 64)
-        >>> read_edits("edits.jsonl")
+        >>> append_edit("undone.jsonl", "0" * 64, "an owl")
+        >>> undo_edit("undone.jsonl", "0" * 64)
+        >>> read_edits("undone.jsonl")
         {}
     """
     _append(path, {"content": content, "undone": True})

@@ -172,6 +172,11 @@ class EndpointCaptioner:
         video_question: about all frames, which are sent together, in their order.
         image_size: side of the frames in pixels, or (height, width).
         num_frames: frames of a clip.
+
+    Example:
+        >>> endpoint = ChatEndpoint("http://localhost:8000/v1", "llava")
+        >>> EndpointCaptioner(endpoint, num_frames=4).converter.num_frames
+        4
     """
 
     def __init__(
@@ -229,7 +234,8 @@ http://localhost:8000/v1, and a key in an environment variable.
     except ValueError:
         sound = False
     if not sound or not url.isprintable() or " " in url:
-        raise ValueError(f"url={url!r:.80}: expected http://... or https://...")
+        shown = "..." if set("@?") & set(str(url)) else repr(url)[:80]  # no passwords
+        raise ValueError(f"url={shown}: expected http://... or https://...")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError(
             "The address holds a user or a query: expected such as "

@@ -33,6 +33,11 @@ class Engine:
         TypeError: if one is no stage.
         ValueError: if a stage, or the choice, reads what none before it gives, two
             have one name, or none gives `caption`.
+
+    Example:
+        >>> from keras_pe.data_engine import JoinedCaption
+        >>> Engine([JoinedCaption(["metadata"])]).choose is None
+        True
     """
 
     stages: Sequence[Stage]
@@ -109,9 +114,19 @@ def run_engine(
     Source: Perception Encoder, section 2.2.
 
     Example:
-        >>> stages = [VideoCaption(captioner), RefinedCaption({}), JoinedCaption()]
-        >>> engine = Engine([Probe()], None, stages)                    # doctest: +SKIP
-        >>> run_engine(clips_of_folder("clips"), engine, "pairs")       # doctest: +SKIP
+        >>> from PIL import Image
+        >>> Path("clips").mkdir()
+        >>> Image.new("RGB", (8, 8), "red").save("clips/red.gif")
+        >>> from keras_pe.data_engine import (FunctionCaptioner, JoinedCaption,
+        ...     RefinedCaption, VideoCaption, clips_of_folder)
+        >>> def brightness(frames): return f"brightness {frames.mean():.0f}"
+        >>> captioner = FunctionCaptioner(brightness, version="1", image_size=8)
+        >>> stages = [VideoCaption(captioner), RefinedCaption({})]
+        >>> engine = Engine([*stages, JoinedCaption(["video"])])
+        >>> run_engine(clips_of_folder("clips"), engine, "pairs")["most_frequent"]
+        'brightness 85'
+        >>> sorted(path.name for path in Path("pairs").glob("*.*"))
+        ['failures.jsonl', 'pairs-00000.tar', 'receipt.json', 'rows.jsonl']
     """
     folder, waiting = Path(output), clips(rows)
     with only_writer(folder):

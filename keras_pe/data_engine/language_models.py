@@ -10,7 +10,17 @@ from keras_pe.language.text_answers import answer_texts
 
 
 class LanguageModel(Protocol):
-    """What answers a text with a text."""
+    """What answers a text with a text.
+
+    Example:
+        >>> class Loud:
+        ...     def settings(self): return {"version": 1}
+        ...     def load(self): return None
+        ...     def answer(self, loaded, text): return text.upper()
+        >>> model: LanguageModel = Loud()
+        >>> model.answer(model.load(), "an owl")
+        'AN OWL'
+    """
 
     def settings(self) -> Mapping[str, Any]:
         """Returns what its answers depend on: JSON values."""
@@ -30,6 +40,10 @@ class DecoderLanguageModel:
             `keras_pe.language.foreign_decoder`.
         max_tokens: most tokens of an answer.
         max_length: most tokens of question and answer.
+
+    Example:
+        >>> DecoderLanguageModel("gguf:SmolLM2-135M-Instruct.Q4_1.gguf").max_tokens
+        120
     """
 
     def __init__(

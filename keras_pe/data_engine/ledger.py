@@ -20,7 +20,17 @@ FORMAT = 1  # of an entry; another one is not read
 
 
 class Ledger(Protocol):
-    """Where results are kept. Several processes read and write it at a time."""
+    """Where results are kept. Several processes read and write it at a time.
+
+    Example:
+        >>> class Memory(dict):
+        ...     def read(self, stage, key): return self.get((stage, key))
+        ...     def write(self, stage, key, entry): self[stage, key] = entry
+        >>> ledger: Ledger = Memory()
+        >>> ledger.write("probe", "0" * 64, {"fields": {"motion": 0.1}})
+        >>> ledger.read("probe", "0" * 64)
+        {'fields': {'motion': 0.1}}
+    """
 
     def read(self, stage: str, key: str) -> dict[str, Any] | None:
         """Returns the entry, or None if there is no sound one."""

@@ -43,6 +43,7 @@ def in_this_process(
     """Takes one row after the other through all stages: the plain mapper.
 
     Example:
+        >>> from keras_pe.data_engine import FolderLedger
         >>> list(in_this_process([{"key": "a"}], [], FolderLedger("ledger")))
         [{'key': 'a'}]
     """
@@ -64,7 +65,8 @@ class InProcesses:
         ValueError: if `workers` is no positive number.
 
     Example:
-        >>> run_engine(clips, engine, "pairs", mapper=InProcesses(2))  # doctest: +SKIP
+        >>> mapper = InProcesses(workers=2)
+        >>> run_engine(clips, engine, "pairs", mapper=mapper)       # doctest: +SKIP
     """
 
     def __init__(self, workers: int, context: str = "spawn") -> None:

@@ -33,6 +33,13 @@ class Limits:
         repeated: of runs of three words, those that came in their caption before.
         matched: least share of captions that are closer to their own clip than to
             another one, at the lower end of its interval; a guess is a half.
+
+    Raises:
+        ValueError: if one is no share.
+
+    Example:
+        >>> Limits(failed=0.2, matched=None).repeated
+        0.1
     """
 
     failed: float | None = 0.1
@@ -51,6 +58,10 @@ class ReceiptError(ValueError):
 
     Args:
         problems: what was found, a sentence each.
+
+    Example:
+        >>> ReceiptError(["None of 3 clips has a caption."]).problems
+        ['None of 3 clips has a caption.']
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -124,8 +135,17 @@ def receipt(
 def check_receipt(found: dict[str, Any], limits: Limits) -> None:
     """Refuses a build that is above the limits.
 
+    Args:
+        found: what `receipt` returned.
+        limits: above which a build is refused.
+
     Raises:
         ReceiptError: with all that is wrong.
+
+    Example:
+        >>> check_receipt(receipt([]), Limits())
+        Traceback (most recent call last):
+        keras_pe.data_engine.receipts.ReceiptError: None of 0 clips has a caption.
     """
     problems = []
     if not found["captioned"]:

@@ -54,11 +54,19 @@ class Stage(Protocol):
         ...     def load(self): return None
         ...     def run(self, loaded, row):
         ...         return {"words": len(row["caption"].split())}
+        >>> stage: Stage = Length()
+        >>> stage.run(stage.load(), {"caption": "an owl"})
+        {'words': 2}
     """
 
-    name: str
-    reads: tuple[str, ...]
-    gives: tuple[str, ...]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def reads(self) -> tuple[str, ...]: ...
+
+    @property
+    def gives(self) -> tuple[str, ...]: ...
 
     def settings(self) -> Mapping[str, Any]:
         """Returns what its result depends on, but for the row: JSON values.

@@ -38,6 +38,13 @@ class Summary:
 
     Source: Perception Encoder, section 2.2 and appendix A.1, whose prompt asks for
     about 120 tokens; this one follows its gist.
+
+    Example:
+        >>> from keras_pe.data_engine import FunctionLanguageModel
+        >>> last = FunctionLanguageModel(lambda text: text.split("Video: ")[1], "1")
+        >>> stage = Summary(last, parts=["video"])
+        >>> stage.run(stage.load(), {"refined_caption": "an owl"})["caption"]
+        'an owl Frames: unknown Caption:'
     """
 
     name, gives = "summary", ("caption",)

@@ -30,8 +30,10 @@ from keras_pe.printable_text import printable
 from projects.video_engine.build import add_engine_arguments, engine_of, limits_of
 from projects.video_engine.progress import Reporting
 
-RUNNERS = ("none", "DirectRunner", "PrismRunner", "FlinkRunner", "SparkRunner")
-RUNNERS = (*RUNNERS, "DataflowRunner")
+RUNNERS = (
+    *("none", "DirectRunner", "PrismRunner"),
+    *("FlinkRunner", "SparkRunner", "DataflowRunner"),
+)
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -28,7 +28,7 @@ RUNNERS = (
 COUNTS = "keras_pe.data_engine"  # the namespace of Beam's counters
 
 
-class StageHandler(ModelHandler[Row, Row, Loaded]):  # type: ignore[misc]
+class StageHandler(ModelHandler[Row, Row, Loaded]):
     """A stage as Beam's RunInference takes models.
 
     Rows come one by one: a row goes through all stages before the next begins, as long

@@ -4,6 +4,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import TextIO
 
 from keras_pe.data_engine import Ledger, Row, Stage
 from keras_pe.data_engine.mappers import Mapper
@@ -22,7 +23,7 @@ class Reporting:
     """
 
     def __init__(
-        self, mapper: Mapper, every: float = EVERY, file: object = None
+        self, mapper: Mapper, every: float = EVERY, file: TextIO | None = None
     ) -> None:
         self.mapper, self.every, self.file = mapper, every, file
 
@@ -46,7 +47,7 @@ class Reporting:
 
     def _say(self, text: str) -> None:
         stream = sys.stderr if self.file is None else self.file
-        print(text, file=stream, flush=True)  # type: ignore[call-overload]
+        print(text, file=stream, flush=True)
 
 
 def _line(done: int, total: int, reasons: Counter[str], seconds: float) -> str:

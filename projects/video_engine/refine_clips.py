@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from keras_pe.data_engine import StageFailure, append_edit, read_edits, undo_edit
+from keras_pe.data_engine import Row, StageFailure, append_edit, read_edits, undo_edit
 from keras_pe.data_engine.captions import clean
 
 # What browsers show, by the ending of the file: all else is offered as a file.
@@ -34,17 +34,8 @@ class Clips:
     """
 
     def __init__(self, rows: Path, edits: Path) -> None:
-        try:
-            lines = rows.read_text("utf-8").splitlines()
-            self._rows = [json.loads(line) for line in lines]
-            self._places = {row["content"]: n for n, row in enumerate(self._rows)}
-        except FileNotFoundError:
-            raise ValueError(
-                f"{rows} is missing: expected the folder that "
-                f"`python -m projects.video_engine` wrote."
-            ) from None
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"{rows} is no list of an engine: {error}.") from None
+        self._rows = rows_of(rows)
+        self._places = {row["content"]: n for n, row in enumerate(self._rows)}
         if not self._rows:
             raise ValueError(f"{rows} has no clips: failures.jsonl says why.")
         self._file, self.edits = edits, read_edits(edits)
@@ -125,3 +116,23 @@ class Clips:
                 undo_edit(self._file, content)
                 self.edits = read_edits(self._file)
         return self.shown(place)
+
+
+def rows_of(path: Path) -> list[Row]:
+    """Reads rows that an engine wrote.
+
+    Raises:
+        ValueError: if the file is missing, or none of an engine's.
+    """
+    try:
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        for row in rows:
+            _ = row["content"], row["key"], row["path"]
+    except FileNotFoundError:
+        raise ValueError(
+            f"{path} is missing: expected the folder that "
+            f"`python -m projects.video_engine` wrote."
+        ) from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is no list of an engine: {error}.") from None
+    return rows

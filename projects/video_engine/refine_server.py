@@ -108,6 +108,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         if path == "/":
             self._page()
+        elif path == "/favicon.ico":  # browsers ask for one
+            self._send(204, "image/x-icon", b"")
         elif found := _PLACE.fullmatch(path):
             place = int(found[1])
             if found[2]:

@@ -254,6 +254,8 @@ def test_settings_know_neither_address_nor_key(monkeypatch):
         3,
         None,
         "http://user:word@a/v1",
+        "http://user:word@a:x/v1",
+        "user:word@a",
         "http://a/v1?key=secret",
         "http://a/v1#x",
     ],

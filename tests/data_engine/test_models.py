@@ -144,9 +144,8 @@ def test_a_hash_is_of_values_and_not_of_names():
 def test_an_embedding_is_the_models_of_the_video(tmp_path):
     model = core()
     directory = tmp_path / "preset"
-    model.save_to_preset(directory)
-    PEImageConverter(32).save_to_preset(directory)
-    PETokenizer(8, 600).save_to_preset(directory)
+    tokenizer, converter = PETokenizer(8, 600), PEImageConverter(32)
+    model.save_to_preset(directory, tokenizer=tokenizer, image_converter=converter)
     stage = Embed(str(directory), num_frames=2)
     row = {"key": "a", "path": str(clip(tmp_path / "a.gif"))}
     from keras_pe.data_engine.clips import with_content
