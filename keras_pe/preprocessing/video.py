@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import os
+from collections import Counter
 from collections.abc import (
     Collection,
     Generator,
@@ -219,29 +220,67 @@ class PEVideoConverter(Converter):
             >>> round((float(clip.mean()) + 1) * 127.5)    # the last one
             90
         """
+        result = np.empty((self.num_frames, *self.image_size, 3), "float32")
+        for place, some in self.convert_parts(video, 16, name, start=start, end=end):
+            result[place : place + len(some)] = some
+        return result
+
+    def convert_parts(
+        self,
+        video: Any,
+        part_size: int,
+        name: str | None = None,
+        *,
+        start: float | None = None,
+        end: float | None = None,
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Converts one video a few frames at a time, so that memory stays small.
+
+        Args:
+            video: see the class.
+            part_size: frames at a time.
+            name: as of `convert`.
+            start: as there.
+            end: as there.
+
+        Yields:
+            The place of the first frame, from 0 to `num_frames` - 1, and float32
+            (up to `part_size`, height, width, 3). Place 0 comes again if a file turns
+            out to hold fewer frames than it declares: what came before is then void.
+
+        Raises:
+            ImageError, ImportError, ValueError: as `convert`.
+
+        Example:
+            >>> converter = PEVideoConverter(8, num_frames=5)
+            >>> clip = np.zeros((9, 8, 8, 3), "uint8")
+            >>> [(i, len(some)) for i, some in converter.convert_parts(clip, 2)]
+            [(0, 2), (2, 2), (4, 1)]
+        """
         name = image_name(video, None, "video") if name is None else name
         images = self.image_converter
         choice, limit = self._choice(start, end), TimeLimit(name, self.max_seconds)
-        frames = open_frames(
-            video,
-            name,
-            images.max_pixels,
-            self.max_frames,
-            images.formats,
-            images.max_side,
-            limit,
-        )
+        limits = images.max_pixels, self.max_frames, images.formats, images.max_side
+        frames = open_frames(video, name, *limits, limit)
         timeline = frames.timeline() if choice.needs_times else None
         for _ in range(2):  # again if the file holds fewer frames than it declares
             if frames.count < 1:
                 break
             numbers = choice.numbers(frames.count, timeline, name)
-            found: dict[int, np.ndarray] = {}
+            place, some = 0, []
+            times = Counter(numbers)
             for number, frame in frames.read(sorted(set(numbers))):
-                found[number] = images.convert(frame, f"{name}, frame {number}")
+                image = images.convert(frame, f"{name}, frame {number}")
                 limit.check()
-            if all(number in found for number in numbers):
-                return np.stack([found[number] for number in numbers])
+                for _ in range(times[number]):
+                    some.append(image)
+                    if len(some) == part_size:
+                        yield place, np.stack(some)
+                        place, some = place + len(some), []
+            if some:
+                yield place, np.stack(some)
+            if place + len(some) == len(numbers):
+                return
         raise VideoError(
             name, DAMAGED_VIDEO, "It ends early; copy it again or re-encode it."
         )
@@ -307,7 +346,7 @@ def as_videos(videos: Any) -> Sequence[Any]:
     unordered = isinstance(videos, Mapping | Set)
     if isinstance(videos, Iterable) and not unordered | isinstance(videos, Image.Image):
         items = videos if isinstance(videos, list | tuple) else listed(videos)
-        return [items] if items and all(map(_is_frame, items)) else items
+        return [items] if items and all(map(is_frame, items)) else items
     return [videos]  # which `convert` refuses, saying what it is
 
 
@@ -317,5 +356,6 @@ def _shown(results: Iterable[Result], bar: keras.utils.Progbar) -> Iterator[Resu
         bar.add(1)
 
 
-def _is_frame(item: Any) -> bool:
+def is_frame(item: Any) -> bool:
+    """Returns whether this is one image, not a video of several."""
     return isinstance(item, Image.Image) or 2 <= getattr(item, "ndim", 0) <= 3
