@@ -39,8 +39,8 @@ class OrderProbe:
         >>> frames = rng.normal(size=(40, 8, 4)) * 0.1
         >>> frames[:, :, 0] += way    # the class is which way the clip runs
         >>> probe = order_probe(frames, labels)
-        >>> probe.order_matters, probe.ordered.value
-        (True, 1.0)
+        >>> isinstance(probe, OrderProbe), probe.order_matters, probe.ordered.value
+        (True, True, 1.0)
     """
 
     ordered: Score
@@ -82,6 +82,13 @@ def order_probe(
     Raises:
         ValueError: if shapes do not fit, or a class has too few videos.
         NonFiniteError: if an embedding is NaN or infinite.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> still = np.repeat(rng.normal(size=(40, 1, 4)), 8, axis=1)
+        >>> probe = order_probe(still, np.arange(40) % 2)
+        >>> probe.order_matters, abs(probe.gain.value) < 1e-9
+        (False, True)
     """
     labels = np.asarray(labels)
     shape = np.shape(frames)

@@ -56,8 +56,8 @@ class VideoCard:
         >>> frames[:, 1:, 0] += 9 * labels[:, None] - 4.5    # not in the first
         >>> classes = np.array([[-1.0, 0, 0, 0], [1.0, 0, 0, 0]], "float32")
         >>> card = card_of_frames(frames, labels, classes)
-        >>> card.more_frames_help, card.order_matters
-        (True, False)
+        >>> isinstance(card, VideoCard), card.more_frames_help, card.order_matters
+        (True, True, False)
     """
 
     accuracy: dict[str, Score]
@@ -161,6 +161,15 @@ def card_of_frames(
     Raises:
         ValueError: if shapes do not fit together.
         NonFiniteError: if an embedding is NaN or infinite.
+
+    Example:
+        >>> labels = np.arange(40) % 2
+        >>> frames = np.random.default_rng(0).normal(size=(40, 8, 4)).astype("float32")
+        >>> frames[:, :, 0] += 9 * labels[:, None] - 4.5    # the class is in all
+        >>> classes = np.array([[-1.0, 0, 0, 0], [1.0, 0, 0, 0]], "float32")
+        >>> card = card_of_frames(frames, labels, classes)
+        >>> card.accuracy["first frame"].value, card.more_frames_help
+        (1.0, False)
     """
     shape, labels = np.shape(frames), np.asarray(labels)
     if len(shape) != 3 or shape[1] < 3:

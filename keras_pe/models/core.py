@@ -273,7 +273,8 @@ class PECore(PresetModel, PairModel):
             >>> model = PECore.from_preset("pe_core_emoji_small_patch8_64")
             >>> videos = np.zeros((2, 6, 64, 64, 3), "float32")
             >>> mask = np.array([[True] * 6, [True] * 4 + [False] * 2])
-            >>> model.encode_video(videos, frame_mask=mask, chunk_size=2).shape
+            >>> found = model.encode_video(videos, frame_mask=mask, chunk_size=2)
+            >>> np.asarray(found).shape
             (2, 192)
         """
         if frame_average not in ("normalized", "raw"):
