@@ -74,8 +74,7 @@ def test_bad_numbers_of_processes(wrong):
 
 
 PROGRAM = """
-    import os, sys
-    import numpy as np
+    import os, signal, sys
     from keras_pe.preprocessing import PEVideoConverter
 
     class Slow(PEVideoConverter):
@@ -88,6 +87,8 @@ PROGRAM = """
                 super().convert(video, name, **clip)
 
     if __name__ == "__main__":
+        # Where the tests run in the background, shells have it ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             Slow(16, 4)([sys.argv[1]] * 2, workers=1)
         except KeyboardInterrupt:
@@ -119,7 +120,10 @@ def test_an_interrupted_program_leaves_no_process(tmp_path, videos):
     process, began = started(tmp_path, videos[1])
     worker = psutil.Process(int(began.read_text()))
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    try:
+        output, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert output == "interrupted\n"
     assert "Traceback" not in errors
     assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
