@@ -129,9 +129,10 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--frame-rule",
-        choices=("benchmark", "notebook"),
+        choices=("benchmark", "notebook", "time"),
         default="benchmark",
-        help="which frames: as upstream's benchmark (default) or its notebook",
+        help="which frames: as upstream's benchmark (default) or its notebook, or by "
+        "their time",
     )
     parser.add_argument(
         "--frame-average",

@@ -18,6 +18,7 @@ COMMANDS = (
     "search",
     "probe",
     "evaluate",
+    "video-card",
     "visualize",
     "export",
     "frontier",
@@ -59,7 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        command = import_module(f"keras_pe.cli.{name}")
+        command = import_module(f"keras_pe.cli.{name.replace('-', '_')}")
         subparser = subparsers.add_parser(
             name,
             help=command.HELP,

@@ -26,8 +26,12 @@ from keras_pe.data.sample_errors import (
     SkippedSamples,
     TooManySkipped,
 )
+from keras_pe.data.split_list import SplitList, SplitListError
 from keras_pe.data.tar_headers import TarShardError
 from keras_pe.data.tar_shards import TarShards
+from keras_pe.data.video_rows import VideoDataError, VideoReport, VideoRow, VideoRows
+from keras_pe.data.video_shards import read_pvd
+from keras_pe.data.video_tables import read_kinetics, read_msrvtt, read_webvid
 
 if TYPE_CHECKING:
     from keras_pe.data.image_text import ImageTextDataset, image_text_dataset
@@ -55,16 +59,26 @@ __all__ = [
     "ShuffledOrder",
     "SkippedSample",
     "SkippedSamples",
+    "SplitList",
+    "SplitListError",
     "TarShardError",
     "TarShards",
     "TooManySkipped",
     "TrainAugmentation",
+    "VideoDataError",
+    "VideoReport",
+    "VideoRow",
+    "VideoRows",
     "batches",
     "default_caption",
     "fit_batches",
     "image_text_dataset",
     "open_pairs",
     "question_member",
+    "read_kinetics",
+    "read_msrvtt",
+    "read_pvd",
+    "read_webvid",
     "write_array_record",
     "write_question_shards",
 ]

@@ -99,6 +99,7 @@ class EvaluationResult:
                 f"better of the {len(self.scores)}, by {self.chosen_by} on these same "
                 f"images, as in the paper: {self.best_mode}"
             )
+        lines += _said_of_videos(self.protocol)
         versions = ", ".join(f"{k} {v}" for k, v in self.versions.items())
         lines += [
             "in per cent; 95 % intervals over images: bootstrap, seed "
@@ -129,6 +130,24 @@ class EvaluationResult:
         """
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(path, text + "\n")
+
+
+def _said_of_videos(protocol: Mapping[str, Any]) -> list[str]:
+    """Returns what numbers can't be compared without: how frames became one vector."""
+    lines = []
+    video = protocol.get("video")
+    if video:
+        length = "of unit length" if video["unit_length"] else "as it is"
+        lines.append(
+            f'{video["num_frames"]} frames by the rule "{video["frame_rule"]}", their '
+            f"{video['frame_average']} average, {length}"
+        )
+    if protocol.get("dsl_scale") is not None:
+        lines.append(
+            f"re-weighted by a softmax over all queries (DSL, scale "
+            f"{protocol['dsl_scale']:g}), which a single query does not have"
+        )
+    return lines
 
 
 def package_versions() -> dict[str, str]:

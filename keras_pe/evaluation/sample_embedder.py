@@ -12,10 +12,11 @@ from keras_pe.arrays import check_finite
 from keras_pe.models.core import FrameAverage, PECore
 from keras_pe.models.embedding import embed_in_batches
 from keras_pe.preprocessing.batches import load_batches
+from keras_pe.preprocessing.frame_choice import frame_indices
 from keras_pe.preprocessing.image import RESIZE_MODES, PEImageConverter
 from keras_pe.preprocessing.image_errors import SkipReport
 from keras_pe.preprocessing.tokenizer import PETokenizer
-from keras_pe.preprocessing.video import PEVideoConverter, frame_indices
+from keras_pe.preprocessing.video import PEVideoConverter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,7 @@ class VideoProtocol:
     Attributes:
         num_frames: frames of each. The paper says 8; upstream's code takes 32 of
             ActivityNet.
-        frame_rule: "benchmark" or "notebook", see `frame_indices`.
+        frame_rule: "benchmark", "notebook" or "time", see `frame_indices`.
         frame_average: "raw" averages frame embeddings as they come, "normalized"
             after each got unit length. None: what upstream does in the task, "raw" in
             classification, "normalized" in retrieval.

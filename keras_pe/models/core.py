@@ -16,6 +16,7 @@ from keras_pe.models.pair_model import PairModel, check_pair
 from keras_pe.models.preset_model import PresetModel
 from keras_pe.models.text_encoder import PETextEncoder
 from keras_pe.models.tower import Tower
+from keras_pe.models.video_embedding import average_in_parts
 from keras_pe.models.vision_arguments import check_frames
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.presets.save import MAX_SHARD_GB, save_preset, warn_of_missing
@@ -236,9 +237,14 @@ class PECore(PresetModel, PairModel):
         normalize: bool = True,
         frame_average: FrameAverage = "normalized",
         *,
+        frame_mask: Any = None,
+        chunk_size: int | None = None,
         gradient: bool = False,
     ) -> Any:
         """Embeds videos as the average of their frames' embeddings; compiled.
+
+        The average knows nothing of the order of frames: a video and the same video
+        backwards have one embedding.
 
         Args:
             frames: `(batch, frames, height, width, 3)`, floating point in [-1, 1].
@@ -247,20 +253,37 @@ class PECore(PresetModel, PairModel):
             frame_average: "normalized" averages frame embeddings of unit length
                 (upstream's retrieval), "raw" the embeddings as they come (upstream's
                 classification).
-            gradient: as in `encode_image`.
+            frame_mask: `(batch, frames)` bool, for videos of different lengths: where
+                it is False, a frame does not count and may hold anything, NaN too.
+            chunk_size: frames of each video in a forward pass; what has been computed
+                is a sum, so that memory does not grow with the length. None takes all.
+            gradient: as in `encode_image`. With gradients all parts are held.
 
         Returns:
-            `(batch, output_dim)`.
+            `(batch, output_dim)`; float32 with a mask or in chunks.
 
         Raises:
-            ValueError: if shape, dtype, size or `frame_average` do not fit.
+            ValueError: if shape, dtype, size or `frame_average` do not fit, or a video
+                has no frame that counts.
 
         Source: Perception Encoder, section 2.4; upstream `CLIP.encode_video`.
+
+        Example:
+            >>> import numpy as np
+            >>> model = PECore.from_preset("pe_core_emoji_small_patch8_64")
+            >>> videos = np.zeros((2, 6, 64, 64, 3), "float32")
+            >>> mask = np.array([[True] * 6, [True] * 4 + [False] * 2])
+            >>> found = model.encode_video(videos, frame_mask=mask, chunk_size=2)
+            >>> np.asarray(found).shape
+            (2, 192)
         """
         if frame_average not in ("normalized", "raw"):
             raise ValueError(
                 f'frame_average must be "normalized" or "raw", got {frame_average!r}.'
             )
+        if frame_mask is not None or chunk_size is not None:
+            given = normalize, frame_average, frame_mask, chunk_size, gradient
+            return average_in_parts(self, frames, *given)
         frames = self.vision_encoder.checked_images(frames)
         check_frames(frames.shape)
         method = functools.partial(
@@ -278,6 +301,18 @@ class PECore(PresetModel, PairModel):
         embeddings = ops.reshape(embeddings, (-1, count, self.output_dim))
         video = ops.mean(embeddings, axis=1)
         return l2_normalize(video) if normalize else video
+
+    def _sum_of_frames(self, frames: Any, mask: Any, frame_average: str) -> Any:
+        count = frames.shape[1]
+        images = ops.reshape(frames, (-1, *frames.shape[2:]))
+        embeddings = self._encode_image(images, frame_average == "normalized")
+        embeddings = ops.reshape(embeddings, (-1, count, self.output_dim))
+        embeddings = ops.cast(embeddings, "float32")
+        counted = ops.where(mask[..., None], embeddings, ops.zeros_like(embeddings))
+        return ops.sum(counted, axis=1)
+
+    def _average_of_sum(self, total: Any, count: Any, normalize: bool) -> Any:
+        return l2_normalize(total / count) if normalize else total / count
 
     # === LoRA ===
     @property

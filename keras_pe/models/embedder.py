@@ -1,5 +1,6 @@
 """Vectors of images, texts and videos by one call."""
 
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
@@ -18,10 +19,11 @@ from keras_pe.preprocessing.given_media import KINDS, Kind, as_items, kind_of
 from keras_pe.preprocessing.given_texts import as_texts, check_tokenizer
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.tokenizer import PETokenizer
-from keras_pe.preprocessing.video import PEVideoConverter, as_videos
+from keras_pe.preprocessing.video import PEVideoConverter, as_videos, is_frame
 
+Parts = Iterator[tuple[int, np.ndarray]]  # (place, frames) of a long video
 # (rows of the batch, its prepared inputs)
-Batch = tuple[np.ndarray, np.ndarray]
+Batch = tuple[np.ndarray, np.ndarray | Parts]
 
 
 class Embedder:
@@ -123,6 +125,8 @@ class Embedder:
             inputs: one or many, all of a kind. Images and videos as a
                 `PEImageConverter` and a `PEVideoConverter` take them. A string that
                 ends like the file of an image or video is its path, any other a text.
+                Videos, with `kind="video"`, may come from an iterator of any length:
+                a batch of them is held at a time.
             kind: "image", "text" or "video" where that can't be told, as of an
                 animation, a folder of frames or an empty list; None finds out.
             normalize: whether vectors get unit length.
@@ -139,23 +143,28 @@ class Embedder:
             ImageError: naming the first image or video that can't be read.
             NonFiniteError: naming the first of which the model gives NaN.
         """
+        size = self.batch_size if batch_size is None else batch_size
+        check_sizes(batch_size=size)
+        if kind == "video" and isinstance(inputs, Iterator):
+            return self._stream(inputs, size, normalize, progress)
         inputs = as_items(inputs)
         if kind is None:
             kind = kind_of(inputs)
         elif kind not in KINDS:
             raise ValueError(f"kind={kind!r}: expected one of {KINDS} or None.")
-        size = self.batch_size if batch_size is None else batch_size
-        check_sizes(batch_size=size)
         items, batches = self._batches(kind, inputs, size)
         encode: Callable[..., Any] = getattr(self.model, f"encode_{kind}")
         vectors = np.empty((len(items), self.model.output_dim), "float32")
         show = len(items) > size if progress is None else progress
         bar = keras.utils.Progbar(len(items), unit_name=kind) if show else None
         for rows, prepared in batches:
-            full = size if kind != "video" else self._videos_at_once(size)
-            found = ops.convert_to_numpy(
-                encode(padded_batch(prepared, full), normalize=normalize)
-            )[: len(rows)]
+            if isinstance(prepared, np.ndarray):
+                full = size if kind != "video" else self._videos_at_once(size)
+                found = ops.convert_to_numpy(
+                    encode(padded_batch(prepared, full), normalize=normalize)
+                )[: len(rows)]
+            else:
+                found = self._long_video(prepared, size, normalize)
             names = [items[row] if kind == "text" else f"inputs[{row}]" for row in rows]
             what = f"{kind} embeddings of {self.model.name}"
             vectors[rows] = check_finite(found.astype("float32"), what, kind, names)
@@ -201,16 +210,72 @@ class Embedder:
             converter = self.image_converter
             return images, load_batches(images, converter, size, on_error="raise")
         videos = as_videos(inputs)
-        return videos, self._video_batches(videos, self._videos_at_once(size))
+        return videos, self._video_batches(videos, size)
 
     def _videos_at_once(self, size: int) -> int:
         return max(1, size // self.video_converter.num_frames)
 
     def _video_batches(self, videos: Sequence[Any], size: int) -> Iterator[Batch]:
-        convert = self.video_converter.convert
-        for start in range(0, len(videos), size):
-            some = videos[start : start + size]
-            yield start + np.arange(len(some)), np.stack([convert(v) for v in some])
+        at_once = self._videos_at_once(size)
+        converter = self.video_converter
+        for start in range(0, len(videos), at_once):
+            some = videos[start : start + at_once]
+            rows = start + np.arange(len(some))
+            if converter.num_frames > size:
+                yield rows, converter.convert_parts(some[0], size)
+            else:
+                yield rows, np.stack([converter.convert(video) for video in some])
+
+    def _long_video(self, parts: Parts, size: int, normalize: bool) -> np.ndarray:
+        """Averages the frames of one video that come in parts, `(1, output_dim)`."""
+        total = np.zeros(self.model.output_dim, "float64")
+        for place, frames in parts:
+            if not place:  # also where a file that was shorter than it said starts anew
+                total[:] = 0
+            found = self.model.encode_image(padded_batch(frames, size))
+            found = np.asarray(ops.convert_to_numpy(found))[: len(frames)]
+            total += found.sum(axis=0, dtype="float64")
+        mean = total / self.video_converter.num_frames
+        if normalize:
+            mean /= max(float(np.linalg.norm(mean)), 1e-12)
+        return mean[None]
+
+    def _stream(
+        self, videos: Iterator[Any], size: int, normalize: bool, progress: bool | None
+    ) -> np.ndarray:
+        """Embeds what an iterator gives, of which never more than a batch is held."""
+        first = next(videos, None)
+        if first is None or is_frame(first):  # nothing, or the frames of one video
+            given = [] if first is None else [first, *videos]
+            return self.encode(
+                given,
+                kind="video",
+                normalize=normalize,
+                batch_size=size,
+                progress=progress,
+            )
+        bar = keras.utils.Progbar(None, unit_name="video") if progress else None
+        found: list[np.ndarray] = []
+        some = [first]
+        while some:
+            some += itertools.islice(videos, self._videos_at_once(size) - len(some))
+            try:
+                vectors = self.encode(
+                    some,
+                    kind="video",
+                    normalize=normalize,
+                    batch_size=size,
+                    progress=False,
+                )
+            except Exception as error:
+                done = sum(len(vectors) for vectors in found)
+                error.add_note(f"That was after {done} videos: inputs[0] is [{done}].")
+                raise
+            found.append(vectors)
+            if bar is not None:
+                bar.add(len(some))
+            some = list(itertools.islice(videos, 1))
+        return np.concatenate(found)
 
     def _unit_vectors(self, given: Any, progress: bool | None) -> np.ndarray:
         shape = tuple(getattr(given, "shape", ()))

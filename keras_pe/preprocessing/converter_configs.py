@@ -5,10 +5,11 @@ preset comes from somebody else: it may ask for less than the defaults, never fo
 """
 
 import difflib
+import functools
 import inspect
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -196,12 +197,19 @@ class Converter:
 
     def _convert_all(self, items: Iterable[tuple[Any, str]]) -> list[np.ndarray]:
         """Converts items with their names, but for those that `on_error` skips."""
+        results = (functools.partial(self.convert, item, name) for item, name in items)
+        return self._gather(results, stacklevel=4)
+
+    def _gather(
+        self, results: Iterable[Callable[[], np.ndarray]], stacklevel: int = 3
+    ) -> list[np.ndarray]:
+        """Calls what converts each item; notes in `last_report` what is skipped."""
         report = SkipReport()
         rows = []
-        for index, (item, name) in enumerate(items):
+        for index, result in enumerate(results):
             report.num_images += 1
             try:
-                rows.append(self.convert(item, name))
+                rows.append(result())
             except ImageError as error:
                 if self.on_error == "raise":
                     raise
@@ -209,7 +217,8 @@ class Converter:
         self.last_report = report
         if report.skipped:
             # For the caller of `__call__`.
-            warnings.warn(f"{report}. `last_report` has the details.", stacklevel=3)
+            text = f"{report}. `last_report` has the details."
+            warnings.warn(text, stacklevel=stacklevel)
         return rows
 
 

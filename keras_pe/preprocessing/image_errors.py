@@ -139,6 +139,8 @@ TOO_MANY_FRAMES = "too many frames"
 DAMAGED_VIDEO = "damaged video"
 UNKNOWN_CODEC = "unknown codec"
 UNKNOWN_CONTAINER = "unknown container"
+NO_TIMES = "no time stamps"
+TOO_SLOW = "over the time limit"
 
 # Containers that hold their own frames. Playlists and lists of files are left out
 # on purpose: FFmpeg would open whatever paths and addresses a hostile one names.

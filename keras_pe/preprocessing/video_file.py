@@ -7,8 +7,11 @@ ever in memory. PyAV is imported when the first video file is opened.
 import bisect
 import contextlib
 import functools
+import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from array import array
+from collections.abc import Callable, Container, Iterator, Sequence
+from fractions import Fraction
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -17,9 +20,12 @@ from PIL import Image
 from keras_pe.preprocessing import image_decoding
 from keras_pe.preprocessing.container_rules import check_container
 from keras_pe.preprocessing.decoder_reports import DamageReported, errors_raised
+from keras_pe.preprocessing.frame_choice import Timeline
+from keras_pe.preprocessing.frame_image import frame_image
 from keras_pe.preprocessing.image_errors import (
     CONTAINERS,
     NO_FRAMES,
+    NO_TIMES,
     UNKNOWN_CODEC,
     ImageError,
     VideoError,
@@ -27,7 +33,10 @@ from keras_pe.preprocessing.image_errors import (
     check_pixels,
     damaged,
 )
+from keras_pe.preprocessing.mp4_index import read_index
 from keras_pe.preprocessing.mpeg_streams import check_mpeg_stream
+from keras_pe.preprocessing.time_limit import TimeLimit
+from keras_pe.preprocessing.unreferenced import is_unreferenced, length_size
 
 # Decoders that read the alpha channel of WebM, by those that don't.
 _ALPHA_CODECS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
@@ -42,6 +51,7 @@ _GROUPED_STRICT = "crccheck+buffer+explode"
 # What FFmpeg calls the readers of `CONTAINERS`.
 _MOV, _TS, _PS = "mov,mp4,m4a,3gp,3g2,mj2", "mpegts", "mpeg"
 _DEMUXERS = (_MOV, "matroska,webm", "avi", _TS, _PS, "flv", "ogg", "asf")
+_COUNTED_AT_ONCE = 8  # packets, where none is decoded: listening costs as much as one
 
 
 class VideoFileFrames:
@@ -54,42 +64,103 @@ class VideoFileFrames:
         max_pixels: int,
         max_frames: int,
         max_side: int = image_decoding.DEFAULT_MAX_SIDE,
+        limit: TimeLimit | None = None,
     ) -> None:
         self.source, self.name = source, name
         self.limits = max_pixels, max_side
-        # Containers may not say how many frames they hold, or say it wrongly. Counting
-        # packets reads the file but decodes nothing.
-        times: list[int | None] = []  # when each frame is shown
+        self.limit = limit or TimeLimit(name)
         self.alpha_codec: str | None = None
         self._twin: Any = None  # a frame without alpha, which the stream describes
-        keys: set[int] = set()  # ... and where decoding can begin
-        held = 0
+        # When each frame is shown, and those of them where decoding can begin.
+        self._known, self._keys = array("q"), array("q")
+        self._last = 0  # how long the frame lasts that is shown last
         self._check(check_container)
         with self._opened() as (container, stream):
             kind, pixels = container.format.name, stream.codec_context.pix_fmt
             self._check(functools.partial(check_mpeg_stream, kind=kind))
-            for packet in self._packets(container, stream):
-                held += packet.dts is not None or bool(packet.size)
-                if packet.is_corrupt:
-                    raise DamageReported("packets are lost, or recordings were joined")
-                if not packet.size or packet.is_discard or _unseen(packet, stream):
-                    continue
-                times.append(packet.pts)
-                check_count(len(times), name, max_frames)
-                if packet.is_keyframe and packet.pts is not None:
-                    keys.add(packet.pts)
-            # AVI has a count too, but two of six sound files count frames that nobody
-            # recorded.
-            missing = held < stream.frames and kind == _MOV
-        if missing:
-            self._check_unedited()
-        self.count = len(times)
-        known = [time for time in times if time is not None]
+            # Of other containers it may be guessed by the size of the file.
+            length = stream.duration if kind == _MOV else None
+            self._unit = Fraction(stream.time_base)
+            if kind != _MOV:
+                self._count(container, stream, max_frames)
+            counted = kind != _MOV or self._index(container, stream, max_frames)
+        if not counted:
+            with self._opened() as (container, stream):
+                missing = self._count(container, stream, max_frames)
+            if missing:
+                self._check_unedited()
+        known = np.sort(np.frombuffer(self._known, np.int64))
+        keys = np.unique(np.frombuffer(self._keys, np.int64))
+        unique = len(known) == self.count and bool((known[1:] > known[:-1]).all())
         # Program streams have few times: after a seek, frames get those of others.
+        self._timed = unique and kind != _PS
         # Palettes come once, with the first packet: after a seek, there is none.
-        unique = len(set(known)) == len(times) and kind != _PS and pixels != "pal8"
-        self.times = sorted(known) if unique else []  # empty: no seeking
-        self.keys = sorted(keys)
+        seeking = self._timed and pixels != "pal8"
+        self._known = array("q", known.tobytes())
+        self.times = self._known if seeking else array("q")  # empty: no seeking
+        self.keys = array("q", keys.tobytes())
+        if self._timed and self.count:
+            first, last = self._known[0], self._known[-1]
+            step = self._last or (last - self._known[-2] if self.count > 1 else 1)
+            self._end = max(first + (length or 0), last + (1 if length else step))
+
+    def timeline(self) -> Timeline:
+        """Returns when each frame is shown.
+
+        Raises:
+            VideoError: if the file does not say it of each.
+        """
+        if not self._timed:
+            raise VideoError(
+                self.name,
+                NO_TIMES,
+                'Not every frame has a time of its own. Take frame_rule="benchmark" '
+                "and no start or end, which count frames, or re-encode it as MP4.",
+            )
+        return Timeline(self._known, self._end, self._unit)
+
+    def _index(self, container: Any, stream: Any, max_frames: int) -> bool:
+        """Reads the index of an MP4 file, if that is all it takes."""
+        check_count(stream.frames, self.name, max_frames)
+        with (
+            image_decoding.open_stream(self.source, self.name) as file,
+            errors_raised(_pyav(), _DEMUXERS),
+        ):
+            index = read_index(file, container, stream)
+        if index is None:
+            return False
+        self.count = len(index.times)
+        self._known.frombytes(index.times.tobytes())
+        self._keys.frombytes(index.times[index.is_key].tobytes())
+        return True
+
+    def _count(self, container: Any, stream: Any, max_frames: int) -> bool:
+        """Counts packets: that reads the file, but decodes nothing.
+
+        Containers may not say how many frames they hold, or say it wrongly.
+
+        Returns:
+            Whether frames are missing that an MP4 file declares.
+        """
+        self.count, held, latest = 0, 0, None
+        for packet in self._packets(container, stream, _COUNTED_AT_ONCE):
+            held += packet.dts is not None or bool(packet.size)
+            if packet.is_corrupt:
+                raise DamageReported("packets are lost, or recordings were joined")
+            if not packet.size or packet.is_discard or _unseen(packet, stream):
+                continue
+            self.count += 1
+            check_count(self.count, self.name, max_frames)
+            if packet.pts is None:
+                continue
+            self._known.append(packet.pts)
+            if latest is None or packet.pts > latest:
+                latest, self._last = packet.pts, packet.duration or 0
+            if packet.is_keyframe:
+                self._keys.append(packet.pts)
+        # AVI has a count too, but two of six sound files count frames that nobody
+        # recorded.
+        return held < stream.frames and container.format.name == _MOV
 
     def _check(self, check: Callable[[BinaryIO], None]) -> None:
         with image_decoding.open_stream(self.source, self.name) as file:
@@ -121,6 +192,7 @@ class VideoFileFrames:
     def _seeking(self, numbers: Sequence[int]) -> Iterator[tuple[int, Image.Image]]:
         """Decodes from the key frame before each number; stops at any surprise."""
         surprises = _pyav().error.FFmpegError, DamageReported
+        wanted = {self.times[n] for n in numbers if n < len(self.times)}
         with self._opened() as (container, stream):
             reached: int | None = None
             decoder: Iterator[Any] = iter(())
@@ -135,7 +207,9 @@ class VideoFileFrames:
                 try:
                     if reached is None or key > reached:
                         container.seek(key, stream=stream)
-                        decoder = self._expected(self._decoded(container, stream), key)
+                        left_out: set[int] = set()
+                        frames = self._decoded(container, stream, wanted, left_out)
+                        decoder = self._expected(frames, key, left_out)
                     frame = next((x for x in decoder if x.pts == time), None)
                 except surprises:
                     return
@@ -144,22 +218,31 @@ class VideoFileFrames:
                 reached = time
                 yield number, self._image(frame)
 
-    def _expected(self, frames: Iterator[Any], key: int) -> Iterator[Any]:
+    def _expected(
+        self, frames: Iterator[Any], key: int, left_out: Container[int]
+    ) -> Iterator[Any]:
         """Yields the frames from a key frame on, as long as each is the next in time.
 
         Each is held back until its successor is seen: a frame whose time is wrong
-        would be taken for another.
+        would be taken for another. The next is the next of those that are decoded.
         """
+
+        def next_of(number: int) -> int:
+            while number < len(self.times) and self.times[number] in left_out:
+                number += 1
+            return number
+
         number, held = bisect.bisect_left(self.times, key), None
         for frame in frames:
             if held is None and (frame.pts is None or frame.pts < key):
                 continue  # it depends on the group before, and is shown before
+            number = next_of(number)
             if number >= len(self.times) or frame.pts != self.times[number]:
                 raise DamageReported("frames are out of order")
             if held is not None:
                 yield held
             number, held = number + 1, frame
-        if number != len(self.times):
+        if next_of(number) != len(self.times):
             raise DamageReported("frames are missing")
         if held is not None:
             yield held
@@ -180,34 +263,53 @@ class VideoFileFrames:
         check_pixels(frame.width, frame.height, self.name, *self.limits)
         return frame_image(frame, self._twin)
 
-    def _packets(self, container: Any, stream: Any) -> Iterator[Any]:
+    def _packets(self, container: Any, stream: Any, at_once: int = 1) -> Iterator[Any]:
         """Yields packets from where the container stands."""
         packets, begun = container.demux(stream), False
         while True:
             with errors_raised(_pyav(), _DEMUXERS):
-                packet = next(packets, None)
-            if packet is None:
+                some = list(itertools.islice(packets, at_once))
+            if not some:
                 return
-            # Broadcasts are recorded from any moment on: what comes before the first
-            # key frame cannot be decoded.
-            begun = begun or not packet.size or _begins(packet, container, stream)
-            if begun or container.format.name != _TS:
-                yield packet
-            elif stream.codec_context.name in _GROUPED and _GROUP in bytes(packet):
-                raise DamageReported("a group's first frame is damaged")
+            self.limit.check()
+            for packet in some:
+                # Broadcasts are recorded from any moment on: what comes before the
+                # first key frame cannot be decoded.
+                begun = begun or not packet.size or _begins(packet, container, stream)
+                if begun or container.format.name != _TS:
+                    yield packet
+                elif stream.codec_context.name in _GROUPED and _GROUP in bytes(packet):
+                    raise DamageReported("a group's first frame is damaged")
 
-    def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
+    def _decoded(
+        self,
+        container: Any,
+        stream: Any,
+        wanted: Container[int] | None = None,
+        left_out: set[int] | None = None,
+    ) -> Iterator[Any]:
         """Yields frames in the order of showing, from where the container stands.
 
         A frame that is damaged spoils those after it, so it need not be one that is
-        asked for to end this.
+        asked for to end this. Frames that no other depends on are left out where those
+        that are `wanted` are said, by their times, and noted in `left_out`.
         """
-        decoder = stream.codec_context
+        decoder, size = stream.codec_context, 0
         if self.alpha_codec is not None:
             # FFmpeg's own decoders of WebM leave the alpha channel out.
             decoder = _pyav().CodecContext.create(self.alpha_codec, "r")
             decoder.thread_count = 1
+        elif wanted is not None and left_out is not None:
+            size = length_size(stream)
         for packet in self._packets(container, stream):
+            if (
+                size
+                and packet.pts is not None
+                and packet.pts not in wanted  # type: ignore[operator]
+                and is_unreferenced(memoryview(packet), size)
+            ):
+                left_out.add(packet.pts)  # type: ignore[union-attr]
+                continue
             with errors_raised(_pyav(), [decoder.name]):
                 if self.alpha_codec is not None and self._twin is None:
                     self._twin = next(iter(stream.decode(packet)), None)
@@ -294,69 +396,3 @@ def _pyav() -> Any:
             "GIF and WebP, folders of frames and arrays work without."
         ) from error
     return av
-
-
-# === One decoded frame, as its maker saw it ===
-# The upper left four numbers of a display matrix say where a pixel at (x, y), counted
-# to the right and down, is shown: at (a x + c y, b x + d y). Telephones turn their
-# videos with it, and mirror those of the camera on the front.
-_TRANSPOSE_OF_MATRIX = {
-    (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
-    (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
-    (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
-    (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
-    (0, 1, -1, 0): Image.Transpose.ROTATE_270,  # clockwise by 90 degrees
-    (0, -1, 1, 0): Image.Transpose.ROTATE_90,
-    (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
-}
-
-
-def frame_image(frame: Any, twin: Any = None) -> Image.Image:
-    """Turns a frame into an image: colours by the frame's own matrix and range.
-
-    Args:
-        frame: an `av.VideoFrame`.
-        twin: a frame of the same video that says what the container says of both:
-            how it lies, and its colours. A decoder of one's own does not know.
-
-    Returns:
-        Mode RGB, or RGBA if the frame has an alpha channel; upright. Pixels are
-        taken as square, as the reference does, whatever the file says.
-    """
-    if twin is not None:
-        frame.colorspace, frame.color_range = twin.colorspace, twin.color_range
-    if any(component.is_alpha for component in frame.format.components):
-        image = Image.fromarray(frame.to_ndarray(format="rgba"))
-    else:
-        image = frame.to_image()
-    turn = transposition(_display_matrix(frame if twin is None else twin))
-    return image if turn is None else image.transpose(turn)
-
-
-def transposition(matrix: np.ndarray | None) -> Image.Transpose | None:
-    """Returns what makes a frame upright, of the eight ways that it can lie.
-
-    Args:
-        matrix: a, b, c, d of the display matrix at any scale; None if there is none.
-
-    Returns:
-        None for a frame that is upright, or a matrix that is none of the eight: few
-        players turn by other angles.
-
-    Example:
-        >>> transposition(np.array([-65536, 0, 0, 65536])).name
-        'FLIP_LEFT_RIGHT'
-    """
-    if matrix is None:
-        return None
-    small = np.abs(matrix) * 16 <= np.abs(matrix).max()
-    a, b, c, d = np.sign(np.where(small, 0, matrix)).tolist()
-    return _TRANSPOSE_OF_MATRIX.get((a, b, c, d))
-
-
-def _display_matrix(frame: Any) -> np.ndarray | None:
-    for item in frame.side_data:
-        if item.type.name == "DISPLAYMATRIX":
-            numbers = np.frombuffer(bytes(item), "int32", 9).astype("int64")
-            return numbers[[0, 1, 3, 4]]
-    return None

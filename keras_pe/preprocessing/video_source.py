@@ -3,12 +3,14 @@
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
 
 from keras_pe.preprocessing import image_decoding
+from keras_pe.preprocessing.frame_choice import Timeline
 from keras_pe.preprocessing.given_images import (
     check_distinct,
     file_content,
@@ -33,10 +35,14 @@ from keras_pe.preprocessing.image_modes import (
     is_wide,
 )
 from keras_pe.preprocessing.media_folders import list_files
+from keras_pe.preprocessing.time_limit import TimeLimit
 from keras_pe.preprocessing.video_file import VideoFileFrames
 
 # How the files begin that Pillow reads, animated or not.
 _IMAGE = re.compile(rb"GIF8|\x89PNG|\xff\xd8|RIFF....WEBP", re.DOTALL)
+# Milliseconds of a frame of which an animation does not say how long it is shown, as
+# in browsers.
+_UNTIMED = 100
 
 
 class Frames(Protocol):
@@ -52,6 +58,9 @@ class Frames(Protocol):
     def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
         """Yields (number, frame) for ascending numbers, as far as there are any."""
 
+    def timeline(self) -> Timeline | None:
+        """Returns when each frame is shown; None of frames that nobody has timed."""
+
 
 def open_frames(
     video: Any,
@@ -60,6 +69,7 @@ def open_frames(
     max_frames: int,
     formats: Collection[str] = image_decoding.DEFAULT_FORMATS,
     max_side: int = image_decoding.DEFAULT_MAX_SIDE,
+    limit: TimeLimit | None = None,
 ) -> Frames:
     """Opens a video of any kind; no frame is decoded yet.
 
@@ -71,6 +81,7 @@ def open_frames(
         max_frames: number of frames above which it is refused.
         formats: Pillow's names of the formats of animations.
         max_side: width or height of a frame above which it is refused.
+        limit: how long it may take; None for ever.
 
     Returns:
         Its `Frames`.
@@ -86,7 +97,7 @@ def open_frames(
         [0, 2]
     """
     frames: Frames
-    limits = max_pixels, max_frames, formats, max_side
+    limits = max_pixels, max_frames, formats, max_side, limit or TimeLimit(name)
     if isinstance(video, bytes | bytearray | memoryview):
         frames = _open_file(bytes(video), name, *limits)
     elif is_file(video):
@@ -133,6 +144,9 @@ class ListedFrames:
         for number in numbers:
             yield number, self.frames[number]
 
+    def timeline(self) -> None:
+        return None
+
 
 class AnimationFrames:
     """Frames of a GIF, WebP or PNG. A still image has one."""
@@ -144,9 +158,11 @@ class AnimationFrames:
         max_pixels: int,
         formats: Collection[str],
         max_side: int = image_decoding.DEFAULT_MAX_SIDE,
+        limit: TimeLimit | None = None,
     ) -> None:
         self.source, self.name, self.formats = source, name, formats
         self.limits = max_pixels, max_side
+        self.limit = limit or TimeLimit(name)
         with image_decoding.open_stream(source, name) as stream:
             image = self._header(stream)
             try:
@@ -162,6 +178,7 @@ class AnimationFrames:
         with image_decoding.open_stream(self.source, self.name) as stream:
             image = self._header(stream)
             for number in numbers:
+                self.limit.check()
                 try:
                     if self.count + self.first > 1:
                         image.seek(number + self.first)
@@ -176,6 +193,23 @@ class AnimationFrames:
                     raise damaged(self.name, error) from error
                 yield number, frame
 
+    def timeline(self) -> Timeline:
+        """Returns when each frame is shown; that takes a look at every frame."""
+        times = [0]
+        with image_decoding.open_stream(self.source, self.name) as stream:
+            image = self._header(stream)
+            for number in range(self.count):
+                self.limit.check()
+                try:
+                    if self.count + self.first > 1:
+                        image.seek(number + self.first)
+                    image.load()  # WebP says it with the pixels
+                    shown = round(float(image.info.get("duration", 0)))
+                except Exception as error:
+                    raise damaged(self.name, error) from error
+                times.append(times[-1] + (shown if shown > 0 else _UNTIMED))
+        return Timeline(times[:-1], times[-1], Fraction(1, 1000))
+
     def _header(self, stream: Any) -> Image.Image:
         image = image_decoding.read_header(stream, self.name, self.formats)
         check_pixels(*image.size, self.name, *self.limits)
@@ -189,6 +223,7 @@ def _open_file(
     max_frames: int,
     formats: Collection[str],
     max_side: int,
+    limit: TimeLimit,
 ) -> Frames:
     """The content decides who decodes a file, not its name."""
     with image_decoding.open_stream(source, name) as stream:
@@ -196,8 +231,8 @@ def _open_file(
     if not beginning:
         raise VideoError(name, EMPTY, "It has no bytes: copy it again.")
     if _IMAGE.match(beginning):
-        return AnimationFrames(source, name, max_pixels, formats, max_side)
-    return VideoFileFrames(source, name, max_pixels, max_frames, max_side)
+        return AnimationFrames(source, name, max_pixels, formats, max_side, limit)
+    return VideoFileFrames(source, name, max_pixels, max_frames, max_side, limit)
 
 
 def _path_of(video: str | os.PathLike, name: str) -> str | bytes:

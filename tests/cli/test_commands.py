@@ -336,7 +336,8 @@ def test_every_help_has_an_example(capsys, command):
 @pytest.mark.once
 def test_every_argument_is_explained(command):
     parser = argparse.ArgumentParser()
-    module = importlib.import_module(f"keras_pe.cli.{command}")
+    name = command.replace("-", "_")
+    module = importlib.import_module(f"keras_pe.cli.{name}")
     module.add_arguments(parser)
     parsers = [parser]
     for each in parsers:

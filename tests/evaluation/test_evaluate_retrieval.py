@@ -42,6 +42,7 @@ def test_captions_of_each_image(model, tokenizer, dsl_scale):
     assert result.best["text_to_image_recall_at_1"].count == 7
     assert result.best["image_to_text_recall_at_1"].count == 4
     assert result.protocol["dsl_scale"] == dsl_scale
+    assert ("(DSL, scale 10)" in str(result)) == (dsl_scale is not None)
     # The flat form, and a text that several images share, say the same.
     flat = evaluate_retrieval(
         *(model, tokenizer, images(), texts, [0, [0, 1], 1, [1, 0], 2, 3, [3]]),
@@ -85,6 +86,7 @@ def test_videos_as_upstream_averages_them(model, tokenizer):
         assert result.best[f"{direction}_recall_at_1"].value == pytest.approx(value)
     assert result.protocol["video"]["unit_length"] is False
     assert result.task == "video-text retrieval"
+    assert 'rule "benchmark", their normalized average, as it is' in str(result)
 
 
 @pytest.mark.parametrize(

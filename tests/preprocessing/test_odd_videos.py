@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 
 from keras_pe.preprocessing import PEImageConverter, PEVideoConverter, VideoError
+from keras_pe.preprocessing.frame_image import transposition
 from keras_pe.preprocessing.image_errors import (
     NO_FRAMES,
     UNKNOWN_CODEC,
     UNKNOWN_CONTAINER,
 )
-from keras_pe.preprocessing.video_file import VideoFileFrames, transposition
+from keras_pe.preprocessing.video_file import VideoFileFrames
 
 sys.path.insert(0, str(Path(__file__).parent))
 from odd_videos import (

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from keras_pe.preprocessing.batches import load_batches
+from keras_pe.preprocessing.frame_choice import frame_indices
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.image_errors import ImageError
-from keras_pe.preprocessing.video import PEVideoConverter, frame_indices
+from keras_pe.preprocessing.video import PEVideoConverter
 from keras_pe.preprocessing.video_file import VideoError, VideoFileFrames
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]

@@ -17,6 +17,7 @@ from keras_pe.evaluation.datasets.types import (
     VideoObjects,
 )
 from keras_pe.evaluation.datasets.video_captions import read_video_captions
+from keras_pe.evaluation.datasets.video_classes import read_video_classes
 
 __all__ = [
     "Captioned",
@@ -34,5 +35,6 @@ __all__ = [
     "read_karpathy_captions",
     "read_labelled_shards",
     "read_video_captions",
+    "read_video_classes",
     "read_video_folder",
 ]
