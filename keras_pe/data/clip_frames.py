@@ -10,12 +10,12 @@ from keras_pe.arrays import check_sizes
 from keras_pe.data.sample_errors import SampleError
 from keras_pe.data.shard_files import Sample
 from keras_pe.preprocessing import image_decoding
+from keras_pe.preprocessing.frame_choice import FrameChoice
 from keras_pe.preprocessing.image_errors import (
     DAMAGED_VIDEO,
     DEFAULT_MAX_FRAMES,
     VideoError,
 )
-from keras_pe.preprocessing.video import frame_indices
 from keras_pe.preprocessing.video_source import Frames, open_frames
 
 NO_CLIP = "no clip"
@@ -36,7 +36,7 @@ class ClipFrames:
     Args:
         transform: of one frame, such as `TrainAugmentation`.
         num_frames: frames of a clip; some come twice where there are fewer.
-        frame_rule: which, see `keras_pe.preprocessing.video.frame_indices`.
+        frame_rule: which, as of `PEVideoConverter`.
 
     Source: Perception Encoder, section 2.4 and table 19: eight frames, augmented as
     images are.
@@ -59,9 +59,8 @@ class ClipFrames:
         frame_rule: str = "benchmark",
     ) -> None:
         check_sizes(num_frames=num_frames)
-        frame_indices(1, 1, frame_rule)  # refuses another rule
-        self.transform, self.num_frames = transform, num_frames
-        self.frame_rule = frame_rule
+        self.transform = transform
+        self.choice = FrameChoice(num_frames, frame_rule)
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> np.ndarray:
         """Returns `(num_frames, height, width, 3)` of a sample's clip.
@@ -94,8 +93,9 @@ class ClipFrames:
             VideoError: if it holds fewer frames than it says, twice.
         """
         seed = int(rng.integers(1 << 63))
+        timeline = frames.timeline() if self.choice.needs_times else None
         for _ in range(2):  # again if the file holds fewer frames than it declares
-            wanted = frame_indices(frames.count, self.num_frames, self.frame_rule)
+            wanted = self.choice.numbers(frames.count, timeline, name)
             found: dict[int, np.ndarray] = {}
             for number, frame in frames.read(sorted(set(wanted))):
                 drawn = np.random.default_rng(seed)  # anew: the same for each frame
