@@ -18,7 +18,6 @@ depends on the weights; the speed does not.
 
 import argparse
 import json
-import math
 import tempfile
 import time
 from pathlib import Path
@@ -159,7 +158,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             if (row["model"], row["tower"], row["file"]) == (name, tower, kind)
         }
         worst = min(row["cosine"] for row in found.values())
-        shown = f"{math.floor(worst * 1e7) / 1e7:.7f}"
+        shown = f"{worst:.7f}"
         size = max(row["mb"] for row in found.values())
         title = f"{name}, {tower}"
         speeds = [

@@ -2,8 +2,8 @@
 
 Run:      KERAS_BACKEND=torch python -m benchmarks.three_ways --data data/emoji
           (and jax, tensorflow; adds what is missing to benchmarks/results/
-          three_ways.json, so that a run that was stopped goes on; `--tasks`, `--seeds`
-          choose; `--table` prints what is there as Markdown)
+          three_ways.json, so that a run that was stopped goes on; `--tasks`, `--seeds`,
+          `--ways` choose; `--table` prints what is there as Markdown)
 Expect:   an hour on one core; needs scikit-learn, onnx and onnxruntime.
 
 Digits: scikit-learn's 1,797 of 8 x 8, enlarged to 32 px by repeating pixels; a seed
@@ -195,6 +195,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of the emoji's shards")
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     parser.add_argument("--table", action="store_true", help="print what is there")
     options = parser.parse_args()
     content = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
@@ -209,7 +210,7 @@ def main() -> None:
             methods = entry["data"].setdefault(name, {method: [] for method in WAYS})
             lacking = [
                 method
-                for method in WAYS
+                for method in options.ways
                 if seed not in [row["seed"] for row in methods[method]]
             ]
             task = None

@@ -34,7 +34,7 @@ from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.probing.feature_store import FeatureStore
 
 SCHEDULES: dict[str, Schedule] = {
-    "lora": Schedule(10, 1e-3, 1e-2, 3),
+    "lora": Schedule(10, 3e-3, 1e-2, 3),
     "full": Schedule(10, 1e-4, 1e-2, 3),
 }
 
