@@ -165,6 +165,8 @@ def table(content: dict[str, Any]) -> str:
     for backend, entry in content.items():
         for data, methods in entry["data"].items():
             for method, rows in methods.items():
+                if not rows:
+                    continue
                 each = [100 * row["right"] for row in rows]
                 spread = ", ".join(f"{value:.1f}" for value in each)
                 cells = [
