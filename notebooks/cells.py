@@ -32,17 +32,19 @@ BADGES = (
 
 SET_UP_TEXT = """\
 ## Set up
-The next cell installs keras_pe on Colab and Kaggle only. Elsewhere: clone the repository and run
-`pip install -e ".[{extras}]"` in it. The notebook needs no network after that, and no GPU.
+The next cell installs keras_pe on Colab and Kaggle only. Elsewhere: clone the repository, run
+`pip install -e ".[torch,{extras}]" jupyterlab` in it, then `jupyter lab notebooks`. The notebook needs no network after
+that, and no GPU.
 
-keras_pe runs on PyTorch, JAX and TensorFlow, and this notebook is tested on {tested}: whoever wants another one changes the
-last line, before anything imports Keras. On a TPU (Colab: *Runtime*, *Change runtime type*; Kaggle: *Accelerator*) take
-`"jax"`: no other line changes, but the first call of each step compiles."""  # noqa: E501
+keras_pe runs on PyTorch, JAX and TensorFlow, and this notebook is tested on {tested}: the next cell takes the first that
+is installed, unless `KERAS_BACKEND` says which. On a TPU (Colab: *Runtime*, *Change runtime type*; Kaggle: *Accelerator*)
+write `"jax"` into its last line: no other line changes, but the first call of each step compiles."""  # noqa: E501
 
 SET_UP_CODE = """\
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 if "google.colab" in sys.modules or os.environ.get("KAGGLE_KERNEL_RUN_TYPE"):
     clone = ["git", "clone", "--depth", "1", "https://github.com/{repository}"]
@@ -51,7 +53,8 @@ if "google.colab" in sys.modules or os.environ.get("KAGGLE_KERNEL_RUN_TYPE"):
     subprocess.run([sys.executable, "-m", "pip", *install], check=True)
     os.chdir("{folder}/notebooks")
 
-os.environ.setdefault("KERAS_BACKEND", "torch")  # or "jax", "tensorflow"\
+installed = [name for name in ({choices}) if find_spec(name)]
+os.environ.setdefault("KERAS_BACKEND", installed[0] if installed else "torch")\
 """
 
 
@@ -105,6 +108,7 @@ def read_source(name: str) -> Source:
         "folder": REPOSITORY.split("/")[1],
         "extras": said["extras"],
         "path": f"notebooks/{name}.ipynb",
+        "choices": ", ".join(f'"{b}"' for b in backends) + "," * (len(backends) == 1),
         "tested": " and ".join(", ".join(SPELLED[b] for b in backends).rsplit(", ", 1)),
     }
     first = f"{title}\n{BADGES.format(**fill)}\n{rest}"

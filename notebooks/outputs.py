@@ -7,11 +7,14 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 MOST_BYTES = 400_000
 WIDEST = 840  # pixels of a picture
 COLOURS = 256
+# Root of the mean square, of 255, by which a palette may change a picture's pixels, and
+# JPEG's quality where it would change them more.
+LARGEST_STEP, QUALITY = 3.0, 88
 # A folder of a machine: none of it stands in what a reader sees.
 MACHINE = re.compile(
     r"(?:/(?:home|root|Users|tmp|var|opt|usr|mnt)/|[A-Z]:\\)\S*"
@@ -38,7 +41,8 @@ def clean(node: NotebookNode) -> list[str]:
             if "data" in output:
                 output.metadata = {}
                 if "image/png" in output.data:
-                    output.data["image/png"] = small_png(output.data["image/png"])
+                    kind, picture = small_picture(output.data.pop("image/png"))
+                    output.data[kind] = picture
             if output.output_type == "execute_result":
                 output.execution_count = number + 1
             kept.append(output)
@@ -52,17 +56,35 @@ def clean(node: NotebookNode) -> list[str]:
     return dropped
 
 
-def small_png(encoded: str) -> str:
-    """Returns a picture no wider than `WIDEST`, of at most 256 colours, in base64."""
+def small_picture(encoded: str) -> tuple[str, str]:
+    """Returns a picture no wider than `WIDEST`, as a small file, in base64.
+
+    Plots and drawings have few colours: a PNG of 256 keeps them. Photographs become
+    steps of colour that way; they are a JPEG.
+
+    Args:
+        encoded: a PNG, in base64.
+
+    Returns:
+        "image/png" or "image/jpeg", and the picture.
+    """
     with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
         flat = Image.new("RGB", image.size, "white")
         flat.paste(image, (0, 0), image.convert("RGBA"))
     if flat.width > WIDEST:
         height = round(flat.height * WIDEST / flat.width)
         flat = flat.resize((WIDEST, height), Image.Resampling.LANCZOS)
+    few = flat.quantize(COLOURS, dither=Image.Dither.NONE)
+    difference = ImageChops.difference(flat, few.convert("RGB"))
     buffer = io.BytesIO()
-    flat.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()
+    if max(ImageStat.Stat(difference).rms) > LARGEST_STEP:
+        # Lines and letters keep their colours: 4:4:4.
+        flat.save(buffer, "JPEG", quality=QUALITY, subsampling=0)
+        kind = "image/jpeg"
+    else:
+        few.save(buffer, "PNG", optimize=True)
+        kind = "image/png"
+    return kind, base64.b64encode(buffer.getvalue()).decode()
 
 
 def faults(node: NotebookNode, root: Path) -> list[str]:

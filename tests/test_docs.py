@@ -40,9 +40,13 @@ MODULES = sorted(  # those of models and layers run in tests/models/test_example
 )
 KERASHUB = "keras_pe.kerashub"
 NEEDS_KERASHUB = "needs keras-pe[kerashub]"
-# Their examples make language models of KerasHub.
-OF_KERASHUB = {
-    f"keras_pe.language.{name}" for name in ("foreign", "kerashub", "kerashub_preset")
+# Their examples make models of KerasHub, and files of the `gguf` package.
+NEEDED = {
+    "keras_pe.language.foreign": ["keras_hub"],
+    "keras_pe.language.gguf_llama": ["keras_hub", "gguf"],
+    "keras_pe.language.kerashub": ["keras_hub"],
+    "keras_pe.language.kerashub_preset": ["keras_hub"],
+    "keras_pe.training.teachers.sam": ["keras_hub"],
 }
 # Heavier than an example should be: the published sizes.
 LARGE = ("gigantic", "large", "base", "PE-Core")
@@ -190,8 +194,8 @@ def test_recipes_exist():
 @pytest.mark.once
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_of_docstrings(name, tmp_path, monkeypatch):
-    if name in OF_KERASHUB:
-        pytest.importorskip("keras_hub", reason=NEEDS_KERASHUB)
+    for package in NEEDED.get(name, ()):
+        pytest.importorskip(package, reason=f"needs {package}")
     monkeypatch.chdir(tmp_path)
     assert not doctest.testmod(importlib.import_module(name)).failed
 

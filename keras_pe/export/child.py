@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from keras_pe.models.tower import Tower
+from keras_pe.presets.save import save_preset
 
 BACKENDS = {"litert": "tensorflow", "savedmodel": "tensorflow", "torch": "torch"}
 
@@ -47,7 +48,7 @@ def write(
         _write(tower, path, file_format, example, layers, quantize)
         return
     with tempfile.TemporaryDirectory() as folder:
-        model.save_to_preset(Path(folder, "preset"))
+        save_preset(model, Path(folder, "preset"))
         np.save(Path(folder, "example.npy"), example)
         request = {
             "path": str(path.absolute()),

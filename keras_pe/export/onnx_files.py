@@ -33,11 +33,13 @@ def write_onnx(
     """
     onnx = require("onnx")
     values = tuple(map(file_value, layers))
-    model, _ = tower_graph(tower, image_size, quantized, half, values)
+    model = tower_graph(tower, image_size, quantized, half, values)[0]
+    beside = path.with_name(f"{path.name}.data")
+    beside.unlink(missing_ok=True)  # onnx would append to it
     if sum(len(one.raw_data) for one in model.graph.initializer) <= LARGEST_IN_ONE:
         onnx.save(model, path)
         return
-    onnx.save(model, path, save_as_external_data=True, location=f"{path.name}.data")
+    onnx.save(model, path, save_as_external_data=True, location=beside.name)
 
 
 def write_openvino(

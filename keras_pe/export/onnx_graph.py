@@ -116,7 +116,7 @@ class Graph:
         inputs: Inputs,
         outputs: Mapping[str, tuple[int | str, ...]],
     ) -> Any:
-        """Returns the finished `ModelProto`.
+        """Returns the finished `ModelProto`, which takes the numbers stored here along.
 
         Args:
             inputs: what the file reads, the batch in its shape by name.
@@ -133,14 +133,17 @@ class Graph:
                 make(key, onnx.TensorProto.FLOAT, sizes)
                 for key, sizes in outputs.items()
             ],
-            list(self._constants.values()),
         )
-        return onnx.helper.make_model(
+        model = onnx.helper.make_model(
             graph,
             opset_imports=[onnx.helper.make_opsetid("", OPSET)],
             ir_version=IR_VERSION,
             producer_name="keras_pe",
         )
+        # Last, and one by one: all of these copy what they are given.
+        for constant in list(self._constants):
+            model.graph.initializer.append(self._constants.pop(constant))
+        return model
 
 
 def int8_columns(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

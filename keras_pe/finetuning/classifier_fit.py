@@ -19,8 +19,8 @@ from keras_pe.finetuning.feature_pass import (
 )
 from keras_pe.finetuning.given_data import GivenData, ImageList
 from keras_pe.finetuning.image_streams import ImageStream
-from keras_pe.finetuning.linear_head import FittedHead, fit_head
-from keras_pe.finetuning.restandardize import Restandardize
+from keras_pe.finetuning.linear_head import FittedHead, fit_head, mild_head
+from keras_pe.finetuning.recentre import Recentre
 from keras_pe.finetuning.training_report import TrainingReport
 from keras_pe.finetuning.training_steps import (
     BestEpoch,
@@ -34,7 +34,7 @@ from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.probing.feature_store import FeatureStore
 
 SCHEDULES: dict[str, Schedule] = {
-    "lora": Schedule(10, 1e-3, 1e-2, 3),
+    "lora": Schedule(10, 3e-3, 1e-2, 3),
     "full": Schedule(10, 1e-4, 1e-2, 3),
 }
 
@@ -141,16 +141,22 @@ class FitJob:
             if self.choose_layer:
                 layer, scores = best_layer(passed, self.seed)
             begun = time.perf_counter()
-            head = fit_head(passed, layer, len(self.class_names), self.probe, self.seed)
+            count = len(self.class_names)
+            head = fit_head(passed, layer, count, self.probe, self.seed)
+            first = head.arrays
+            if self.schedule is not None:
+                first = mild_head(passed, layer, count, self.seed)
         model = ClassifierModel(
             cut_encoder(self.encoder, layer), ClassificationHead(len(self.class_names))
         )
-        model.head.assign(head.arrays)
+        model.head.assign(first)
         best = BestEpoch(1, judged=False)
         if self.schedule is None:
             trained = model.head.trainable_variables
         else:
             best = self._train_encoder(model, data, validation, passed, head)
+            if not best.best:  # no epoch was better than the probe: it is what is kept
+                model.head.assign(head.arrays)
             trained = model.trainable_variables
         return model, TrainingReport(
             self.method,
@@ -197,7 +203,7 @@ class FitJob:
         passed: FeaturePass,
         head: FittedHead,
     ) -> BestEpoch:
-        """Trains all of the model, from the head that was learned on its features."""
+        """Trains all of the model, from a head that was learned on its features."""
         assert self.schedule is not None
         if isinstance(data, ImageList) and len(passed.train) < passed.from_data:
             validation = data.rows(passed.validation)
@@ -217,7 +223,7 @@ class FitJob:
         held = None
         if validation is not None:
             held = image_batches(validation, self.converter, size, None)
-        seen = Restandardize(lambda: some_images(data, self.converter, size))
+        seen = Recentre(lambda: some_images(data, self.converter, size))
         best = train(
             model,
             image_batches(data, self.converter, size, self.seed),

@@ -12,17 +12,18 @@ from keras_pe.finetuning.class_features import class_features, feature_channels
 from keras_pe.models.checked_model import Check, CheckedModel
 from keras_pe.models.vision_encoder import PEVisionEncoder
 
-MOMENTUM = 0.9  # of the moving averages: Keras' 0.99 needs hundreds of steps to settle
-LEAST_DEVIATION = 0.1  # of the moving average
+MOMENTUM = 0.9  # of the moving average: Keras' 0.99 needs hundreds of steps to settle
 
 
 @keras.saving.register_keras_serializable("keras_pe")
 class ClassificationHead(keras.layers.Layer):
     """A linear map of standardised features, in float32 whatever the encoder's dtype.
 
-    While the encoder is trained, features are standardised by their batch, and what was
-    measured follows as a moving average, as in batch normalisation. Features share a
-    large constant part: by fixed numbers, a small change of it would drown all else.
+    Features share a large constant part: a small change of it would drown all else. So
+    while the encoder is trained, the mean is that of the batch, and the head's own
+    follows it as a moving average. Deviations stay as they were measured. Channels are
+    alike, and a head reads their differences: deviations of a batch, each a tenth off
+    in another direction, would drown those.
 
     Args:
         num_classes: of which it gives the logits.
@@ -56,16 +57,12 @@ class ClassificationHead(keras.layers.Layer):
         self, features: Any, training: bool | None = None
     ) -> Any:
         features = ops.cast(features, "float32")
-        mean, deviation = self.mean, self.deviation
+        mean = self.mean
         if training and features.shape[0] != 1:
-            mean, variance = ops.moments(features, axes=[0])
-            # A channel that is all but constant in a batch is no louder for that.
-            least = ops.square(LEAST_DEVIATION * self.deviation)
-            deviation = ops.sqrt(ops.maximum(variance, least))
-            for followed, now in ((self.mean, mean), (self.deviation, deviation)):
-                change = ops.stop_gradient(now) - followed
-                followed.assign(followed + (1 - MOMENTUM) * change)
-        standardised = (features - mean) / deviation
+            mean = ops.mean(features, axis=0)
+            change = ops.stop_gradient(mean) - self.mean
+            self.mean.assign(self.mean + (1 - MOMENTUM) * change)
+        standardised = (features - mean) / self.deviation
         return ops.matmul(standardised, self.kernel) + self.bias
 
     def compute_output_shape(self, features_shape: Any) -> Any:

@@ -44,8 +44,9 @@ class ImageClassifier:
 
     A linear head on the encoder's standardised features; the encoder stays as it is
     ("probe"), gets low-rank updates ("lora") or is trained as a whole ("full"). The
-    frozen encoder's features are computed once; the other two begin with the head
-    that was learned on these.
+    frozen encoder's features are computed once; the other two begin with a mild head
+    that was learned on these, and fall back on the probe if they come to nothing
+    better on the validation images.
 
     Args:
         encoder: a `PEVisionEncoder`, or a `PECore`, whose vision tower is taken. It is
@@ -243,7 +244,7 @@ class ImageClassifier:
                 Batches of loaders may come in another order each time: "lora" and
                 "full" need `validation_data` with these.
             epochs: of "lora" and "full", at most so many; None is 10.
-            learning_rate: of these, its peak; None is 1e-3, and 1e-4 for "full".
+            learning_rate: of these, its peak; None is 3e-3, and 1e-4 for "full".
             weight_decay: of their AdamW; None is 1e-2.
             patience: epochs without a better validation loss after which these end;
                 None is 3.

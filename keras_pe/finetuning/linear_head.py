@@ -14,7 +14,7 @@ from keras_pe.finetuning.class_labels import stratified_rows
 from keras_pe.finetuning.feature_pass import FeaturePass
 from keras_pe.probing.feature_store import Samples
 from keras_pe.probing.logistic import Logistic
-from keras_pe.probing.ridge import LinearHead, Ridge
+from keras_pe.probing.ridge import ALPHAS, LinearHead, Ridge, RidgePath
 
 ProbeName = Literal["ridge", "logistic"]
 PROBES: dict[str, Any] = {"ridge": Ridge, "logistic": Logistic}
@@ -53,11 +53,7 @@ def fit_head(
         seed: of what is kept back to choose.
     """
     kind = PROBES[probe]
-    train, held = passed.train, passed.validation
-    if not len(held):
-        labels = passed.labels[train]
-        kept, chosen = stratified_rows(labels, SHARE_TO_CHOOSE_ON, seed)
-        train, held = (train[kept], train[chosen]) if len(chosen) else (train, train)
+    train, held = _rows(passed, seed)
     validation = passed.samples(layer, held)
     fitted = kind().fit(passed.samples(layer, train), validation, seed)
     outputs, targets = all_outputs(fitted.head, validation, num_classes)
@@ -74,15 +70,73 @@ def fit_head(
         samples = passed.samples(layer, passed.train)
         head = kind([value]).fit(samples, samples, seed).head
     return FittedHead(
-        {
-            "mean": head.standardize.mean.astype("float32"),
-            "deviation": head.standardize.deviation.astype("float32"),
-            "kernel": (factor * head.weights).astype("float32"),
-            "bias": (factor * head.bias).astype("float32"),
-        },
+        _arrays(head, factor),
         {name: value, "factor": factor},
         scores,
     )
+
+
+def mild_head(
+    passed: FeaturePass, layer: int, num_classes: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Fits the head that an encoder's training begins with.
+
+    The best head of frozen features may know all training images by heart, by
+    differences of channels that are all but equal: then their loss says nothing of what
+    the encoder should learn, and the smallest change of it makes nonsense of the
+    outputs. So of all ridge heads that are as good as the best, by one standard error
+    of its loss on the validation images, the most regularised one is taken.
+
+    Args:
+        passed: the features.
+        layer: whose.
+        num_classes: of which it gives logits.
+        seed: of what is kept back to choose, where nothing is validated.
+
+    Returns:
+        mean, deviation, kernel and bias, float32.
+
+    Source: Breiman et al. 1984, "Classification and regression trees", section 3.4.3,
+        the rule of one standard error.
+    """
+    train, held = _rows(passed, seed)
+    validation, classes = passed.samples(layer, held), np.eye(num_classes)
+    path = RidgePath(passed.samples(layer, train), lambda labels: classes[labels])
+    found = []
+    for alpha in ALPHAS:  # from hardly any to almost all shrinkage
+        head = path.head(alpha)
+        outputs, targets = all_outputs(head, validation, num_classes)
+        factor = sharpness(outputs, targets)
+        likely = softmax(factor * outputs)[np.arange(len(targets)), targets]
+        losses = -np.log(np.maximum(likely, 1e-300))
+        error = float(losses.std()) / len(losses) ** 0.5
+        found.append((float(losses.mean()), error, head, factor))
+    least, error, *_ = min(found, key=lambda one: one[0])
+    head, factor = next(
+        (head, factor)
+        for loss, _, head, factor in reversed(found)
+        if loss <= least + error
+    )
+    return _arrays(head, factor)
+
+
+def _rows(passed: FeaturePass, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rows to fit to, and those that choose."""
+    train, held = passed.train, passed.validation
+    if not len(held):
+        labels = passed.labels[train]
+        kept, chosen = stratified_rows(labels, SHARE_TO_CHOOSE_ON, seed)
+        train, held = (train[kept], train[chosen]) if len(chosen) else (train, train)
+    return train, held
+
+
+def _arrays(head: LinearHead, factor: float) -> dict[str, np.ndarray]:
+    return {
+        "mean": head.standardize.mean.astype("float32"),
+        "deviation": head.standardize.deviation.astype("float32"),
+        "kernel": (factor * head.weights).astype("float32"),
+        "bias": (factor * head.bias).astype("float32"),
+    }
 
 
 def all_outputs(

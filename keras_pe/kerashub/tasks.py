@@ -124,6 +124,18 @@ class PERetinaNetObjectDetector(keras_hub.models.RetinaNetObjectDetector):
 
     Args: those of `keras_hub.models.RetinaNetObjectDetector`; `backbone` is a
         `PEPyramidBackbone`, and images come converted: `preprocessor` stays None.
+
+    Example:
+        >>> import numpy as np
+        >>> from keras_pe.kerashub import PEPyramidBackbone
+        >>> backbone = PEPyramidBackbone.from_preset("pe_spatial_emoji_patch8_64",
+        ...     image_shape=(64, 64, 3), scales=(1, 0.5))
+        >>> detector = PERetinaNetObjectDetector(backbone=backbone, num_classes=3,
+        ...     bounding_box_format="xyxy", pre_logits_num_conv_layers=1)
+        >>> images = np.zeros((1, 64, 64, 3), "float32")
+        >>> found = detector.predict(images, verbose=0)
+        >>> found["boxes"].shape[::2]
+        (1, 4)
     """
 
     backbone_cls = PEPyramidBackbone

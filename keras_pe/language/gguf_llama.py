@@ -75,9 +75,32 @@ def llama_decoder(
             are not those that it describes.
 
     Example:
-        >>> decoder = llama_decoder("SmolLM2-135M-Instruct.Q4_1.gguf") # doctest: +SKIP
-        >>> decoder.hidden_dim                                         # doctest: +SKIP
-        576
+        A very small model in place of SmolLM2-135M-Instruct.Q4_1.gguf:
+
+        >>> import gguf
+        >>> sizes = {"vocab_size": 16, "block_count": 1, "embedding_length": 8,
+        ...     "feed_forward_length": 16, "attention.head_count": 2,
+        ...     "attention.head_count_kv": 1}
+        >>> shapes = {"token_embd": (16, 8), "output_norm": (8,),
+        ...     "blk.0.attn_norm": (8,), "blk.0.attn_q": (8, 8),
+        ...     "blk.0.attn_k": (4, 8), "blk.0.attn_v": (4, 8),
+        ...     "blk.0.attn_output": (8, 8), "blk.0.ffn_norm": (8,),
+        ...     "blk.0.ffn_gate": (16, 8), "blk.0.ffn_up": (16, 8),
+        ...     "blk.0.ffn_down": (8, 16)}
+        >>> writer = gguf.GGUFWriter("tiny.gguf", "llama")
+        >>> for name, size in sizes.items():
+        ...     writer.add_uint32(f"llama.{name}", size)
+        >>> writer.add_rope_freq_base(10000.0)
+        >>> writer.add_layer_norm_rms_eps(1e-5)
+        >>> for name, shape in shapes.items():
+        ...     writer.add_tensor(f"{name}.weight", np.full(shape, 0.5, "float32"))
+        >>> writer.write_header_to_file()
+        >>> writer.write_kv_data_to_file()
+        >>> writer.write_tensors_to_file()
+        >>> writer.close()
+        >>> decoder = llama_decoder("tiny.gguf", max_length=32)
+        >>> decoder.hidden_dim
+        8
     """
     file = _open(path)
     config = _config(file)
@@ -111,6 +134,27 @@ def llama_prompt(path: str | os.PathLike[str], image_tokens: int) -> ChatPrompt:
     Raises:
         ImportError: if `gguf` is missing.
         CheckpointError: if its vocabulary is of another kind, or has no ChatML.
+
+    Example:
+        A file with a vocabulary of bytes:
+
+        >>> import gguf
+        >>> from tokenizers.pre_tokenizers import ByteLevel
+        >>> words = ["<|im_start|>", "<|im_end|>", *sorted(ByteLevel.alphabet()), "ha"]
+        >>> writer = gguf.GGUFWriter("words.gguf", "llama")
+        >>> writer.add_tokenizer_model("gpt2")
+        >>> writer.add_tokenizer_pre("smollm")
+        >>> writer.add_token_list(words)
+        >>> writer.add_token_types([SPECIAL] * 2 + [1] * (len(words) - 2))
+        >>> writer.add_token_merges(["h a"])
+        >>> writer.write_header_to_file()
+        >>> writer.write_kv_data_to_file()
+        >>> writer.write_tensors_to_file()
+        >>> writer.close()
+        >>> prompt = llama_prompt("words.gguf", image_tokens=4)
+        >>> document = prompt.document("What is this?", "a hat")
+        >>> int(document.image.sum()), prompt.text(document.token_ids[document.answer])
+        (4, 'a hat')
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 

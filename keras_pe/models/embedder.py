@@ -91,7 +91,7 @@ class Embedder:
         image_size: int | None = None,
         batch_size: int = 32,
     ) -> Self:
-        """Loads a dual encoder with its tokenizer and converter.
+        """Loads a dual encoder with its tokenizer and converters.
 
         Args:
             preset: as of `PECore.from_preset`.
@@ -103,8 +103,13 @@ class Embedder:
             CheckpointError: as `PECore.from_preset`; if the preset is no dual encoder.
         """
         parts = load_parts(preset, dtype, image_size)
+        size = {} if image_size is None else {"image_size": image_size}
         return cls(
-            parts.model, parts.tokenizer, parts.image_converter, batch_size=batch_size
+            parts.model,
+            parts.tokenizer,
+            parts.image_converter,
+            PEVideoConverter.from_preset(preset, **size),
+            batch_size=batch_size,
         )
 
     def __repr__(self) -> str:

@@ -42,6 +42,8 @@ from keras_pe.preprocessing.video_workers import (
     check_workers,
     convert_in_processes,
 )
+from keras_pe.presets.from_preset import load_video_converter
+from keras_pe.presets.save_part import save_part
 
 
 @keras.saving.register_keras_serializable("keras_pe")
@@ -309,7 +311,11 @@ class PEVideoConverter(Converter):
 
     @classmethod
     def from_preset(cls, preset: str | os.PathLike[str], **changes: Any) -> Self:
-        """Builds a converter that prepares frames as a preset prepares images.
+        """Builds the video converter of a preset.
+
+        One that was not saved with any prepares frames as it prepares images. As of
+        images, a preset may narrow formats and limits, never widen them, and does not
+        decide `on_error`.
 
         Args:
             preset: name, alias, directory, `hf://owner/repo[@revision]` or
@@ -328,8 +334,24 @@ class PEVideoConverter(Converter):
             (336, 336)
         """
         check_changes(cls, changes)
-        config = PEImageConverter.from_preset(preset).get_config()
-        return cls(**{**config, **changes})
+        converter: Self = load_video_converter(cls, PEImageConverter, preset)
+        return cls(**{**converter.get_config(), **changes}) if changes else converter
+
+    def save_to_preset(self, directory: str | os.PathLike[str]) -> None:
+        """Writes this into a preset, whose rest stays, or a new one of its own.
+
+        Args:
+            directory: of a preset, or a new one.
+
+        Raises:
+            CheckpointError: if the directory holds something else.
+
+        Example:
+            >>> PEVideoConverter(32, num_frames=16).save_to_preset("clips")
+            >>> PEVideoConverter.from_preset("clips").num_frames
+            16
+        """
+        save_part(self, directory)
 
 
 def as_videos(videos: Any) -> Sequence[Any]:

@@ -154,6 +154,46 @@ def load_image_converter(cls: Any, handle: str | os.PathLike[str]) -> Any:
     return cls(image_size=vision["image_size"])
 
 
+def load_video_converter(
+    cls: Any, image_class: Any, handle: str | os.PathLike[str]
+) -> Any:
+    """Builds the video converter of a model; downloads no weights of known presets.
+
+    A preset without one of its own has its frames prepared as its images are.
+
+    Args:
+        cls: `PEVideoConverter`.
+        image_class: `PEImageConverter`.
+        handle: see `keras_pe.presets.hub.resolve`.
+
+    Returns:
+        The converter, for the model's image size.
+
+    Raises:
+        CheckpointError: if there is no such preset, or it has neither converter.
+
+    Example:
+        >>> from keras_pe import PEImageConverter, PEVideoConverter
+        >>> load_video_converter(
+        ...     PEVideoConverter, PEImageConverter, "PE-Core-L14-336").num_frames
+        8
+    """
+    name = "video_converter.json"
+    location = resolve(handle, need="config")
+    directory = location.directory
+
+    def load(place: Path) -> Any:
+        if name in read_metadata(place)["files"]:
+            return _read_object(cls, place, name, "PEVideoConverter")
+        return None
+
+    if directory is not None:
+        found = read_directory(directory, load, (CheckpointError, OSError))
+        if found is not None:
+            return found
+    return cls(**load_image_converter(image_class, handle).get_config())
+
+
 # === Presets of our own format ===
 def _load_own(
     cls: Any,

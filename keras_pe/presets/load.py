@@ -62,8 +62,20 @@ def load_weights(
             the model's dtype can't hold; it names the tensors.
 
     Example:
-        >>> report = load_weights(model, "PE-Core-B16-224.pt")  # doctest: +SKIP
-        >>> print(report)                                       # doctest: +SKIP
+        A file in timm's format, of a very small tower:
+
+        >>> from keras_pe import PEVisionEncoder
+        >>> from keras_pe.presets.formats.timm import vision_rules
+        >>> from safetensors.numpy import save_file
+        >>> encoder = PEVisionEncoder(image_size=32, patch_size=16, hidden_dim=32,
+        ...     num_layers=1, num_heads=2, intermediate_dim=64, pooling_heads=2,
+        ...     output_dim=None)
+        >>> rules = vision_rules(encoder.get_config())
+        >>> save_file({rule.source: np.full(rule.shape, 0.5, "float32")
+        ...     for rule in rules}, "tiny.safetensors")
+        >>> report = load_weights(encoder, "tiny.safetensors")
+        >>> report.family, report.num_tensors == len(report.loaded)
+        ('timm', True)
     """
     with open_checkpoint(path) as reader:
         return load_open(model, reader, resample_positions)

@@ -102,17 +102,17 @@ probe, report = fit("probe")
 
 # %% [markdown]
 # ## LoRA
-# It begins with the probe's head, and keeps the epoch of least validation loss: if training did not help, you have the
-# probe. First steps often make a good head worse before they make it better, so with few pictures have some patience: here
-# as many epochs as there are.
+# It begins with a head that is milder than the probe's, which knows its few pictures by heart, and keeps the epoch of least
+# validation loss: if training did not help, you have the probe. First steps may make a good head worse before they make it
+# better, so with few pictures have some patience: here as many epochs as there are.
 
 # %%
 lora, lora_report = fit("lora", epochs=15, patience=15)
 
 # %% [markdown]
 # ## Full
-# All weights. It moves furthest from what the model knew, and needs a smaller learning rate (the default is a tenth of
-# LoRA's).
+# All weights. It moves furthest from what the model knew, and needs a smaller learning rate (the default is a thirtieth
+# of LoRA's).
 
 # %%
 full, full_report = fit("full", epochs=15, patience=15)

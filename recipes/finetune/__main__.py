@@ -4,8 +4,8 @@ Run:      python -m recipes.finetune --pairs pairs.csv --validation-pairs more.c
               --initial-weights pe_core_emoji_patch8_64 --output runs/mine
 Cheaper:  --lora 8 trains updates of low rank, --freeze vision the text tower alone,
           --layer-decay 0.8 early layers by less.
-Forget    --remember shards scores what the model could do before as well, and
-little:   --wise auto takes the weights between old and new that lose little of it.
+Forget    --remember shards and --zero-shot folder score what the model could do before,
+little:   and --wise auto takes the weights between old and new that lose little of it.
 Go on:    the same with --resume, after any stop.
 Expect:   checkpoints, steps.csv, scores.csv, curves.png and a preset, LoRA merged;
           with pairs to score also wise_ft.md, wise_ft.png and forgotten.md.
@@ -19,6 +19,7 @@ import argparse
 
 from keras_pe.data.image_text import Source
 from keras_pe.data.pair_table import PairTable, is_table, open_pairs
+from keras_pe.evaluation.datasets.folders import read_image_folder
 from keras_pe.finetuning.pairs.pair_config import (
     BASE,
     EPOCHS,
@@ -69,9 +70,17 @@ def _add_pairs(parser: argparse.ArgumentParser) -> None:
         metavar="PAIRS",
         help="of what the model could do before",
     )
+    group.add_argument(
+        "--zero-shot",
+        metavar="FOLDER",
+        help="images of what it could name before, one folder a class",
+    )
     group.add_argument("--images", metavar="FOLDER", help="that paths start from")
     group.add_argument(
         "--validation-images", metavar="FOLDER", help="those of --validation-pairs do"
+    )
+    group.add_argument(
+        "--remember-images", metavar="FOLDER", help="those of --remember do"
     )
     group.add_argument("--image-column", metavar="NAME", help="with the paths")
     group.add_argument("--caption-column", metavar="NAME", help="with the captions")
@@ -126,7 +135,8 @@ def _add_ways(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="POINTS",
-        help="of the remembered score that --wise auto may lose (default %(default)g)",
+        help="of the remembered and the zero-shot score that --wise auto may lose "
+        "(default %(default)g)",
     )
 
 
@@ -166,6 +176,8 @@ def opened(options: argparse.Namespace, pairs: str) -> Source:
         images = options.images
         if pairs == options.validation_data and options.validation_images:
             images = options.validation_images
+        elif pairs == options.remember and options.remember_images:
+            images = options.remember_images
         columns = options.image_column, options.caption_column
         found = open_pairs(pairs, images, *columns)
     read[pairs] = found
@@ -186,6 +198,13 @@ def check_pairs(options: argparse.Namespace) -> None:
         if pairs is not None:
             opened(options, pairs)
     WiseOptions(options.wise, options.forget)
+    if options.remember_images and options.remember is None:
+        raise ValueError(
+            f"--remember-images {options.remember_images} without --remember: give the "
+            "table whose paths start from there."
+        )
+    if options.zero_shot is not None:
+        read_image_folder(options.zero_shot)
     if options.initial_weights is None:
         raise ValueError("Fine-tuning starts from weights: give --initial-weights.")
     if options.wise == "auto" and options.validation_data is None:
@@ -207,7 +226,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     def train(config: PairConfig, data: ShardData, run: RunOptions) -> None:
         remember = as_pairs(options, options.remember)
-        wise = WiseOptions(options.wise, options.forget, remember)
+        classes = options.zero_shot and read_image_folder(options.zero_shot)
+        wise = WiseOptions(options.wise, options.forget, remember, classes)
         finetune_pairs(config, data, run, wise)
 
     def make_data(options: argparse.Namespace) -> ShardData:

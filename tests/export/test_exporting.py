@@ -10,9 +10,17 @@ import pytest
 from PIL import Image
 
 from keras_pe import PEImageConverter, PETokenizer
-from keras_pe.export import ExportError, comparison, export, onnx_towers
+from keras_pe.export import (
+    ExportError,
+    comparison,
+    export,
+    onnx_files,
+    onnx_towers,
+    quantization,
+)
 from keras_pe.export.comparison import alike
 from keras_pe.export.onnx_graph import Graph
+from keras_pe.export.runtimes import open_file
 from tests.small_models import core, perturb, vision_encoder
 
 pytest.importorskip("onnx")
@@ -22,6 +30,40 @@ pytest.importorskip("onnxruntime")
 @pytest.fixture(autouse=True)
 def no_long_timing(monkeypatch):
     monkeypatch.setattr(comparison, "LEAST_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize("quantize", ["none", "int8"])
+def test_weights_beyond_what_protobuf_holds_lie_beside_the_graph(
+    tmp_path, monkeypatch, quantize
+):
+    tower = perturb(vision_encoder(num_layers=2))
+    export(tower, tmp_path / "one", quantize=quantize)
+    monkeypatch.setattr(onnx_files, "LARGEST_IN_ONE", 10_000)
+    # Of int8 a first attempt that is refused is written before the one that stays.
+    plans = quantization.attempts
+    monkeypatch.setattr(
+        quantization, "attempts", lambda found: [plans(found)[0], *plans(found)]
+    )
+    within = comparison.Compared.within
+    refused = iter([False])
+    monkeypatch.setattr(
+        comparison.Compared,
+        "within",
+        lambda self, kind: next(refused, within(self, kind)) or quantize == "none",
+    )
+    receipt = export(tower, tmp_path / "two", quantize=quantize)
+    whole = (tmp_path / "one" / "image.onnx").stat().st_size
+    graph, data = (tmp_path / "two" / f"image.onnx{end}" for end in ("", ".data"))
+    assert graph.stat().st_size < whole / 2
+    assert data.stat().st_size < 1.3 * whole  # a second time, it would be twice as much
+    assert (
+        receipt.files["image"].num_bytes == graph.stat().st_size + data.stat().st_size
+    )
+    (tmp_path / "two").rename(tmp_path / "elsewhere")
+    batch = np.zeros((2, 32, 32, 3), "float32")
+    (found,) = open_file(tmp_path / "elsewhere" / "image.onnx", "onnx")(batch)
+    (wanted,) = open_file(tmp_path / "one" / "image.onnx", "onnx")(batch)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import warnings
 import pytest
 
 import keras_pe
-from keras_pe import PEImageConverter, PETokenizer
+from keras_pe import PEImageConverter, PETokenizer, PEVideoConverter
+from keras_pe.preprocessing.image_errors import DEFAULT_MAX_FRAMES
 from keras_pe.presets import CheckpointError
 from tests.presets import tiny
 
@@ -51,6 +52,30 @@ def test_nothing_is_said_of_a_whole_preset(model, tmp_path):
         model.vision_encoder.save_to_preset(tmp_path / "b", PEImageConverter(32))
     with pytest.warns(UserWarning, match=r"PEImageConverter\.from_preset will"):
         model.vision_encoder.save_to_preset(tmp_path / "c")
+
+
+def test_videos_are_prepared_as_was_saved(preset):
+    of_images = PEVideoConverter.from_preset(preset)  # there is none of videos yet
+    assert (of_images.image_size, of_images.num_frames) == ((32, 32), 8)
+    saved = PEVideoConverter(32, 4, "notebook", background=(9, 9, 9))
+    saved.save_to_preset(preset)
+    found = PEVideoConverter.from_preset(preset)
+    assert found.get_config() == saved.get_config()
+    assert PEVideoConverter.from_preset(preset, num_frames=2).num_frames == 2
+    assert PEImageConverter.from_preset(preset).background is None  # untouched
+    embedder = keras_pe.Embedder.from_preset(preset, image_size=None)
+    assert embedder.video_converter.get_config() == saved.get_config()
+    with pytest.raises(TypeError, match="num_frames"):
+        PEVideoConverter.from_preset(preset, num_frame=2)
+
+
+def test_a_file_of_a_video_converter_widens_nothing(tmp_path):
+    PEVideoConverter(8, max_frames=10**9, on_error="skip").save_to_preset(tmp_path)
+    with pytest.warns(UserWarning, match="max_frames=1000000000"):
+        found = PEVideoConverter.from_preset(tmp_path)
+    assert (found.max_frames, found.on_error) == (DEFAULT_MAX_FRAMES, "raise")
+    with pytest.raises(CheckpointError, match=r"no image_converter\.json"):
+        PEImageConverter.from_preset(tmp_path)
 
 
 def test_alone(tmp_path):

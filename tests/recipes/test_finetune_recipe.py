@@ -11,6 +11,9 @@ import pytest
 
 from keras_pe import PECore, PETokenizer
 from keras_pe.data.pair_table import PairTable
+from keras_pe.data.sample_errors import SampleError
+from keras_pe.evaluation import evaluate_zero_shot
+from keras_pe.evaluation.datasets.folders import read_image_folder
 from keras_pe.finetuning.pairs.interpolation import interpolated, weights_of
 from keras_pe.finetuning.pairs.pair_config import make_trainable, pair_config
 from keras_pe.finetuning.pairs.run import WiseOptions, finetune_pairs
@@ -19,7 +22,7 @@ from keras_pe.training.run.config import build_model
 from keras_pe.training.run.retrieval_scores import RetrievalScores
 from keras_pe.training.run.shard_data import ShardData, caption_reader
 from keras_pe.training.run.train import RunOptions
-from recipes.finetune.__main__ import configured, main, parse
+from recipes.finetune.__main__ import configured, main, opened, parse
 from tests.arrays import to_numpy
 from tests.data.shards import image_bytes, write_shards
 from tests.recipes.small_runs import SMALL, save_small_preset
@@ -31,6 +34,16 @@ WORDS = ("owl", "cactus", "guitar", "rocket", "pizza", "snowman", "bicycle", "oc
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
     return save_small_preset(tmp_path_factory.mktemp("preset") / "small")
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """Eight images of four classes, in folders."""
+    for number, word in enumerate(WORDS):
+        folder = tmp_path / "classes" / WORDS[number % 4]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{word}.png").write_bytes(image_bytes(number * 25))
+    return tmp_path / "classes"
 
 
 @pytest.fixture
@@ -106,6 +119,42 @@ def test_the_preset_has_the_weights_between_and_reports_say_so(
     assert -1 < forgotten["sets"]["remembered"]["image_cosine"] < 1
     for name in ("wise_ft.md", "wise_ft.png", "forgotten.md", "curves.png"):
         assert (run / name).stat().st_size > 100
+
+
+def test_named_classes_are_scored_as_elsewhere(preset, table, classes, tmp_path):
+    """Before and after are what `evaluate_zero_shot` says of these weights."""
+    run = tmp_path / "run"
+    main(command(preset, table, run, "--zero-shot", classes))
+    content = json.loads((run / "forgotten.json").read_text())["sets"]["zero_shot"]
+    assert content["num_pairs"] == 8
+    found = read_image_folder(classes)
+    for name, folder in (("before", preset), ("after", run / "preset")):
+        model = loaded(folder)
+        tokenizer = PETokenizer.from_preset(run / "preset")
+        given = (found.samples, found.labels, found.class_names, "general", ["squash"])
+        result = evaluate_zero_shot(model, tokenizer, *given, hash_contents=False)
+        wanted = result.scores["squash"]["top1"].value
+        assert content["changes"]["accuracy"][name] == pytest.approx(100 * wanted)
+    points = json.loads((run / "wise_ft.json").read_text())["points"]
+    said = content["changes"]["accuracy"]
+    ends = [points[place]["scores"]["zero_shot"]["accuracy"] for place in (0, 10)]
+    assert ends == pytest.approx([said["before"], said["after"]])
+    assert "Images of zero-shot classes: 8" in (run / "forgotten.md").read_text()
+
+
+@pytest.mark.quick
+@pytest.mark.once
+def test_remembered_images_have_a_folder_of_their_own(table, tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "bus.png").write_bytes(image_bytes(3))
+    (tmp_path / "old.csv").write_text("path,caption\nbus.png,a bus\n")
+    line = ["--pairs", str(table), "--remember", str(tmp_path / "old.csv")]
+    options = parse([*line, "--remember-images", str(tmp_path / "old")])
+    assert opened(options, options.remember)[0]["txt"] == b"a bus"
+    assert opened(options, options.data)[0]["txt"] == b"an owl"  # its own folder
+    without = parse(line)
+    with pytest.raises(SampleError, match=r"bus\.png"):
+        opened(without, without.remember)[0]
 
 
 def test_one_step_moves_early_layers_less(preset, table, tmp_path):
@@ -241,6 +290,8 @@ def test_settings_of_a_command_line(preset, table):
         (["--layer-decay", "0"], "layer_decay=0.0"),
         (["--epochs", "0"], "--epochs"),
         (["--images", "nowhere"], "no such folder"),
+        (["--remember-images", "old"], "without --remember"),
+        (["--zero-shot", "nowhere"], "nowhere"),
     ],
 )
 def test_mistakes_in_one_line(preset, table, tmp_path, capsys, more, said):

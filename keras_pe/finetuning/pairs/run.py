@@ -7,6 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from keras_pe.arrays import is_number
+from keras_pe.evaluation.datasets.types import Labelled
+from keras_pe.finetuning.pairs.class_scores import (
+    ClassEmbeddings,
+    ClassScores,
+    class_hits,
+    templates_of,
+)
 from keras_pe.finetuning.pairs.interpolation import (
     assign_weights,
     interpolated,
@@ -54,8 +61,11 @@ class WiseOptions:
     Attributes:
         wise: alpha, 0 for the weights before to 1 for the fine-tuned ones, or "auto",
             see `chosen_alpha`.
-        forget: points of the remembered score that "auto" may lose.
+        forget: points of the remembered and of the zero-shot score that "auto" may
+            lose.
         remember: pairs of what the model could do before; None for none.
+        zero_shot: images of classes that it could name before, as of
+            `read_image_folder`; None for none.
 
     Raises:
         ValueError: if alpha is not 0 to 1, or `forget` is negative.
@@ -68,6 +78,7 @@ class WiseOptions:
     wise: float | Literal["auto"] = 1.0
     forget: float = 1.0
     remember: Pairs | None = None
+    zero_shot: Labelled | None = None
 
     def __post_init__(self) -> None:
         number = is_number(self.wise) and 0 <= float(self.wise) <= 1
@@ -90,7 +101,7 @@ def finetune_pairs(
 
     Beside what `pretrain` leaves: `wise_ft.json`, `.md` and `.png` with the scores of
     weights between before and after, `forgotten.json` and `.md`; both if there are
-    validation or remembered pairs.
+    validation or remembered pairs, or zero-shot classes.
 
     Args:
         config: the run, see `pair_config`.
@@ -154,18 +165,22 @@ def _finish(
 ) -> PECore:
     """Chooses the weights of the preset and reports what was won and forgotten."""
     preset, model = options.output / "preset", build_model(config)
-    load_initial_weights(model, str(options.initial_weights))
+    source = str(options.initial_weights)
+    load_initial_weights(model, source)
     before = weights_of(model)
     load_initial_weights(model, str(preset))
     after = weights_of(model)
-    scorers = _scorers(config, model, data.validation_data, wise.remember)
+    scorers = _scorers(config, model, data.validation_data, wise)
+    if wise.zero_shot is not None:
+        tokenizer, prompts = build_tokenizer(config), templates_of(str(source))
+        scorers["zero_shot"] = ClassScores(wise.zero_shot, model, tokenizer, prompts)
     alpha = 1.0 if wise.wise == "auto" else float(wise.wise)
     if scorers:
         _log.info("Scoring weights between before and after on %s", list(scorers))
 
         def score() -> Scores:
             found = {name: scorer.embeddings() for name, scorer in scorers.items()}
-            return {name: points(pair_hits(pairs)) for name, pairs in found.items()}
+            return {name: points(_hits(seen)) for name, seen in found.items()}
 
         curve = wise_curve(model, before, after, score)
         alpha = chosen_alpha(curve, wise.wise, wise.forget)
@@ -186,9 +201,9 @@ def _finish(
 
 
 def _scorers(
-    config: PairConfig, model: PECore, validation: Pairs | None, remember: Pairs | None
-) -> dict[str, RetrievalScores]:
-    given = {"validation": validation, "remembered": remember}
+    config: PairConfig, model: PECore, validation: Pairs | None, wise: WiseOptions
+) -> dict[str, RetrievalScores | ClassScores]:
+    given = {"validation": validation, "remembered": wise.remember}
     return {
         name: RetrievalScores(
             pairs,
@@ -202,10 +217,14 @@ def _scorers(
     }
 
 
-def _forgotten(before: PairEmbeddings, after: PairEmbeddings) -> Forgotten:
-    old, new = pair_hits(before), pair_hits(after)
+def _hits(seen: PairEmbeddings | ClassEmbeddings) -> dict[str, Any]:
+    return class_hits(seen) if isinstance(seen, ClassEmbeddings) else pair_hits(seen)
+
+
+def _forgotten(before: Any, after: Any) -> Forgotten:
+    old, new = _hits(before), _hits(after)
     return Forgotten(
-        len(before.captions),
+        len(before.images),
         {name: change(old[name], new[name]) for name in old},
         mean_cosine(before.images, after.images),
     )

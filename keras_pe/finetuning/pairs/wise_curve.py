@@ -6,6 +6,7 @@ from typing import Literal
 
 import keras
 
+from keras_pe.finetuning.pairs.class_scores import ACCURACY
 from keras_pe.finetuning.pairs.interpolation import (
     Weights,
     assign_weights,
@@ -14,6 +15,7 @@ from keras_pe.finetuning.pairs.interpolation import (
 from keras_pe.finetuning.pairs.pair_scores import SCORE
 
 ALPHAS = tuple(step / 10 for step in range(11))
+KEPT = ("remembered", "zero_shot")  # sets of what the model could do before
 ROUNDING = 1e-9
 
 Scores = Mapping[str, Mapping[str, float]]  # points by set of pairs and name
@@ -25,15 +27,21 @@ class WisePoint:
 
     Attributes:
         alpha: 0 for the weights before, 1 for the fine-tuned ones.
-        scores: points, by set ("validation", "remembered") and name of the score.
+        scores: points, by set ("validation", "remembered", "zero_shot") and name of
+            the score.
     """
 
     alpha: float
     scores: Scores
 
     def score(self, of_set: str) -> float | None:
-        """Returns the recall at 1 on a set, or None without such pairs."""
-        return self.scores[of_set][SCORE] if of_set in self.scores else None
+        """Returns the recall at 1 on a set of pairs, or None without such a set.
+
+        Of "zero_shot" it is the accuracy.
+        """
+        if of_set not in self.scores:
+            return None
+        return self.scores[of_set][ACCURACY if of_set == "zero_shot" else SCORE]
 
 
 def wise_curve(
@@ -75,8 +83,8 @@ def chosen_alpha(
     Args:
         curve: points from alpha 0 on.
         wise: an alpha, or "auto": the best on validation of those whose remembered
-            score falls by at most `forget`; of equal ones the nearest to the weights
-            before. Without remembered pairs, the best on validation.
+            and zero-shot scores, as far as there are any, fall by at most `forget`
+            each; of equal ones the nearest to the weights before.
         forget: points.
 
     Raises:
@@ -97,11 +105,14 @@ def chosen_alpha(
             '"auto" chooses by scores of new pairs: give some (--validation-pairs), or '
             "an alpha (--wise 0.5)."
         )
-    at_first = curve[0].score("remembered")
-    kept = [
-        point
-        for point in curve
-        if at_first is None
-        or (point.score("remembered") or 0.0) >= at_first - forget - ROUNDING
-    ]
+
+    def remembers(point: WisePoint) -> bool:
+        pairs = [(point.score(name), curve[0].score(name)) for name in KEPT]
+        return all(
+            now >= first - forget - ROUNDING
+            for now, first in pairs
+            if now is not None and first is not None
+        )
+
+    kept = [point for point in curve if remembers(point)]
     return max(kept, key=lambda p: (p.score("validation") or 0.0, -p.alpha)).alpha

@@ -8,11 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 from keras_pe.drawn_figure import new_figure
 from keras_pe.files import file_aside, write_atomically
+from keras_pe.finetuning.pairs.class_scores import ACCURACY
 from keras_pe.finetuning.pairs.pair_scores import SCORE, Change
-from keras_pe.finetuning.pairs.wise_curve import WisePoint
+from keras_pe.finetuning.pairs.wise_curve import KEPT, WisePoint
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+TITLES = {
+    "validation": "Validation pairs",
+    "remembered": "Remembered pairs",
+    "zero_shot": "Images of zero-shot classes",
+}
+AXES = {
+    "validation": "validation pairs: mean recall at 1, points",
+    "remembered": "remembered pairs: mean recall at 1, points",
+    "zero_shot": "zero-shot classes: accuracy, points",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +33,7 @@ class Forgotten:
     """What became of a set of pairs.
 
     Attributes:
-        num_pairs: in it.
+        num_pairs: in it; of zero-shot classes, images.
         changes: by name of the score, before against the weights of the preset.
         image_cosine: mean cosine of the embeddings of its images, old with new.
     """
@@ -69,14 +82,14 @@ def wise_table(curve: Sequence[WisePoint], chosen: float) -> str:
         (part, name)
         for part, scores in curve[0].scores.items()
         for name in scores
-        if name.endswith(SCORE)  # the JSON has all of them
+        if name.endswith((SCORE, ACCURACY))  # the JSON has all of them
     ]
     lines = [
         "# Between the weights before and after fine-tuning (WiSE-FT)",
         "",
         "Points of 100; alpha 0 is before, 1 fine-tuned, **bold** the preset's.",
         "",
-        "| alpha | " + " | ".join(f"{p}: {_said(n)}" for p, n in columns) + " |",
+        "| alpha | " + " | ".join(f"{_said(p)}: {_said(n)}" for p, n in columns) + " |",
         "|---" * (len(columns) + 1) + "|",
     ]
     for point in curve:
@@ -87,34 +100,57 @@ def wise_table(curve: Sequence[WisePoint], chosen: float) -> str:
 
 
 def wise_figure(curve: Sequence[WisePoint], chosen: float) -> "Figure":
-    """Draws the new score against the remembered one, or against alpha without any.
+    """Draws the new score against what was remembered, or against alpha without any.
 
     Args:
         curve: scores along alpha.
         chosen: alpha of the preset, which has a ring.
 
     Returns:
-        The Matplotlib figure.
+        The Matplotlib figure: a panel for each of "remembered" and "zero_shot", or one.
     """
-    figure = new_figure(figsize=(5.5, 4.2), layout="constrained")
-    axis = figure.subplots()
-    both = {"validation", "remembered"} <= set(curve[0].scores)
-    shown = "validation" if "validation" in curve[0].scores else "remembered"
-    x = [p.scores["remembered"][SCORE] if both else p.alpha for p in curve]
-    y = [p.scores[shown][SCORE] for p in curve]
-    axis.plot(x, y, marker="o", ms=4)
-    for place, point in enumerate(curve):
-        if both and point.alpha in (curve[0].alpha, chosen, curve[-1].alpha):
-            text = f"alpha {point.alpha:g}"
-            at = (x[place], y[place])
-            axis.annotate(text, at, (5, 5), textcoords="offset points")
-        if point.alpha == chosen:
-            axis.plot(x[place], y[place], "o", ms=11, fillstyle="none", color="black")
-    what = "recall at 1, mean of both directions"
-    axis.set_xlabel(f"remembered pairs: {what}" if both else "alpha")
-    axis.set_ylabel(f"{shown} pairs: {what}")
-    axis.grid(alpha=0.3)
+    sets = curve[0].scores
+    new = next(name for name in ("validation", *KEPT) if name in sets)
+    against: list[str | None] = [name for name in KEPT if name in sets and name != new]
+    against = against or [None]
+    size = (5.5 * len(against), 4.4)
+    figure = new_figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, len(against), sharey=True, squeeze=False)[0]
+    for axis, name in zip(panels, against, strict=True):
+        _draw_curve(axis, curve, chosen, new, name)
+    panels[0].set_ylabel(AXES[new])
     return figure
+
+
+def _draw_curve(
+    axis: Any, curve: Sequence[WisePoint], chosen: float, new: str, kept: str | None
+) -> None:
+    x = [point.alpha if kept is None else point.score(kept) for point in curve]
+    y = [point.score(new) for point in curve]
+    axis.plot(x, y, marker="o", ms=4)
+    axis.margins(0.12)  # rings and labels need room
+    axis.grid(alpha=0.3)
+    axis.set_xlabel("alpha: 0 before, 1 fine-tuned" if kept is None else AXES[kept])
+    labels: dict[tuple[Any, Any], list[str]] = {}
+    for place, point in enumerate(curve):
+        at = (x[place], y[place])
+        if point.alpha == chosen:
+            axis.plot(*at, "o", ms=11, fillstyle="none", color="black")
+        if point.alpha in (curve[0].alpha, chosen, curve[-1].alpha):
+            labels.setdefault(at, []).append(f"{point.alpha:g}")
+    if kept is None:
+        return
+    low, high = axis.get_xlim()
+    for at, alphas in labels.items():
+        # Towards the inside: the curve runs along the upper right.
+        right = at[0] > (low + high) / 2
+        axis.annotate(
+            f"alpha {', '.join(alphas)}",
+            at,
+            (-10, -4) if right else (4, -16),
+            textcoords="offset points",
+            ha="right" if right else "left",
+        )
 
 
 # === Before and after ===
@@ -123,7 +159,8 @@ def write_forgotten(folder: Path, sets: Mapping[str, Forgotten], alpha: float) -
 
     Args:
         folder: of the run.
-        sets: "validation" and "remembered" pairs, as far as there are any.
+        sets: "validation" and "remembered" pairs, and images of "zero_shot" classes,
+            as far as there are any.
         alpha: of the preset's weights.
     """
     content = {
@@ -144,13 +181,13 @@ def forgotten_table(sets: Mapping[str, Forgotten], alpha: float) -> str:
     lines = [
         f"# Before and after fine-tuning (alpha {alpha:g})",
         "",
-        "Recall in points of 100. The interval is that of the gain on the same pairs, "
-        "95 %, by paired bootstrap.",
+        "Recall and accuracy in points of 100. The interval is that of the gain on the "
+        "same pairs or images, 95 %, by paired bootstrap.",
     ]
     for name, of in sets.items():
         lines += [
             "",
-            f"## {name.capitalize()} pairs: {of.num_pairs}",
+            f"## {TITLES[name]}: {of.num_pairs}",
             f"Mean cosine of image embeddings, old with new: {of.image_cosine:.4f}",
             "",
             "| score | before | after | gain |",
@@ -164,7 +201,7 @@ def forgotten_table(sets: Mapping[str, Forgotten], alpha: float) -> str:
 
 
 def _said(score: str) -> str:
-    return score.replace("_", " ")
+    return score.replace("zero_shot", "zero-shot").replace("_", " ")
 
 
 def _json(content: Any) -> str:

@@ -46,9 +46,25 @@ class SamTeacher:
         does not say which mask is kept. Kirillov et al. 2023, "Segment Anything".
 
     Example:
-        >>> teacher = SamTeacher.from_preset("sam_large_sa1b")        # doctest: +SKIP
-        >>> teacher(images, grid=(32, 32)).shape                      # doctest: +SKIP
-        (48, 32, 32, 1024)
+        A very small SAM in place of `SamTeacher.from_preset("sam_large_sa1b")`:
+
+        >>> import keras_hub
+        >>> encoder = keras_hub.models.ViTDetBackbone(hidden_size=16, num_layers=1,
+        ...     intermediate_dim=32, num_heads=2, global_attention_layer_indices=[0],
+        ...     patch_size=16, num_output_channels=16, window_size=2,
+        ...     image_shape=(64, 64, 3))
+        >>> prompts = keras_hub.layers.SAMPromptEncoder(hidden_size=16,
+        ...     image_embedding_size=(4, 4), input_image_size=(64, 64),
+        ...     mask_in_channels=16)
+        >>> masks = keras_hub.layers.SAMMaskDecoder(num_layers=1, hidden_size=16,
+        ...     intermediate_dim=32, num_heads=2, embedding_dim=16,
+        ...     num_multimask_outputs=3, iou_head_depth=2, iou_head_hidden_dim=8)
+        >>> sam = keras_hub.models.SAMImageSegmenter(
+        ...     keras_hub.models.SAMBackbone(encoder, prompts, masks))
+        >>> teacher = SamTeacher(sam, points=3)    # nine masks an image
+        >>> images = np.zeros((2, 128, 128, 3), "float32")
+        >>> tuple(teacher(images, grid=(8, 8)).shape)
+        (2, 8, 8, 9)
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Measures features anew when the encoder has changed, before it is judged."""
+"""Measures the mean of features anew when the encoder has changed."""
 
 import itertools
 import types
@@ -16,10 +16,10 @@ from keras_pe.models.compiled import run_compiled
 BATCHES = 16  # that are measured
 
 
-class Restandardize(keras.callbacks.Callback):
-    """Gives the head the mean and deviation of the features as they are now.
+class Recentre(keras.callbacks.Callback):
+    """Gives the head the mean of the features as it is now, before it is judged.
 
-    The moving averages of training lag behind an encoder that moves: by their numbers a
+    The moving average of training lags behind an encoder that moves: by its numbers a
     model that has learned looks as if it had learned nothing.
 
     Args:
@@ -38,7 +38,7 @@ class Restandardize(keras.callbacks.Callback):
         self.measure(self.model)
 
     def measure(self, model: ClassifierModel) -> None:
-        """Sets the mean and the deviation of a model's head."""
+        """Sets the mean of a model's head."""
         method = types.MethodType(ClassifierModel.features, model)
         found = [
             ops.convert_to_numpy(
@@ -46,8 +46,5 @@ class Restandardize(keras.callbacks.Callback):
             ).astype("float64")
             for images in itertools.islice(self.batches(), BATCHES)
         ]
-        features = np.concatenate(found)
-        mean, deviation = features.mean(axis=0), features.std(axis=0)
-        still = deviation <= 1e-7 * np.maximum(np.abs(mean), 1e-12)
+        mean = np.concatenate(found).mean(axis=0)
         model.head.mean.assign(mean.astype("float32"))
-        model.head.deviation.assign(np.where(still, 1.0, deviation).astype("float32"))
