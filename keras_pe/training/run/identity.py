@@ -110,6 +110,7 @@ FORMER = {
     "caption_key": None,
     "max_bad_share": 0.01,
     "freeze": "none",
+    "num_frames": None,
     "most_shapes": 64,
     "sam_points": 32,
     "sam_keep": "0",
