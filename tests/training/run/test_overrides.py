@@ -56,6 +56,7 @@ OTHERS = {
     "caption_key": ("title", "title"),
     "max_bad_share": ("0.2", 0.2),
     "freeze": ("vision", "vision"),
+    "num_frames": ("4", 4),
     "sharding": ("parameters", "parameters"),
     "seed": ("3", 3),
 }
