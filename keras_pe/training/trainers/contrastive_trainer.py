@@ -293,10 +293,16 @@ def num_frames(shape: Any, kept: Any = None, masks: Any = None) -> int | None:
     """Returns how many frames clips have, or None if a batch holds images.
 
     Raises:
-        ValueError: if patches of clips are to be masked or dropped.
+        ValueError: if patches of clips are to be masked or dropped, or clips have no
+            frames, or nobody knows how many.
     """
     if len(shape) != 5:
         return None
+    if not shape[1]:
+        raise ValueError(
+            f"Clips (batch, frames, height, width, 3) need frames, as many in all of "
+            f"them and known when a step is compiled, got {tuple(shape)}."
+        )
     if kept is not None or masks is not None:
         raise ValueError(
             f"Patches are masked and dropped of images, got clips {tuple(shape)}. "

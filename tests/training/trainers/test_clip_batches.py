@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_pe.training.trainers.contrastive_trainer import ContrastiveTrainer
+from keras_pe.training.trainers.contrastive_trainer import (
+    ContrastiveTrainer,
+    num_frames,
+)
 from tests.small_models import core, images, perturb, token_ids
 from tests.training.gradients import loss_and_gradients
 
@@ -65,6 +68,12 @@ def test_patches_of_clips_are_neither_masked_nor_dropped():
     given["kept_patches"] = np.zeros((CLIPS, 4), "int32")
     with pytest.raises(ValueError, match=r"of images, got clips \(6, 3, "):
         trainer()(given, training=True)
+
+
+@pytest.mark.parametrize("frames", [0, None])
+def test_clips_without_frames_are_refused(frames):
+    with pytest.raises(ValueError, match="need frames"):
+        num_frames((CLIPS, frames, 16, 16, 3))
 
 
 def test_a_step_of_fit_and_an_evaluation():
