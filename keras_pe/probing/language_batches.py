@@ -57,6 +57,26 @@ class Documents:
         return found
 
 
+def check_answers_end(
+    documents: Sequence[ImageDocument], max_tokens: int, what: str
+) -> None:
+    """Refuses right answers that nobody could give in so many tokens.
+
+    Raises:
+        ValueError: if one is longer, its end among its tokens.
+    """
+    lengths = [int(document.answer.sum()) for document in documents]
+    longest = max(lengths)
+    if longest > max_tokens:
+        source = documents[lengths.index(longest)].source
+        raise ValueError(
+            f"A right answer of the {what} images has {longest} tokens with its end "
+            f"({source:.80}), and an answer may have max_tokens={max_tokens}: every "
+            f"layer would be wrong. Give LanguageProbe(max_tokens={longest}), or "
+            f"shorter answers."
+        )
+
+
 class TrainingRows:
     """The packed rows of a training, the same for every layer and learning rate.
 

@@ -1,6 +1,8 @@
 """Images that stand in for a question's own, so that it can only be guessed."""
 
 import hashlib
+import warnings
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +23,30 @@ def image_digests(images: Any) -> np.ndarray:
         )
     ]
     return np.frombuffer(b"".join(found), "uint8").reshape(-1, DIGEST)
+
+
+def warn_of_shared_images(parts: Mapping[str, Samples]) -> None:
+    """Warns of images that stand in several parts: their answers may be remembered.
+
+    Args:
+        parts: the samples of each, in the order of their use: training first.
+    """
+    before: dict[bytes, str] = {}
+    for what, samples in parts.items():
+        if IMAGES not in samples.store:
+            return
+        digests = [row.tobytes() for row in samples.store.take(IMAGES, samples.rows)]
+        shared = [(n, before[x]) for n, x in enumerate(digests) if x in before]
+        if shared:
+            first, where = shared[0]
+            warnings.warn(
+                f"{len(shared)} of {len(digests)} {what} images were seen before, such "
+                f"as number {first}, a {where} image: what is answered of them may be "
+                f"remembered, and no layer's merit. Give sets of different images; an "
+                f"image with several questions stands once in its set.",
+                stacklevel=2,
+            )
+        before |= dict.fromkeys(digests, what)
 
 
 class OtherImages:

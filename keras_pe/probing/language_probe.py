@@ -17,11 +17,17 @@ from keras_pe.probing.feature_store import Samples
 from keras_pe.probing.language_batches import (
     Documents,
     TrainingRows,
+    check_answers_end,
     prompts_of,
     row_length,
     targets_digest,
 )
-from keras_pe.probing.language_controls import IMAGES, OtherImages, image_digests
+from keras_pe.probing.language_controls import (
+    IMAGES,
+    OtherImages,
+    image_digests,
+    warn_of_shared_images,
+)
 from keras_pe.probing.language_data import (
     ImageQuestion,
     asked_of,
@@ -134,15 +140,18 @@ class LanguageProbe(Probe):
         for what, samples in parts.items():
             asked = asked_of(samples, what)
             if samples is train:
-                documents = self._documents_of(prompt)(asked)
-                check_length(decoder, max(map(len, documents)), "of prompt and answer")
+                longest = max(map(len, self._documents_of(prompt)(asked)))
+                check_length(decoder, longest, "of prompt and answer")
             else:
-                self.check_scored(self._documents_of(prompt).as_written(asked))
+                documents = self._documents_of(prompt)
+                self.check_scored(documents.as_written(asked))
+                check_answers_end(documents(asked), self.max_tokens, what)
                 prompts = map(prompt.question, {row.question for row in asked})
                 longest = max(map(len, prompts)) + self.max_tokens
                 check_length(decoder, longest, "of prompt and answer")
             if samples is test or self.blind_control:
                 OtherImages.of(samples, what)
+        warn_of_shared_images(parts)
 
     def check_scored(self, asked: Iterable[ImageQuestion]) -> None:
         """Raises ValueError if a question can't be scored, without scoring any."""

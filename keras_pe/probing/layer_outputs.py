@@ -68,8 +68,7 @@ class LayerOutputs:
             encoder = encoder.vision_encoder
         self.encoder = encoder
         self.norm = norm
-        if isinstance(layers, str) and layers != "all":
-            raise ValueError(f'layers={layers!r}: expected "all" or a list of layers.')
+        _check_layers(layers)
         if isinstance(encoder, PEVisionEncoder):
             check_parts(encoder, norm, class_token=False)
             every = range(encoder.num_layers + 1)
@@ -264,6 +263,19 @@ def natural(name: str) -> list[tuple[int, str]]:
     """Returns a key that sorts numbers in names as numbers: "stage2", "stage10"."""
     parts = re.split(r"(\d+)", name)
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def _check_layers(layers: Any) -> None:
+    """Refuses what names no layers, before anything is encoded."""
+    if isinstance(layers, str):
+        known = layers == "all"
+    else:
+        known = hasattr(layers, "__len__") and len(layers) > 0
+    if not known:
+        raise ValueError(
+            f'layers={layers!r}: expected "all" or a list of at least one layer, such '
+            f"as [2, 4]."
+        )
 
 
 def chosen_names(

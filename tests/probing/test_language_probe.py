@@ -2,6 +2,7 @@
 
 import functools
 import json
+import warnings
 
 import keras
 import numpy as np
@@ -394,6 +395,13 @@ def rows_of(count, answer="a cat", kind="name", first=0):
             "has <end_of_text> in it",
             True,
         ),
+        (
+            [rows_of(9), rows_of(9), rows_of(9, "a cat at home")],
+            {"max_tokens": 4},
+            r"test images has 6 tokens with its end \('What is it\?' with 'a cat at "
+            r"home'\), and an answer may have max_tokens=4",
+            True,
+        ),
         ([rows_of(9), rows_of(9), rows_of(1)], {}, "1 test samples have one", True),
         ([rows_of(9), rows_of(1), rows_of(9)], {}, "1 validation samples have", True),
     ],
@@ -435,6 +443,36 @@ def test_with_one_image_to_choose_by_there_is_no_blind_control():
         progress=False,
     )
     assert result.blind is None
+
+
+@pytest.mark.quick
+@pytest.mark.once
+def test_images_that_were_seen_before_are_told_of(monkeypatch):
+    class Stopped(Exception):
+        pass
+
+    def stop(*_):
+        raise Stopped
+
+    monkeypatch.setattr(AnswerTrainer, "fit", stop)
+    images = noise(27)
+
+    def told(*parts):
+        sets = [QuestionSet(images[part], rows_of(9)) for part in parts]
+        model, probe = planted_model(1), quick_probe()
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            with pytest.raises(Stopped):
+                layer_for_llm(model, data=sets, probe=probe, progress=False)
+        return [str(x.message) for x in found if "seen before" in str(x.message)]
+
+    apart = slice(0, 9), slice(9, 18), slice(18, 27)
+    assert told(*apart) == []
+    assert (
+        "2 of 9 test images were seen before, such as number 7, a training"
+        in (told(apart[0], apart[1], [*range(18, 25), 3, 4])[0])
+    )
+    assert "such as number 0, a validation" in told(apart[0], apart[1], apart[1])[0]
 
 
 @pytest.mark.quick
