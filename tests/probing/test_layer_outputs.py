@@ -149,9 +149,9 @@ def test_layers_that_do_not_exist():
         LayerOutputs(layers, ["block_1"])
     with pytest.raises(ValueError, match="no layer 'head'"):
         intermediate_model(chain(1), ["head"])
-    for layers in ([], (), 2, None):
+    for wrong in ([], (), 2, None):
         with pytest.raises(ValueError, match="a list of at least one layer"):
-            LayerOutputs(chain(2), layers)
+            LayerOutputs(chain(2), wrong)
     with pytest.raises(ValueError, match='expected "all"'):
         LayerOutputs(layers, "last")
 
