@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from keras_pe.data_engine.weights import values_hash
 from keras_pe.language.text_answers import answer_about_frames
 from keras_pe.language.vision_language_model import VisionLanguageModel
 from keras_pe.preprocessing.video import PEVideoConverter
+from keras_pe.training.teachers.digest import weights_digest
 
 
 class Captioner(Protocol):
@@ -92,7 +92,9 @@ class ModelCaptioner:
         """Returns question, frames and a hash of all weights."""
         if self._weights is None:
             model = self.load()
-            self._weights = values_hash(model.encoder, model.projector, model.decoder)
+            self._weights = weights_digest(
+                model.encoder, model.projector, model.decoder
+            )
         return {
             "question": self.question,
             "max_tokens": self.max_tokens,

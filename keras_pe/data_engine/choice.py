@@ -9,9 +9,9 @@ from keras_pe.arrays import check_finite, check_sizes
 from keras_pe.data_engine.apply import failed
 from keras_pe.data_engine.frames import DecodingStage, frames_of
 from keras_pe.data_engine.stage import FAILURE, KEY, Row, check_number
-from keras_pe.data_engine.weights import values_hash
 from keras_pe.models.core import PECore
 from keras_pe.preprocessing.video import PEVideoConverter
+from keras_pe.training.teachers.digest import weights_digest
 
 _DIGITS = 5  # of an embedding's values: processes agree on as many
 
@@ -40,7 +40,7 @@ class Embed(DecodingStage):
     def settings(self) -> Mapping[str, Any]:
         """Returns what the embedding depends on: of the model, its weights."""
         if self._weights is None:
-            self._weights = values_hash(self.load())
+            self._weights = weights_digest(self.load())
         return {**super().settings(), "weights": self._weights}
 
     def load(self) -> Any:

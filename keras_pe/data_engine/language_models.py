@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from keras_pe.data_engine.captioners import name_of, source_of
-from keras_pe.data_engine.weights import values_hash
 from keras_pe.language.foreign import foreign_decoder, foreign_prompt
 from keras_pe.language.text_answers import answer_texts
+from keras_pe.training.teachers.digest import weights_digest
 
 
 class LanguageModel(Protocol):
@@ -55,7 +55,7 @@ class DecoderLanguageModel:
     def settings(self) -> Mapping[str, Any]:
         """Returns the hash of its weights, and how long an answer may be."""
         if self._weights is None:
-            self._weights = values_hash(self.load()[0])
+            self._weights = weights_digest(self.load()[0])
         return {"weights": self._weights, "max_tokens": self.max_tokens}
 
     def load(self) -> Any:

@@ -17,9 +17,9 @@ from keras_pe.data_engine import (
     run_engine,
 )
 from keras_pe.data_engine.ledger import ledger_key
-from keras_pe.data_engine.weights import values_hash
 from keras_pe.language import QuestionPrompt, VisionLanguageModel
 from keras_pe.language.text_answers import answer_about_frames, answer_texts
+from keras_pe.training.teachers.digest import weights_digest
 from tests.arrays import to_numpy
 from tests.data_engine.parts import LOOSE, clip, folder_of, lines
 from tests.language.test_generation import slow_answer
@@ -126,14 +126,14 @@ def test_a_hash_is_of_values_and_not_of_names():
         layer.build((None, 3))
         return layer
 
-    first = values_hash(dense("ones"))
-    assert first == values_hash(dense("ones"))
+    first = weights_digest(dense("ones"))
+    assert first == weights_digest(dense("ones"))
     assert (
         len(
             {
                 first,
-                values_hash(dense("zeros")),
-                values_hash(dense("ones"), dense("ones")),
+                weights_digest(dense("zeros")),
+                weights_digest(dense("ones"), dense("ones")),
             }
         )
         == 3
@@ -156,7 +156,7 @@ def test_an_embedding_is_the_models_of_the_video(tmp_path):
     assert np.allclose(found, expected, atol=1e-4)
     assert np.linalg.norm(found) == pytest.approx(1, abs=1e-3)
     assert all(round(value, 5) == value for value in found)
-    assert stage.settings()["weights"] == values_hash(model)
+    assert stage.settings()["weights"] == weights_digest(model)
 
 
 # === A language model of KerasHub's ===
@@ -170,7 +170,7 @@ def test_a_decoder_of_kerashub_answers_a_prompt_and_is_kept(tmp_path):
     answer = model.answer(loaded, "What is the owl?")
     decoder, prompt = loaded
     assert answer == answer_texts(decoder, prompt, ["What is the owl?"], 4)[0]
-    assert model.settings()["weights"] == values_hash(decoder)
+    assert model.settings()["weights"] == weights_digest(decoder)
     save(tmp_path / "other", "QwenBackbone", seed=1)
     other = DecoderLanguageModel(f"hub:{tmp_path / 'other'}", 4, 256)
     assert other.settings() != model.settings()
