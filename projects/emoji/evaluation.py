@@ -68,15 +68,30 @@ def plain_classes(data: Path, vendor: str) -> list[dict[str, Any]]:
     ]
 
 
-def evaluate(
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """Images of a split against the names of all classes.
+
+    Attributes:
+        similarities: `(images, classes)`.
+        labels: the right class of each image.
+        heldout_classes: whether a class had no drawing in training.
+    """
+
+    similarities: np.ndarray
+    labels: np.ndarray
+    heldout_classes: np.ndarray
+
+
+def compare(
     model: PECore,
     tokenizer: PETokenizer,
     converter: PEImageConverter,
     data: Path,
     split: str,
     classes: list[dict[str, Any]],
-) -> dict[str, Score]:
-    """Scores a model on a split: all its images, seen and held-out concepts.
+) -> Compared:
+    """Returns the images of a split, compared with the names of classes.
 
     Args:
         model: the model.
@@ -89,8 +104,6 @@ def evaluate(
     place = {concept["id"]: i for i, concept in enumerate(classes)}
     arrays, records = load_arrays(data, split)
     kept = [i for i, record in enumerate(records) if record["concept"] in place]
-    labels = np.array([place[records[i]["concept"]] for i in kept])
-    heldout = np.array([classes[label]["heldout"] for label in labels])
     images = [Image.fromarray(arrays[i]) for i in kept]
     classifier = ZeroShotClassifier(
         model,
@@ -99,14 +112,36 @@ def evaluate(
         class_prompts(),
         batch_size=128,
     )
-    similarities = classifier.similarities(converter(images))
+    return Compared(
+        np.asarray(classifier.similarities(converter(images))),
+        np.array([place[records[i]["concept"]] for i in kept]),
+        np.array([concept["heldout"] for concept in classes]),
+    )
+
+
+def evaluate(
+    model: PECore,
+    tokenizer: PETokenizer,
+    converter: PEImageConverter,
+    data: Path,
+    split: str,
+    classes: list[dict[str, Any]],
+) -> dict[str, Score]:
+    """Scores a model on a split: all its images, seen and held-out concepts.
+
+    Args:
+        model, tokenizer, converter, data, split, classes: see `compare`.
+    """
+    found = compare(model, tokenizer, converter, data, split, classes)
+    similarities, labels = found.similarities, found.labels
+    heldout = found.heldout_classes[labels]
     scores = {"all": score(similarities, labels)}
     for name, rows in (("seen", ~heldout), ("held out", heldout)):
         if rows.any():
             scores[name] = score(similarities[rows], labels[rows])
     if heldout.any():
         # How well are unseen concepts told from each other?
-        columns = np.flatnonzero([concept["heldout"] for concept in classes])
+        columns = np.flatnonzero(found.heldout_classes)
         narrowed = np.searchsorted(columns, labels[heldout])
         scores["held out, among themselves"] = score(
             similarities[heldout][:, columns], narrowed

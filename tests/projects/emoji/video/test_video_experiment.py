@@ -9,9 +9,10 @@ from PIL import Image, ImageSequence
 
 pytest.importorskip("grain", reason="part of keras-pe[train]")
 
-from keras_pe import PECore, PETokenizer
+from keras_pe import PECore, PEImageConverter, PETokenizer
 from keras_pe.data_engine import clips_of_folder
 from keras_pe.data_engine.clips import with_content
+from projects.emoji.evaluation import evaluate, plain_classes
 from projects.emoji.video import animations, motions
 from projects.emoji.video.conditions import (
     CONDITIONS,
@@ -26,10 +27,14 @@ from projects.emoji.video.scores import (
     TestClips,
     as_arrays,
     as_lists,
+    clip_loss,
+    drawing_hits,
     gain,
     motion_hits,
     name_hits,
 )
+from projects.emoji.video.tables import TABLES, as_markdown, hits_of, summary
+from tests.projects.emoji.small_emoji import VENDORS, write_small_emoji
 
 PRESET = "pe_core_emoji_small_patch8_64"
 
@@ -164,6 +169,59 @@ def test_scores_and_what_a_mean_cannot_see(clips):
     assert len(moves["motion, mean"]) == 22
     assert len(moves["forwards or backwards, mean"]) == 20  # none stands still
     assert as_arrays(as_lists(moves)).keys() == moves.keys()
+
+
+def test_the_loss_of_clips_tells_a_spoiled_model(clips):
+    model = PECore.from_preset(PRESET)
+    tokenizer = PETokenizer.from_preset(PRESET)
+    tests = TestClips(clips, 64, lambda row: row["metadata"]["name"] == "red square")
+    assert len(tests.metadata) == 11
+    before = clip_loss(model, tokenizer, tests)
+    model.logit_scale.assign(0.0)  # every title as likely as every other, nearly
+    assert clip_loss(model, tokenizer, tests) == pytest.approx(np.log(11), abs=0.1)
+    tests.frames = tests.frames[::-1].copy()  # clips that belong to other titles
+    model.logit_scale.assign(np.log(100.0))
+    assert clip_loss(model, tokenizer, tests) > before
+
+
+def test_drawings_are_told_by_name(tmp_path):
+    model = PECore.from_preset(PRESET)
+    write_small_emoji(tmp_path)
+    splits = {"known vendors": ("val_seen", VENDORS[0])}
+    converter = PEImageConverter.from_preset(PRESET)
+    tokenizer = PETokenizer.from_preset(PRESET)
+    hits = drawing_hits(model, tokenizer, converter, tmp_path, splits)
+    (right,) = hits.values()
+    assert right.shape == (16,)
+    classes = plain_classes(tmp_path, VENDORS[0])
+    found = evaluate(model, tokenizer, converter, tmp_path, "val_seen", classes)
+    assert right.mean() == pytest.approx(found["all"].top1[0])
+
+
+@pytest.mark.once
+def test_tables_of_scores_and_what_a_part_is_worth():
+    rng = np.random.default_rng(0)
+    tasks = [task for columns in TABLES.values() for task in columns]
+
+    def scored(share):
+        return {"hits": as_lists({task: rng.random(200) < share for task in tasks})}
+
+    found = {
+        "before": {0: scored(0.2)},
+        "title": {0: scored(0.6), 1: scored(0.6)},
+        "title, first frame": {0: scored(0.6)},
+    }
+    content = summary(hits_of(found))
+    title = content["conditions"]["title"]["tasks"]["text to clip, mean"]
+    assert title["score"] == pytest.approx(np.mean(title["of each"]))
+    assert title["gain"][1] > 0.2
+    assert list(content["comparisons"]) == ["eight frames for one"]
+    text = as_markdown(content)
+    assert "| title | 2 |" in text
+    assert text.count("**+") >= len(tasks)  # gains over before are none by chance
+    found["title"][1]["hits"]["text to clip, mean"] = "101"
+    with pytest.raises(ValueError, match="different clips"):
+        hits_of(found)
 
 
 @pytest.mark.once
