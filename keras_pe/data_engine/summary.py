@@ -32,9 +32,11 @@ class Summary:
         words: how many it is asked for.
         parts: which of "metadata", "video" and "frames" it is given: the paper's table
             of what each is worth.
+        keys: of the metadata, in this order, where a clip has them; default: all, by
+            name. Codes and addresses say nothing: leave them out.
 
     Raises:
-        ValueError: if there are no parts, or one is unknown.
+        ValueError: if there are no parts, or one is unknown, or there are no keys.
 
     Source: Perception Encoder, section 2.2 and appendix A.1, whose prompt asks for
     about 120 tokens; this one follows its gist.
@@ -54,9 +56,10 @@ class Summary:
         model: LanguageModel,
         words: int = 60,
         parts: Sequence[str] = tuple(PARTS),
+        keys: Sequence[str] | None = None,
     ) -> None:
         self.model, self.words = model, words
-        self.parts = _known(parts)
+        self.parts, self.keys = _known(parts), _checked(keys, parts)
         self.reads = tuple(PARTS[part] for part in self.parts)
 
     def settings(self) -> Mapping[str, Any]:
@@ -66,6 +69,7 @@ class Summary:
             "words": self.words,
             "parts": list(self.parts),
             "model": dict(self.model.settings()),
+            **_setting(self.keys),
         }
 
     def load(self) -> Any:
@@ -74,7 +78,7 @@ class Summary:
 
     def prompt(self, row: Row) -> str:
         """Returns what the model is asked about a row."""
-        said = dict.fromkeys(PARTS, "unknown") | _said(row, self.parts)
+        said = dict.fromkeys(PARTS, "unknown") | _said(row, self.parts, self.keys)
         return SUMMARY.format(words=self.words, **said)
 
     def run(self, loaded: Any, row: Row) -> Mapping[str, Any]:
@@ -89,23 +93,30 @@ class JoinedCaption:
     It is what a language model has to be better than.
 
     Args:
-        parts: as of `Summary`.
+        parts, keys: as of `Summary`.
 
     Example:
         >>> row = {"refined_caption": "owl", "frame_captions": ["owl", "owl", "cat"]}
         >>> JoinedCaption(["video", "frames"]).run(None, row)
         {'caption': 'owl; cat'}
+        >>> row["metadata"] = {"id": "x1", "tags": ["bird", "night"], "title": "Owl"}
+        >>> JoinedCaption(["metadata", "video"], keys=["title", "tags"]).run(None, row)
+        {'caption': 'Owl; bird, night; owl'}
     """
 
     name, gives = "joined_caption", ("caption",)
 
-    def __init__(self, parts: Sequence[str] = tuple(PARTS)) -> None:
-        self.parts = _known(parts)
+    def __init__(
+        self,
+        parts: Sequence[str] = tuple(PARTS),
+        keys: Sequence[str] | None = None,
+    ) -> None:
+        self.parts, self.keys = _known(parts), _checked(keys, parts)
         self.reads = tuple(PARTS[part] for part in self.parts)
 
     def settings(self) -> Mapping[str, Any]:
-        """Returns the parts."""
-        return {"parts": list(self.parts)}
+        """Returns the parts, and keys that were chosen."""
+        return {"parts": list(self.parts), **_setting(self.keys)}
 
     def load(self) -> Any:
         """Returns nothing."""
@@ -113,7 +124,7 @@ class JoinedCaption:
 
     def run(self, loaded: Any, row: Row) -> Mapping[str, Any]:
         """Returns the caption."""
-        said = "; ".join(_said(row, self.parts).values()).split("; ")
+        said = "; ".join(_said(row, self.parts, self.keys).values()).split("; ")
         return {"caption": clean("; ".join(dict.fromkeys(said)), "The caption")}
 
 
@@ -123,13 +134,31 @@ def _known(parts: Sequence[str]) -> tuple[str, ...]:
     return tuple(part for part in PARTS if part in parts)
 
 
-def _said(row: Row, parts: Sequence[str]) -> dict[str, str]:
+def _checked(
+    keys: Sequence[str] | None, parts: Sequence[str]
+) -> tuple[str, ...] | None:
+    if keys is None:
+        return None
+    if "metadata" not in parts:
+        raise ValueError(f"keys={keys!r} of the metadata, which parts={parts!r} lack.")
+    if isinstance(keys, str) or not keys or not all(isinstance(k, str) for k in keys):
+        raise ValueError(f"keys={keys!r}: expected names of metadata, or None for all.")
+    return tuple(keys)
+
+
+def _setting(keys: tuple[str, ...] | None) -> dict[str, Any]:
+    """Returns nothing for all keys: results of before keep their hash."""
+    return {} if keys is None else {"keys": list(keys)}
+
+
+def _said(row: Row, parts: Sequence[str], keys: Sequence[str] | None) -> dict[str, str]:
     """Returns what is said of a clip, in words, by part; what is empty is left out."""
     said = {}
     for part in parts:
         value = row[PARTS[part]]
         if isinstance(value, Mapping):
-            value = [_words(one) for _, one in sorted(value.items())]
+            chosen = sorted(value) if keys is None else [k for k in keys if k in value]
+            value = [_words(value[key]) for key in chosen]
         if isinstance(value, list | tuple):
             value = "; ".join(dict.fromkeys(value))  # each once
         if value:

@@ -46,6 +46,12 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         "--parts", nargs="+", choices=PARTS, default=PARTS, help="what is summarised"
     )
     who.add_argument(
+        "--metadata",
+        nargs="+",
+        metavar="KEY",
+        help="of the metadata, in this order; default: all",
+    )
+    who.add_argument(
         "--edits", help="JSON lines that projects.video_engine.refine writes"
     )
     which = parser.add_argument_group("which clips")
@@ -145,8 +151,8 @@ def _captioner(
 def _last(settings: argparse.Namespace, endpoint: ChatEndpoint | None) -> Stage:
     """Returns the stage that gives the caption."""
     if endpoint is not None:
-        return Summary(endpoint, settings.words, settings.parts)
+        return Summary(endpoint, settings.words, settings.parts, settings.metadata)
     if settings.decoder:
         model = DecoderLanguageModel(settings.decoder, max_tokens=2 * settings.words)
-        return Summary(model, settings.words, settings.parts)
-    return JoinedCaption(settings.parts)
+        return Summary(model, settings.words, settings.parts, settings.metadata)
+    return JoinedCaption(settings.parts, settings.metadata)

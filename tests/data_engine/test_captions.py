@@ -178,6 +178,25 @@ def test_unknown_parts_are_refused(parts):
         JoinedCaption(parts)
 
 
+def test_metadata_in_the_order_that_is_asked_for():
+    row = {"metadata": {"code": "1F989", "tags": ["bird", "night"], "title": "owl"}}
+    every, some = (
+        JoinedCaption(["metadata"], keys) for keys in (None, ["title", "place", "tags"])
+    )
+    assert every.run(None, row) == {"caption": "1F989; bird, night; owl"}
+    assert some.run(None, row) == {"caption": "owl; bird, night"}
+    assert "keys" not in every.settings()  # as before there were any: the same hash
+    assert some.settings()["keys"] == ["title", "place", "tags"]
+    model = FunctionLanguageModel(str, "1")
+    asked = Summary(model, parts=["metadata"], keys=["tags"]).prompt(row)
+    assert "Metadata: bird, night\n" in asked
+    for keys in ("title", [], [3]):
+        with pytest.raises(ValueError, match="expected names of metadata"):
+            JoinedCaption(["metadata"], keys)
+    with pytest.raises(ValueError, match=r"which parts=.* lack"):
+        JoinedCaption(["video"], ["title"])
+
+
 # === Measured ===
 def test_motion_and_sharpness_of_known_clips(tmp_path):
     from PIL import Image

@@ -44,11 +44,6 @@ def captioner_alone(row: Row) -> str:
     return _joined([row["refined_caption"], *row["frame_captions"]])
 
 
-def summary(row: Row) -> str:
-    """Returns the language model's summary."""
-    return str(row["caption"])
-
-
 def _joined(parts: Sequence[str]) -> str:
     return "; ".join(dict.fromkeys(parts))
 

@@ -4,6 +4,7 @@ Run:      python -m projects.emoji.video.animations --data data/emoji \\
               --output data/video --cache data/cache
           python -m projects.emoji.video.motions --data data/emoji --output data/video
           python -m projects.video_engine --clips data/video/clips/train \\
+              --captioner pe_captioner_emoji_patch8_64 --parts video frames \\
               --output runs/video/engine
           KERAS_BACKEND=torch python -m projects.emoji.video.experiment \\
               --data data/emoji --clips data/video --engine runs/video/engine \\
