@@ -83,9 +83,21 @@ class Compared:
     heldout_classes: np.ndarray
 
 
+def name_classifier(
+    model: PECore, tokenizer: PETokenizer, classes: list[dict[str, Any]]
+) -> ZeroShotClassifier:
+    """Returns what compares images with the names of concepts, all prompts encoded."""
+    return ZeroShotClassifier(
+        model,
+        tokenizer,
+        [concept["label"] for concept in classes],
+        class_prompts(),
+        batch_size=128,
+    )
+
+
 def compare(
-    model: PECore,
-    tokenizer: PETokenizer,
+    classifier: ZeroShotClassifier,
     converter: PEImageConverter,
     data: Path,
     split: str,
@@ -94,8 +106,7 @@ def compare(
     """Returns the images of a split, compared with the names of classes.
 
     Args:
-        model: the model.
-        tokenizer: its tokenizer.
+        classifier: of these classes.
         converter: what prepares images for users too.
         data: output of `projects.emoji.data.prepare`.
         split: "test", "tuxpaint", "val_seen", ...
@@ -105,13 +116,6 @@ def compare(
     arrays, records = load_arrays(data, split)
     kept = [i for i, record in enumerate(records) if record["concept"] in place]
     images = [Image.fromarray(arrays[i]) for i in kept]
-    classifier = ZeroShotClassifier(
-        model,
-        tokenizer,
-        [concept["label"] for concept in classes],
-        class_prompts(),
-        batch_size=128,
-    )
     return Compared(
         np.asarray(classifier.similarities(converter(images))),
         np.array([place[records[i]["concept"]] for i in kept]),
@@ -130,9 +134,11 @@ def evaluate(
     """Scores a model on a split: all its images, seen and held-out concepts.
 
     Args:
-        model, tokenizer, converter, data, split, classes: see `compare`.
+        model, tokenizer: what is scored.
+        converter, data, split, classes: see `compare`.
     """
-    found = compare(model, tokenizer, converter, data, split, classes)
+    classifier = name_classifier(model, tokenizer, classes)
+    found = compare(classifier, converter, data, split, classes)
     similarities, labels = found.similarities, found.labels
     heldout = found.heldout_classes[labels]
     scores = {"all": score(similarities, labels)}

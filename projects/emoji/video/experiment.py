@@ -43,6 +43,7 @@ from projects.emoji.video.conditions import (
     write_condition,
 )
 from projects.emoji.video.scores import (
+    DRAWINGS,
     TestClips,
     as_lists,
     clip_loss,
@@ -55,6 +56,7 @@ from recipes.video.configs import CONFIGS
 
 PRESET, SIZE = "pe_core_emoji_patch8_64", 64
 RATE = 2e-5
+KNOWN = {name: split for name, split in DRAWINGS.items() if name == "known vendors"}
 EPOCHS_OF_CLIPS, EPOCHS_OF_MOTIONS = 6, 2
 
 
@@ -131,10 +133,10 @@ def choose_rate(rows: dict[str, list[Any]], options: Any) -> None:
             model = run_one("title", 0, rate, rows, folder)
         else:
             model = PECore.from_preset(PRESET)
-        known = drawing_hits(model, tokenizer, converter, options.data)
+        known = drawing_hits(model, tokenizer, converter, options.data, KNOWN)
         found = {
             "loss": clip_loss(model, tokenizer, kept),
-            "drawings of known vendors": float(known["drawings, known vendors"].mean()),
+            **{name: float(right.mean()) for name, right in known.items()},
         }
         content["rates"][f"{rate:g}"] = found
         print(f"{rate:g}", found, flush=True)

@@ -11,7 +11,7 @@ from keras_pe import PECore, PEImageConverter, PETokenizer, PEVideoConverter
 from keras_pe.data_engine import clips_of_folder
 from keras_pe.losses import softmax_contrastive_loss
 from keras_pe.models.embedding import embed_images, embed_texts
-from projects.emoji.evaluation import compare, plain_classes
+from projects.emoji.evaluation import compare, name_classifier, plain_classes
 from projects.emoji.video.motions import BACKWARDS, MOTIONS
 
 Row = dict[str, Any]
@@ -139,10 +139,15 @@ def drawing_hits(
         splits: of it, by what they are called: a split and the vendor whose concepts
             are the classes.
     """
+    vendors = {vendor for _, vendor in splits.values()}
+    classes = {vendor: plain_classes(data, vendor) for vendor in vendors}
+    classifiers = {
+        vendor: name_classifier(model, tokenizer, its)
+        for vendor, its in classes.items()
+    }
     hits = {}
     for name, (split, vendor) in splits.items():
-        classes = plain_classes(data, vendor)
-        found = compare(model, tokenizer, converter, data, split, classes)
+        found = compare(classifiers[vendor], converter, data, split, classes[vendor])
         similarities, labels = found.similarities, found.labels
         if name == "held-out concepts":
             columns = np.flatnonzero(found.heldout_classes)
