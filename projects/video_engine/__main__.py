@@ -1,7 +1,7 @@
 """Clips of a folder to pairs of clip and caption.
 
 Run:      python -m projects.video_engine --clips clips --output pairs \\
-              --captioner projects/emoji/language/pe_captioner_emoji_patch8_64
+              --captioner pe_captioner_emoji_patch8_64
 Go on:    the same again, after any stop, with any number of workers.
 Expect:   pairs-00000.tar and so on, rows.jsonl, failures.jsonl, receipt.json; the
           receipt is printed. Status 1 if the build is refused: it says why.
