@@ -14,7 +14,7 @@ WIDEST = 840  # pixels of a picture
 COLOURS = 256
 # Root of the mean square, of 255, by which a palette may change a picture's pixels, and
 # JPEG's quality where it would change them more.
-LARGEST_STEP, QUALITY = 3.0, 88
+LARGEST_STEP, QUALITY = 3.0, 80
 # A folder of a machine: none of it stands in what a reader sees.
 MACHINE = re.compile(
     r"(?:/(?:home|root|Users|tmp|var|opt|usr|mnt)/|[A-Z]:\\)\S*"

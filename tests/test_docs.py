@@ -200,6 +200,8 @@ def test_examples_of_docstrings(name, tmp_path, monkeypatch):
     assert not doctest.testmod(importlib.import_module(name)).failed
 
 
+# Pages whose blocks, one after the other, make all that they use.
+COMPLETE = ("docs/language.md", "docs/probing.md")
 # The published presets, whose weights the tests can't have, and the largest of ours.
 STAND_IN = "pe_core_emoji_patch8_64"
 # Trains on every backend and names no block: half of the blocks are enough.
@@ -266,6 +268,24 @@ def batches(tokenizer, count=2):
     return ((batch,) for batch in found)
 
 
+def given(stand_in):
+    """Returns what a page may take for granted, by name, and writes the files."""
+    images, labels = drawings()
+    write_files(images, labels)
+    tokenizer = keras_pe.PETokenizer.from_preset(stand_in)
+    return {
+        "images": images,
+        "photos": images,
+        "labels": labels,
+        "model": keras_pe.PECore.from_preset(stand_in),
+        "tokenizer": tokenizer,
+        "backbone": backbone(),
+        "converter": keras_pe.PEImageConverter(64),
+        "batches": batches(tokenizer),
+        "keras_pe": keras_pe,
+    }
+
+
 # The others call what has tests of its own on every backend.
 MARKS = {"README.md": pytest.mark.compiled, "docs/fine_tuning.md": ()}
 
@@ -283,21 +303,8 @@ def test_blocks_run(page, tmp_path, monkeypatch):
     if any(f"from {KERASHUB}" in block for block in python_blocks(page)):
         pytest.importorskip("keras_hub", reason=NEEDS_KERASHUB)
     monkeypatch.chdir(tmp_path)
-    images, labels = drawings()
-    write_files(images, labels)
     stand_in = SHALLOW.get(page, STAND_IN)
-    tokenizer = keras_pe.PETokenizer.from_preset(stand_in)
-    namespace = {
-        "images": images,
-        "photos": images,
-        "labels": labels,
-        "model": keras_pe.PECore.from_preset(stand_in),
-        "tokenizer": tokenizer,
-        "backbone": backbone(),
-        "converter": keras_pe.PEImageConverter(64),
-        "batches": batches(tokenizer),
-        "keras_pe": keras_pe,
-    }
+    namespace = {} if page in COMPLETE else given(stand_in)
     ran = 0
     for block in python_blocks(page):
         block = REPLACED.sub(stand_in, block)

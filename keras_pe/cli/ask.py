@@ -1,6 +1,9 @@
 """Ask questions about images."""
 
 import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
 
 from keras_pe.cli.common import (
     BUNDLED_CAPTIONER,
@@ -27,7 +30,9 @@ EPILOG = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
     add_images(parser)
-    parser.add_argument("question", type=text, metavar="QUESTION", help="of any text")
+    parser.add_argument(
+        "question", type=text, metavar="QUESTION", help="one, of any text; in quotes"
+    )
     parser.add_argument(
         "--preset",
         type=text,
@@ -58,11 +63,12 @@ def run(options: argparse.Namespace) -> int:
     """Asks and prints a line an image; returns the exit code.
 
     Raises:
-        ValueError: if the preset has no language model.
+        ValueError: if the preset has no language model, or there is no such image.
     """
     from keras_pe.language.vision_language_model import VisionLanguageModel
     from keras_pe.preprocessing.batches import load_batches
 
+    check_order(options.images, options.question)
     paths = find_all(options.images)
     preset = options.preset or BUNDLED_CAPTIONER
     if options.preset is None:
@@ -81,3 +87,33 @@ def run(options: argparse.Namespace) -> int:
             else:
                 print(f"{printable(paths[place])}: {printable(answer)}")
     return say_skipped(batches.report)
+
+
+def check_order(images: Sequence[Path], question: str) -> None:
+    """Says what was taken for what, if images and question are not where they belong.
+
+    Args:
+        images: all arguments but the last.
+        question: the last one.
+
+    Raises:
+        ValueError: if the question is a file, or something in the place of an image is
+            neither there nor named like one.
+    """
+    from keras_pe.preprocessing.media_folders import IMAGE_SUFFIXES, has_suffix
+
+    if os.path.exists(question):
+        raise ValueError(
+            f"The last argument is the question, and {question} is a file or folder. "
+            f'Ask behind the images: keras-pe ask IMAGE "What is this?"'
+        )
+    missing = [str(path) for path in images if not os.path.exists(path)]
+    others = [name for name in missing if not has_suffix(name, IMAGE_SUFFIXES)]
+    if others:
+        shown = ", ".join(map(repr, missing))
+        raise ValueError(
+            f"No such image or folder: {shown}. Of {len(images) + 1} arguments the "
+            f"last, {question!r}, is the question, and all before it are images. Put "
+            f"a question of several words into quotes, and ask one a command: "
+            f'keras-pe ask IMAGE "What is this?"'
+        )

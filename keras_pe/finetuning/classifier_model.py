@@ -1,5 +1,6 @@
 """An encoder with a linear head, as a Keras model from images to logits."""
 
+import types
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -7,9 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pe.arrays import check_sizes
+from keras_pe.arrays import check_finite, check_sizes
 from keras_pe.finetuning.class_features import class_features, feature_channels
 from keras_pe.models.checked_model import Check, CheckedModel
+from keras_pe.models.compiled import padded_batch, run_compiled
 from keras_pe.models.vision_encoder import PEVisionEncoder
 
 MOMENTUM = 0.9  # of the moving average: Keras' 0.99 needs hundreds of steps to settle
@@ -127,6 +129,26 @@ class ClassifierModel(CheckedModel):
     def inference(self, images: Any) -> Any:
         """Returns the logits of images, as they are outside of training."""
         return self(images, training=False)
+
+    def logits(
+        self, prepared: np.ndarray, rows: np.ndarray, batch_size: int
+    ) -> np.ndarray:
+        """Returns the logits of a batch, compiled: float32 `(images, classes)`.
+
+        Args:
+            prepared: `(images, height, width, 3)` in [-1, 1], at most `batch_size`.
+            rows: which these are among all that were given, to name one.
+            batch_size: to which the batch is padded.
+
+        Raises:
+            NonFiniteError: naming the first image whose logits are not finite.
+        """
+        images = self.encoder.checked_images(padded_batch(prepared, batch_size))
+        method = types.MethodType(ClassifierModel.inference, self)
+        found = run_compiled(self, "classes", method, images)
+        logits = ops.convert_to_numpy(found)[: len(rows)]
+        names = [f"number {row} of those given" for row in rows]
+        return check_finite(logits, "logits", "image", names)
 
     def compute_output_shape(self, images_shape: Any) -> Any:
         return (images_shape[0], self.head.num_classes)

@@ -1,22 +1,21 @@
 """A classifier of one's own images in three lines: choose a preset, fit, predict."""
 
 import os
-import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import keras
 import numpy as np
-from keras import ops
 
-from keras_pe.arrays import check_finite, check_sizes, softmax
-from keras_pe.evaluation.intervals import Score, mean_score
+from keras_pe.arrays import check_sizes, softmax
+from keras_pe.evaluation.intervals import Score
 from keras_pe.evaluation.zero_shot import checked_class_names
 from keras_pe.finetuning.class_features import cut_encoder, feature_channels
 from keras_pe.finetuning.class_prediction import (
     ClassPrediction,
     best_classes,
 )
+from keras_pe.finetuning.class_scores import class_scores
 from keras_pe.finetuning.classifier_fit import FitJob, schedule_of
 from keras_pe.finetuning.classifier_model import ClassificationHead, ClassifierModel
 from keras_pe.finetuning.classifier_preset import (
@@ -30,7 +29,6 @@ from keras_pe.finetuning.given_data import read_given
 from keras_pe.finetuning.image_streams import Range
 from keras_pe.finetuning.linear_head import PROBES, ProbeName
 from keras_pe.finetuning.training_report import TrainingReport
-from keras_pe.models.compiled import padded_batch, run_compiled
 from keras_pe.models.core import PECore
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.preprocessing.batches import load_batches
@@ -361,28 +359,11 @@ class ImageClassifier:
             count += len(numbers)
         if not targets:
             raise ValueError("There are no images.")
-        classes = np.concatenate(targets)
-        outputs = np.concatenate(logits).astype("float64")
-        hits = outputs.argmax(axis=1) == classes
-        likely = softmax(outputs)[np.arange(count), classes]
-        found: dict[str, Score | float] = {
-            "accuracy": mean_score(hits),
-            "loss": float(-np.log(np.maximum(likely, 1e-300)).mean()),
-        }
-        for number, name in enumerate(self.class_names):
-            if (classes == number).any():
-                found[f"accuracy of {name}"] = float(hits[classes == number].mean())
-        return found
+        outputs = np.concatenate(logits)
+        return class_scores(outputs, np.concatenate(targets), self.class_names)
 
     def _logits(self, prepared: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Returns float32 `(images, classes)` of prepared images."""
-        model = self.model
-        images = model.encoder.checked_images(padded_batch(prepared, self.batch_size))
-        method = types.MethodType(ClassifierModel.inference, model)
-        found = run_compiled(model, "classes", method, images)
-        logits = ops.convert_to_numpy(found)[: len(rows)]
-        names = [f"number {row} of those given" for row in rows]
-        return check_finite(logits, "logits", "image", names)
+        return self.model.logits(prepared, rows, self.batch_size)
 
     # === Files ===
     def save_to_preset(

@@ -1,9 +1,8 @@
 """An encoder, a projector and a language model that answer questions about images."""
 
-import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +11,7 @@ from keras import ops
 from keras_pe.arrays import check_sizes
 from keras_pe.data.packing import Document
 from keras_pe.language.answers import among_words
+from keras_pe.language.asked import Asked, paired, question_batches
 from keras_pe.language.generation import generate
 from keras_pe.language.language_preset import (
     load_language_preset,
@@ -21,7 +21,6 @@ from keras_pe.language.prompts import Prompt, padded
 from keras_pe.layers.projector import VisionProjector, check_widths
 from keras_pe.models.compiled import padded_batch, run_compiled
 from keras_pe.models.vision_forward import VisionForward
-from keras_pe.preprocessing.given_images import as_sequence, image_name
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.presets.report import CheckpointError
 from keras_pe.presets.table import PresetsProperty
@@ -188,7 +187,7 @@ class VisionLanguageModel:
                 tokenizer's context, or prompt and answer than the decoder reads.
             NonFiniteError: if weights or embeddings are not finite.
         """
-        asked, alone = _paired(images, questions)
+        asked, alone = paired(images, questions)
         convert = self.image_converter.convert
         answers = self._answers(
             asked, lambda one: convert(one.image, one.name), max_tokens, batch_size
@@ -227,15 +226,15 @@ class VisionLanguageModel:
                 f"{self.prompt.image_tokens} tokens for one of {size[0]}x{size[1]}. "
                 f"`generate` takes any size, or convert them with `image_converter`."
             )
-        asked, _ = _paired(list(found), questions)
+        asked, _ = paired(list(found), questions)
         return self._answers(
             asked, lambda one: ops.convert_to_numpy(one.image), max_tokens, batch_size
         )
 
     def _answers(
         self,
-        asked: list["_Asked"],
-        read: Callable[["_Asked"], np.ndarray],
+        asked: list[Asked],
+        read: Callable[[Asked], np.ndarray],
         max_tokens: int,
         batch_size: int,
     ) -> list[str]:
@@ -245,14 +244,21 @@ class VisionLanguageModel:
         questions = [
             self.prompt.question(one.text, one.image is not None) for one in asked
         ]
-        chunks = list(_chunks(asked, list(map(len, questions)), rows))
+        chunks = list(question_batches(asked, list(map(len, questions)), rows))
         most = max((len({one.key for one in chunk}) for chunk in chunks), default=0)
+        known: dict[Any, np.ndarray] = {}
         for chunk in chunks:
             documents = [questions[one.place] for one in chunk]
             shown = {one.key: one for one in chunk if one.image is not None}
             order = {key: place for place, key in enumerate(shown)}
             places = [order.get(one.key, 0) for one in chunk]
-            pixels = list(map(read, shown.values()))
+            # Questions about one image may go on in the next batch, and what comes out
+            # of a pipe can't be read again.
+            known = {
+                key: known[key] if key in known else read(one)
+                for key, one in shown.items()
+            }
+            pixels = list(known.values())
             pixels += pixels[-1:] * (most - len(pixels))  # one shape in all batches
             ids = self._answer_ids(pixels, documents, places, max_tokens, rows)
             for one, row in zip(chunk, ids, strict=False):
@@ -315,80 +321,6 @@ class VisionLanguageModel:
         project = functools.partial(self.projector.__call__, grid=found.grid)
         key = ("project", found.grid)
         return run_compiled(self.projector, key, project, found.values)
-
-
-# === Which question is about which image ===
-@dataclasses.dataclass(frozen=True)
-class _Asked:
-    """A question, its image, and where its answer goes.
-
-    `key` is the same for questions about the same image.
-    """
-
-    text: str
-    image: Any
-    name: str
-    key: Any
-    place: int
-
-
-def _paired(images: Any, questions: Any) -> tuple[list[_Asked], bool]:
-    """Returns the questions with their images, and whether it is one of each."""
-    one_image = images is None
-    listed: Sequence[Any] = [None]
-    if images is not None:
-        listed = as_sequence(images)
-        one_image = bool(len(listed)) and _is_one(images, listed[0])
-    one_question = isinstance(questions, str)
-    unordered = isinstance(questions, bytes | bytearray | Mapping | Set)
-    if unordered or not hasattr(questions, "__iter__"):
-        raise TypeError(
-            f"Questions are one text or a list of texts, got {questions!r:.80} "
-            f"({type(questions).__name__})."
-        )
-    texts = [questions] * len(listed) if one_question else list(questions)
-    if one_image:
-        listed = [listed[0]] * len(texts)
-    wrong = [text for text in texts if not isinstance(text, str)]
-    if wrong or len(texts) != len(listed):
-        what = f"{wrong[0]!r} ({type(wrong[0]).__name__})" if wrong else f"{len(texts)}"
-        raise ValueError(
-            f"Expected one question, or one for each of {len(listed)} images, got "
-            f"{what}."
-        )
-    asked = [
-        _Asked(text, image, image_name(image, place), _key(image), place)
-        for place, (text, image) in enumerate(zip(texts, listed, strict=True))
-    ]
-    return asked, one_image and one_question
-
-
-def _is_one(images: Any, first: Any) -> bool:
-    """Returns whether a call was given one image, of which a list was made."""
-    shape = getattr(images, "shape", ())  # of a tensor, which is made an array
-    return first is images or len(shape) in (2, 3)
-
-
-def _key(image: Any) -> Any:
-    """Returns what tells an image from others without a look at its content."""
-    return image if isinstance(image, str | os.PathLike) else id(image)
-
-
-def _chunks(
-    asked: list[_Asked], lengths: list[int], rows: int
-) -> Iterator[list[_Asked]]:
-    """Yields questions, those about one image together: it is then encoded once.
-
-    Images with short questions come first: what is shorter than others of its batch
-    waits for them.
-    """
-    longest: dict[Any, int] = {}
-    for one, length in zip(asked, lengths, strict=True):
-        longest[one.key] = max(length, longest.get(one.key, 0))
-    first = {one.key: one.place for one in reversed(asked)}
-    ordered = sorted(asked, key=lambda one: (longest[one.key], first[one.key]))
-    for start in range(0, len(ordered), rows):
-        yield ordered[start : start + rows]
 
 
 def _power_of_two(count: int) -> int:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from keras_pe.arrays import check_sizes, check_switches
+from keras_pe.arrays import check_sizes, check_switches, is_whole
 from keras_pe.layers.fine_tuning import Dense, LayerOfLayers
 
 Merge = Literal["average", "shuffle"]
@@ -52,10 +52,7 @@ class VisionProjector(LayerOfLayers):
         super().__init__(name=name or "vision_projector", autocast=False, **kwargs)
         check_sizes(input_dim=input_dim, output_dim=output_dim, pooling=pooling)
         check_switches(norm=norm)
-        if merge not in ("average", "shuffle"):
-            raise ValueError(f'merge must be "average" or "shuffle", got {merge!r}.')
-        if depth not in (1, 2) or isinstance(depth, bool):
-            raise ValueError(f"depth must be 1 or 2, got {depth!r}.")
+        check_projection(merge, depth)
         self.input_dim, self.output_dim = input_dim, output_dim
         self.pooling, self.merge, self.depth = pooling, merge, depth
         self.norm = self.expand = None
@@ -153,6 +150,18 @@ def check_grid(patches: int | None, grid: tuple[int, int], side: int) -> None:
             f"{known}. Leave out class tokens, and give sizes of images that "
             f"squares of {side} patches fill."
         )
+
+
+def check_projection(merge: Any, depth: Any) -> None:
+    """Raises ValueError if there is no such way to merge, or no such depth.
+
+    Example:
+        >>> check_projection("shuffle", 2)
+    """
+    if not isinstance(merge, str) or merge not in ("average", "shuffle"):
+        raise ValueError(f'merge must be "average" or "shuffle", got {merge!r}.')
+    if not is_whole(depth) or depth not in (1, 2):
+        raise ValueError(f"depth must be 1 or 2, got {depth!r}.")
 
 
 def check_widths(projector: VisionProjector, encoder: Any, decoder: Any) -> None:

@@ -15,7 +15,8 @@ from keras_pe.presets.checksums import METADATA, read_metadata
 from keras_pe.presets.hub_errors import HubError, NotCachedError, NotOnHubError
 from keras_pe.presets.report import CheckpointError
 from keras_pe.presets.serialized import PREFIX
-from keras_pe.presets.table import PRESETS, Preset, Source
+from keras_pe.presets.table import PRESETS
+from keras_pe.presets.table_row import Preset, Source
 
 CONFIG = "config.json"
 # What else a preset of `keras_pe.language.VisionLanguageModel` has.

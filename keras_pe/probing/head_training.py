@@ -9,10 +9,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pe.arrays import NonFiniteError, check_finite
+from keras_pe.arrays import NonFiniteError, check_finite, check_sizes
 from keras_pe.models.compiled import no_gradient, run_compiled
 from keras_pe.probing.feature_store import Samples
 from keras_pe.probing.probe import Probe
+from keras_pe.probing.training_settings import check_weight_decay, checked_rates
 
 # From (targets, outputs of the head) to the mean loss of a batch.
 Loss = Callable[[Any, Any], Any]
@@ -273,6 +274,9 @@ class HeadProbe(Probe):
         epochs: most passes over the training samples; their number is chosen too.
         batch_size: samples in a step.
         weight_decay: of AdamW.
+
+    Raises:
+        ValueError: naming the setting that makes no sense.
     """
 
     def __init__(
@@ -282,7 +286,9 @@ class HeadProbe(Probe):
         batch_size: int = 16,
         weight_decay: float = 1e-4,
     ) -> None:
-        self.learning_rates = tuple(learning_rates)
+        check_sizes(epochs=epochs, batch_size=batch_size)
+        check_weight_decay(weight_decay)
+        self.learning_rates = checked_rates(learning_rates)
         self.epochs, self.batch_size = epochs, batch_size
         self.weight_decay = weight_decay
         self._trainers: dict[Any, HeadTrainer] = {}

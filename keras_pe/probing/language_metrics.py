@@ -27,7 +27,7 @@ def found_metric(metric: MetricName | Metric) -> Metric:
     """
     if callable(metric):
         return metric
-    if metric not in METRICS:
+    if not isinstance(metric, str) or metric not in METRICS:
         raise ValueError(
             f"There is no metric {metric!r}. Known: {', '.join(METRICS)}; or give a "
             f"function from answers and lists of right ones to AnswerScores."

@@ -4,18 +4,14 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-import keras
 import numpy as np
 
-from keras_pe.arrays import NonFiniteError, check_finite, check_sizes, is_number
+from keras_pe.arrays import NonFiniteError, check_finite, check_sizes, check_switches
 from keras_pe.language.decoder import check_length
-from keras_pe.language.prompts import Prompt, QuestionPrompt
-from keras_pe.language.small_decoder import SmallDecoder
-from keras_pe.layers.projector import Merge, VisionProjector
-from keras_pe.preprocessing.tokenizer import PETokenizer
+from keras_pe.language.prompts import Prompt
+from keras_pe.layers.projector import Merge
 from keras_pe.probing.feature_store import Samples
 from keras_pe.probing.language_batches import (
-    Documents,
     TrainingRows,
     check_answers_end,
     prompts_of,
@@ -34,10 +30,12 @@ from keras_pe.probing.language_data import (
     kinds_of,
     questions_of_samples,
 )
-from keras_pe.probing.language_head import AnswerHead, AnswerTrainer, put
+from keras_pe.probing.language_head import AnswerTrainer, put
 from keras_pe.probing.language_metrics import KindMetrics, Metric, MetricName, name_of
+from keras_pe.probing.language_parts import LanguageParts
 from keras_pe.probing.layer_outputs import Reading
 from keras_pe.probing.probe import FittedProbe, Probe
+from keras_pe.probing.training_settings import check_weight_decay, checked_rates
 
 
 class LanguageProbe(Probe):
@@ -69,6 +67,9 @@ class LanguageProbe(Probe):
         blind_control: whether a head is also trained without the right images, for the
             best layer: a layer that is no better than that is not called best.
 
+    Raises:
+        ValueError: naming the setting that makes no sense.
+
     Source: Perception Encoder, appendix B.2 (frozen encoders; a projector of two
         layers and the language model are trained). The norm before the projector, the
         small decoder and the learning rates are ours.
@@ -99,22 +100,15 @@ class LanguageProbe(Probe):
         weight_decay: float = 0.01,
         blind_control: bool = True,
     ) -> None:
-        check_sizes(pooling=pooling, steps=steps, batch_size=batch_size)
-        check_sizes(max_tokens=max_tokens)
-        rates = tuple(learning_rates)
-        if not rates or not all(is_number(rate) and rate > 0 for rate in rates):
-            raise ValueError(
-                f"learning_rates must be numbers above 0, got {learning_rates!r}."
-            )
-        if decoder is not None and not isinstance(decoder, dict) and prompt is None:
-            raise ValueError(
-                "A decoder of your own reads its own tokenizer's ids: give prompt, a "
-                "function from the number of an image's tokens to its QuestionPrompt."
-            )
+        check_sizes(steps=steps, batch_size=batch_size, max_tokens=max_tokens)
+        check_weight_decay(weight_decay)
+        check_switches(blind_control=blind_control)
+        self._parts = LanguageParts(decoder, prompt, pooling, merge, depth)
         self.decoder = name_of(decoder)
         self.pooling, self.merge, self.depth = pooling, merge, depth
         self.steps, self.batch_size = steps, batch_size
-        self.learning_rates, self.max_tokens = rates, max_tokens
+        self.learning_rates = checked_rates(learning_rates)
+        self.max_tokens = max_tokens
         self.weight_decay, self.blind_control = weight_decay, blind_control
         self._metrics = KindMetrics(metric)
         self.metrics = self._metrics.names
@@ -123,10 +117,8 @@ class LanguageProbe(Probe):
             self.metric = f"score of answers ({shown})"  # type: ignore[misc]
         if not self._metrics.bounded:
             self.bounds = None  # type: ignore[misc]
-        self._decoder, self._prompt = decoder, prompt
-        self._trainer = AnswerTrainer(self._head, steps, weight_decay)
+        self._trainer = AnswerTrainer(self._parts.head, steps, weight_decay)
         self._rows: dict[Any, TrainingRows] = {}
-        self._documents: dict[int, Documents] = {}
         self._kind: int | None = None
 
     # === Before anything is trained ===
@@ -135,15 +127,15 @@ class LanguageProbe(Probe):
 
     def check(self, train: Samples, validation: Samples, test: Samples) -> None:
         shape = train.store.shape(train.features)
-        prompt, decoder = self._prompt_of(shape), self._trainer.head(shape).decoder
+        prompt, decoder = self._parts.prompt(shape), self._trainer.head(shape).decoder
         parts = {"training": train, "validation": validation, "test": test}
         for what, samples in parts.items():
             asked = asked_of(samples, what)
             if samples is train:
-                longest = max(map(len, self._documents_of(prompt)(asked)))
+                longest = max(map(len, self._parts.documents(prompt)(asked)))
                 check_length(decoder, longest, "of prompt and answer")
             else:
-                documents = self._documents_of(prompt)
+                documents = self._parts.documents(prompt)
                 self.check_scored(documents.as_written(asked))
                 check_answers_end(documents(asked), self.max_tokens, what)
                 prompts = map(prompt.question, {row.question for row in asked})
@@ -174,7 +166,7 @@ class LanguageProbe(Probe):
             NonFiniteError: if training ends in NaN at every learning rate.
         """
         shape = train.store.shape(train.features)
-        prompt = self._prompt_of(shape)
+        prompt = self._parts.prompt(shape)
         rows = self._training_rows(train, shape, seed)
         others = OtherImages.of(train) if blind else None
         best: FittedLanguage | None = None
@@ -227,11 +219,11 @@ class LanguageProbe(Probe):
     def _training_rows(
         self, train: Samples, shape: tuple[int, ...], seed: int
     ) -> TrainingRows:
-        prompt = self._prompt_of(shape)
+        prompt = self._parts.prompt(shape)
         key = (prompt.image_tokens, seed, targets_digest(train))
         if key not in self._rows:
             asked = asked_of(train, "training")
-            documents = self._documents_of(prompt)(asked)
+            documents = self._parts.documents(prompt)(asked)
             decoder = self._trainer.head(shape).decoder
             packs = getattr(decoder, "packs", True)
             length = row_length(documents, decoder.max_length, packs)
@@ -239,62 +231,6 @@ class LanguageProbe(Probe):
                 documents, length, self.batch_size, self.steps, packs, seed
             )
         return self._rows[key]
-
-    def _documents_of(self, prompt: Prompt) -> Documents:
-        return self._documents.setdefault(prompt.image_tokens, Documents(prompt))
-
-    def _written(self, answer: str) -> str:
-        # A prompt of any number of tokens writes alike.
-        documents = next(iter(self._documents.values()), None)
-        documents = documents or self._documents_of((self._prompt or small_prompt)(1))
-        return documents.written(answer)
-
-    def _prompt_of(self, shape: tuple[int, ...]) -> Prompt:
-        if shape[0] % self.pooling or shape[1] % self.pooling:
-            raise ValueError(
-                f"pooling={self.pooling} fills no layer of {shape[0]}x{shape[1]}"
-                f" patches. Give a divisor of both, or images of another size."
-            )
-        tokens = shape[0] * shape[1] // self.pooling**2
-        return (self._prompt or small_prompt)(tokens)
-
-    def _head(self, shape: tuple[int, ...]) -> AnswerHead:
-        decoder, trained = self._decoder, True
-        if decoder is None or isinstance(decoder, dict):
-            prompt = self._prompt_of(shape)
-            if not isinstance(prompt, QuestionPrompt):
-                raise ValueError(
-                    f"A {type(prompt).__name__} asks a language model that was taught "
-                    f"its template: give that as decoder."
-                )
-            tokenizer = prompt.tokenizer
-            longest = prompt.image_tokens + 2 * tokenizer.context_length
-            options: dict[str, Any] = {
-                "hidden_dim": 128,
-                "num_layers": 3,
-                "max_length": 2 * longest,
-            }
-            options.update(decoder or {})
-            decoder = SmallDecoder(tokenizer.vocabulary_size, **options)
-        elif isinstance(decoder, keras.Model):
-            trained = False
-        else:
-            decoder = decoder()
-        words = self._prompt_of(shape).vocabulary_size
-        if words > decoder.vocabulary_size:
-            raise ValueError(
-                f"The prompt's tokenizer has {words} ids, and the decoder "
-                f"{decoder.vocabulary_size}: give the tokenizer that it was made for."
-            )
-        projector = VisionProjector(
-            shape[2],
-            decoder.hidden_dim,
-            pooling=self.pooling,
-            merge=self.merge,
-            depth=self.depth,
-            norm=True,
-        )
-        return AnswerHead(projector, decoder, trained)
 
     # === Scores ===
     def baseline(self, train: Samples, test: Samples) -> np.ndarray:
@@ -311,7 +247,7 @@ class LanguageProbe(Probe):
         for row in asked:
             keys = (row.question, ("kind", row.kind), None)
             known = next(counts[key] for key in keys if key in counts)
-            answers.append(self._written(max(known, key=lambda one: known[one])))
+            answers.append(self._parts.written(max(known, key=lambda one: known[one])))
         return self.scored(test, asked, answers, np.zeros(len(asked), bool))
 
     def scored(
@@ -333,7 +269,7 @@ class LanguageProbe(Probe):
             ours = [number for number, row in enumerate(asked) if row.kind == kind]
             if not ours:
                 continue
-            right = [[self._written(asked[k].answer)] for k in ours]
+            right = [[self._parts.written(asked[k].answer)] for k in ours]
             said = [answers[number] for number in ours]
             scores = self._metrics.scores(kind, said, right)
             values = check_finite(scores.values, f"scores of {kind!r}", "answer")
@@ -402,8 +338,3 @@ class FittedLanguage(FittedProbe):
             answers += [self.prompt.text(row) for row in ids]
             endless += [self.prompt.stop_id not in row for row in ids]
         return asked, answers, np.array(endless, bool)
-
-
-def small_prompt(image_tokens: int) -> QuestionPrompt:
-    """Returns how decoders that are made here are asked."""
-    return QuestionPrompt(PETokenizer(64, 6000), image_tokens)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_pe.arrays import check_switches, is_whole
 from keras_pe.models.compiled import no_gradient, run_compiled
 from keras_pe.models.core import PECore
 from keras_pe.models.tower import resolve_layers
@@ -41,7 +42,8 @@ class LayerOutputs:
             that does not know its outputs before it is called.
 
     Raises:
-        ValueError: if there is no such layer, or no norm.
+        ValueError: if there is no such layer, or no norm, or `prefix_tokens` is no
+            number of tokens.
         TypeError: if the model returns a single tensor.
 
     Example:
@@ -64,6 +66,12 @@ class LayerOutputs:
         norm: bool = False,
         prefix_tokens: int = 0,
     ) -> None:
+        check_switches(norm=norm)
+        if not is_whole(prefix_tokens) or prefix_tokens < 0:
+            raise ValueError(
+                f"prefix_tokens must be a whole number of at least 0, got "
+                f"{prefix_tokens!r:.80}: 1 for a class token, 0 for none."
+            )
         if isinstance(encoder, PECore):
             encoder = encoder.vision_encoder
         self.encoder = encoder

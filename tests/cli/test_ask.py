@@ -84,3 +84,31 @@ def test_what_can_not_answer_is_said_in_a_line(capsys, files, options, message):
     assert (code, out) == (1, "")
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (
+            ("{image}", "What is it?", "What does it say?"),
+            "No such image or folder: 'What is it?'. Of 3 arguments the last, 'What "
+            "does it say?', is the question",
+        ),
+        (
+            ("{image}", "What", "is", "it?"),
+            "No such image or folder: 'What', 'is'. Of 4 arguments the last, 'it?', is",
+        ),
+        (("What is it?", "{image}"), "The last argument is the question, and {image}"),
+        (("{image}", "{image}"), "The last argument is the question, and {image}"),
+        (("nowhere.png", "What is it?"), "No such image or folder: nowhere.png"),
+    ],
+)
+def test_images_and_questions_in_each_others_place(capsys, files, given, wanted):
+    image = str(files / "images" / "a.png")
+    code, out, err = run(capsys, "ask", *(each.format(image=image) for each in given))
+    assert (code, out) == (1, "")
+    assert len(err.splitlines()) == 1
+    assert f"keras-pe: {wanted.format(image=image)}" in err
+    unclear = "nowhere.png" not in given
+    assert ('keras-pe ask IMAGE "What is this?"' in err) == unclear

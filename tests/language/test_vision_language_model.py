@@ -1,9 +1,13 @@
 """Questions about images: each answered as if it were alone, and as it was trained."""
 
+import io
+import os
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
+from PIL import Image
 
 from keras_pe import PEImageConverter, PELang, PETokenizer
 from keras_pe.data.packing import packed_row
@@ -94,6 +98,36 @@ def test_one_image_may_be_asked_several_questions_and_is_encoded_once(
     mixed = model.generate([first, second, first], asked, max_tokens=3)
     assert counts == [1, 2]
     assert [found[0], found[2]] == [mixed[0], mixed[2]]
+
+
+def pipe(content):
+    """Returns a file that can be read once: nobody can go back in it."""
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as file:
+        file.write(content)
+    return os.fdopen(reader, "rb")
+
+
+def test_an_image_that_can_be_read_but_once_is_asked_in_several_batches(model):
+    stored = io.BytesIO()
+    Image.fromarray(pictures(1)[0]).save(stored, "PNG")
+    asked = ["a", "b?", "why c", "what", "so?"]
+    expected = model.generate(pictures(1)[0], asked, max_tokens=3)
+    with pipe(stored.getvalue()) as image:
+        found = model.generate(image, asked, max_tokens=3, batch_size=2)
+    assert found == expected
+    with pipe(stored.getvalue()) as image:
+        listed = [image, pictures()[1], image]
+        found = model.generate(listed, asked[:3], max_tokens=3, batch_size=1)
+    assert [found[0], found[2]] == [expected[0], expected[2]]
+
+
+@pytest.mark.once
+def test_questions_that_can_be_read_but_once_are_its_lines(model):
+    asked = ["a", "b?", "why c"]
+    with io.TextIOWrapper(pipe("\n".join(asked).encode())) as questions:
+        found = model.generate(pictures(1)[0], questions, max_tokens=3, batch_size=2)
+    assert found == model.generate(pictures(1)[0], asked, max_tokens=3)
 
 
 @pytest.mark.parametrize(

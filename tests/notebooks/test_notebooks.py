@@ -77,7 +77,10 @@ def test_pages_that_are_named_are_there(name):
     for target in text.split(start)[1:]:
         path = target.split(")")[0].split("#")[0]
         assert (ROOT / path).exists(), path
-    for target in text.split("](")[1:]:
+    prose = "\n".join(
+        cell.source for cell in read_source(name).cells if cell.cell_type == "markdown"
+    )
+    for target in prose.split("](")[1:]:  # in code it is a call of an element
         path = target.split(")")[0]
         if "://" not in path:
             assert (ROOT / "notebooks" / path).exists(), path

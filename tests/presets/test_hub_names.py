@@ -169,7 +169,9 @@ def test_tokenizer_and_converter_need_no_download():
 
 
 def test_missing_bundled_preset_is_a_damaged_installation(monkeypatch, tmp_path):
-    monkeypatch.setattr("keras_pe.presets.table.resources.files", lambda _: tmp_path)
+    monkeypatch.setattr(
+        "keras_pe.presets.table_row.resources.files", lambda _: tmp_path
+    )
     with pytest.raises(CheckpointError, match="Reinstall keras_pe"):
         resolve(EMOJI.name)
     assert EMOJI.metadata()["parameters"] is None

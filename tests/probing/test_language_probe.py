@@ -13,7 +13,6 @@ from keras_pe.arrays import NonFiniteError
 from keras_pe.language import SmallDecoder
 from keras_pe.probing import (
     LanguageLayers,
-    LanguageProbe,
     QuestionSet,
     layer_for_llm,
     paired_gain,
@@ -231,7 +230,7 @@ def test_a_function_that_gives_the_same_decoder_again_is_refused():
 def test_a_decoder_of_fewer_words_than_the_tokenizer_has_is_refused():
     probe = quick_probe(decoder=SmallDecoder(600, **SMALL))
     with pytest.raises(ValueError, match="2000 ids, and the decoder 600"):
-        probe._head(SHAPE)
+        probe._parts.head(SHAPE)
 
 
 @pytest.mark.slow
@@ -243,24 +242,6 @@ def test_a_rate_that_diverges_is_passed_over_and_of_none_is_told():
         probe.learning_rates = (1e30,)
         with pytest.raises(NonFiniteError, match=r"learning rate 1e\+30"):
             probe.fit(train, validation, 0)
-
-
-@pytest.mark.quick
-@pytest.mark.once
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"steps": 0}, "steps"),
-        ({"learning_rates": ()}, "learning_rates"),
-        ({"learning_rates": (0.0,)}, "learning_rates"),
-        ({"learning_rates": (float("nan"),)}, "learning_rates"),
-        ({"metric": "bleu"}, "no metric 'bleu'"),
-        ({"decoder": lambda: None}, "give prompt"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        LanguageProbe(**options)
 
 
 def rows_of(count, answer="a cat", kind="name", first=0):

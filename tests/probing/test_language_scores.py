@@ -95,8 +95,8 @@ def test_what_a_vocabulary_does_not_keep_is_not_held_against_an_answer():
     rows[:, 0] = [("What?", text, "name") for text in texts]
     with stored(np.zeros((4, 1), "float32"), rows, 2, 2) as (train, test):
         asked = [*questions_of_samples(train), *questions_of_samples(test)]
-        ids = [probe._prompt_of((2, 2)).answer(row.answer) for row in asked]
-        said = [probe._prompt_of((2, 2)).text(each) for each in ids]
+        ids = [probe._parts.prompt((2, 2)).answer(row.answer) for row in asked]
+        said = [probe._parts.prompt((2, 2)).text(each) for each in ids]
         for part, own in ((train, slice(0, 2)), (test, slice(2, 4))):
             found = probe.scored(part, asked[own], said[own], np.zeros(2, bool))
             assert probe.score(found.mean(axis=0)) == 1.0
