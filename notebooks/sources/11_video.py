@@ -69,7 +69,7 @@ folder = Path(work.name) / "clips"
 chosen = [
     path
     for kind in sorted(Path("drawings").iterdir())
-    for path in sorted(kind.glob("*.png"))[:8]
+    for path in sorted(kind.glob("*.png"))[:12]
 ]
 clips = []
 for number, path in enumerate(chosen):

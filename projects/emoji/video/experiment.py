@@ -55,7 +55,7 @@ from projects.emoji.video.tables import BEFORE, as_markdown, hits_of, summary
 from recipes.video.configs import CONFIGS
 
 PRESET, SIZE = "pe_core_emoji_patch8_64", 64
-RATE = 2e-5
+RATE = 3e-5
 KNOWN = {name: split for name, split in DRAWINGS.items() if name == "known vendors"}
 EPOCHS_OF_CLIPS, EPOCHS_OF_MOTIONS = 6, 2
 
@@ -151,11 +151,11 @@ def run_conditions(rows: dict[str, list[Any]], options: Any) -> None:
         TestClips(options.clips / "motions" / "test", SIZE),
         options.data,
     )
-    for seed in options.seeds:
-        for name in [BEFORE, *options.conditions]:
-            path = options.output / f"{file_name(name)}-{seed}.json"
-            if path.exists() or (name == BEFORE and seed != options.seeds[0]):
-                continue
+    wanted = [(BEFORE, 0)]  # it has no seed
+    wanted += [(name, seed) for seed in options.seeds for name in options.conditions]
+    for name, seed in wanted:
+        path = options.output / f"{file_name(name)}-{seed}.json"
+        if not path.exists():
             begun = time.monotonic()
             if name == BEFORE:
                 model = PECore.from_preset(PRESET)
