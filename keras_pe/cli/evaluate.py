@@ -16,6 +16,7 @@ from keras_pe.cli.common import (
     show_progress,
     tell,
 )
+from keras_pe.cli.frame_options import add_frame_options
 from keras_pe.cli.output import print_json, printable
 
 if TYPE_CHECKING:
@@ -120,32 +121,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         help="both reports the better one too, as the paper does",
     )
     parser.add_argument("--video", action="store_true", help="these are videos")
-    parser.add_argument(
-        "--num-frames",
-        type=positive,
-        default=8,
-        metavar="N",
-        help="frames of each video (default: 8)",
-    )
-    parser.add_argument(
-        "--frame-rule",
-        choices=("benchmark", "notebook", "time"),
-        default="benchmark",
-        help="which frames: as upstream's benchmark (default) or its notebook, or by "
-        "their time",
-    )
-    parser.add_argument(
-        "--frame-average",
-        choices=("raw", "normalized"),
-        help="default: raw in classification, normalized in retrieval, as upstream",
-    )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="of the intervals' resampling (default: 0)",
-    )
+    add_frame_options(parser)
     parser.add_argument(
         "--max-skipped",
         type=float,

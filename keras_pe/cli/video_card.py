@@ -10,10 +10,10 @@ from keras_pe.cli.common import (
     chosen_preset,
     load,
     path,
-    positive,
     show_progress,
     tell,
 )
+from keras_pe.cli.frame_options import add_frame_options
 from keras_pe.cli.output import print_json, printable
 
 HELP = "say whether clips need several frames, and their order"
@@ -35,33 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "clips", type=path, metavar="CLIPS", help="one folder a class, or a CSV file"
     )
-    parser.add_argument(
-        "--num-frames",
-        type=positive,
-        default=8,
-        metavar="N",
-        help="frames of each clip, at least 3 (default: 8)",
-    )
-    parser.add_argument(
-        "--frame-rule",
-        choices=("benchmark", "notebook", "time"),
-        default="benchmark",
-        help="which frames (default: benchmark)",
-    )
-    parser.add_argument(
-        "--frame-average",
-        choices=("raw", "normalized"),
-        default="raw",
-        help="how they are averaged (default: raw, as upstream in classification)",
+    add_frame_options(
+        parser, 3, average="raw", average_help="raw, as upstream in classification"
     )
     parser.add_argument(
         "--templates",
         nargs="+",
         metavar="PROMPT",
         help='prompts with {} for the class (default: 28 such as "a video of {}.")',
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of folds and intervals"
     )
     parser.add_argument(
         "--output", type=path, metavar="FILE", help="JSON file of everything"

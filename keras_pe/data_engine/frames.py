@@ -61,7 +61,7 @@ def _check_unchanged(row: Row) -> None:
     """Refuses what was decoded of other bytes than those that were hashed."""
     if with_content(row).get(CONTENT) != row[CONTENT]:
         raise StageFailure(
-            CHANGED, f"{row[PATH]} was written while the engine ran.", lasting=False
+            CHANGED, f"{row[PATH]} was written after it was hashed.", lasting=False
         )
 
 

@@ -12,6 +12,7 @@ from keras import ops
 from keras_pe.arrays import check_finite, checked_embeddings
 from keras_pe.evaluation.accuracy import label_ranks
 from keras_pe.evaluation.evaluation_result import package_versions
+from keras_pe.evaluation.frame_orders import BLIND, frame_orders, mean_of_frames
 from keras_pe.evaluation.hashes import data_hash, weights_hash
 from keras_pe.evaluation.intervals import NUM_RESAMPLES, Score, mean_value
 from keras_pe.evaluation.order_probe import MIN_PER_CLASS, OrderProbe, order_probe
@@ -27,12 +28,6 @@ from keras_pe.preprocessing.image_errors import SkippedImage
 from keras_pe.preprocessing.prompts import prompt_templates
 from keras_pe.preprocessing.tokenizer import PETokenizer
 from keras_pe.preprocessing.video import PEVideoConverter
-
-BLIND = (
-    "Perception Encoder averages the embeddings of frames, which no order can change: "
-    "shuffled and reversed clips get the scores of the clips as they are. Where order "
-    "matters, zero-shot scores cannot show it; a head on the frames can."
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,18 +181,12 @@ def card_of_frames(
     unit = given / np.maximum(np.linalg.norm(given, axis=2, keepdims=True), 1e-12)
     if frame_average == "normalized":
         given = unit
-    mixed = np.random.default_rng(seed).permuted(np.arange(shape[1]))
     middle = np.repeat(given[:, shape[1] // 2, None], shape[1], axis=1)
-    conditions = {
-        "first frame": given[:, :1],
-        "all frames": given,
-        "shuffled": given[:, mixed],
-        "reversed": given[:, ::-1],
-        "middle frame repeated": middle,
-    }
-    # float64, so that a sum in another order is the same to float32's last bit
+    conditions = {**dict(frame_orders(given, seed)), "middle frame repeated": middle}
     hits = {
-        name: (label_ranks(_unit_mean(some), class_vectors, labels) < 1).astype(float)
+        name: (label_ranks(mean_of_frames(some), class_vectors, labels) < 1).astype(
+            float
+        )
         for name, some in conditions.items()
     }
     options = None, seed, num_resamples
@@ -338,12 +327,6 @@ def _embedded(model: PECore, clip: np.ndarray, batch_size: int) -> np.ndarray:
         found = ops.convert_to_numpy(model.encode_image(full, normalize=False))
         rows.append(np.asarray(found, "float32")[: len(some)])
     return np.concatenate(rows)
-
-
-def _unit_mean(frames: np.ndarray) -> np.ndarray:
-    mean = frames.mean(axis=1, dtype="float64")
-    length = np.linalg.norm(mean, axis=1, keepdims=True)
-    return np.asarray((mean / np.maximum(length, 1e-12)).astype("float32"))
 
 
 def _points(score: Score) -> str:

@@ -16,7 +16,7 @@ from keras_pe.models.pair_model import PairModel, check_pair
 from keras_pe.models.preset_model import PresetModel
 from keras_pe.models.text_encoder import PETextEncoder
 from keras_pe.models.tower import Tower
-from keras_pe.models.video_embedding import average_in_parts
+from keras_pe.models.video_embedding import average_in_parts, mean_of_frames
 from keras_pe.models.vision_arguments import check_frames
 from keras_pe.models.vision_encoder import PEVisionEncoder
 from keras_pe.presets.save import MAX_SHARD_GB, save_preset, warn_of_missing
@@ -298,8 +298,7 @@ class PECore(PresetModel, PairModel):
         count = frames.shape[1]
         images = ops.reshape(frames, (-1, *frames.shape[2:]))
         embeddings = self._encode_image(images, frame_average == "normalized")
-        embeddings = ops.reshape(embeddings, (-1, count, self.output_dim))
-        video = ops.mean(embeddings, axis=1)
+        video = mean_of_frames(embeddings, count)
         return l2_normalize(video) if normalize else video
 
     def _sum_of_frames(self, frames: Any, mask: Any, frame_average: str) -> Any:

@@ -13,6 +13,22 @@ from keras_pe.models.compiled import run_compiled
 from keras_pe.models.vision_arguments import check_frames
 
 
+def mean_of_frames(embeddings: Any, frames: int) -> Any:
+    """Returns clips' embeddings: the means of those of their frames, of any length.
+
+    Args:
+        embeddings: of frames, `(clips * frames, channels)`.
+        frames: of each clip.
+
+    Returns:
+        `(clips, channels)`.
+
+    Source: Perception Encoder, section 2.4; upstream `CLIP.encode_video`.
+    """
+    apart = ops.reshape(embeddings, (-1, frames, embeddings.shape[-1]))
+    return ops.mean(apart, axis=1)
+
+
 def average_in_parts(
     model: Any,
     frames: Any,

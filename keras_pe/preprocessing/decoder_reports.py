@@ -5,6 +5,8 @@ frames, and return success. Half of all changed frames are noticed by the log al
 """
 
 import contextlib
+import errno
+import os
 import threading
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -16,6 +18,61 @@ _before: tuple[Any, bool] = (None, True)  # the settings when the first one came
 
 class DamageReported(Exception):
     """FFmpeg logged an error while it gave out frames as if nothing were wrong."""
+
+
+class RaisesOnce:
+    """A file for PyAV whose first error is raised, and no other.
+
+    PyAV keeps the error of a read or a jump until FFmpeg comes back, and prints on the
+    terminal what it kept when there is one more: each entry of a damaged index may lead
+    to before the beginning.
+
+    Args:
+        file: open for reading bytes, with a name for messages if it has one.
+
+    Example:
+        >>> import io
+        >>> file = RaisesOnce(io.BytesIO(b"abc"))
+        >>> for _ in range(2):
+        ...     try:
+        ...         print(file.seek(-1))
+        ...     except ValueError as error:
+        ...         print(error)
+        negative seek value -1
+        -22
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._failed = file, False
+        if isinstance(getattr(file, "name", None), str):
+            self.name = file.name  # which PyAV puts into messages
+
+    def read(self, size: int) -> bytes:
+        """Reads; after an error there is nothing more."""
+        try:
+            content: bytes = self._file.read(size)
+            return content
+        except Exception:
+            if self._failed:
+                return b""
+            self._failed = True
+            raise
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Jumps; after an error what can't be reached is FFmpeg's own error."""
+        try:
+            place: int = self._file.seek(offset, whence)
+            return place
+        except Exception:
+            if self._failed:
+                return -errno.EINVAL
+            self._failed = True
+            raise
+
+    def tell(self) -> int:
+        """Returns where the file stands."""
+        place: int = self._file.tell()
+        return place
 
 
 @contextlib.contextmanager

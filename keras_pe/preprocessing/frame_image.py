@@ -18,6 +18,10 @@ _TRANSPOSE_OF_MATRIX = {
     (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
 }
 
+# That change the colours of a frame. By default each frame starts one for every core,
+# and where no more may be started FFmpeg fails, or waits for ever.
+_THREADS = 1
+
 
 def frame_image(frame: Any, twin: Any = None) -> Image.Image:
     """Turns a frame into an image: colours by the frame's own matrix and range.
@@ -34,9 +38,9 @@ def frame_image(frame: Any, twin: Any = None) -> Image.Image:
     if twin is not None:
         frame.colorspace, frame.color_range = twin.colorspace, twin.color_range
     if any(component.is_alpha for component in frame.format.components):
-        image = Image.fromarray(frame.to_ndarray(format="rgba"))
+        image = Image.fromarray(frame.to_ndarray(format="rgba", threads=_THREADS))
     else:
-        image = frame.to_image()
+        image = frame.to_image(threads=_THREADS)
     turn = transposition(_display_matrix(frame if twin is None else twin))
     return image if turn is None else image.transpose(turn)
 
@@ -63,7 +67,11 @@ def transposition(matrix: np.ndarray | None) -> Image.Transpose | None:
 
 
 def _display_matrix(frame: Any) -> np.ndarray | None:
-    for item in frame.side_data:
+    from av.sidedata.sidedata import SideDataContainer
+
+    # Not `frame.side_data`: it is kept by the frame, and keeps the frame, whose pixels
+    # then stay in memory until Python looks for circles.
+    for item in SideDataContainer(frame):  # type: ignore[call-arg]
         if item.type.name == "DISPLAYMATRIX":
             numbers = np.frombuffer(bytes(item), "int32", 9).astype("int64")
             return numbers[[0, 1, 3, 4]]

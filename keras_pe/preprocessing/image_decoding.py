@@ -290,6 +290,8 @@ def read_header(stream: BinaryIO, name: str, formats: Collection[str]) -> Image.
             f"Pillow says: {error} Scale it down, or raise both `max_pixels` and "
             "`PIL.Image.MAX_IMAGE_PIXELS` if you trust the file.",
         ) from error
+    except ImageError:  # of a stream that has a limit of its own
+        raise
     except Exception as error:  # decoders raise nearly anything on hostile bytes
         raise _damaged(name, error) from error
 

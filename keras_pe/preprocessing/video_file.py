@@ -12,14 +12,18 @@ import os
 from array import array
 from collections.abc import Callable, Container, Iterator, Sequence
 from fractions import Fraction
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from keras_pe.preprocessing import image_decoding
 from keras_pe.preprocessing.container_rules import check_container
-from keras_pe.preprocessing.decoder_reports import DamageReported, errors_raised
+from keras_pe.preprocessing.decoder_reports import (
+    DamageReported,
+    RaisesOnce,
+    errors_raised,
+)
 from keras_pe.preprocessing.frame_choice import Timeline
 from keras_pe.preprocessing.frame_image import frame_image
 from keras_pe.preprocessing.image_errors import (
@@ -35,7 +39,7 @@ from keras_pe.preprocessing.image_errors import (
 )
 from keras_pe.preprocessing.mp4_index import read_index
 from keras_pe.preprocessing.mpeg_streams import check_mpeg_stream
-from keras_pe.preprocessing.time_limit import TimeLimit
+from keras_pe.preprocessing.time_limit import TimedFile, TimeLimit
 from keras_pe.preprocessing.unreferenced import is_unreferenced, length_size
 
 # Decoders that read the alpha channel of WebM, by those that don't.
@@ -162,10 +166,12 @@ class VideoFileFrames:
         # recorded.
         return held < stream.frames and container.format.name == _MOV
 
-    def _check(self, check: Callable[[BinaryIO], None]) -> None:
+    def _check(self, check: Callable[[Any], None]) -> None:
         with image_decoding.open_stream(self.source, self.name) as file:
             try:
-                check(file)
+                check(TimedFile(file, self.limit))
+            except ImageError:
+                raise
             except ValueError as error:
                 raise damaged(self.name, error) from error
 
@@ -330,7 +336,9 @@ class VideoFileFrames:
                 with errors_raised(av, _DEMUXERS):
                     # Titles in Latin-1 or worse are no reason to refuse frames.
                     container = av.open(
-                        file, options=options, metadata_errors="replace"
+                        RaisesOnce(TimedFile(file, self.limit)),
+                        options=options,
+                        metadata_errors="replace",
                     )
                 with container:
                     stream = self._stream(container)
@@ -353,10 +361,18 @@ class VideoFileFrames:
         """Returns the video among the streams of a file."""
         stream = container.streams.best("video")
         if stream is None:
-            raise VideoError(self.name, NO_FRAMES, "It holds no video.")
+            kinds = sorted({one.type for one in container.streams}) or ["nothing"]
+            raise VideoError(
+                self.name,
+                NO_FRAMES,
+                f"It holds {' and '.join(kinds)}; expected a video among it: leave it "
+                "out.",
+            )
         if stream.disposition & _pyav().stream.Disposition.attached_pic:
             raise VideoError(
-                self.name, NO_FRAMES, "It holds a cover image, but no video."
+                self.name,
+                NO_FRAMES,
+                "It holds a cover image; expected a video: leave it out.",
             )
         if stream.codec_context is None:
             raise VideoError(

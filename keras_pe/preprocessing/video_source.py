@@ -22,6 +22,7 @@ from keras_pe.preprocessing.image_errors import (
     EMPTY,
     NO_FRAMES,
     UNREADABLE,
+    ImageError,
     VideoError,
     check_count,
     check_pixels,
@@ -35,7 +36,7 @@ from keras_pe.preprocessing.image_modes import (
     is_wide,
 )
 from keras_pe.preprocessing.media_folders import list_files
-from keras_pe.preprocessing.time_limit import TimeLimit
+from keras_pe.preprocessing.time_limit import TimedFile, TimeLimit
 from keras_pe.preprocessing.video_file import VideoFileFrames
 
 # How the files begin that Pillow reads, animated or not.
@@ -128,7 +129,12 @@ def open_frames(
             f"width, 3) or a list of frames.{hint}",
         )
     if frames.count < 1:
-        raise VideoError(name, NO_FRAMES, "Expected at least one frame or image.")
+        raise VideoError(
+            name,
+            NO_FRAMES,
+            "Nothing in it is ever shown; expected at least one frame or image: copy "
+            "it again, or leave it out.",
+        )
     check_count(frames.count, name, max_frames)
     return frames
 
@@ -170,6 +176,8 @@ class AnimationFrames:
                 still = image.format == "MPO"
                 self.count = 1 if still else int(getattr(image, "n_frames", 1))
                 self.first = int(image_decoding.hides_first_frame(image))
+            except ImageError:  # the time is over
+                raise
             except Exception as error:  # decoders raise nearly anything
                 raise damaged(name, error) from error
         self.count -= self.first
@@ -189,6 +197,8 @@ class AnimationFrames:
                         frame = eight_bits(image)
                     elif frame.mode == "P":
                         frame = frame.convert("RGBA" if has_alpha(frame) else "RGB")
+                except ImageError:
+                    raise
                 except Exception as error:
                     raise damaged(self.name, error) from error
                 yield number, frame
@@ -205,13 +215,16 @@ class AnimationFrames:
                         image.seek(number + self.first)
                     image.load()  # WebP says it with the pixels
                     shown = round(float(image.info.get("duration", 0)))
+                except ImageError:
+                    raise
                 except Exception as error:
                     raise damaged(self.name, error) from error
                 times.append(times[-1] + (shown if shown > 0 else _UNTIMED))
         return Timeline(times[:-1], times[-1], Fraction(1, 1000))
 
     def _header(self, stream: Any) -> Image.Image:
-        image = image_decoding.read_header(stream, self.name, self.formats)
+        timed: Any = TimedFile(stream, self.limit)
+        image = image_decoding.read_header(timed, self.name, self.formats)
         check_pixels(*image.size, self.name, *self.limits)
         return image
 

@@ -30,7 +30,6 @@ from keras_pe.data.questions import (
 from keras_pe.data.shard_files import Sample
 from keras_pe.data_engine import Row, StageFailure, read_edits
 from keras_pe.data_engine.captioners import pixels
-from keras_pe.data_engine.clips import with_content
 from keras_pe.data_engine.frames import frames_of
 from keras_pe.preprocessing.video import PEVideoConverter
 from keras_pe.printable_text import printable
@@ -70,9 +69,6 @@ def samples_of(
     Raises:
         StageFailure: if the clip can't be used, or is another one by now.
     """
-    now = with_content({"key": row["key"], "path": row["path"]})
-    if now["content"] != row["content"]:
-        raise StageFailure("the clip has changed", f"{row['path']} is another file.")
     about = {"video_id": row["key"]}
     member = question_member([Question(question, caption, "caption")], about)
     for number, frame in enumerate(pixels(frames_of(row, converter))):

@@ -9,7 +9,9 @@ Look:     python -m recipes.video --config paper-g14 --plan --devices 256
           prints what it needs, as recipes.plan does, without starting it.
 Expect:   checkpoints, steps.csv, scores.csv, curves.png and a preset. With
           --validation-data also recall on clips, by the mean of their frames and by the
-          first frame alone: if these are equal, the clips do not test motion.
+          first frame alone: if these are equal, the clips need no more than a frame. At
+          the end both stand beside the scores of shuffled and of reversed frames, which
+          are those of the mean: it has no order.
 
 The paper's order: pretraining, a cool-down on images at the largest size, then eight
 frames of a clip against its caption, at a small rate. A small model is distilled first.

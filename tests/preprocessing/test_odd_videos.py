@@ -1,7 +1,9 @@
 """Videos that are turned, transparent or oddly coded: right frames, or refused."""
 
+import gc
 import io
 import itertools
+import os
 import sys
 from pathlib import Path
 
@@ -330,3 +332,17 @@ def test_open_files_are_videos_too(tmp_path, quarters):
     for unordered in ({str(path)}, {"a": path}):
         with pytest.raises(VideoError, match="expected a path"):
             converter(unordered)
+
+
+def test_frames_leave_no_thread_and_no_memory_behind(quarters):
+    converter = PEVideoConverter(16, num_frames=3)
+    converter(quarters)  # what is imported and kept once
+    gc.collect()
+    threads = set(os.listdir("/proc/self/task"))
+    gc.disable()  # what is let go of must be free at once
+    try:
+        converter(quarters)
+        assert not any(isinstance(item, av.VideoFrame) for item in gc.get_objects())
+        assert not set(os.listdir("/proc/self/task")) - threads
+    finally:
+        gc.enable()

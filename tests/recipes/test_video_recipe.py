@@ -12,6 +12,8 @@ from PIL import Image
 pytest.importorskip("grain", reason="part of keras-pe[train]")
 
 from keras_pe import PECore
+from keras_pe.evaluation.frame_orders import BLIND
+from keras_pe.evaluation.retrieval import retrieval_recall
 from keras_pe.training.resolution import ResolutionStage
 from keras_pe.training.run.config import build_model, build_tokenizer, check_config
 from keras_pe.training.run.overrides import SettingError
@@ -53,7 +55,7 @@ def clips(tmp_path):
     return str(path)
 
 
-def test_a_run_leaves_scores_of_all_and_of_first_frames(tmp_path, clips):
+def test_a_run_leaves_scores_of_all_and_of_first_frames(tmp_path, clips, capsys):
     options = RunOptions(tmp_path / "run", evaluate_every=1, progress=False)
     pretrain(CONFIG, ShardData(clips, clips), options)
     PECore.from_preset(tmp_path / "run" / "preset")
@@ -61,6 +63,25 @@ def test_a_run_leaves_scores_of_all_and_of_first_frames(tmp_path, clips):
         row = list(csv.DictReader(file))[-1]
     both = [name for name in row if "recall_at_1" in name]
     assert {name.startswith("first_frame_") for name in both} == {True, False}
+    said = capsys.readouterr().out
+    title, *lines = said[said.index("retrieval ") :].splitlines()
+    assert title.split() == [
+        "retrieval",
+        "first",
+        "frame",
+        "2",
+        "frames",
+        "shuffled",
+        "reversed",
+    ]
+    assert lines[-1] == BLIND
+    printed = {name: list(map(float, v)) for name, *v in map(str.split, lines[:-1])}
+    assert len(printed) == 6
+    for name, (first, mean, shuffled, backwards) in printed.items():
+        assert (
+            mean == shuffled == backwards == pytest.approx(float(row[name]), abs=1e-4)
+        )
+        assert first == pytest.approx(float(row[f"first_frame_{name}"]), abs=1e-4)
 
 
 def test_scores_are_those_of_encode_video(clips):
@@ -71,6 +92,14 @@ def test_scores_are_those_of_encode_video(clips):
     clip = np.concatenate(batches)[: len(NAMES)]
     wanted = np.asarray(model.encode_video(clip))
     np.testing.assert_allclose(found.images, wanted, atol=1e-6)
+    assert scores.table() == ""
+    scores()
+    firsts = np.asarray(model.encode_image(clip[:, 0]))
+    first = retrieval_recall(firsts, found.texts, found.captions)
+    mean = retrieval_recall(wanted, found.texts, found.captions)
+    assert scores.by_frames["first frame"] == pytest.approx(first)
+    for name in ("all frames", "shuffled", "reversed"):
+        assert scores.by_frames[name] == pytest.approx(mean)
 
 
 @pytest.mark.once

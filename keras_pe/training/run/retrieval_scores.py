@@ -11,6 +11,7 @@ from keras_pe.data.clip_frames import ClipFrames
 from keras_pe.data.image_text import Captions
 from keras_pe.data.pair_table import PairTable
 from keras_pe.data.tar_shards import open_shards
+from keras_pe.evaluation.frame_orders import BLIND, frame_orders, mean_of_frames
 from keras_pe.evaluation.retrieval import retrieval_recall
 from keras_pe.models.compiled import no_gradient
 from keras_pe.models.core import PECore
@@ -57,6 +58,10 @@ class RetrievalScores:
         captions: reads the caption of a sample.
         max_bad_share: share of bad samples above which it is an error.
         num_frames: frames of a clip, where the pairs are clips; None for images.
+
+    Attributes:
+        by_frames: of clips, the scores of the last call by what they are computed of:
+            see `frame_orders`.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class RetrievalScores:
         num_frames: int | None = None,
     ) -> None:
         self.model, self.num_frames = model, num_frames
+        self.by_frames: dict[str, dict[str, float]] = {}
         whole: Any = WholeImage(model.vision_encoder.image_size)
         source = opened_pairs(data)
         self.num_pairs = min(len(source), MAX_PAIRS)
@@ -93,16 +99,34 @@ class RetrievalScores:
         images, texts, captions = self._embeddings()
         if self.num_frames is None:
             return retrieval_recall(images, texts, captions)
-        first = retrieval_recall(images[:, 0], texts, captions)
-        mean = retrieval_recall(_mean(images), texts, captions)
-        return {**mean, **{f"first_frame_{k}": value for k, value in first.items()}}
+        self.by_frames = {
+            name: retrieval_recall(mean_of_frames(some), texts, captions)
+            for name, some in frame_orders(images)
+        }
+        first = self.by_frames["first frame"]
+        return {
+            **self.by_frames["all frames"],
+            **{f"first_frame_{name}": value for name, value in first.items()},
+        }
+
+    def table(self) -> str:
+        """Returns the scores of the last call side by side; "" where there are none."""
+        if not self.by_frames:
+            return ""
+        names = {"all frames": f"{self.num_frames} frames"}
+        titles = [names.get(name, name) for name in self.by_frames]
+        lines = ["".join([f"{'retrieval':28}", *(f"{t:>13}" for t in titles)])]
+        for score in self.by_frames["all frames"]:
+            values = [scores[score] for scores in self.by_frames.values()]
+            lines.append("".join([f"  {score:26}", *(f"{v:>13.4f}" for v in values)]))
+        return "\n".join([*lines, BLIND])
 
     def embeddings(self) -> PairEmbeddings:
         """Returns the pairs as the model sees them now."""
         found = self._embeddings()
         if self.num_frames is None:
             return found
-        return found._replace(images=_mean(found.images))
+        return found._replace(images=mean_of_frames(found.images))
 
     def _embeddings(self) -> PairEmbeddings:
         """Returns them, of clips those of each frame: `(pairs, frames, channels)`."""
@@ -128,9 +152,3 @@ class RetrievalScores:
         if self.num_frames is None:
             return found
         return found.reshape(rows, self.num_frames, -1)
-
-
-def _mean(frames: np.ndarray) -> np.ndarray:  # (pairs, frames, channels)
-    """Returns clips' embeddings of unit length, as `PECore.encode_video` has them."""
-    mean = frames.mean(1)
-    return mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)

@@ -226,6 +226,7 @@ def run_pairs(
         ValueError: if the configuration can't run, or the directory holds another run.
     """
     check_config(config)
+    scorers: list[Evaluate | None] = []
 
     def parts(trainer: BaseTrainer) -> RunParts:
         model, tokenizer = trainer.model, build_tokenizer(config)
@@ -233,9 +234,10 @@ def run_pairs(
         converter = PEImageConverter(model.vision_encoder.image_size)
         # Who loads the preset is told of texts that are cut.
         kept = PETokenizer(tokenizer.context_length, tokenizer.vocabulary_size)
+        scorers.append(data.scores(config, model, tokenizer))
         return RunParts(
             data.batches(config, captions or tokenizer),
-            data.scores(config, model, tokenizer),
+            scorers[0],
             {"tokenizer": kept, "image_converter": converter},
         )
 
@@ -244,6 +246,9 @@ def run_pairs(
     model: PECore = run_trainer(
         config, variables, make_trainer, parts, options, configuration
     )
+    table = getattr(scorers[0], "table", None)  # that of clips has more to show
+    if table is not None and is_first_process() and (shown := table()):
+        print(shown)
     return model
 
 

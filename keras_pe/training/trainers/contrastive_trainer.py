@@ -15,6 +15,7 @@ from keras_pe.losses.sigmoid import (
     sigmoid_contrastive_loss,
 )
 from keras_pe.models.core import MAX_LOGIT_SCALE, PECore, l2_normalize
+from keras_pe.models.video_embedding import mean_of_frames
 from keras_pe.training.devices.distribution import cross_replica_gather
 from keras_pe.training.trainers.base import (
     BaseTrainer,
@@ -190,7 +191,7 @@ class ContrastiveTrainer(BaseTrainer):
             )
             embeddings = l2_normalize(vision.head(tokens))
             if frames is not None:
-                embeddings = mean_of_frames(embeddings, frames)
+                embeddings = l2_normalize(mean_of_frames(embeddings, frames))
             outputs = {"image_embeddings": embeddings}
             if "masks" in chunk:
                 loss = self._mask_loss(chunk["images"], tokens, chunk["masks"])
@@ -309,15 +310,6 @@ def num_frames(shape: Any, kept: Any = None, masks: Any = None) -> int | None:
             f"Train on clips with mask_weight=0 and without kept_patches."
         )
     return int(shape[1])
-
-
-def mean_of_frames(embeddings: Any, frames: int) -> Any:  # (clips * frames, channels)
-    """Returns clips' embeddings of unit length: means of those of their frames.
-
-    Source: Perception Encoder, section 2.4; upstream `CLIP.encode_video`.
-    """
-    apart = ops.reshape(embeddings, (-1, frames, embeddings.shape[-1]))
-    return l2_normalize(ops.mean(apart, axis=1))
 
 
 def caption_ids(token_ids: Any) -> Any:  # (batch, tokens) int32

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_pe import PECore, PEImageConverter, PETokenizer, PEVideoConverter
 from keras_pe.data_engine import clips_of_folder
+from keras_pe.evaluation.frame_orders import frame_orders, mean_of_frames
 from keras_pe.losses import softmax_contrastive_loss
 from keras_pe.models.embedding import embed_images, embed_texts
 from projects.emoji.evaluation import compare, name_classifier, plain_classes
@@ -55,12 +56,6 @@ class TestClips:
         return np.asarray(found).reshape(len(self.frames), FRAMES, -1)
 
 
-def mean_of(frames: np.ndarray) -> np.ndarray:  # (clips, frames, channels)
-    """Returns unit embeddings of clips, `(clips, channels)`."""
-    mean = frames.mean(1)
-    return np.asarray(mean / np.linalg.norm(mean, axis=1, keepdims=True))
-
-
 def name_hits(
     model: PECore, tokenizer: PETokenizer, clips: TestClips
 ) -> dict[str, np.ndarray]:
@@ -72,12 +67,10 @@ def name_hits(
     titles = [str(said["title"]) for said in clips.metadata]
     texts = np.asarray(embed_texts(model, tokenizer, titles))
     frames = clips.embeddings(model)
-    shuffled = frames[:, np.random.default_rng(0).permutation(FRAMES)]
+    called = {"all frames": "mean", "reversed": "backwards"}
     ways = {
-        "mean": mean_of(frames),
-        "first frame": frames[:, 0],
-        "backwards": mean_of(frames[:, ::-1]),
-        "shuffled": mean_of(shuffled),
+        called.get(name, name): mean_of_frames(some)
+        for name, some in frame_orders(frames)
     }
     same = np.array(titles)[:, None] == np.array(titles)[None]
     hits = {}
@@ -106,7 +99,7 @@ def motion_hits(
     groups = np.array(GROUPS)
     frames = clips.embeddings(model)
     hits = {}
-    for way, clip in (("mean", mean_of(frames)), ("first frame", frames[:, 0])):
+    for way, clip in (("mean", mean_of_frames(frames)), ("first frame", frames[:, 0])):
         cosines = np.einsum("nc,nmc->nm", clip, of_clip)
         told = cosines.argmax(1)
         hits[f"motion, {way}"] = told == right
@@ -165,7 +158,7 @@ def clip_loss(model: PECore, tokenizer: PETokenizer, clips: TestClips) -> float:
     """
     titles = [str(said["title"]) for said in clips.metadata]
     loss = softmax_contrastive_loss(
-        mean_of(clips.embeddings(model)),
+        mean_of_frames(clips.embeddings(model)),
         np.asarray(embed_texts(model, tokenizer, titles)),
         keras.ops.exp(model.logit_scale),
         caption_ids=np.unique(titles, return_inverse=True)[1],

@@ -1,6 +1,7 @@
 """Edits as questions: what a person wrote, of frames of the clip that it is about."""
 
 import io
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from PIL import Image
 from keras_pe import PEVideoConverter
 from keras_pe.data import TarShards
 from keras_pe.data.questions import questions_of
-from keras_pe.data_engine import append_edit, clips_of_folder, run_engine
+from keras_pe.data_engine import append_edit, clips_of_folder, frames, run_engine
 from keras_pe.data_engine.captioners import pixels
+from keras_pe.data_engine.clips import with_content
 from projects.video_engine import edits_to_questions
 from tests.data_engine.parts import LOOSE, clip, engine, folder_of, lines
 
@@ -59,6 +61,29 @@ def test_edits_become_frames_with_question_and_answer(output, capsys):
             expected = pixels(converter.convert(row["path"]))[place % 2]
             found = np.asarray(Image.open(io.BytesIO(sample["png"])))
             assert np.array_equal(found, expected)
+
+
+def test_a_clip_is_hashed_once_and_one_that_is_gone_is_left_out(
+    output, capsys, monkeypatch
+):
+    rows = lines(output / "rows.jsonl")
+    for row in rows:
+        append_edit(output / "edits.jsonl", row["content"], "owl")
+    (output.parent / "clips" / "07.gif").unlink()
+    hashed = []
+
+    def counted(row):
+        hashed.append(row["path"])
+        return with_content(row)
+
+    monkeypatch.setattr(frames, "with_content", counted)
+    monkeypatch.setattr(frames, "_frames", OrderedDict())
+    run(output)
+    said = capsys.readouterr()
+    assert "left out: 1 clips" in said.out
+    assert "07.gif: missing file" in said.err
+    others = [row["path"] for row in rows if not row["path"].endswith("07.gif")]
+    assert sorted(hashed) == sorted(others)
 
 
 def test_equal_edits_give_equal_bytes(output):
