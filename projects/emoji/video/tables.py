@@ -65,7 +65,7 @@ def hits_of(found: dict[str, dict[int, dict[str, Any]]]) -> Found:
         for name, seeds in found.items()
     }
     sizes = {
-        tuple((task, len(right)) for task, right in one.items())
+        tuple(sorted((task, len(right)) for task, right in one.items()))
         for each in hits.values()
         for one in each
     }
