@@ -67,12 +67,22 @@ def transposition(matrix: np.ndarray | None) -> Image.Transpose | None:
 
 
 def _display_matrix(frame: Any) -> np.ndarray | None:
-    from av.sidedata.sidedata import SideDataContainer
-
-    # Not `frame.side_data`: it is kept by the frame, and keeps the frame, whose pixels
-    # then stay in memory until Python looks for circles.
-    for item in SideDataContainer(frame):  # type: ignore[call-arg]
+    for item in _side_data(frame):
         if item.type.name == "DISPLAYMATRIX":
             numbers = np.frombuffer(bytes(item), "int32", 9).astype("int64")
             return numbers[[0, 1, 3, 4]]
     return None
+
+
+def _side_data(frame: Any) -> Any:
+    """Returns a frame's side data.
+
+    Not `frame.side_data` where it can be helped: that is kept by the frame, and keeps
+    the frame, whose pixels then stay in memory until Python looks for circles.
+    """
+    try:
+        from av.sidedata.sidedata import SideDataContainer
+
+        return SideDataContainer(frame)  # type: ignore[call-arg]
+    except (ImportError, TypeError):  # its place and arguments are PyAV's own matter
+        return frame.side_data
