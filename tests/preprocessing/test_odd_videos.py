@@ -76,6 +76,14 @@ def test_all_orientations(quarters, container, matrix):
     assert frame.size == ((64, 48) if matrix[0] else (48, 64))
 
 
+def test_videos_are_turned_whatever_pyav_calls_its_side_data(quarters, monkeypatch):
+    content = turned(quarters, (0, 1, -1, 0))
+    expected = letters(frame_of(content))
+    assert expected != letters(frame_of(quarters))
+    monkeypatch.setitem(sys.modules, "av.sidedata.sidedata", None)  # not to be imported
+    assert letters(frame_of(content)) == expected
+
+
 def test_matrices_that_are_no_orientation():
     assert transposition(None) is None
     assert transposition(np.zeros(4, "int64")) is None
