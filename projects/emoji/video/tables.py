@@ -41,11 +41,7 @@ COMPARISONS = (
     ("title", "title of another clip", "its own title for another's"),
     ("title, tags", "title", "tags beside the title"),
     ("title, video caption", "title", "the captioner's caption beside the title"),
-    (
-        "title, video and frame captions",
-        "title, video caption",
-        "captions of frames beside that",
-    ),
+    ("title, video and frame captions", "title", "captions of frames, too"),
     ("captioner alone", "title", "captions without the title"),
     ("motions", "motions, first frame", "eight frames for one, motions"),
 )
