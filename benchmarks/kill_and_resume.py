@@ -208,10 +208,10 @@ class Killer:
                 due = now + self.rng.uniform(0.0, 5 * self.step_seconds)
             if due is not None and now >= due:
                 os.kill(process, signal.SIGKILL)
-                _, status = os.waitpid(process, 0)
-                if os.waitstatus_to_exitcode(status) == -signal.SIGKILL:
-                    break
-                code = os.waitstatus_to_exitcode(status)
+                code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+                if code == -signal.SIGKILL:
+                    code = None
+                break  # or it had come to its end by itself
             time.sleep(0.0005)
         if code is not None:
             if code:
