@@ -179,14 +179,29 @@ def find_encoders(
 
 
 # === Sweeps ===
+def swept_layers(config: str, encoder: PEVisionEncoder) -> Sequence[int]:
+    """Returns the layers that the experiment compares."""
+    return LAYERS.get(config, ALIGNED_LAYERS)
+
+
 def run_sweeps(
     output: Path,
     data: Path,
     encoders: dict[str, dict[int, Callable[[], PEVisionEncoder]]],
     task: Task,
     preset: str,
+    layers: Callable[[str, PEVisionEncoder], Sequence[int]] = swept_layers,
 ) -> Sweeps:
-    """Returns a task's sweeps of all encoders, and runs those that are missing."""
+    """Returns a task's sweeps of all encoders, and runs those that are missing.
+
+    Args:
+        output: where they are kept.
+        data: the questions.
+        encoders: what makes them, by configuration and seed.
+        task: what heads are trained on.
+        preset: whose words fresh language models begin with.
+        layers: which are swept, of a configuration and its encoder.
+    """
     sets: list[Any] = []
     sweeps: Sweeps = {}
     for config, seeded in encoders.items():
@@ -197,10 +212,11 @@ def run_sweeps(
                     questions_of_sets(data, counts, kinds=task.kinds)
                     for counts in (task.training, task.validation, task.test)
                 ]
+                encoder = make()
                 found = layer_for_llm(
-                    make(),
+                    encoder,
                     data=sets,
-                    layers=LAYERS.get(config, ALIGNED_LAYERS),
+                    layers=layers(config, encoder),
                     probe=language_probe(task, preset),
                     seeds=(seed,),
                 )
