@@ -27,8 +27,8 @@ def named_if_full(target: Path) -> Iterator[None]:
         >>> with named_if_full(Path("preset")):
         ...     raise OSError(errno.ENOSPC, "No space left on device")
         Traceback (most recent call last):
-        keras_pe.full_disk.NoRoomError: [Errno 28] preset can't be written: No space left on device. What was \
-there is as it was. Make room, or give a path on another disk.
+        keras_pe.full_disk.NoRoomError: [Errno 28] preset can't be written: No space \
+left on device. What was there is as it was. Make room, or give a path on another disk.
     """
     try:
         yield
