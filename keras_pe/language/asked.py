@@ -76,7 +76,8 @@ def paired(images: Any, questions: Any) -> tuple[list[Asked], bool]:
     if wrong or len(texts) != len(listed):
         what = f"{len(texts)}"
         if wrong:
-            what = f"{wrong[0]!r:.80} ({type(wrong[0]).__name__})"
+            shown = " ".join(f"{wrong[0]!r:.80}".split())  # arrays have lines
+            what = f"{shown} ({type(wrong[0]).__name__})"
         raise ValueError(
             f"Expected one question, or one for each of {len(listed)} images, got "
             f"{what}."

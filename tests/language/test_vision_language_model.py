@@ -243,7 +243,7 @@ def test_what_can_not_be_answered_is_refused(model, monkeypatch):
         ([first, second], ["a"], "each of 2 images, got 1"),
         ([first], ["a", "b"], "each of 1 images, got 2"),
         ([first], [3], r"got 3 \(int\)"),
-        ("what is this?", first, r"got array\(.{,78} \(ndarray\)\.$"),
+        ("what is this?", first, r"got array\(.{,80} \(ndarray\)\.$"),
         ([first, second], itertools.repeat("a"), "each of 2 images, got 3"),
         (first, "word " * 20, "context"),
     ):
