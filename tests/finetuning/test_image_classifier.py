@@ -361,6 +361,15 @@ def test_numbers_that_are_none(images):
         best.on_epoch_end(0, {"loss": 1.0, "val_loss": float("nan")})
 
 
+def test_a_training_that_came_to_nan_leaves_sound_weights(images):
+    found = classifier("full")
+    before = values(found._encoder)
+    with pytest.raises(NonFiniteError, match="of epoch 1 is"):
+        found.fit(images, LABELS, progress=False, learning_rate=1e30, epochs=1)
+    for value, kept in zip(before, values(found._encoder), strict=True):
+        np.testing.assert_array_equal(value, kept)
+
+
 def test_the_best_epoch_is_kept():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     weight, model.stop_training = model.trainable_variables[0], False
