@@ -23,6 +23,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from keras_pe.full_disk import named_if_full
+
 FilePath = str | os.PathLike[str]
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Linux, fcntl.h and linux/fs.h
 # What a file system answers that can't exchange two names.
@@ -84,8 +86,9 @@ def file_aside(path: FilePath) -> Iterator[Path]:
             process = name[len(begin) : -len(end)].partition(".")[0]
             _remove_if_orphaned(target.with_name(name), process)
     try:
-        yield aside
-        sync(aside)
+        with named_if_full(target):
+            yield aside
+            sync(aside)
         os.replace(aside, target)
     finally:
         aside.unlink(missing_ok=True)
@@ -282,9 +285,10 @@ def new_directory(target: FilePath) -> Iterator[Path]:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
-        yield aside
-        for path in [*aside.rglob("*"), aside]:
-            sync(path)
+        with named_if_full(target):
+            yield aside
+            for path in [*aside.rglob("*"), aside]:
+                sync(path)
         _move_into_place(aside, target)
         sync(target.parent)
     finally:

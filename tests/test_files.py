@@ -1,5 +1,6 @@
 """Files and folders appear whole or not at all, whatever stops their writer."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -78,6 +79,30 @@ def test_a_failed_write_keeps_the_old_folder(tmp_path, monkeypatch):
                 fill()
         assert (target / "a").read_text() == "old"
         assert os.listdir(tmp_path) == ["target"]
+
+
+@pytest.mark.parametrize("reason", ["No space left on device", "File too large"])
+def test_a_full_disk_is_named(tmp_path, reason):
+    target = tmp_path / "preset"
+    number = errno.ENOSPC if "space" in reason else errno.EFBIG
+    with write_directory(target) as aside:
+        (aside / "a").write_text("old")
+
+    def fill(target, how):
+        with how(target) as aside:
+            (aside / "a" if how is write_directory else aside).write_text("new")
+            raise OSError(number, reason)  # as write() does, which names no file
+
+    with pytest.raises(OSError, match=f"preset can't be written: {reason}") as seen:
+        fill(target, write_directory)
+    assert seen.value.errno == number
+    assert (target / "a").read_text() == "old"
+    with pytest.raises(OSError, match=r"a\.json can't be written"):
+        fill(tmp_path / "a.json", file_aside)
+    reason, number = "broken", errno.EIO
+    with pytest.raises(OSError, match=r"5\] broken$"):
+        fill(target, write_directory)
+    assert os.listdir(tmp_path) == ["preset"]
 
 
 def test_a_failed_second_rename_is_taken_back(tmp_path, monkeypatch):

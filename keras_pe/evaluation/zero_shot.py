@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from keras import ops
 
-from keras_pe.arrays import check_finite, checked_embeddings, softmax
+from keras_pe.arrays import check_finite, check_sizes, checked_embeddings, softmax
 from keras_pe.evaluation.equal_texts import (
     equal_classes,
     equal_groups,
@@ -111,8 +111,7 @@ class ZeroShotClassifier:
         prompts = (
             DEFAULT_TEMPLATES if templates is None else prompt_templates(templates)
         )
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        check_sizes(batch_size=batch_size)
         self.model = model
         self.tokenizer = tokenizer
         self.class_names = names
@@ -228,11 +227,10 @@ class ZeroShotClassifier:
             One list of `Prediction` an image, in the order given.
 
         Raises:
-            ValueError: if `top_k` is below 1.
+            ValueError: if `top_k` is no whole number above 0.
             ImageError: if an image can't be read.
         """
-        if top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {top_k}.")
+        check_sizes(top_k=top_k)
         batches = load_batches(
             images,
             self.image_converter,
@@ -270,7 +268,8 @@ class ZeroShotClassifier:
             top_k: classes to return for each.
 
         Raises:
-            ValueError: if embeddings are no floating-point numbers or of another shape.
+            ValueError: if embeddings are no floating-point numbers or of another shape,
+                or `top_k` is no whole number above 0.
             NonFiniteError: naming the first image that is NaN or infinite.
         """
         embeddings = checked_embeddings(embeddings, "embeddings", "image")
@@ -285,6 +284,7 @@ class ZeroShotClassifier:
         return self._best(similarities, top_k)
 
     def _best(self, similarities: np.ndarray, top_k: int) -> list[list[Prediction]]:
+        check_sizes(top_k=top_k)
         probabilities = softmax(self.logit_scale * similarities)
         order = np.argsort(-similarities, axis=1, kind="stable")[:, :top_k]
         return [

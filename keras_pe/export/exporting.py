@@ -58,6 +58,15 @@ SUFFIXES = {
     "torch": ".pt2",
 }
 TOWERS = {"image": ("image",), "text": ("text",), "both": ("image", "text")}
+# All that an export writes, and Python if `run.py` is imported.
+OWN = {
+    *("export.json", "receipt.json", "tokenizer.json", "run.py", "__pycache__"),
+    *(
+        w + end
+        for w in TOWERS["both"]
+        for end in (*SUFFIXES.values(), ".onnx.data", ".bin")
+    ),
+}
 QUANTIZED = ("onnx", "openvino", "litert")  # formats that keep fewer bits
 CALIBRATION = 64  # inputs
 
@@ -84,7 +93,8 @@ def export(
     Args:
         model: preset name, directory or handle, a `PECore`, or a vision encoder. LoRA
             is merged; other dtypes become float32.
-        output: the folder; one that is there is replaced.
+        output: the folder; made if missing. An earlier export that is there is
+            replaced, and anything else is left alone.
         format: "onnx", "openvino", "litert", "savedmodel" or "torch" (`.pt2`). The last
             three are written by TensorFlow or PyTorch, in a process of its own where
             another backend runs.
@@ -106,7 +116,8 @@ def export(
         ExportError: if a file does not compute what the model does, naming the first
             layer that differs.
         ImportError: if a package is missing, saying which.
-        ValueError: if arguments do not fit together.
+        ValueError: if arguments do not fit together, or the folder holds anything but
+            an earlier export.
 
     Example:
         >>> receipt = export("pe_core_emoji_small_patch8_64", "emoji_onnx")
@@ -116,6 +127,7 @@ def export(
     _check(format, tower, quantize)
     check_sizes(threads=threads)
     check_directory_target(output)
+    _check_output(Path(output))
     subject = load_subject(model, image_size, image_converter, tokenizer)
     for which in TOWERS[tower]:
         subject.tower(which)
@@ -141,6 +153,17 @@ def export(
         )
         receipt.save(folder / "receipt.json")
     return receipt
+
+
+def _check_output(folder: Path) -> None:
+    """Refuses a folder in which something else than an export would be lost."""
+    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    others = sorted(names if "receipt.json" not in names else names - OWN)
+    if others:
+        raise ValueError(
+            f"{folder} holds {', '.join(others[:5])}, which is no export, and would be "
+            f"deleted. Give another folder, new or with nothing but an earlier export."
+        )
 
 
 def _check(file_format: str, tower: str, quantize: str) -> None:

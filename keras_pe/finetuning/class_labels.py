@@ -1,26 +1,33 @@
 """Labels of any kind to the numbers of classes."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 
+from keras_pe.arrays import is_whole
 from keras_pe.preprocessing.given_images import to_array
 
 
-def class_numbers(labels: Any, class_names: Sequence[str]) -> np.ndarray:
+def class_numbers(
+    labels: Any, class_names: Sequence[str], count: int | None = None
+) -> np.ndarray:
     """Returns labels as places in the list of classes.
 
     Args:
         labels: names of classes, or their places in `class_names`, or rows with a one
             in the place of the class and zeros elsewhere.
         class_names: the classes.
+        count: how many there should be: of an iterator, which may have no end, no more
+            than one beyond are taken. None takes all.
 
     Returns:
-        int64 `(count,)`.
+        int64 `(labels,)`.
 
     Raises:
         ValueError: naming the first label that is none of these.
+        TypeError: if it is no list of labels, or one without an order.
 
     Example:
         >>> names = ["cat", "dog"]
@@ -31,31 +38,61 @@ def class_numbers(labels: Any, class_names: Sequence[str]) -> np.ndarray:
         >>> class_numbers(np.eye(2), names).tolist()
         [0, 1]
     """
-    array = to_array(labels, "labels") if hasattr(labels, "__array__") else None
-    if array is None:
-        array = np.array(list(labels) or np.zeros(0, "int64"))
-    if array.dtype.kind in "OSTU":
+    array = _as_array(labels, class_names, count)
+    if array.dtype.kind in "OSTU" and array.ndim == 1:
         return _from_names(array, class_names)
-    if array.ndim == 2:
+    if array.ndim == 2 and array.dtype.kind not in "OSTU":
         return _from_rows(array, len(class_names))
     if array.ndim != 1:
         raise ValueError(
             f"labels have shape {array.shape}, expected one label an image, or rows "
             f"(images, {len(class_names)}) with one 1 each."
         )
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise ValueError(
+            f"labels[{int(np.isnan(array).argmax())}] is nan: that image has no label. "
+            f"Leave out the images without one."
+        )
     if array.dtype.kind not in "iu":
         raise ValueError(
             f"labels are {array.dtype}, expected names of classes, or whole numbers "
             f"from 0: use labels.astype('int64') if that is what they are."
         )
-    numbers = array.astype("int64")
-    wrong = np.flatnonzero((numbers < 0) | (numbers >= len(class_names)))
+    wrong = np.flatnonzero((array < 0) | (array >= len(class_names)))
     if len(wrong):
         raise ValueError(
-            f"labels[{wrong[0]}] is {numbers[wrong[0]]}, expected 0 to "
+            f"labels[{wrong[0]}] is {array[wrong[0]]}, expected 0 to "
             f"{len(class_names) - 1}: the places in class_names."
         )
-    return numbers
+    return array.astype("int64")
+
+
+def _as_array(labels: Any, class_names: Sequence[str], count: int | None) -> np.ndarray:
+    """Returns labels as an array: of whole numbers if they all are, in any box."""
+    if hasattr(labels, "__array__"):
+        array = to_array(labels, "labels")
+    else:
+        no_list = isinstance(labels, str | bytes | Set | Mapping)
+        if no_list or not hasattr(labels, "__iter__"):
+            raise TypeError(
+                f"labels are {labels!r:.80} ({type(labels).__name__}), expected one "
+                f"label an image in the order of the images, such as "
+                f"{list(class_names[:2])!r:.80}."
+            )
+        if isinstance(labels, Iterator) and count is not None:
+            labels = itertools.islice(labels, count + 1)
+        items = list(labels) or np.zeros(0, "int64")
+        try:
+            array = np.array(items)
+        except ValueError as error:  # rows of several lengths
+            raise ValueError(
+                f"labels such as {items[0]!r:.80} differ in length, expected one label "
+                f"an image: a name, its place in class_names, or a row of "
+                f"{len(class_names)} numbers."
+            ) from error
+    if array.dtype == object and array.ndim == 1 and all(map(is_whole, array)):
+        array = np.array(array.tolist() or np.zeros(0, "int64"))
+    return array
 
 
 def _from_names(names: np.ndarray, class_names: Sequence[str]) -> np.ndarray:

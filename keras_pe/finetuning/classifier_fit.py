@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_pe.arrays import check_sizes
+from keras_pe.arrays import check_sizes, is_number, is_whole
 from keras_pe.finetuning.class_features import cut_encoder
 from keras_pe.finetuning.class_labels import check_every_class
 from keras_pe.finetuning.classifier_model import ClassificationHead, ClassifierModel
@@ -80,6 +80,25 @@ def schedule_of(
     return found
 
 
+def check_draw(validation_share: Any, seed: Any) -> None:
+    """Refuses a share of validation images, or a seed, that is none.
+
+    Raises:
+        ValueError: naming it.
+
+    Example:
+        >>> check_draw(validation_share=0.2, seed=0)
+    """
+    if not is_number(validation_share) or not 0 <= validation_share < 1:
+        raise ValueError(
+            f"validation_share={validation_share!r}: expected 0 to below 1."
+        )
+    if not is_whole(seed) or not 0 <= seed < 2**32:
+        raise ValueError(
+            f"seed={seed!r}: expected a whole number from 0 to {2**32 - 1}."
+        )
+
+
 @dataclasses.dataclass
 class FitJob:
     """One training of a classifier.
@@ -134,7 +153,7 @@ class FitJob:
                 f"another order: no share of it can be kept back. Give "
                 f"validation_data, or validation_share=0."
             )
-        keras.utils.set_random_seed(self.seed)
+        keras.utils.set_random_seed(int(self.seed))
         with FeatureStore() as store:
             passed = self._features(store, data, validation, share)
             layer, scores = passed.layers[-1], dict[int, float]()

@@ -6,7 +6,7 @@ encoder alone loads it as ever.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +42,34 @@ class SavedClassifier(NamedTuple):
     class_names: list[str]
     method: str
     head: dict[str, np.ndarray]
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuses names of classes that are too few, alike, or can't be in a preset.
+
+    Raises:
+        ValueError: saying which.
+
+    Example:
+        >>> check_names(["cat", "dog"])
+    """
+    if len(set(names)) < max(len(names), 2):
+        raise ValueError(
+            f"class_names must be two or more, all different, got {[*names]!r:.200}."
+        )
+    for place, name in enumerate(names):
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"class_names[{place}] is {name!r:.80}, which is no Unicode text: it "
+                f"may come from a file of another encoding. Write it anew."
+            ) from error
+        if len(name) > LONGEST_NAME:
+            raise ValueError(
+                f"class_names[{place}] has {len(name)} characters ({name!r:.40}...), "
+                f"expected at most {LONGEST_NAME}. Give it a shorter name."
+            )
 
 
 def save_classifier(

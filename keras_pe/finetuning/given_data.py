@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -86,13 +87,20 @@ def read_given(
         FileNotFoundError: if there is no such folder.
         TypeError: if it is nothing of the kind.
     """
+    is_table = hasattr(data, "columns") and hasattr(data, "iloc")
+    if labels is not None and is_table:
+        raise TypeError(
+            "A table came with labels beside it. Give the table alone, with the column "
+            'that holds them in columns=("path", "label"), or a column of images: '
+            'fit(table["path"], labels).'
+        )
     if labels is not None:
         return _listed(data, labels, class_names)
     if isinstance(data, tuple) and len(data) == 2:
         return _listed(*data, class_names)
     if isinstance(data, str | os.PathLike):
         return _read_folder(data, class_names)
-    if hasattr(data, "columns") and hasattr(data, "iloc"):
+    if is_table:
         return _read_table(data, class_names, columns)
     if isinstance(data, keras.utils.PyDataset):
         return ImageStream(functools.partial(_of_epoch, data), class_names, value_range)
@@ -106,7 +114,8 @@ def read_given(
 
 
 def _listed(images: Any, labels: Any, class_names: Sequence[str]) -> ImageList:
-    return ImageList(as_sequence(images), class_numbers(labels, class_names))
+    found = as_sequence(images)
+    return ImageList(found, class_numbers(labels, class_names, len(found)))
 
 
 def _of_epoch(dataset: Any) -> Iterator[Any]:
@@ -123,7 +132,8 @@ def _of_epoch(dataset: Any) -> Iterator[Any]:
 def _read_folder(root: Any, class_names: Sequence[str]) -> ImageList:
     found = read_image_folder(root)
     # The reader writes spaces for the underscores of folders; names may have either.
-    places = {name.replace("_", " "): place for place, name in enumerate(class_names)}
+    spaced = [name.replace("_", " ") for name in class_names]
+    places = {name: place for place, name in enumerate(spaced)}
     unknown = [name for name in found.class_names if name not in places]
     if unknown:
         raise ValueError(
@@ -131,6 +141,12 @@ def _read_folder(root: Any, class_names: Sequence[str]) -> ImageList:
             f"({', '.join(map(repr, list(class_names)[:8]))}). Name the classes as the "
             f"folders are named, or move others elsewhere."
         )
+    for name, times in (Counter(spaced) | Counter(found.class_names)).items():
+        if times > 1:
+            raise ValueError(
+                f"{root}: spaces and underscores in names of folders are the same, so "
+                f"that {name!r} would be two classes. Rename one of them."
+            )
     numbers = np.array([places[name] for name in found.class_names], "int64")
     return ImageList(found.samples, numbers[np.array(found.labels)])
 
@@ -138,26 +154,34 @@ def _read_folder(root: Any, class_names: Sequence[str]) -> ImageList:
 def _read_table(
     table: Any, class_names: Sequence[str], columns: tuple[str, str] | None
 ) -> ImageList:
-    known = [str(name) for name in table.columns]
+    known = list(table.columns)
+    shown = ", ".join(map(str, known))
     if columns is None:
         columns = (
             _column(known, IMAGE_COLUMNS, "images"),
             _column(known, LABEL_COLUMNS, "labels"),
         )
+    if isinstance(columns, str) or len(columns) != 2:
+        raise ValueError(
+            f"columns={columns!r}: expected two names, of the images' column and of "
+            f"the labels', of those that the table has: {shown}."
+        )
     for name in columns:
-        if name not in known:
+        if known.count(name) != 1:
             raise ValueError(
-                f"The table has no column {name!r}. It has {', '.join(known)}."
+                f"The table has {'no' if name not in known else 'more than one'} "
+                f"column {name!r}. It has {shown}."
             )
     images, labels = (table[name].to_numpy() for name in columns)
     return ImageList(images.tolist(), class_numbers(labels, class_names))
 
 
-def _column(known: Sequence[str], usual: Sequence[str], what: str) -> str:
+def _column(known: Sequence[Any], usual: Sequence[str], what: str) -> str:
     found = [name for name in known if name in usual]
     if len(found) != 1:
         raise ValueError(
-            f"Which column holds the {what}? The table has {', '.join(known)}; of the "
+            f"Which column holds the {what}? The table has "
+            f"{', '.join(map(str, known))}; of the "
             f"usual names ({', '.join(usual)}) {len(found)} are there. Say it with "
             f'columns=("path", "label").'
         )

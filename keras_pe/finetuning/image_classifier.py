@@ -16,12 +16,13 @@ from keras_pe.finetuning.class_prediction import (
     best_classes,
 )
 from keras_pe.finetuning.class_scores import class_scores
-from keras_pe.finetuning.classifier_fit import FitJob, schedule_of
+from keras_pe.finetuning.classifier_fit import FitJob, check_draw, schedule_of
 from keras_pe.finetuning.classifier_model import ClassificationHead, ClassifierModel
 from keras_pe.finetuning.classifier_preset import (
     METHODS,
     SavedClassifier,
     check_head,
+    check_names,
     load_classifier,
     save_classifier,
 )
@@ -104,11 +105,7 @@ class ImageClassifier:
                 f"ImageClassifier.from_preset(name, class_names)."
             )
         self.class_names = checked_class_names(class_names)
-        if len(set(self.class_names)) < max(len(self.class_names), 2):
-            raise ValueError(
-                f"class_names must be two or more, all different, got "
-                f"{self.class_names!r:.200}."
-            )
+        check_names(self.class_names)
         if method not in METHODS:
             raise ValueError(f"method={method!r}: expected one of {METHODS}.")
         if probe not in PROBES:
@@ -261,10 +258,7 @@ class ImageClassifier:
             ImageError: naming the first image that can't be read.
             NonFiniteError: if features or a loss are NaN or infinite.
         """
-        if not 0 <= validation_share < 1:
-            raise ValueError(
-                f"validation_share={validation_share!r}: expected 0 to below 1."
-            )
+        check_draw(validation_share, seed)
         read = (self.class_names, columns, value_range)
         job = FitJob(
             encoder=self._encoder,
@@ -307,11 +301,10 @@ class ImageClassifier:
             One list of `ClassPrediction` an image, in the order given.
 
         Raises:
-            ValueError: before `fit`, or if `top_k` is below 1.
+            ValueError: before `fit`, or if `top_k` is no whole number above 0.
             ImageError: naming the first image that can't be read.
         """
-        if top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {top_k}.")
+        check_sizes(top_k=top_k)
         probabilities = self.predict_probabilities(images, progress)
         return best_classes(probabilities, self.class_names, top_k)
 

@@ -50,7 +50,7 @@ class ImageStream:
                 f"Got a {type(source).__name__}, expected (images, labels), a folder, "
                 f"a DataFrame, or a data set or loader that yields (images, labels)."
             )
-        if value_range is not None and tuple(value_range) not in RANGES:
+        if value_range is not None and not _is_range(value_range):
             raise ValueError(f"value_range={value_range!r}: expected one of {RANGES}.")
         self.source, self.class_names = source, class_names
         self.value_range = value_range and (value_range[0], value_range[1])
@@ -63,6 +63,18 @@ class ImageStream:
         labels: list[int] = []
         is_function = callable(self.source) and not isinstance(self.source, Iterable)
         source = self.source() if is_function else self.source  # type: ignore[operator]
+        if not isinstance(source, Iterable) and not hasattr(source, "__getitem__"):
+            raise TypeError(
+                f"The function that was given returned {source!r:.80} "
+                f"({type(source).__name__}), expected something that yields (images, "
+                f"labels)."
+            )
+        cardinality = getattr(source, "cardinality", None)  # of tf.data
+        if callable(cardinality) and int(cardinality()) == -1:
+            raise ValueError(
+                "The data set has no end. Leave out `repeat()`: each epoch reads it "
+                "anew."
+            )
         for number, batch in enumerate(source):  # type: ignore[arg-type]
             found, given = _pair(batch, number)
             some, some_labels = self._prepared(found, given, converter, number)
@@ -121,7 +133,7 @@ class ImageStream:
                     f"{array.max()}, expected 0 to 255."
                 )
             array = array.astype("uint8")
-        if array.dtype.kind != "f":
+        if array.dtype.kind != "f" or not array.size:  # what is empty spans nothing
             return converter(list(array))
         low, high = self._range(array, number)
         if (low, high) == (0, 255):
@@ -145,6 +157,10 @@ class ImageStream:
                 f"{RANGES}, or give uint8."
             )
         return low, high
+
+
+def _is_range(given: Any) -> bool:
+    return isinstance(given, list | tuple) and tuple(given) in RANGES
 
 
 def _pair(batch: Any, number: int) -> tuple[Any, Any]:

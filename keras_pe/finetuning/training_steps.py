@@ -124,7 +124,7 @@ def train(
         What `BestEpoch` saw.
 
     Raises:
-        NonFiniteError: if a loss is none.
+        NonFiniteError: if a loss is none; the model has the best weights until then.
     """
     total = schedule.epochs * steps
     warmup = min(steps, max(1, total // 10))
@@ -146,15 +146,18 @@ def train(
         metrics=["accuracy"],
     )
     best = BestEpoch(schedule.patience, validation is not None, loss_before)
-    model.fit(
-        batches,
-        validation_data=validation,
-        epochs=schedule.epochs,
-        verbose="auto" if progress else 0,
-        callbacks=[best, *callbacks],
-        **options,
-    )
-    best.restore(model)
+    try:
+        model.fit(
+            batches,
+            validation_data=validation,
+            epochs=schedule.epochs,
+            verbose="auto" if progress else 0,
+            callbacks=[best, *callbacks],
+            **options,
+        )
+    finally:  # also where a loss is none, or the user stops it: weights stay sound
+        if best.weights:
+            best.restore(model)
     return best
 
 

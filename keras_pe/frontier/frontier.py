@@ -32,6 +32,7 @@ from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.probing.bootstrap import bootstrap_scores, sure_interval
 from keras_pe.probing.feature_store import TARGETS, FeatureStore, Samples
 from keras_pe.probing.ridge import Ridge
+from keras_pe.probing.sweep_checks import check_seeds
 
 PRECISIONS = ("none", "fp16", "int8")
 BATCH = 8
@@ -126,6 +127,7 @@ def frontier(
             f"quantize={tuple(quantize)!r}: expected one or more of {PRECISIONS}."
         )
     check_sizes(threads=threads)
+    check_seeds((seed,))
     for name, folder in (("data", data), ("test", "" if test is None else test)):
         if not isinstance(folder, str | os.PathLike):
             raise TypeError(

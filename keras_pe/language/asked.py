@@ -1,11 +1,14 @@
 """Which question is about which image, and in which batch it is asked."""
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from keras_pe.preprocessing.given_images import as_sequence, image_name
+
+MOST_QUESTIONS = 1_000_000  # about one image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +52,8 @@ def paired(images: Any, questions: Any) -> tuple[list[Asked], bool]:
     if images is not None:
         listed = as_sequence(images)
         one_image = bool(len(listed)) and _is_one(images, listed[0])
+    if getattr(questions, "shape", None) == ():  # an array of one text
+        questions = questions.item()
     one_question = isinstance(questions, str)
     unordered = isinstance(questions, bytes | bytearray | Mapping | Set)
     if unordered or not hasattr(questions, "__iter__"):
@@ -56,12 +61,23 @@ def paired(images: Any, questions: Any) -> tuple[list[Asked], bool]:
             f"Questions are one text or a list of texts, got {questions!r:.80} "
             f"({type(questions).__name__})."
         )
+    most = MOST_QUESTIONS if one_image else len(listed)
+    if isinstance(questions, Iterator):  # which may have no end
+        questions = list(itertools.islice(questions, most + 1))
     texts = [questions] * len(listed) if one_question else list(questions)
+    if one_image and len(texts) > most:
+        raise ValueError(
+            f"More than {most:,} questions about one image: do they have an end? Ask "
+            f"fewer at a time."
+        )
     if one_image:
         listed = [listed[0]] * len(texts)
     wrong = [text for text in texts if not isinstance(text, str)]
     if wrong or len(texts) != len(listed):
-        what = f"{wrong[0]!r} ({type(wrong[0]).__name__})" if wrong else f"{len(texts)}"
+        what = f"{len(texts)}"
+        if wrong:
+            shown = " ".join(f"{wrong[0]!r:.80}".split())  # arrays have lines
+            what = f"{shown} ({type(wrong[0]).__name__})"
         raise ValueError(
             f"Expected one question, or one for each of {len(listed)} images, got "
             f"{what}."

@@ -9,7 +9,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_pe.arrays import check_finite, check_sizes, checked_embeddings
+from keras_pe.arrays import (
+    check_finite,
+    check_sizes,
+    check_switches,
+    checked_embeddings,
+)
 from keras_pe.models.compiled import padded_batch
 from keras_pe.models.core import PECore
 from keras_pe.models.preset_parts import load_parts
@@ -129,7 +134,8 @@ class Embedder:
         Args:
             inputs: one or many, all of a kind. Images and videos as a
                 `PEImageConverter` and a `PEVideoConverter` take them. A string that
-                ends like the file of an image or video is its path, any other a text.
+                ends like the file of an image or video is its path, any other a text;
+                an address is opened by nothing here, and refused.
                 Videos, with `kind="video"`, may come from an iterator of any length:
                 a batch of them is held at a time.
             kind: "image", "text" or "video" where that can't be told, as of an
@@ -143,13 +149,15 @@ class Embedder:
             float32 `(count, output_dim)`, in the order given.
 
         Raises:
-            ValueError: if there is a mixture, or it can't be told of what.
+            ValueError: if there is a mixture, it can't be told of what, or `normalize`
+                is neither True nor False.
             TypeError: if something is no text.
             ImageError: naming the first image or video that can't be read.
             NonFiniteError: naming the first of which the model gives NaN.
         """
         size = self.batch_size if batch_size is None else batch_size
         check_sizes(batch_size=size)
+        check_switches(normalize=normalize)
         if kind == "video" and isinstance(inputs, Iterator):
             return self._stream(inputs, size, normalize, progress)
         inputs = as_items(inputs)
@@ -288,13 +296,14 @@ class Embedder:
         if whole or len(shape) != 2 or shape[1] != self.model.output_dim:
             return self.encode(given, progress=progress)
         vectors = checked_embeddings(given, "embeddings")
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        # Squares of float32 overflow, and vanish, long before its numbers do.
+        lengths = np.linalg.norm(vectors.astype("float64"), axis=1, keepdims=True)
         if not lengths.all():
             raise ValueError(
                 f"Row {int(lengths[:, 0].argmin())} of the embeddings is all zeros, "
                 f"which is similar to nothing. Leave it out."
             )
-        return np.asarray(vectors / lengths)
+        return np.asarray(vectors / lengths).astype("float32")
 
 
 def _slices(ids: np.ndarray, size: int) -> Iterator[Batch]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 import keras
 from keras import ops
 
-from keras_pe.arrays import check_sizes
+from keras_pe.arrays import check_sizes, is_number
 from keras_pe.layers.attention import RotaryTable
 from keras_pe.layers.fine_tuning import (
     STATE_KEYS,
@@ -201,12 +201,16 @@ class Tower(CheckedModel):
             alpha: scale of the updates; None is `rank`.
 
         Raises:
-            ValueError: if the rank is no positive number, or there is LoRA already.
+            ValueError: if the rank is no whole number above 0, alpha no number, or
+                there is LoRA already.
 
         Source: Hu et al. 2021, "LoRA".
         """
-        if rank < 1:
-            raise ValueError(f"rank must be at least 1, got {rank}.")
+        check_sizes(rank=rank)
+        if alpha is not None and not is_number(alpha):
+            raise ValueError(
+                f"alpha must be a finite number, or None for the rank, got {alpha!r}."
+            )
         if self.has_lora:
             ranks = {d.lora_rank for b in self.blocks for d in b.dense_layers()}
             raise ValueError(

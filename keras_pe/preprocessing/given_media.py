@@ -1,6 +1,7 @@
 """Whether what is given are images, texts or videos, as far as it can be told."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Set
 from typing import Any, Literal, get_args
 
@@ -10,6 +11,7 @@ from PIL import Image
 from keras_pe.preprocessing.given_images import image_name, is_file
 from keras_pe.preprocessing.media_folders import (
     IMAGE_SUFFIXES,
+    OTHER_IMAGE_SUFFIXES,
     VIDEO_SUFFIXES,
     has_suffix,
 )
@@ -23,7 +25,9 @@ def kind_of(given: Any) -> Kind:
     """Returns what a call was given: images, texts or videos, one or many of a kind.
 
     A string is the path of an image or a video if it ends like one (".jpg", ".mp4"),
-    else a text, whatever lies on the disk. A `Path` is never a text. Animations, which
+    else a text, whatever lies on the disk. A `Path` is never a text. Addresses, and
+    files of formats that are not read (".heic"), are images, for whoever opens images
+    to refuse: as texts they would have a vector of something else. Animations, which
     can be either, are images; folders of frames must be called videos.
 
     Args:
@@ -89,7 +93,7 @@ def as_items(given: Any) -> Any:
 def _kind_of_one(item: Any) -> Kind | None:
     """Returns the kind of one thing that is no array and no sequence."""
     if isinstance(item, str):
-        if has_suffix(item, IMAGE_SUFFIXES):
+        if has_suffix(item, IMAGE_SUFFIXES) or _is_unread(item):
             return "image"
         return "video" if has_suffix(item, VIDEO_SUFFIXES) else "text"
     if isinstance(item, os.PathLike):
@@ -104,6 +108,14 @@ def _kind_of_one(item: Any) -> Kind | None:
     if isinstance(item, bytes | bytearray | memoryview | Image.Image) or is_file(item):
         return "image"
     return None
+
+
+def _is_unread(text: str) -> bool:
+    """Returns whether a string names what is no text, and can't be opened either."""
+    if re.search(r"\s", text):  # a sentence about a file
+        return False
+    is_address = re.match(r"(https?|ftp|s3|gs|hf|file)://", text) is not None
+    return is_address or has_suffix(text, OTHER_IMAGE_SUFFIXES)
 
 
 def _of_folder(path: os.PathLike[Any]) -> str:

@@ -17,6 +17,11 @@ IMAGE_SUFFIXES = (
     *(".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
 )
+# Of images that nothing here opens, and are no texts all the same.
+OTHER_IMAGE_SUFFIXES = (
+    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".ico", ".tga", ".psd", ".svg"),
+    *(".eps", ".exr", ".hdr", ".dng", ".cr2", ".nef", ".arw"),
+)
 # Every usual ending of the containers in `image_errors.CONTAINERS`, and the animations.
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".mkv", ".webm", ".avi"),

@@ -133,6 +133,12 @@ def mismatch(path: Path, actual: str, expected: str) -> CheckpointError:
 
 def _expected(path: Path, metadata: Mapping[str, Any]) -> str:
     entry = metadata["files"].get(path.name)
+    if entry is None and not path.exists():
+        raise CheckpointError(
+            f"{path.parent} holds no {path.name}, but {', '.join(metadata['files'])}: "
+            f"one part of a preset. Save what is missing there too, or load the part "
+            f"alone, by its own class."
+        )
     if entry is None:
         raise CheckpointError(
             f"{METADATA} of {path.parent} lists no {path.name}, so its content can't "

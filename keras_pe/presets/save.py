@@ -5,6 +5,7 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ import keras
 import numpy as np
 
 from keras_pe.files import check_directory_target, write_directory
+from keras_pe.full_disk import NoRoomError
 from keras_pe.presets.assign import build_unfilled
 from keras_pe.presets.checksums import METADATA, read_metadata, write_metadata
 from keras_pe.presets.class_vectors import ClassVectors, write_class_vectors
@@ -89,14 +91,7 @@ def save_preset(
         if item is not None:
             objects[name] = serialize(item)
             check(objects[name], name.removesuffix(".json"), (expected,))
-    if not isinstance(directory, str | os.PathLike):
-        raise TypeError(
-            f"A preset is saved to a directory, given as text or a path, got "
-            f"{directory!r} ({type(directory).__name__})."
-        )
-    target = Path(directory).expanduser().resolve()
-    check_preset_target(target)
-    check_directory_target(target)
+    target = preset_target(directory)
     with write_directory(target) as aside:
         for name, config in objects.items():
             text = json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False)
@@ -165,7 +160,7 @@ def check_room(model: keras.Model, directory: Path) -> None:
     """Refuses a disk that is too full: HDF5 ends the process if a write fails.
 
     Raises:
-        OSError: saying how much room there is, and how much is needed.
+        NoRoomError: saying how much room there is, and how much is needed.
     """
     optimizer = getattr(model, "optimizer", None)  # Keras writes its state along
     variables = [*model.variables, *(optimizer.variables if optimizer else ())]
@@ -175,7 +170,7 @@ def check_room(model: keras.Model, directory: Path) -> None:
     )
     free = shutil.disk_usage(directory).free
     if free < wanted:
-        raise OSError(
+        raise NoRoomError(
             errno.ENOSPC,
             f"the weights of {type(model).__name__} need {wanted:,} bytes, and "
             f"{free:,} are free. Nothing was written. Make room, or give another "
@@ -224,6 +219,35 @@ def _metadata(
 
 
 # === The directory ===
+def preset_target(directory: Any) -> Path:
+    """Returns where a preset can be written, as a full path.
+
+    Raises:
+        CheckpointError: if it is an address, or something else would be lost.
+        OSError: if it can't be written there.
+        TypeError: if it is neither text nor a path.
+        ValueError: if it is no name of a folder.
+    """
+    if not isinstance(directory, str | os.PathLike):
+        raise TypeError(
+            f"A preset is saved to a directory, given as text or a path, got "
+            f"{directory!r} ({type(directory).__name__})."
+        )
+    name = os.fspath(directory)
+    if not isinstance(name, str) or "\0" in name:
+        raise ValueError(f"{name!r:.80} is no name of a folder. Give another path.")
+    if re.match(r"(hf|kaggle):/", name):  # Path makes one slash of two
+        raise CheckpointError(
+            f"{name} is an address, and a preset is saved to a folder of this machine. "
+            f'Give a folder, such as "my-model"; keras_pe.upload_preset then puts it '
+            f"on the Hugging Face Hub."
+        )
+    target = Path(name).expanduser().resolve()
+    check_preset_target(target)
+    check_directory_target(target)
+    return target
+
+
 def check_preset_target(target: Path) -> None:
     """Refuses a place where something else than a preset would be lost.
 

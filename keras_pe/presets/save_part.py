@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_pe.files import check_directory_target, write_directory
+from keras_pe.files import write_directory
 from keras_pe.presets.checksums import (
     METADATA,
     SELF_CHECKSUM,
@@ -20,7 +20,7 @@ from keras_pe.presets.checksums import (
 )
 from keras_pe.presets.hub import CONFIG
 from keras_pe.presets.report import CheckpointError
-from keras_pe.presets.save import check_preset_target
+from keras_pe.presets.save import preset_target
 from keras_pe.presets.serialized import check, serialize
 from keras_pe.version import __version__
 
@@ -45,6 +45,7 @@ def save_part(item: Any, directory: str | os.PathLike[str]) -> None:
         CheckpointError: if the directory holds something else, a file of the preset is
             damaged, or a tokenizer is not that of the preset's model.
         OSError: if it can't be written there.
+        TypeError: if the directory is neither text nor a path.
 
     Example:
         >>> from keras_pe import PETokenizer
@@ -54,9 +55,7 @@ def save_part(item: Any, directory: str | os.PathLike[str]) -> None:
     """
     config = serialize(item)
     name = NAMES[check(config, type(item).__name__, NAMES)]
-    target = Path(directory).expanduser().resolve()
-    check_preset_target(target)
-    check_directory_target(target)
+    target = preset_target(directory)
     metadata = read_metadata(target) if (target / METADATA).is_file() else _new()
     files = metadata.pop("files", {})
     metadata.pop(SELF_CHECKSUM, None)

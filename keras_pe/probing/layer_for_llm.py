@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -208,6 +208,7 @@ def layer_for_llm(
 
     Raises:
         ValueError: if the data or an option make no sense.
+        TypeError: if the data are no sets of questions, or the probe is another one.
         NonFiniteError: if a layer gives NaN or infinity, or a training ends in it.
 
     Source: Perception Encoder, section 3 and appendix B.2.
@@ -230,12 +231,17 @@ def layer_for_llm(
     if probe is not None and decoder is not None:
         raise ValueError("Give the decoder to the probe: LanguageProbe(decoder, ...).")
     probe = LanguageProbe(decoder) if probe is None else probe
+    if not isinstance(probe, LanguageProbe):
+        raise TypeError(
+            f"probe must be a LanguageProbe or None, got {probe!r:.80} "
+            f"({type(probe).__name__})."
+        )
     check_seeds(seeds)
     check_sizes(batch_size=batch_size, bootstrap_repeats=bootstrap_repeats)
-    sets, kinds = question_sets(data)
+    given = _listed(data)
+    sets, kinds = question_sets(given)
     # Before the images are read. Of one set, all may be drawn for the test.
-    given = [data] if isinstance(data, QuestionSet) else list(data)[1:]
-    for each in given:
+    for each in given[-2:]:
         probe.check_scored(each.questions)
     outputs = LayerOutputs(encoder, layers, norm, prefix_tokens)
     found = probed_layers(
@@ -252,13 +258,18 @@ def layer_for_llm(
     return language_layers(found, kinds, bootstrap_repeats)
 
 
+def _listed(data: Any) -> list[Any]:
+    several = isinstance(data, Iterable) and not isinstance(data, str | bytes)
+    return list(data) if several else [data]
+
+
 def question_sets(data: Any) -> tuple[SweepSets, list[str]]:
     """Returns the sets of a sweep, one or three, and the kinds of their questions.
 
     Raises:
         TypeError: if they are no sets of questions.
     """
-    given = [data] if isinstance(data, QuestionSet) else list(data)
+    given = _listed(data)
     if len(given) not in (1, 3) or not all(isinstance(x, QuestionSet) for x in given):
         raise TypeError(
             f"data must be a QuestionSet, or three of them for training, validation "

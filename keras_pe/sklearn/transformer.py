@@ -1,6 +1,7 @@
 """Images, texts or videos to features, as a step of a scikit-learn pipeline."""
 
 import functools
+import os
 from typing import Any, Self
 
 import numpy as np
@@ -11,9 +12,14 @@ from keras_pe.preprocessing.given_media import Kind
 
 
 @functools.lru_cache(maxsize=1)
-def _embedder(preset: str) -> Embedder:
-    """Returns a preset's embedder; clones of a transformer share it."""
+def _shared(preset: str) -> Embedder:
     return Embedder.from_preset(preset)
+
+
+def _embedder(preset: Any) -> Embedder:
+    """Returns a preset's embedder; clones of a transformer share it."""
+    named = isinstance(preset, str | os.PathLike)
+    return _shared(str(preset)) if named else Embedder.from_preset(preset)  # refused
 
 
 class PETransformer(TransformerMixin, BaseEstimator):
@@ -61,18 +67,26 @@ class PETransformer(TransformerMixin, BaseEstimator):
         Raises:
             CheckpointError: as `PECore.from_preset`.
         """
-        _embedder(str(self.preset))
+        _embedder(self.preset)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
         """Returns the vectors, float32 `(count, output_dim)`.
 
         Args:
-            X: what `Embedder.encode` takes.
+            X: what `Embedder.encode` takes, several of them: a row each. An array of a
+                single grey image needs all its axes, `(1, height, width, 1)`.
 
-        Raises: as `Embedder.encode`.
+        Raises: as `Embedder.encode`; ValueError if it is a table of numbers.
         """
-        return _embedder(str(self.preset)).encode(
+        shape = tuple(getattr(X, "shape", ()))
+        if len(shape) == 2:  # else it would be one grey image, and one row
+            raise ValueError(
+                f"Got a table of shape {shape}, expected a list of images, texts or "
+                f"videos. Of a table give the column that holds them; rows of pixels "
+                f"become images by X.reshape(len(X), height, width, 1)."
+            )
+        return _embedder(self.preset).encode(
             X,
             kind=self.kind,
             normalize=self.normalize,
@@ -82,7 +96,7 @@ class PETransformer(TransformerMixin, BaseEstimator):
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Returns the names of the numbers: "pe0", "pe1", ..."""
-        count = _embedder(str(self.preset)).model.output_dim
+        count = _embedder(self.preset).model.output_dim
         return np.array([f"pe{number}" for number in range(count)], object)
 
     def __sklearn_tags__(self) -> Any:

@@ -129,10 +129,17 @@ def fonts_by_part(
         dealt = {"train": list(faces), "test": list(test)}
     families = {part: {face.family for face in of} for part, of in dealt.items()}
     both = families["train"] & families["test"]
-    if both or not all(families.values()):
+    if both:
         raise ValueError(
-            f"{ {part: len(names) for part, names in families.items()} } families, "
-            f"{sorted(both)} in both: expected some on each side and none in both."
+            f"Fonts to train and to test on share {', '.join(sorted(both)[:5])}, "
+            f"expected families of which all fonts are on one side. Move them out of "
+            f"one of the folders."
+        )
+    if not all(families.values()):
+        counts = {part: len(names) for part, names in families.items()}
+        raise ValueError(
+            f"Families of fonts: {counts}, expected some on each side. Give a folder "
+            f"with more families, or keep some back yourself, by --test-fonts FOLDER."
         )
     return dealt
 

@@ -113,5 +113,9 @@ def test_templates_of_files_and_lists(model, tokenizer):
 def test_bad_arguments_are_explained(model, tokenizer, arguments, message):
     with pytest.raises(ValueError, match=message):
         ZeroShotClassifier(model, tokenizer, **arguments)
-    with pytest.raises(ValueError, match="top_k"):
-        ZeroShotClassifier(model, tokenizer, NAMES).predict(images(), top_k=0)
+    classifier = ZeroShotClassifier(model, tokenizer, NAMES)
+    for top_k in (0, -1, 1.5, None, "2"):
+        with pytest.raises(ValueError, match="top_k must be a whole number"):
+            classifier.predict(images(), top_k=top_k)
+        with pytest.raises(ValueError, match="top_k must be a whole number"):
+            classifier.predict_embeddings(classifier.class_matrix, top_k)

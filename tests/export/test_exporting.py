@@ -32,6 +32,26 @@ def no_long_timing(monkeypatch):
     monkeypatch.setattr(comparison, "LEAST_SECONDS", 0.0)
 
 
+def test_nothing_but_an_earlier_export_is_replaced(tmp_path):
+    model = perturb(vision_encoder(num_layers=1))
+    mine = tmp_path / "notes.txt"
+    mine.write_text("mine")
+    for output in (tmp_path, tmp_path / ".."):
+        with pytest.raises(ValueError, match="which is no export, and would be del"):
+            export(model, output)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    (tmp_path / "empty").mkdir()
+    export(model, tmp_path / "empty")
+    export(model, tmp_path / "empty")  # the earlier one
+    left = {path.name for path in (tmp_path / "empty").iterdir()}
+    assert left == {"image.onnx", "export.json", "receipt.json", "run.py"}
+    (tmp_path / "empty" / "image.png").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds image\.png, which"):
+        export(model, tmp_path / "empty")
+    assert (tmp_path / "empty" / "image.png").read_text() == "mine"
+    assert mine.read_text() == "mine"
+
+
 @pytest.mark.parametrize("quantize", ["none", "int8"])
 def test_weights_beyond_what_protobuf_holds_lie_beside_the_graph(
     tmp_path, monkeypatch, quantize

@@ -1,5 +1,7 @@
 """Labels in any form become places in the list of classes."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -22,6 +24,8 @@ NAMES = ["cat", "dog", "owl"]
         np.array(["owl", "cat"], object),
         [2, 0],
         np.array([2, 0], "uint8"),
+        np.array([np.int64(2), 0], object),
+        (n for n in (2, 0)),
         np.eye(3)[[2, 0]],
         np.eye(3, dtype="int32")[[2, 0]],
     ],
@@ -44,6 +48,11 @@ def test_forms(labels):
         ([0, 3], r"labels\[1\] is 3, expected 0 to 2"),
         ([-1], r"labels\[0\] is -1"),
         ([0.0, 1.0], "labels are float64, expected names"),
+        ([0.0, np.nan], r"labels\[1\] is nan: that image has no label"),
+        ([1, None], r"labels\[0\] is 1|labels\[1\] is None"),
+        ([[1], [0, 1]], r"such as \[1\] differ in length"),
+        (np.array([2**64 - 1], "uint64"), r"labels\[0\] is 18446744073709551615"),
+        (np.array([["cat"], ["dog"]]), r"shape \(2, 1\), expected one label"),
         ([True], "labels are bool"),
         (np.array([[1, 1, 0]]), "of several classes is none"),
         (np.array([[0.2, 0.8, 0.0]]), "one of them 1"),
@@ -54,6 +63,19 @@ def test_forms(labels):
 def test_what_is_none(labels, message):
     with pytest.raises(ValueError, match=message):
         class_numbers(labels, NAMES)
+
+
+@pytest.mark.parametrize(
+    "labels", ["cat", b"cat", {"cat", "dog"}, {"cat": 1, "dog": 2}, 1, None]
+)
+def test_what_is_no_list(labels):
+    with pytest.raises(TypeError, match="expected one label an image in the order"):
+        class_numbers(labels, NAMES)
+
+
+def test_labels_without_an_end():
+    found = class_numbers(itertools.cycle(["owl", "cat"]), NAMES, count=3)
+    assert found.tolist() == [2, 0, 2, 0]  # one too many, for an error to count
 
 
 def test_a_class_without_images():

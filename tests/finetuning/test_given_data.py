@@ -74,6 +74,15 @@ def test_a_folder(files):
         read_given(files[0].parents[2] / "none", None, NAMES)
 
 
+def test_folders_that_differ_by_an_underscore(tmp_path):
+    for name in ("sea_horse", "sea horse"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(IMAGES[0]).save(tmp_path / name / "1.png")
+    for names in (["sea_horse", "sea horse"], NAMES):
+        with pytest.raises(ValueError, match="'sea horse' would be two classes"):
+            read_given(tmp_path, None, names)
+
+
 def test_a_table(files):
     pandas = pytest.importorskip("pandas", reason="pandas is no dependency")
     names = [NAMES[label] for label in LABELS]
@@ -87,6 +96,15 @@ def test_a_table(files):
         read_given(table, None, NAMES, columns=("place", "label"))
     with pytest.raises(ValueError, match="2 are there"):
         read_given(table.assign(file="a"), None, NAMES)
+    for columns in ("path", ("path",), ("path", "label", "weight")):
+        with pytest.raises(ValueError, match="expected two names, of the images"):
+            read_given(table, None, NAMES, columns=columns)
+    check(table.rename(columns={"path": 0, "label": 1}), columns=(0, 1))
+    twice = table.rename(columns={"weight": "label"})
+    with pytest.raises(ValueError, match="more than one column 'label'"):
+        read_given(twice, None, NAMES, columns=("path", "label"))
+    with pytest.raises(TypeError, match="A table came with labels beside it"):
+        read_given(table, LABELS, NAMES)
     missing = table.assign(label=[*names[:-1], None])
     with pytest.raises(ValueError, match=r"labels\[6\] is (None|nan)"):
         read_given(missing, None, NAMES)
@@ -146,6 +164,19 @@ def test_paths_in_batches(files):
     check(in_batches(np.array([str(path).encode() for path in files], object), LABELS))
 
 
+def test_batches_without_images():
+    empty = IMAGES[:0] / 255, LABELS[:0]
+    batches = [empty, (IMAGES / 255, LABELS), empty]
+    check(lambda: batches)
+
+
+def test_what_is_no_source():
+    with pytest.raises(TypeError, match=r"returned None \(NoneType\)"):
+        read(lambda: None)
+    with pytest.raises(ValueError, match="value_range=5: expected one of"):
+        read_given(list, None, NAMES, value_range=5)
+
+
 def test_dictionaries():
     check(
         [
@@ -162,6 +193,8 @@ def test_tf_data():
     dataset = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS))
     check(dataset.batch(4))
     check(dataset)
+    with pytest.raises(ValueError, match=r"has no end. Leave out `repeat"):
+        read(dataset.batch(4).repeat())
 
 
 def test_data_loader():
@@ -218,6 +251,7 @@ def test_what_is_no_data(data, error, message):
         ((IMAGES, LABELS + 1), r"Batch 0: labels\[1\] is 2"),
         ((IMAGES, LABELS, LABELS), "Batch 0 is a tuple of 3"),
         ((IMAGES.astype("int64") * 2, LABELS), "int64 from 0 to 510"),
+        ((IMAGES, LABELS * np.nan), r"Batch 0: labels\[0\] is nan"),
     ],
 )
 def test_what_is_no_batch(batch, message):

@@ -315,6 +315,8 @@ def test_a_preset_without_classes(tmp_path):
         (("preset", NAMES), TypeError, r"ImageClassifier\.from_preset"),
         ((None, ["a"]), ValueError, "two or more, all different"),
         ((None, ["a", "b", "a"]), ValueError, "two or more, all different"),
+        ((None, ["a", "b" * 1001]), ValueError, r"class_names\[1\] has 1001 charact"),
+        ((None, ["a", "b\udcff"]), ValueError, r"class_names\[1\] .* no Unicode text"),
         ((None, NAMES, "head"), ValueError, "method='head'"),
         ((None, NAMES, "probe", 7), ValueError, "layers 0"),
         ((None, NAMES, "probe", "best"), ValueError, "layers='best'"),
@@ -332,8 +334,12 @@ def test_what_can_not_be_learned_from(images):
         found.fit(images, LABELS % 2)
     with pytest.raises(ValueError, match="A probe is fitted in one step"):
         found.fit(images, LABELS, epochs=3)
-    with pytest.raises(ValueError, match="validation_share=1"):
-        found.fit(images, LABELS, validation_share=1)
+    for share in (1, -0.1, np.nan, "x"):
+        with pytest.raises(ValueError, match=f"validation_share={share!r}"):
+            found.fit(images, LABELS, validation_share=share)
+    for seed in (-1, None, 1.5, 2**32):
+        with pytest.raises(ValueError, match=f"seed={seed}: expected a whole number"):
+            found.fit(images, LABELS, seed=seed)
     with pytest.raises(ValueError, match="learning_rate=0"):
         classifier("full").fit(images, LABELS, learning_rate=0)
     with pytest.raises(ValueError, match="top_k"):
@@ -353,6 +359,15 @@ def test_numbers_that_are_none(images):
     best.set_model(broken)
     with pytest.raises(NonFiniteError, match="val_loss of epoch 1 is nan"):
         best.on_epoch_end(0, {"loss": 1.0, "val_loss": float("nan")})
+
+
+def test_a_training_that_came_to_nan_leaves_sound_weights(images):
+    found = classifier("full")
+    before = values(found._encoder)
+    with pytest.raises(NonFiniteError, match="of epoch 1 is"):
+        found.fit(images, LABELS, progress=False, learning_rate=1e30, epochs=1)
+    for value, kept in zip(before, values(found._encoder), strict=True):
+        np.testing.assert_array_equal(value, kept)
 
 
 def test_the_best_epoch_is_kept():

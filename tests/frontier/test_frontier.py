@@ -129,6 +129,8 @@ def test_another_folder_of_test_images(encoder, folder, tmp_path):
         ({"image_sizes": (30,)}, "30"),
         ({"image_sizes": (32, 30)}, "30"),
         ({"threads": 0}, "threads"),
+        ({"seed": -1}, "Seeds must be whole numbers of at least 0, got -1"),
+        ({"seed": 0.5}, "Seeds must be whole numbers"),
     ],
 )
 def test_what_can_not_be_is_said_before_a_file_is_written(

@@ -1,6 +1,7 @@
 """Questions about images: each answered as if it were alone, and as it was trained."""
 
 import io
+import itertools
 import os
 
 import keras
@@ -9,6 +10,7 @@ import pytest
 from keras import ops
 from PIL import Image
 
+import keras_pe.language.asked
 from keras_pe import PEImageConverter, PELang, PETokenizer
 from keras_pe.data.packing import packed_row
 from keras_pe.language import QuestionPrompt, SmallDecoder, VisionLanguageModel
@@ -125,6 +127,9 @@ def test_an_image_that_can_be_read_but_once_is_asked_in_several_batches(model):
 @pytest.mark.once
 def test_questions_that_can_be_read_but_once_are_its_lines(model):
     asked = ["a", "b?", "why c"]
+    text = np.array(asked[2])  # of no axis
+    found = model.generate(pictures(1)[0], text, max_tokens=3)
+    assert [found] == model.generate(pictures(1)[0], asked[2:], max_tokens=3)
     with io.TextIOWrapper(pipe("\n".join(asked).encode())) as questions:
         found = model.generate(pictures(1)[0], questions, max_tokens=3, batch_size=2)
     assert found == model.generate(pictures(1)[0], asked, max_tokens=3)
@@ -232,12 +237,14 @@ def test_parts_that_do_not_fit_are_refused(changes, message):
 
 
 @pytest.mark.once
-def test_what_can_not_be_answered_is_refused(model):
+def test_what_can_not_be_answered_is_refused(model, monkeypatch):
     first, second, _ = pictures()
     for images, questions, message in (
         ([first, second], ["a"], "each of 2 images, got 1"),
         ([first], ["a", "b"], "each of 1 images, got 2"),
         ([first], [3], r"got 3 \(int\)"),
+        ("what is this?", first, r"got array\(.{,80} \(ndarray\)\.$"),
+        ([first, second], itertools.repeat("a"), "each of 2 images, got 3"),
         (first, "word " * 20, "context"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -248,7 +255,10 @@ def test_what_can_not_be_answered_is_refused(model):
         model.generate(first, "a", batch_size=0)
     with pytest.raises(ImageError, match=r"images\[1\]"):
         model.generate([first, b"no image"], "a")
-    for questions in (None, 5, b"what?", {"what?"}, {"what?": 1}):
+    monkeypatch.setattr(keras_pe.language.asked, "MOST_QUESTIONS", 5)
+    with pytest.raises(ValueError, match="More than 5 questions about one image"):
+        model.generate(first, itertools.repeat("a"))
+    for questions in (None, 5, np.array(5), b"what?", {"what?"}, {"what?": 1}):
         with pytest.raises(TypeError, match="Questions are one text or a list of text"):
             model.generate(first, questions)
 

@@ -94,6 +94,11 @@ def test_similarity(embedder, images):
         embedder.similarity(first * [[1], [0], [1]], second)
     with pytest.raises(NonFiniteError):
         embedder.similarity(np.full((2, 16), np.nan), second)
+    for scale in (1e-30, 1e30):  # squares of float32 vanish, or overflow
+        scaled = (first * scale).astype("float32")
+        found = embedder.similarity(scaled, second)
+        assert found.dtype == "float32"
+        np.testing.assert_allclose(found, cosines, atol=1e-5)
 
 
 def test_similarity_shows_a_bar_unless_told_not_to(embedder, capsys):
@@ -114,6 +119,11 @@ def test_mixtures_and_bad_images_are_refused(embedder, images, tmp_path):
         embedder.encode("a cat", kind="sound")
     with pytest.raises(TypeError, match="expected a string"):
         embedder.encode([images[0]], kind="text")
+    for name in ("https://a.org/cat?size=9", "IMG_0001.HEIC"):  # no texts either
+        with pytest.raises(ImageError, match=name[:9]):
+            embedder.encode([name])
+    with pytest.raises(ValueError, match="normalize must be True or False, got 'no'"):
+        embedder.encode("a cat", normalize="no")
 
 
 def test_arguments():

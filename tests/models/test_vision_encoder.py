@@ -222,8 +222,14 @@ def test_lora_trains_little_and_starts_as_the_identity():
     names = {variable.path.split("/")[-1] for variable in encoder.trainable_variables}
     assert names == {"lora_kernel_a", "lora_kernel_b"}
     assert len(encoder.trainable_variables) == 3 * 4 * 2
-    with pytest.raises(ValueError, match="rank must be at least 1"):
-        vision_encoder().enable_lora(0)
+    other = vision_encoder()
+    for rank in (0, 1.5, float("nan"), "4", None):
+        with pytest.raises(ValueError, match="rank must be a whole number of at least"):
+            other.enable_lora(rank)
+    for alpha in (float("inf"), float("nan"), "2"):
+        with pytest.raises(ValueError, match="alpha must be a finite number, or None"):
+            other.enable_lora(2, alpha)
+    assert not other.has_lora
 
 
 def test_quantised_weights_are_freed_without_a_collection():

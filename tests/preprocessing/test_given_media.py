@@ -24,6 +24,11 @@ ARRAY = np.zeros((4, 4, 3), "uint8")
         (np.array(["a cat", "a dog"], object), "text"),
         (np.array(["a.png", "b.JPG"]), "image"),
         ("photos/cat.JPG", "image"),
+        ("photos/cat.HEIC", "image"),  # which whoever opens it refuses
+        ("https://a.org/cat?size=9", "image"),
+        ("see https://a.org/cat", "text"),
+        ("a drawing in the style of a.svg", "text"),
+        ("http", "text"),
         (Path("cat.webp"), "image"),
         (["cat.gif", Path("dog.png"), PICTURE, ARRAY, b"...", io.BytesIO()], "image"),
         (PICTURE, "image"),

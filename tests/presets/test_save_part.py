@@ -84,7 +84,7 @@ def test_alone(tmp_path):
     PEImageConverter(8).save_to_preset(tmp_path / "words")
     assert PEImageConverter.from_preset(tmp_path / "words").image_size == (8, 8)
     assert PETokenizer.from_preset(tmp_path / "words").context_length == 16
-    with pytest.raises(CheckpointError, match=r"lists no config\.json"):
+    with pytest.raises(CheckpointError, match=r"no config\.json, but image_converter"):
         keras_pe.PECore.from_preset(tmp_path / "words")
     tiny.core().save_to_preset(tmp_path / "words", PETokenizer(8, 600))
     with pytest.raises(CheckpointError, match=r"no image_converter\.json"):
@@ -99,6 +99,15 @@ def test_what_is_refused(preset, tmp_path):
     (tmp_path / "other" / "notes.txt").write_text("mine")
     with pytest.raises(CheckpointError, match="holds no preset"):
         PETokenizer().save_to_preset(tmp_path / "other")
+    for directory, error, message in (
+        ("hf://me/words", CheckpointError, "upload_preset then puts it"),
+        (None, TypeError, "given as text or a path, got None"),
+        ("a\0b", ValueError, "no name of a folder"),
+    ):
+        with pytest.raises(error, match=message):
+            tiny.tokenizer().save_to_preset(directory)
+    with pytest.raises(CheckpointError, match="is an address"):
+        tiny.core().save_to_preset("hf://me/model")
     assert contents(preset) == before
     tiny.lang().save_to_preset(tmp_path / "lang", PEImageConverter(32))
     with pytest.raises(CheckpointError, match="reads no text"):

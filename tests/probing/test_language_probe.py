@@ -365,7 +365,10 @@ def test_images_that_were_seen_before_are_told_of(monkeypatch):
 @pytest.mark.quick
 @pytest.mark.once
 def test_data_of_another_kind_are_refused():
-    with pytest.raises(TypeError, match="three of them"):
-        layer_for_llm(planted_model(1), data=[questions(6), questions(6)])
+    for data in ([questions(6), questions(6)], None, "questions"):
+        with pytest.raises(TypeError, match="three of them"):
+            layer_for_llm(planted_model(1), data=data)
+    with pytest.raises(TypeError, match=r"probe must be a LanguageProbe.*'ridge'"):
+        layer_for_llm(planted_model(1), data=questions(6), probe="ridge")
     with pytest.raises(ValueError, match="Give the decoder to the probe"):
         layer_for_llm(planted_model(1), SMALL, data=questions(6), probe=quick_probe())

@@ -57,6 +57,16 @@ def test_it_gives_what_the_embedder_gives(preset):
     assert PETransformer(preset).get_feature_names_out().tolist()[-1] == "pe15"
 
 
+def test_a_table_of_numbers_is_no_image(preset):
+    for pixels in (np.zeros((5, 64)), np.zeros((5, 64), "uint8")):
+        with pytest.raises(ValueError, match=r"table of shape \(5, 64\).*reshape"):
+            PETransformer(preset).transform(pixels)
+    images = np.zeros((5, 64), "uint8").reshape(5, 8, 8, 1)
+    assert PETransformer(preset).transform(images).shape == (5, 16)
+    with pytest.raises(TypeError, match="by its name, path or address"):
+        PETransformer(None).fit(images)
+
+
 def test_in_a_pipeline(preset):
     images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), "uint8")
     images[::2, :16] = 255
