@@ -5,6 +5,13 @@ import argparse
 from keras_pe.cli.common import positive
 
 
+def _seed(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {number}")
+    return number
+
+
 def add_frame_options(
     parser: argparse.ArgumentParser,
     least: int = 1,
@@ -42,7 +49,7 @@ def add_frame_options(
     )
     parser.add_argument(
         "--seed",
-        type=int,
+        type=_seed,
         default=0,
         metavar="N",
         help="of what is drawn, as for intervals (default: 0)",

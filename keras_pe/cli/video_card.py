@@ -60,6 +60,11 @@ def run(options: argparse.Namespace) -> int:
 
     if options.output is not None:
         check_file_target(options.output)  # before hours of decoding
+    if not options.clips.exists():
+        raise FileNotFoundError(
+            f"No {options.clips}: expected a folder with one folder a class, or a "
+            f"table with columns video and class."
+        )
     read = read_video_folder if options.clips.is_dir() else read_video_classes
     data = read(options.clips)
     parts = load(chosen_preset(options.preset))

@@ -65,6 +65,20 @@ def table_ending(path: str) -> str | None:
     return ending if ending in READERS else None
 
 
+def word_of(value: Any) -> str:
+    """Returns an id, a class or a path of a table as text.
+
+    Returns:
+        "" for null, NaN, blanks, and what is neither a text nor a number.
+
+    Example:
+        >>> word_of(" owl "), word_of(0), word_of(float("nan")), word_of(["owl"])
+        ('owl', '0', '', '')
+    """
+    known = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return str(value).strip() if known and value == value else ""
+
+
 # === Text with a column a field ===
 def _delimited(path: str) -> Iterator[NumberedRow]:
     with open(path, encoding="utf-8-sig", newline="") as stream:

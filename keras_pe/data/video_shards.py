@@ -2,10 +2,11 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_pe.arrays import is_number
 from keras_pe.data.shard_files import Sample
 from keras_pe.data.tar_shards import TarShards
 from keras_pe.data.video_rows import VideoDataError, VideoRow, VideoRows, text_of
@@ -124,6 +125,7 @@ def read_pvd(
 
     Raises:
         FileNotFoundError: if a folder is missing or holds no shard.
+        VideoDataError: if there is no such split, or no key of captions.
         TarShardError: naming a shard that is damaged.
         VideoDataError: when a row is asked for: naming shard and sample of a JSON file
             that is damaged, or holds something of another type.
@@ -143,10 +145,14 @@ def read_pvd(
         >>> row.key, row.split, row.caption
         ('7', 'test', 'A lake.')
     """
-    keys = (captions,) if isinstance(captions, str) else tuple(captions)
-    folder = Path(root)
-    wanted = (splits,) if isinstance(splits, str) else splits
-    if wanted is None:
+    keys, folder = _names(captions), Path(root)
+    if not keys or not all(isinstance(key, str) and key.strip() for key in keys):
+        raise VideoDataError(
+            f"captions={captions!r}: expected names of keys, such as "
+            f"{', '.join(PVD_CAPTIONS)}."
+        )
+    wanted: Sequence[Any] = _names(splits)
+    if splits is None:
         wanted = [name for name in PVD_SPLITS if (folder / name).is_dir()]
         if not wanted:
             raise FileNotFoundError(
@@ -154,8 +160,11 @@ def read_pvd(
                 "tar shards."
             )
     unknown = [name for name in wanted if name not in PVD_SPLITS]
-    if unknown:
-        raise VideoDataError(f"splits={unknown}: expected some of {PVD_SPLITS}.")
+    if unknown or not wanted:
+        raise VideoDataError(
+            f"splits={unknown or splits!r}: expected some of {PVD_SPLITS}, or None for "
+            f"those that are there."
+        )
     shards = {}
     for name in wanted:
         paths = sorted((folder / name).glob("*.tar"))
@@ -175,6 +184,13 @@ def read_pvd(
     return PVDVideos(shards, keys)
 
 
+def _names(given: Any) -> tuple[Any, ...]:
+    """Returns one name or several; nothing of what is neither."""
+    if isinstance(given, str):
+        return (given,)
+    return tuple(given) if isinstance(given, Iterable) else ()
+
+
 def _row(
     shards: TarShards, sample: Sample, number: int, split: str, keys: Sequence[str]
 ) -> VideoRow:
@@ -191,13 +207,12 @@ def _row(
     for key in (*PVD_CAPTIONS, *keys, *_TYPES):
         _check_type(record.get(key), key, place)
     texts = (text_of(record.get(key)) for key in keys)
-    duration = record.get("duration")
     return VideoRow(
         str(sample["__key__"]),
         ShardVideo(shards, number),
         tuple(dict.fromkeys(text for text in texts if text is not None)),
         split,
-        duration=None if duration is None else float(duration),
+        duration=_seconds(record.get("duration"), place),
         metadata=record,
         place=place,
     )
@@ -206,7 +221,7 @@ def _row(
 def _check_type(value: Any, key: str, place: str) -> None:
     kinds, said = _TYPES.get(key, ((str,), "a text"))
     wrong = not isinstance(value, kinds) or isinstance(value, bool)
-    if isinstance(value, float) and value != value and key != "duration":
+    if isinstance(value, float) and value != value:
         return  # what pandas writes where there was nothing
     if isinstance(value, list):
         wrong = wrong or not all(isinstance(item, str) for item in value)
@@ -214,3 +229,13 @@ def _check_type(value: Any, key: str, place: str) -> None:
         raise VideoDataError(
             f"{place}: {key} is {value!r:.60}; expected {said}, or null."
         )
+
+
+def _seconds(value: Any, place: str) -> float | None:
+    if value is None or value != value:
+        return None
+    if not is_number(value) or value < 0:
+        raise VideoDataError(
+            f"{place}: duration is {value!r:.60}; expected seconds, or null."
+        )
+    return float(value)

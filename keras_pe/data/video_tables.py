@@ -5,8 +5,14 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from keras_pe.data.table_files import NumberedRow, PairTableError, read_rows
+from keras_pe.data.table_files import (
+    NumberedRow,
+    PairTableError,
+    read_rows,
+    word_of,
+)
 from keras_pe.data.video_rows import (
+    NO_TEXT,
     VideoDataError,
     VideoRow,
     VideoRows,
@@ -61,7 +67,7 @@ def read_msrvtt(
     for number, row in _rows(table, ("video_id", "sentence")):
         place = _place(table, number)
         key = _name(row, "video_id", place)
-        text = text_of(row.get("sentence"))
+        text = _text(row, "sentence", place)
         more = {k: v for k, v in row.items() if k not in ("video_id", "sentence")}
         path = os.path.join(videos, key + suffix)
         seen = found.setdefault(
@@ -119,8 +125,8 @@ def read_webvid(
             raise VideoDataError(
                 f"{place} repeats videoid {key} of {rows[key].place}: leave one out."
             )
-        folder = str(row.get("page_dir") or "").strip()
-        text = text_of(row.get("name"))
+        folder = word_of(row.get("page_dir"))
+        text = _text(row, "name", place)
         rows[key] = VideoRow(
             key,
             os.path.join(videos, _inside(folder, "page_dir", place), f"{key}.mp4"),
@@ -169,7 +175,7 @@ def read_kinetics(root: FilePath, *, split: str | None = None) -> VideoRows:
             times = {}
             if cut is not None:
                 times = {"start": float(cut["start"]), "end": float(cut["end"])}
-            length = times["end"] - times["start"] if times else None
+            length = times["end"] - times["start"] if times else 0.0
             rows.append(
                 VideoRow(
                     f"{name}/{path.name}",
@@ -177,7 +183,7 @@ def read_kinetics(root: FilePath, *, split: str | None = None) -> VideoRows:
                     (),
                     split,
                     name.replace("_", " "),
-                    length,
+                    length if length > 0 else None,
                     {"youtube_id": cut["id"], **times} if cut is not None else {},
                     os.fspath(path),
                 )
@@ -211,10 +217,23 @@ def _place(table: FilePath, number: int) -> str:
 
 
 def _name(row: Mapping[str, Any], column: str, place: str) -> str:
-    name = str(row.get(column) or "").strip()
+    name = word_of(row.get(column))
     if not name:
-        raise VideoDataError(f"{place} has no {column}.")
+        raise VideoDataError(
+            f"{place} has no {column}: expected a text or a number, got "
+            f"{row.get(column)!r:.60}."
+        )
     return _inside(name, column, place)
+
+
+def _text(row: Mapping[str, Any], column: str, place: str) -> str | None:
+    """Returns a caption, or None where there is none; refuses what is no text."""
+    value = row.get(column)
+    if value is not None and value == value and not isinstance(value, str):
+        raise VideoDataError(
+            f"{place}: {column} is {value!r:.60}; expected a text, or null."
+        )
+    return text_of(value)
 
 
 def _inside(name: str, column: str, place: str) -> str:
@@ -230,7 +249,7 @@ def _inside(name: str, column: str, place: str) -> str:
 def _seconds(value: Any, place: str) -> float | None:
     """Reads a duration of ISO 8601, or a number of seconds."""
     text = str(value if value is not None else "").strip()
-    if not text:
+    if text.lower() in NO_TEXT:
         return None
     found = _DURATION.fullmatch(text)
     if found is not None and any(found.groups()):

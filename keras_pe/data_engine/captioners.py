@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from keras_pe.arrays import check_sizes
 from keras_pe.language.text_answers import answer_about_frames
 from keras_pe.language.vision_language_model import VisionLanguageModel
 from keras_pe.preprocessing.video import PEVideoConverter
@@ -57,6 +58,7 @@ class ModelCaptioner:
 
     Raises:
         CheckpointError: if there is no such preset, or its files are damaged.
+        ValueError: if `num_frames` or `max_tokens` is no positive number.
 
     Example:
         >>> from keras_pe import PEImageConverter, PETokenizer, PEVisionEncoder
@@ -83,6 +85,7 @@ class ModelCaptioner:
         num_frames: int = 8,
         max_tokens: int = 32,
     ) -> None:
+        check_sizes(max_tokens=max_tokens)
         self.preset, self.decoder = preset, decoder
         self.question, self.max_tokens = question, max_tokens
         self.converter = PEVideoConverter.from_preset(preset, num_frames=num_frames)

@@ -64,14 +64,20 @@ def clips(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
         rows: each with `key` and `path`, and `metadata`, an object, if there is any.
 
     Raises:
-        ValueError: if one of these is missing, no text or JSON, or a key comes twice.
+        ValueError: if one of these is missing, no text or JSON, or a key comes twice,
+            or a `failure` is none of an engine's.
 
     Example:
         >>> clips([{"key": "owl", "path": "owl.mp4", "metadata": {"title": "An owl"}}])
-        [{'metadata': {'title': 'An owl'}, 'key': 'owl', 'path': 'owl.mp4'}]
+        [{'key': 'owl', 'metadata': {'title': 'An owl'}, 'path': 'owl.mp4'}]
     """
     found: dict[str, Row] = {}
     for place, given in enumerate(rows):
+        if not isinstance(given, Mapping):
+            raise ValueError(
+                f"Row {place} is {given!r:.80}: expected an object of key and path. "
+                f"clips_of_folder lists those of a folder."
+            )
         row = {METADATA: {}, **given}
         for name in (KEY, PATH):
             if not isinstance(row.get(name), str) or not row[name]:
@@ -85,8 +91,9 @@ def clips(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
             )
         if row[KEY] in found:
             raise ValueError(f"Two clips are called {row[KEY]!r}: name each apart.")
-        canonical(row, f"The values of {row[KEY]}")
-        found[row[KEY]] = row
+        _check_failure(row)
+        # As they will be written: NumPy's numbers are Python's from here on.
+        found[row[KEY]] = json.loads(canonical(row, f"The values of {row[KEY]}"))
     return [found[key] for key in sorted(found)]
 
 
@@ -126,6 +133,19 @@ def without_duplicates(rows: Iterable[Row]) -> list[Row]:
     return found
 
 
+def _check_failure(row: Row) -> None:
+    """Refuses a failure that nothing could be counted by."""
+    if FAILURE not in row:
+        return
+    said = row[FAILURE]
+    known = said if isinstance(said, Mapping) else {}
+    if not all(isinstance(known.get(name), str) for name in ("stage", "reason")):
+        raise ValueError(
+            f"{row[KEY]}: {FAILURE}={said!r:.80}, expected an object of stage, reason "
+            f"and detail, or no {FAILURE}."
+        )
+
+
 def _with_metadata(row: Row) -> Row:
     """Returns a row with what its JSON file says, or with a failure."""
     beside = Path(row[PATH]).with_suffix(".json")
@@ -134,11 +154,11 @@ def _with_metadata(row: Row) -> Row:
     try:
         if not stat.S_ISREG(os.stat(beside).st_mode):
             raise ValueError("no file")
-        said = json.loads(beside.read_text(encoding="utf-8"))
+        said = json.loads(beside.read_text(encoding="utf-8-sig"))
         if not isinstance(said, dict):
             raise ValueError(f"{said!r:.80}")
         canonical(said, "Its values")
     except (OSError, ValueError, RecursionError) as error:
-        why = f"{beside}: {error}. Expected a JSON object."
+        why = f"{beside}: {str(error).rstrip('.')}. Expected a JSON object."
         return failed(row, METADATA, BAD_METADATA, why[:500])
     return {**row, METADATA: said}

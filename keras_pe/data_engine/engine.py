@@ -7,13 +7,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from keras_pe.data_engine.apply import failed
+from keras_pe.data_engine.captions import TOO_LONG, clean
 from keras_pe.data_engine.choice import Choose
 from keras_pe.data_engine.clips import clips, with_content, without_duplicates
 from keras_pe.data_engine.ledger import FolderLedger, Ledger
 from keras_pe.data_engine.mappers import Mapper, in_this_process
 from keras_pe.data_engine.pair_shards import write_pair_shards
 from keras_pe.data_engine.receipts import Limits, check_receipt, receipt
-from keras_pe.data_engine.stage import FAILURE, KEY, Row, Stage, canonical, check_stage
+from keras_pe.data_engine.stage import (
+    FAILURE,
+    KEY,
+    Row,
+    Stage,
+    StageFailure,
+    canonical,
+    check_stage,
+)
 from keras_pe.files import FilePath, only_writer, write_atomically
 from keras_pe.models.embedder import Embedder
 
@@ -140,6 +150,7 @@ def run_engine(
             found = engine.choose(found)
         if engine.then:
             found = _by_key(mapper(found, engine.then, ledger), waiting)
+        found = list(map(_with_caption, found))
         said = receipt(found, embedder)
         done = [row for row in found if FAILURE not in row]
         _write_lines(folder / ROWS, done)
@@ -162,6 +173,18 @@ def _by_key(found: Iterable[Row], waiting: Sequence[Row]) -> list[Row]:
             f"{len(rows)}."
         )
     return rows
+
+
+def _with_caption(row: Row) -> Row:
+    """Returns a row, or a failure: a stage of one's own may give a blank caption."""
+    if FAILURE in row or not isinstance(row.get("caption"), str):
+        return row  # which the receipt refuses, as a mistake of the program
+    try:
+        clean(row["caption"], "The caption")
+    except StageFailure as failure:
+        if failure.reason != TOO_LONG:  # how long one's own are is one's own affair
+            return failed(row, "caption", failure.reason, failure.detail)
+    return row
 
 
 def _write_lines(path: Path, rows: Sequence[Row]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from keras_pe.arrays import check_sizes
 from keras_pe.data_engine.captioners import name_of, source_of
 from keras_pe.language.foreign import foreign_decoder, foreign_prompt
 from keras_pe.language.text_answers import answer_texts
@@ -41,6 +42,9 @@ class DecoderLanguageModel:
         max_tokens: most tokens of an answer.
         max_length: most tokens of question and answer.
 
+    Raises:
+        ValueError: if one of these is no positive number.
+
     Example:
         >>> DecoderLanguageModel("gguf:SmolLM2-135M-Instruct.Q4_1.gguf").max_tokens
         120
@@ -49,6 +53,7 @@ class DecoderLanguageModel:
     def __init__(
         self, name: str, max_tokens: int = 120, max_length: int = 2048
     ) -> None:
+        check_sizes(max_tokens=max_tokens, max_length=max_length)
         self.name, self.max_tokens, self.max_length = name, max_tokens, max_length
         self._weights: str | None = None
 

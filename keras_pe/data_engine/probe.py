@@ -80,6 +80,11 @@ least 0.002.
             for limit in pair:
                 if limit is not None:
                     check_number(name, limit, float("-inf"))
+            least, most = pair
+            if least is not None and most is not None and least > most:
+                raise ValueError(
+                    f"{name}={pair!r}: no number lies within, expected (least, most)."
+                )
         if not limits:
             raise ValueError("Expected limits, such as motion=(0.002, None).")
         self.limits = {name: tuple(pair) for name, pair in sorted(limits.items())}

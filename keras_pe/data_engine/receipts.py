@@ -91,6 +91,7 @@ def receipt(
         `other` clips.
 
     Raises:
+        ValueError: naming a row that has neither a failure nor a caption.
         NonFiniteError: if an embedding is not finite.
 
     Example:
@@ -101,6 +102,12 @@ def receipt(
     """
     failures = [row[FAILURE] for row in rows if FAILURE in row]
     done = [row for row in rows if FAILURE not in row]
+    for row in done:
+        if not isinstance(row.get("caption"), str):
+            raise ValueError(
+                f"{row.get(KEY)}: caption={row.get('caption')!r:.80}, expected text: "
+                f"which stage gives it?"
+            )
     captions = [row["caption"] for row in done]
     reasons = Counter(f"{each['stage']}: {each['reason']}" for each in failures)
     wrong = sum(not _left_out(each) for each in failures)
@@ -215,7 +222,7 @@ def _similarities(
     clips = np.array([row["embedding"] for row in rows], "float64")
     texts = np.asarray(embedder.encode(list(captions)), "float64")
     check_finite(clips, "embeddings of clips", "clip")
-    clips /= np.linalg.norm(clips, axis=1, keepdims=True)
+    clips /= np.maximum(np.linalg.norm(clips, axis=1, keepdims=True), 1e-12)
     if clips.shape != texts.shape:
         raise ValueError(
             f"Clips have {clips.shape[1]} numbers, texts {texts.shape[1]}: the "

@@ -1,11 +1,12 @@
 """One caption of all that is said of a clip, as it is to be learned."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
-from keras_pe.data_engine.captions import clean
+from keras_pe.arrays import check_sizes
+from keras_pe.data_engine.captions import EMPTY_CAPTION, clean
 from keras_pe.data_engine.language_models import LanguageModel
-from keras_pe.data_engine.stage import Row
+from keras_pe.data_engine.stage import Row, StageFailure
 
 # What a caption is made of, and the field of the row.
 PARTS = {
@@ -33,10 +34,12 @@ class Summary:
         parts: which of "metadata", "video" and "frames" it is given: the paper's table
             of what each is worth.
         keys: of the metadata, in this order, where a clip has them; default: all, by
-            name. Codes and addresses say nothing: leave them out.
+            name. Codes and addresses say nothing: leave them out. What is null or blank
+            is; of an object the values count.
 
     Raises:
-        ValueError: if there are no parts, or one is unknown, or there are no keys.
+        ValueError: if there are no parts, or one is unknown, or there are no keys, or
+            `words` is no positive number.
 
     Source: Perception Encoder, section 2.2 and appendix A.1, whose prompt asks for
     about 120 tokens; this one follows its gist.
@@ -58,6 +61,7 @@ class Summary:
         parts: Sequence[str] = tuple(PARTS),
         keys: Sequence[str] | None = None,
     ) -> None:
+        check_sizes(words=words)
         self.model, self.words = model, words
         self.parts, self.keys = _known(parts), _checked(keys, parts)
         self.reads = tuple(PARTS[part] for part in self.parts)
@@ -77,9 +81,19 @@ class Summary:
         return self.model.load()
 
     def prompt(self, row: Row) -> str:
-        """Returns what the model is asked about a row."""
-        said = dict.fromkeys(PARTS, "unknown") | _said(row, self.parts, self.keys)
-        return SUMMARY.format(words=self.words, **said)
+        """Returns what the model is asked about a row.
+
+        Raises:
+            StageFailure: if nothing is said of it: a model would invent something.
+        """
+        said = _said(row, self.parts, self.keys)
+        if not said:
+            raise StageFailure(
+                EMPTY_CAPTION, f"Nothing to sum up in {', '.join(self.parts)}."
+            )
+        return SUMMARY.format(
+            words=self.words, **{part: said.get(part, "unknown") for part in PARTS}
+        )
 
     def run(self, loaded: Any, row: Row) -> Mapping[str, Any]:
         """Returns the caption."""
@@ -125,13 +139,14 @@ class JoinedCaption:
     def run(self, loaded: Any, row: Row) -> Mapping[str, Any]:
         """Returns the caption."""
         said = "; ".join(_said(row, self.parts, self.keys).values()).split("; ")
-        return {"caption": clean("; ".join(dict.fromkeys(said)), "The caption")}
+        return {"caption": clean(_each_once(said), "The caption")}
 
 
 def _known(parts: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(parts, str) or not parts or not set(parts) <= set(PARTS):
+    given = _listed(parts)
+    if not given or not all(isinstance(part, str) and part in PARTS for part in given):
         raise ValueError(f"parts={parts!r}: expected some of {', '.join(PARTS)}.")
-    return tuple(part for part in PARTS if part in parts)
+    return tuple(part for part in PARTS if part in given)
 
 
 def _checked(
@@ -140,10 +155,22 @@ def _checked(
     if keys is None:
         return None
     if "metadata" not in parts:
-        raise ValueError(f"keys={keys!r} of the metadata, which parts={parts!r} lack.")
-    if isinstance(keys, str) or not keys or not all(isinstance(k, str) for k in keys):
-        raise ValueError(f"keys={keys!r}: expected names of metadata, or None for all.")
-    return tuple(keys)
+        raise ValueError(
+            f"keys={keys!r} of the metadata, which parts={parts!r} lack: add "
+            f'"metadata" to the parts, or give no keys.'
+        )
+    given = () if isinstance(keys, Set) else _listed(keys)  # a set has no order
+    if not given or not all(isinstance(key, str) and key.strip() for key in given):
+        raise ValueError(
+            f"keys={keys!r}: expected a list of names of metadata, or None for all."
+        )
+    return tuple(dict.fromkeys(map(str, given)))
+
+
+def _listed(given: Any) -> tuple[Any, ...]:
+    """Returns what is in it; nothing of a text, and of what is no collection."""
+    several = isinstance(given, Iterable) and not isinstance(given, str | bytes)
+    return tuple(given) if several else ()
 
 
 def _setting(keys: tuple[str, ...] | None) -> dict[str, Any]:
@@ -158,15 +185,22 @@ def _said(row: Row, parts: Sequence[str], keys: Sequence[str] | None) -> dict[st
         value = row[PARTS[part]]
         if isinstance(value, Mapping):
             chosen = sorted(value) if keys is None else [k for k in keys if k in value]
-            value = [_words(value[key]) for key in chosen]
+            value = [value[key] for key in chosen]
         if isinstance(value, list | tuple):
-            value = "; ".join(dict.fromkeys(value))  # each once
+            value = _each_once(map(_words, value))
         if value:
             said[part] = value
     return said
 
 
+def _each_once(said: Iterable[str]) -> str:
+    return "; ".join(filter(None, dict.fromkeys(said)))
+
+
 def _words(value: Any) -> str:
+    """Returns a value of metadata in one line; "" of null, and of what is empty."""
+    if isinstance(value, Mapping):
+        value = [value[key] for key in sorted(value)]
     if isinstance(value, list | tuple):
-        return ", ".join(map(_words, value))
-    return str(value)
+        return ", ".join(filter(None, map(_words, value)))
+    return "" if value is None else " ".join(str(value).split())

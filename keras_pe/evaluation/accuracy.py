@@ -29,6 +29,7 @@ from keras_pe.evaluation.sample_embedder import (
     VideoProtocol,
     check_modes,
     shared_protocol,
+    video_of_task,
 )
 from keras_pe.evaluation.zero_shot import checked_class_names
 from keras_pe.models.core import PECore
@@ -119,7 +120,7 @@ def evaluate_zero_shot(
     check_equals(equal_names, "equal_names")
     truth = _check_labels(labels, len(images), len(names))
     prompts = prompt_templates(templates)
-    video = video and video.for_task(average="raw", unit_length=True)
+    video = video_of_task(video, average="raw", unit_length=True)
     embedder = SampleEmbedder(
         model, image_converter, video, batch_size, max_skipped_share, progress
     )

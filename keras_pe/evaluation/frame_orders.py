@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from keras_pe.arrays import check_finite
+
 BLIND = (
     "Perception Encoder averages the embeddings of frames, which no order can change: "
     "shuffled and reversed clips get the scores of the clips as they are. Where order "
@@ -25,11 +27,19 @@ def mean_of_frames(frames: np.ndarray) -> np.ndarray:
         float32 `(clips, channels)`, as `PECore.encode_video` has them. Sums are
         float64, so that another order of frames gives the same to float32's last bit.
 
+    Raises:
+        ValueError: if there are no such axes, no frames or no real numbers.
+        NonFiniteError: naming the first clip that holds NaN or infinity.
+
     Example:
         >>> mean_of_frames(np.array([[[3.0, 0.0], [0.0, 4.0]]])).tolist()
         [[0.6000000238418579, 0.800000011920929]]
     """
+    frames = _checked(frames)
+    if frames.dtype.kind not in "fiu":
+        raise ValueError(f"frames is of {frames.dtype}: expected real numbers.")
     mean = frames.mean(axis=1, dtype="float64")
+    check_finite(mean, "means of frames", "clip")
     length = np.linalg.norm(mean, axis=1, keepdims=True)
     return np.asarray((mean / np.maximum(length, 1e-12)).astype("float32"))
 
@@ -46,6 +56,9 @@ def frame_orders(frames: np.ndarray, seed: int = 0) -> Iterator[tuple[str, np.nd
         "first frame", "all frames", "shuffled" and "reversed", with arrays of the same
         kind; the first has one frame.
 
+    Raises:
+        ValueError: if there are no such axes, or no frames.
+
     Example:
         >>> frames = np.arange(3.0)[None, :, None]    # one clip of three frames
         >>> for name, some in frame_orders(frames):
@@ -55,6 +68,7 @@ def frame_orders(frames: np.ndarray, seed: int = 0) -> Iterator[tuple[str, np.nd
         shuffled [2.0, 0.0, 1.0]
         reversed [2.0, 1.0, 0.0]
     """
+    frames = _checked(frames)
     count = frames.shape[1]
     # Of few frames a draw may well be the order itself.
     rng, order = np.random.default_rng(seed), np.arange(count)
@@ -65,3 +79,13 @@ def frame_orders(frames: np.ndarray, seed: int = 0) -> Iterator[tuple[str, np.nd
     yield "all frames", frames
     yield "shuffled", frames[:, mixed]
     yield "reversed", frames[:, ::-1]
+
+
+def _checked(frames: np.ndarray) -> np.ndarray:
+    array = np.asarray(frames)
+    if array.ndim != 3 or not array.shape[1]:
+        raise ValueError(
+            f"frames has shape {array.shape}: expected (clips, frames, channels), of "
+            f"one frame or more. A single clip is frames[None]."
+        )
+    return array

@@ -1,7 +1,7 @@
 """Image-text and video-text retrieval: recall at k in both directions."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from keras_pe.evaluation.sample_embedder import (
     VideoProtocol,
     check_modes,
     shared_protocol,
+    video_of_task,
 )
 from keras_pe.models.core import PECore
 from keras_pe.models.embedding import embed_texts
@@ -207,7 +208,7 @@ def evaluate_retrieval(
     Matches(len(images), places, flat)  # complains before hours of work
     _check_options(ks, chunk_size, dsl_scale)
     check_equals(equal_tokens, "equal_tokens")
-    video = video and video.for_task(average="normalized", unit_length=False)
+    video = video_of_task(video, average="normalized", unit_length=False)
     embedder = SampleEmbedder(
         model, image_converter, video, batch_size, max_skipped_share, progress
     )
@@ -283,6 +284,8 @@ def _flat_texts(
     """Returns all texts, and for each the places of its images."""
     flat: list[str] = []
     places: list[list[int]] = []
+    if isinstance(texts, str):
+        raise ValueError(f"texts={texts!r:.60}: expected a list of texts.")
     if images_of_text is None:
         if len(texts) != num_images:
             raise ValueError(
@@ -290,7 +293,9 @@ def _flat_texts(
                 f"{len(texts)}. For a flat list of texts give images_of_text."
             )
         for image, captions in enumerate(texts):
-            several = [captions] if isinstance(captions, str) else list(captions)
+            several: list[Any] = [captions]  # if it is no text, that is said below
+            if not isinstance(captions, str) and isinstance(captions, Iterable):
+                several = list(captions)
             flat += several
             places += [[image]] * len(several)
     else:

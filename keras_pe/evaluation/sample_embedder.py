@@ -65,6 +65,20 @@ class VideoProtocol:
         )
 
 
+def video_of_task(
+    video: Any, average: FrameAverage, unit_length: bool
+) -> VideoProtocol | None:
+    """Returns `for_task` of a protocol, None for images, or says what is neither."""
+    if video is None or video is False:
+        return None
+    if not isinstance(video, VideoProtocol):
+        raise ValueError(
+            f"video={video!r:.60}: expected a VideoProtocol, such as "
+            f"VideoProtocol(num_frames=8), or None for images."
+        )
+    return video.for_task(average, unit_length)
+
+
 class SampleEmbedder:
     """Embeds images, or videos if there is a `VideoProtocol`.
 

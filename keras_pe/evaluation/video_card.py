@@ -167,10 +167,15 @@ def card_of_frames(
         (1.0, False)
     """
     shape, labels = np.shape(frames), np.asarray(labels)
-    if len(shape) != 3 or shape[1] < 3:
+    if len(shape) != 3 or shape[1] < 3 or not shape[0] or not shape[2]:
         raise ValueError(
-            f"frames has shape {shape}; expected (videos, frames, channels), three "
-            "frames or more."
+            f"frames has shape {shape}; expected (videos, frames, channels), at least "
+            "one video of three frames or more."
+        )
+    if np.ndim(class_vectors) != 2 or np.shape(class_vectors)[1] != shape[2]:
+        raise ValueError(
+            f"class_vectors has shape {np.shape(class_vectors)}; expected (classes, "
+            f"channels) of {shape[2]} channels, as the frames have."
         )
     if frame_average not in ("raw", "normalized"):
         raise ValueError(

@@ -77,7 +77,9 @@ def checked_mask(frame_mask: Any, frames: Any) -> Any:
         return ops.ones(shape, "bool")
     if not hasattr(frame_mask, "dtype"):
         frame_mask = np.asarray(frame_mask)
-    dtype = keras.backend.standardize_dtype(frame_mask.dtype)
+    dtype = str(frame_mask.dtype)
+    if getattr(frame_mask.dtype, "kind", "b") not in "OUSTV":  # Keras knows numbers
+        dtype = keras.backend.standardize_dtype(frame_mask.dtype)
     if tuple(frame_mask.shape) != shape or dtype != "bool":
         raise ValueError(
             f"frame_mask has shape {tuple(frame_mask.shape)} and dtype {dtype}; "

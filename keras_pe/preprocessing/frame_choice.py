@@ -1,13 +1,13 @@
 """Which frames of a video are taken: by their number, or by when they are shown."""
 
 import bisect
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
+from keras_pe.arrays import is_number
 from keras_pe.preprocessing.image_errors import NO_FRAMES, NO_TIMES, VideoError
 
 FRAME_RULES = ("benchmark", "notebook", "time")
@@ -129,11 +129,14 @@ class FrameChoice:
                 f"frame_rule={self.rule!r}: expected one of {FRAME_RULES}."
             )
         for argument, value in (("start", self.start), ("end", self.end)):
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value is not None and (not number or not 0 <= value < math.inf):
+            if value is None:
+                continue
+            if not is_number(value) or value < 0:
                 raise ValueError(
                     f"{argument}={value!r}: expected seconds from the first frame on."
                 )
+            if isinstance(value, np.generic):  # which JSON does not know
+                object.__setattr__(self, argument, value.item())
         if self.start is None or (self.end is not None and self.end <= self.start):
             raise ValueError(
                 f"start={self.start!r}, end={self.end!r}: expected a start, and an end "
@@ -178,7 +181,7 @@ class FrameChoice:
         timeline = timeline.cut(count)
         first = timeline.times[0]
         start, end = (
-            first + Fraction(self.start) / timeline.unit,
+            first + _exact(self.start) / timeline.unit,
             Fraction(timeline.end),
         )
         if self.end is not None:
@@ -206,5 +209,8 @@ class FrameChoice:
 
 
 def _exact(seconds: float) -> Fraction:
-    """Returns 1/5 for 0.2, which as a float is a little more."""
+    """Returns 1/5 for 0.2, which as a float is a little more.
+
+    Else a clip from 0.2 s on would begin behind the frame that comes at 0.2 s.
+    """
     return Fraction(seconds).limit_denominator(10**9)

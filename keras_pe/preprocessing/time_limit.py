@@ -1,11 +1,11 @@
 """How long a video may take: a limit on the clock, and a way to be told to stop."""
 
-import math
 import os
 import time
 from collections.abc import Callable
 from typing import BinaryIO
 
+from keras_pe.arrays import is_number
 from keras_pe.preprocessing.image_errors import TOO_SLOW, VideoError
 
 # Set in processes that decode for another one, which may no longer want the result.
@@ -103,8 +103,7 @@ def check_max_seconds(max_seconds: float | None) -> None:
     """Raises ValueError if this is no limit in seconds."""
     if max_seconds is None:
         return
-    number = isinstance(max_seconds, int | float) and not isinstance(max_seconds, bool)
-    if not number or not 0 < max_seconds < math.inf:
+    if not is_number(max_seconds) or max_seconds <= 0:
         raise ValueError(
             f"max_seconds={max_seconds!r}: expected seconds above 0, or None for no "
             "limit."

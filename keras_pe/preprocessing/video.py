@@ -19,6 +19,7 @@ import keras
 import numpy as np
 from PIL import Image
 
+from keras_pe.arrays import check_sizes
 from keras_pe.preprocessing import image_decoding
 from keras_pe.preprocessing.converter_configs import Converter, check_changes
 from keras_pe.preprocessing.frame_choice import FrameChoice
@@ -137,7 +138,8 @@ class PEVideoConverter(Converter):
         self.num_frames = int(num_frames)
         self.max_frames = int(max_frames)
         self.frame_rule = frame_rule
-        self.start, self.end, self.max_seconds = start, end, max_seconds
+        self.start, self.end = self.choice.start, self.choice.end
+        self.max_seconds = None if max_seconds is None else float(max_seconds)
         self.on_error = on_error
         self.last_report = SkipReport()
 
@@ -259,6 +261,7 @@ class PEVideoConverter(Converter):
             >>> [(i, len(some)) for i, some in converter.convert_parts(clip, 2)]
             [(0, 2), (2, 2), (4, 1)]
         """
+        check_sizes(part_size=part_size)
         name = image_name(video, None, "video") if name is None else name
         images = self.image_converter
         choice, limit = self._choice(start, end), TimeLimit(name, self.max_seconds)

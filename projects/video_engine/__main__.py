@@ -25,9 +25,15 @@ from keras_pe.data_engine import (
     run_engine,
 )
 from keras_pe.data_engine.mappers import Mapper
+from keras_pe.files import check_directory_target
 from keras_pe.models.embedder import Embedder
 from keras_pe.printable_text import printable
-from projects.video_engine.build import add_engine_arguments, engine_of, limits_of
+from projects.video_engine.build import (
+    add_engine_arguments,
+    check_metadata,
+    engine_of,
+    limits_of,
+)
 from projects.video_engine.progress import Reporting
 
 RUNNERS = (
@@ -88,7 +94,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the engine; returns the status of the process."""
     settings = parse(arguments)
     try:
+        check_directory_target(settings.output)
         found, engine = clips_of_folder(settings.clips), engine_of(settings)
+        check_metadata(settings.metadata, found)
         embedder = Embedder.from_preset(settings.embed) if settings.embed else None
         mapper, limits = Reporting(mapper_of(settings)), limits_of(settings)
     except (ValueError, OSError, ImportError) as error:

@@ -1,6 +1,9 @@
 """Which stages the command line asks for."""
 
 import argparse
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from keras_pe.data_engine import (
@@ -17,6 +20,7 @@ from keras_pe.data_engine import (
     ModelCaptioner,
     Probe,
     RefinedCaption,
+    Row,
     Stage,
     Summary,
     VideoCaption,
@@ -25,6 +29,7 @@ from keras_pe.data_engine import (
 
 LIMITS = ("failed", "same_caption", "repeated", "matched")
 PARTS = ("metadata", "video", "frames")
+QUESTION, MAX_TOKENS = "What is this?", 32  # of a captioner
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +39,15 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     who.add_argument(
         "--captioner-decoder", help="its hub:... or gguf:..., if it has one"
     )
-    who.add_argument("--question", default="What is this?", help="what it is asked")
+    who.add_argument(
+        "--question", help=f"what the captioner is asked (default: {QUESTION})"
+    )
     who.add_argument("--num-frames", type=int, default=8, help="of a clip")
-    who.add_argument("--max-tokens", type=int, default=32, help="of a caption")
+    who.add_argument(
+        "--max-tokens",
+        type=int,
+        help=f"of a caption, by the captioner (default: {MAX_TOKENS})",
+    )
     who.add_argument("--decoder", help="hub:... or gguf:..., which summarises")
     who.add_argument("--endpoint", help="http://.../v1, which summarises")
     who.add_argument("--endpoint-model", help="what the server calls its model")
@@ -92,11 +103,28 @@ def engine_of(settings: argparse.Namespace) -> Engine:
         choose = Choose(settings.choose, settings.best, settings.by)
     then: list[Stage] = [
         VideoCaption(captioner),
-        RefinedCaption(read_edits(settings.edits) if settings.edits else {}),
+        RefinedCaption(_edits(settings)),
     ]
     if "frames" in settings.parts:
         then.append(FrameCaptions(captioner))
     return Engine(stages, choose, [*then, _last(settings, endpoint)])
+
+
+def check_metadata(keys: Sequence[str] | None, rows: Sequence[Row]) -> None:
+    """Refuses a key that no clip has: captions would lack it, and nobody be told.
+
+    Raises:
+        ValueError: naming it, and those that there are.
+    """
+    there = Counter(key for row in rows for key in row["metadata"])
+    unknown = [key for key in keys or () if key not in there]
+    if unknown:
+        most = ", ".join(key for key, _ in there.most_common(10))
+        expected = f"some of {most}" if most else "owl.json beside owl.mp4, an object"
+        raise ValueError(
+            f"--metadata {' '.join(map(repr, unknown))}: no clip has such metadata; "
+            f"expected {expected}."
+        )
 
 
 def limits_of(settings: argparse.Namespace) -> Limits:
@@ -120,6 +148,17 @@ def limits_of(settings: argparse.Namespace) -> Limits:
     return Limits(**found)
 
 
+def _edits(settings: argparse.Namespace) -> dict[str, str | None]:
+    if not settings.edits:
+        return {}
+    if not Path(settings.edits).exists():
+        raise ValueError(
+            f"--edits {settings.edits}: no such file. projects.video_engine.refine "
+            f"writes one; leave the option out as long as nobody has edited."
+        )
+    return read_edits(settings.edits)
+
+
 def _endpoint(settings: argparse.Namespace) -> ChatEndpoint | None:
     if not settings.endpoint:
         return None
@@ -139,12 +178,18 @@ def _captioner(
         return ModelCaptioner(
             settings.captioner,
             settings.captioner_decoder,
-            settings.question,
+            QUESTION if settings.question is None else settings.question,
             settings.num_frames,
-            settings.max_tokens,
+            MAX_TOKENS if settings.max_tokens is None else settings.max_tokens,
         )
     if endpoint is None:
         raise ValueError("Who describes the clips? Give --captioner or --endpoint.")
+    for name in ("captioner_decoder", "question", "max_tokens"):
+        if getattr(settings, name) is not None:
+            raise ValueError(
+                f"--{name.replace('_', '-')} goes with --captioner: an endpoint that "
+                f"describes clips is asked in words of its own."
+            )
     return EndpointCaptioner(endpoint, num_frames=settings.num_frames)
 
 

@@ -30,6 +30,7 @@ from keras_pe.data.questions import (
 from keras_pe.data.shard_files import Sample
 from keras_pe.data_engine import Row, StageFailure, read_edits
 from keras_pe.data_engine.captioners import pixels
+from keras_pe.data_engine.captions import clean
 from keras_pe.data_engine.frames import frames_of
 from keras_pe.preprocessing.video import PEVideoConverter
 from keras_pe.printable_text import printable
@@ -69,7 +70,7 @@ def samples_of(
     Raises:
         StageFailure: if the clip can't be used, or is another one by now.
     """
-    about = {"video_id": row["key"]}
+    about, caption = {"video_id": row["key"]}, clean(caption, "The edit")
     member = question_member([Question(question, caption, "caption")], about)
     for number, frame in enumerate(pixels(frames_of(row, converter))):
         file = io.BytesIO()

@@ -122,17 +122,35 @@ def rows_of(path: Path) -> list[Row]:
     """Reads rows that an engine wrote.
 
     Raises:
-        ValueError: if the file is missing, or none of an engine's.
+        ValueError: if the file is missing, or naming the line that is none of an
+            engine's.
     """
+    rows: list[Row] = []
     try:
-        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-        for row in rows:
-            _ = row["content"], row["key"], row["path"]
+        lines = path.read_text("utf-8").splitlines()
+        rows.extend(_row_of(json.loads(line)) for line in lines)
     except FileNotFoundError:
         raise ValueError(
             f"{path} is missing: expected the folder that "
             f"`python -m projects.video_engine` wrote."
         ) from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no list of an engine: {error}.") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{path}, line {len(rows) + 1}, is none of an engine: {error}. Run "
+            f"`python -m projects.video_engine` again: what it knows it does not "
+            f"compute twice."
+        ) from None
     return rows
+
+
+def _row_of(said: Any) -> Row:
+    """Returns a row, or says what it lacks; the content of unreadable clips is null."""
+    row = said if isinstance(said, dict) else {}
+    wrong = [name for name in ("key", "path") if not isinstance(row.get(name), str)]
+    if not isinstance(row.get("content", 0), str | None):
+        wrong.append("content")
+    if wrong:
+        raise ValueError(f"{said!r:.60} has no {', '.join(wrong)}")
+    return row

@@ -159,6 +159,50 @@ def test_what_is_wrong_in_pvd_is_named_by_shard_and_sample(
     assert f"00001 in {tmp_path}/train/000000.tar" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("duration", "expected"),
+    [("null", None), ("NaN", None), ("2", 2.0), ("0.5", 0.5), ("0", 0.0)],
+)
+def test_durations_of_pvd(tmp_path, videos, duration, expected):
+    assert read_pvd(one_sample(tmp_path, videos, duration))[0].duration == expected
+
+
+@pytest.mark.parametrize("duration", ["1e999", "-3", "1" + "0" * 400, "true", '"2"'])
+def test_durations_of_pvd_that_are_none(tmp_path, videos, duration):
+    rows = read_pvd(one_sample(tmp_path, videos, duration))
+    with pytest.raises(
+        VideoDataError, match=r"duration is .*expected seconds, or null"
+    ):
+        rows[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"splits": []},
+        {"splits": 5},
+        {"splits": ["val"]},
+        {"captions": []},
+        {"captions": ""},
+        {"captions": [3]},
+        {"captions": 5},
+    ],
+)
+def test_nothing_of_pvd_is_asked_for(tmp_path, videos, options):
+    (name,) = options
+    with pytest.raises(VideoDataError, match=f"{name}=.*expected"):
+        read_pvd(one_sample(tmp_path, videos, "1"), **options)
+
+
+def one_sample(folder, videos, duration):
+    """Writes a shard of one video, whose JSON has this duration as it is."""
+    (folder / "test").mkdir()
+    said = f'{{"human_caption": "x", "duration": {duration}}}'.encode()
+    members = ("0.mp4", videos[0]), ("0.json", said)
+    (folder / "test" / "0.tar").write_bytes(tar_bytes(members))
+    return folder
+
+
 def test_a_sample_without_a_video_is_named(tmp_path, videos):
     place = tmp_path / "test"
     place.mkdir()
@@ -268,12 +312,39 @@ def test_webvid(tmp_path, videos):
             WEBVID + "1,,3,p,n\n1,,3,p,n\n",
             "line 3 .* repeats videoid 1",
         ),
+        (read_webvid, WEBVID + "1,,inf,p,n\n", "duration 'inf'"),
         (read_webvid, WEBVID + "1,,3,../p,n\n", r"page_dir '\.\./p' leads out"),
     ],
 )
 def test_what_is_wrong_in_a_table_is_named_by_line(tmp_path, videos, read, text, said):
     with pytest.raises(VideoDataError, match=said):
         read(*table(tmp_path, text, ["a.mp4"], videos))
+
+
+def test_numbers_and_holes_of_tables(tmp_path, videos):
+    (tmp_path / "p").mkdir()
+    for name in ("0.mp4", "p/0.mp4"):
+        (tmp_path / name).write_bytes(videos[0])
+    path = tmp_path / "list.jsonl"
+
+    def read(reader, **row):
+        path.write_text(json.dumps(row) + "\n")
+        return reader(path, tmp_path)[0]
+
+    row = read(read_msrvtt, video_id=0, sentence="x")
+    assert (row.key, row.captions) == ("0", ("x",))
+    assert read(read_msrvtt, video_id=0, sentence=float("nan")).captions == ()
+    for wrong in (["a", "b"], 5, True):
+        with pytest.raises(
+            VideoDataError, match=r"line 1 .*sentence is .*expected a t"
+        ):
+            read(read_msrvtt, video_id=0, sentence=wrong)
+    for wrong in (None, float("nan"), ["0"], True, " "):
+        with pytest.raises(VideoDataError, match=r"line 1 .*has no video_id"):
+            read(read_msrvtt, video_id=wrong, sentence="x")
+    for hole in (None, float("nan"), "", "NaN", "None"):
+        row = read(read_webvid, videoid=0, page_dir="p", name="x", duration=hole)
+        assert row.duration is None
 
 
 def test_folders_of_classes(tmp_path, videos):

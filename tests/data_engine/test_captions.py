@@ -155,7 +155,7 @@ def test_a_summary_is_asked_with_all_that_is_said_each_once():
     assert Summary(model, words=9).run(None, SAID) == {"caption": "an owl"}
     (text,) = asked
     assert "at most 9 words" in text
-    assert "Metadata: ; a, b; Birds {0}\n" in text
+    assert "Metadata: a, b; Birds {0}\n" in text
     assert "Video: an owl; it turns\n" in text
     assert "Frames: an owl; a branch\n" in text
 
@@ -191,7 +191,7 @@ def test_metadata_in_the_order_that_is_asked_for():
     asked = Summary(model, parts=["metadata"], keys=["tags"]).prompt(row)
     assert "Metadata: bird, night\n" in asked
     for keys in ("title", [], [3]):
-        with pytest.raises(ValueError, match="expected names of metadata"):
+        with pytest.raises(ValueError, match="expected a list of names of metadata"):
             JoinedCaption(["metadata"], keys)
     with pytest.raises(ValueError, match=r"which parts=.* lack"):
         JoinedCaption(["video"], ["title"])
@@ -233,7 +233,14 @@ def test_numbers_outside_of_limits_fail():
 
 
 @pytest.mark.parametrize(
-    "limits", [{}, {"motion": 3}, {"motion": (1,)}, {"motion": ("a", None)}]
+    "limits",
+    [
+        {},
+        {"motion": 3},
+        {"motion": (1,)},
+        {"motion": ("a", None)},
+        {"motion": (0.5, 0.1)},
+    ],
 )
 def test_limits_that_are_none_are_refused(limits):
     with pytest.raises(ValueError, match=r"limits|motion="):

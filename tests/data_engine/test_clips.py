@@ -115,3 +115,25 @@ def test_what_is_no_file_fails_and_is_not_waited_for(tmp_path):
     assert set(reasons.values()) == {"unreadable file"}
     assert "is no file" in found["pipe.gif"]["failure"]["detail"]
     assert all(row["content"] is None for row in found.values())
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("clips", "Row 0 is 'c': expected an object of key and path"),
+        ([["a"]], "Row 0 is .*clips_of_folder"),
+        ([{"key": "a", "path": "p", "failure": None}], "a: failure=None, expected"),
+        ([{"key": "a", "path": "p", "failure": "bad"}], "a: failure='bad', expected"),
+        ([{"key": "a", "path": "p", "metadata": {"x": b"y"}}], "no JSON values"),
+    ],
+)
+def test_rows_that_are_none_are_refused(rows, said):
+    with pytest.raises(ValueError, match=said):
+        clips(rows)
+
+
+def test_a_mark_at_the_beginning_of_a_json_file_is_no_damage(tmp_path):
+    clip(tmp_path / "a.gif").with_suffix(".json").write_bytes(
+        b'\xef\xbb\xbf{"title": "owl"}'
+    )
+    assert clips_of_folder(tmp_path)[0]["metadata"] == {"title": "owl"}

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 
+import numpy as np
 import pytest
 
 from keras_pe.data_engine import (
@@ -315,3 +316,36 @@ def test_stages_can_be_sent_to_other_processes():
     for stage in stages({"0": "owl"}):
         again = pickle.loads(pickle.dumps(stage))
         assert again.settings() == stage.settings()
+
+
+@pytest.mark.parametrize("caption", ["", " ", "\u2028\u2029", "?!", "\ud800"])
+def test_a_caption_of_nothing_is_a_failure_whoever_gives_it(tmp_path, caption):
+    def change(row):
+        return {"caption": caption if row["key"] == "00.gif" else "an owl"}
+
+    found = clips_of_folder(folder_of(tmp_path / "clips", 2))
+    said = run_engine(
+        found,
+        Engine([Letters(gives=["caption"], change=change)]),
+        tmp_path / "o",
+        LOOSE,
+    )
+    assert said["captioned"] == 1
+    (reason,) = said["failures"]
+    assert reason.startswith("caption: ")
+
+
+@pytest.mark.parametrize("caption", [None, 3, ["owl"]])
+def test_a_caption_that_is_no_text_is_a_mistake_that_is_named(tmp_path, caption):
+    stage = Letters(gives=["caption"], change=lambda row: {"caption": caption})
+    found = clips_of_folder(folder_of(tmp_path / "clips", 1))
+    with pytest.raises(ValueError, match=r"00.gif: caption=.*expected text"):
+        run_engine(found, Engine([stage]), tmp_path / "output", LOOSE)
+
+
+def test_numbers_of_numpy_are_written(tmp_path):
+    (row,) = clips_of_folder(folder_of(tmp_path / "clips", 1))
+    row |= {"metadata": {"fps": np.float32(2.5)}, "size": np.int64(3)}
+    run_engine([row], engine(), tmp_path / "output", LOOSE)
+    (row,) = lines(tmp_path / "output" / "rows.jsonl")
+    assert (row["metadata"], row["size"]) == ({"fps": 2.5}, 3)

@@ -189,3 +189,15 @@ def test_an_error_travels_between_processes():
     error = pickle.loads(pickle.dumps(ReceiptError(["a.", "b."])))
     assert error.problems == ["a.", "b."]
     assert str(error) == "a. b."
+
+
+def test_an_embedding_of_zeros_is_like_nothing():
+    rows = sound(4)
+    rows[0] = {**rows[0], "embedding": [0.0, 0.0]}
+    said = receipt(rows, Texts())
+    assert np.isfinite(said["similarity"]["own"])
+
+
+def test_a_row_without_a_caption_is_named():
+    with pytest.raises(ValueError, match="b: caption=None, expected text"):
+        receipt([{"key": "a", "caption": "x"}, {"key": "b"}])

@@ -160,12 +160,18 @@ def test_video_captions(tmp_path):
     assert found.texts == (("a cat, asleep", "a pet@b"), ("a dog",))
     found = datasets.read_video_captions(table, tmp_path, separator="@")
     assert found.texts[0] == ("a cat, asleep", "a pet", "b")
+    with pytest.raises(ValueError, match="separator=''"):
+        datasets.read_video_captions(table, tmp_path, separator="")
     with pytest.raises(FileNotFoundError, match=r"v1\.avi"):
         datasets.read_video_captions(table, tmp_path, ".avi")
     for content, message in (
         ("video,sentence\nv1,a", "video_id"),
-        ("video_id,sentence\n", "any video"),
+        ("video_id,sentence\n", "has no rows"),
         ("video_id,sentence\nv1,\n", "v1"),
+        ("video_id,sentence\nv1,a cat, asleep\n", "line 2: 3 fields under 2 columns"),
+        ('video_id,sentence\nv1,"a cat\nv2,a dog\n', "line 3: unexpected end of data"),
+        ("video_id,sentence\n,a cat\n", "line 2: no video_id"),
+        ("video_id,sentence\nv1,a cat\x00\n" + "v1,x" * 50000, "field larger|fields"),
     ):
         table.write_text(content)
         with pytest.raises(ValueError, match=message):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from keras_pe.arrays import NonFiniteError
 from keras_pe.evaluation.frame_orders import frame_orders, mean_of_frames
 
 pytestmark = [pytest.mark.quick, pytest.mark.once]
@@ -27,3 +28,31 @@ def test_shuffled_frames_are_the_same_in_another_order(count, seed):
     mixed = dict(frame_orders(frames, seed))["shuffled"].ravel().tolist()
     assert sorted(mixed) == list(range(count))
     assert mixed != list(range(count)) or count == 1
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [np.zeros((2, 0, 3)), np.zeros((2, 3)), np.zeros((1, 2, 3, 4)), np.zeros(3), 3.0],
+)
+def test_what_are_no_frames_is_refused(frames):
+    for compute in (mean_of_frames, lambda given: list(frame_orders(given))):
+        with pytest.raises(ValueError, match=r"expected \(clips, frames, channels\)"):
+            compute(frames)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_mean_of_what_is_no_number_names_the_clip(value):
+    frames = np.ones((3, 2, 4), "float32")
+    frames[1, 1, 2] = value
+    with pytest.raises(NonFiniteError, match="clip 1 of 3"):
+        mean_of_frames(frames)
+    for strange in (np.ones((1, 2, 3)) * 1j, np.array([[["a"]]])):
+        with pytest.raises(ValueError, match="expected real numbers"):
+            mean_of_frames(strange)
+
+
+def test_means_of_any_kind_of_numbers():
+    for given in (np.full((1, 2, 3), 200, "uint8"), np.full((1, 2, 3), 6e4, "float16")):
+        np.testing.assert_allclose(mean_of_frames(given), 3**-0.5, rtol=1e-6)
+    np.testing.assert_allclose(mean_of_frames([[[3.0, 0.0], [0.0, 4.0]]]), [[0.6, 0.8]])
+    assert mean_of_frames(np.zeros((0, 2, 3))).shape == (0, 3)

@@ -230,6 +230,10 @@ def test_the_command_on_a_folder_and_on_a_table(folder, capsys, tmp_path):
     assert written["order_matters"] in (True, False)
     assert len(written["protocol"]["data_hash"]) == 64
     assert main(["video-card", str(tmp_path / "nothing")]) == 1
+    assert "expected a folder with one folder a class" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["video-card", *given, "--seed", "-1"])
+    assert "--seed: expected 0 or more, got -1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -238,6 +242,9 @@ def test_the_command_on_a_folder_and_on_a_table(folder, capsys, tmp_path):
         ("path,class\na,b\n", "expected video and class"),
         ("video,class\na,\n", "line 2: no video, or no class"),
         ("video,class\na.mp4,b\n", r"a\.mp4 \(line 2\)"),
+        ("video,class\na.mp4,b\na.mp4,b\n", "line 3 repeats the video of line 2"),
+        ("video,class\na.mp4,b\na.mp4,c\n", "line 3 repeats the video of line 2"),
+        ("video,class\na.mp4,b,c\n", "line 2: 3 fields under 2 columns"),
     ],
 )
 def test_bad_tables_of_classes(tmp_path, text, said):
@@ -245,3 +252,32 @@ def test_bad_tables_of_classes(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises((ValueError, FileNotFoundError), match=said):
         read_video_classes(path)
+
+
+def test_numbers_and_holes_in_a_table_of_classes(tmp_path):
+    (tmp_path / "0").write_bytes(b"")
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"video": 0, "class": 7}\n')
+    assert read_video_classes(path).class_names == ("7",)
+    for hole in ("NaN", "null", '["a"]', "true", '" "'):
+        path.write_text(f'{{"video": 0, "class": {hole}}}\n')
+        with pytest.raises(ValueError, match="line 1: no video, or no class"):
+            read_video_classes(path)
+    with pytest.raises(ValueError, match=r"expected a table that ends in \.csv"):
+        read_video_classes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("frames", "classes", "said"),
+    [
+        ((0, 4, 3), (2, 3), r"\(0, 4, 3\); expected .*at least one video"),
+        ((2, 4, 0), (2, 0), r"\(2, 4, 0\)"),
+        ((2, 2, 3), (2, 3), "three frames or more"),
+        ((2, 4, 3), (2, 5), r"class_vectors has shape \(2, 5\); .* 3 channels"),
+        ((2, 4, 3), (3,), "class_vectors has shape"),
+    ],
+)
+def test_shapes_that_do_not_fit_together(frames, classes, said):
+    labels = np.zeros(frames[0], int)
+    with pytest.raises(ValueError, match=said):
+        card_of_frames(np.ones(frames, "float32"), labels, np.ones(classes, "float32"))

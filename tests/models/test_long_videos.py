@@ -73,6 +73,9 @@ def test_what_counts_may_not_be_anything(model, frames):
         (np.ones((2, 6), bool), r"shape \(2, 6\) and dtype bool; expected .* \(2, 7\)"),
         (np.ones((2, 7), "int32"), "dtype int32"),
         (np.ones(7, bool), r"shape \(7,\)"),
+        (np.full((2, 7), True, object), r"dtype object; expected .* of bool"),
+        ([["yes"] * 7] * 2, "dtype <U3; expected"),
+        ("all", r"shape \(\) and dtype <U3"),
     ],
 )
 def test_bad_masks(model, frames, mask, said):
@@ -206,3 +209,6 @@ def test_parts_of_a_video_are_the_video():
             parts = list(converter.convert_parts(clip, size))
             assert [place for place, _ in parts] == list(range(0, num_frames, size))
             np.testing.assert_array_equal(np.concatenate([p for _, p in parts]), right)
+        for size in (0, -1, 1.5, True, "2"):
+            with pytest.raises(ValueError, match="part_size must be a whole number"):
+                next(converter.convert_parts(clip, size))

@@ -1,6 +1,7 @@
 """Frames by their time, clips of long files, and the limit on the clock."""
 
 import itertools
+import json
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -61,6 +62,26 @@ def test_a_clip_is_the_frames_between_its_ends(rule):
     assert FrameChoice(5, rule, 0.0, 99.0).numbers(100, timeline, "a") == whole
 
 
+def test_clips_one_after_the_other_leave_no_frame_out():
+    timeline = Timeline(list(range(0, 1000, 100)), 1000, Fraction(1, 1000))
+    for length in (1, 2, 3):  # tenths of a second, which floats only come close to
+        found = []
+        for start in range(0, 9, length):
+            choice = FrameChoice(length, start=start / 10, end=(start + length) / 10)
+            found += choice.numbers(10, timeline, "a")
+        assert found == list(range(10 if length == 2 else 9))
+    assert FrameChoice(1, "time", start=0.9).numbers(10, timeline, "a") == [9]
+
+
+def test_seconds_of_numpy_are_seconds():
+    choice = FrameChoice(2, start=np.float32(0.5), end=np.int64(2))
+    assert choice == FrameChoice(2, start=0.5, end=2)
+    config = PEVideoConverter(
+        8, start=np.float64(0.5), end=np.int64(2), max_seconds=np.float32(9)
+    ).get_config()
+    assert json.loads(json.dumps(config)) == config
+
+
 def test_a_clip_within_one_frame_is_the_frame_that_is_seen():
     timeline = Timeline([0, 1000, 2000], 3000, Fraction(1, 1000))
     for rule in ("benchmark", "notebook", "time"):
@@ -86,6 +107,8 @@ def test_a_clip_after_the_end_is_refused():
         ({"start": 2.0, "end": 2.0}, "an end after it"),
         ({"start": None}, "expected a start"),
         ({"end": "3"}, "end='3'"),
+        ({"start": True}, "start=True"),
+        ({"start": np.float32("nan")}, "start=np.float32"),
     ],
 )
 def test_bad_choices(arguments, said):

@@ -1,8 +1,8 @@
 """Videos and captions in a table: MSR-VTT, MSVD and others as upstream lists them."""
 
-import csv
 import os
 
+from keras_pe.data.table_files import PairTableError, read_rows, word_of
 from keras_pe.evaluation.datasets.dataset_files import check_there, folder
 from keras_pe.evaluation.datasets.types import Captioned
 
@@ -13,11 +13,12 @@ def read_video_captions(
     suffix: str = ".mp4",
     separator: str | None = None,
 ) -> Captioned:
-    """Reads videos and captions from a CSV file.
+    """Reads videos and captions from a table.
 
     Args:
-        table: a CSV file with the columns `video_id` and `sentence`. Lines of one
-            video may follow each other or not; their captions are collected.
+        table: a `.csv`, `.tsv`, `.jsonl` or `.parquet` file with the columns `video_id`
+            and `sentence`. Lines of one video may follow each other or not; their
+            captions are collected.
         videos: folder of the files `<video_id><suffix>`.
         suffix: of the files.
         separator: what stands between the captions in one `sentence`; upstream's lists
@@ -28,7 +29,7 @@ def read_video_captions(
 
     Raises:
         FileNotFoundError: naming videos that are missing.
-        ValueError: if it is no such table.
+        ValueError: if it is no such table, naming the line of what is wrong.
 
     Source: upstream `video_retrieval_dataset.py`.
 
@@ -40,25 +41,29 @@ def read_video_captions(
         >>> read_video_captions("test.csv", "videos").texts
         (('a man runs',),)
     """
+    if separator == "":
+        raise ValueError("separator='': expected what stands between, such as '@'.")
     directory = folder(videos, "the videos")
     captions: dict[str, list[str]] = {}
-    with open(table, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        columns = set(reader.fieldnames or ())
-        if not {"video_id", "sentence"} <= columns:
-            raise ValueError(
-                f"{table} has columns {sorted(columns)}; expected video_id, sentence."
-            )
-        for row in reader:
-            text = row["sentence"] or ""
-            several = [text] if separator is None else text.split(separator)
-            found = captions.setdefault(row["video_id"], [])
-            found += [one.strip() for one in several if one.strip()]
-    silent = [name for name, texts in captions.items() if not texts]
-    if silent or not captions:
-        raise ValueError(
-            f"{table} has no sentence for {', '.join(silent[:3]) or 'any video'}."
+    path = os.fspath(table)
+    rows = read_rows(path)
+    columns = {name for _, row in rows for name in row}
+    if not {"video_id", "sentence"} <= columns:
+        raise PairTableError(
+            f"{path} has columns {sorted(columns)}; expected video_id, sentence."
         )
+    for number, row in rows:
+        video, text = word_of(row.get("video_id")), row.get("sentence")
+        if not video:
+            raise PairTableError(f"{path}, line {number}: no video_id.")
+        found = captions.setdefault(video, [])
+        if not isinstance(text, str):  # of a line that ends early, or null
+            continue
+        several = [text] if separator is None else text.split(separator)
+        found += [one.strip() for one in several if one.strip()]
+    silent = [name for name, texts in captions.items() if not texts]
+    if silent:
+        raise PairTableError(f"{path} has no sentence for {', '.join(silent[:3])}.")
     paths = tuple(directory / f"{name}{suffix}" for name in captions)
     check_there(paths, "videos")
     return Captioned(paths, tuple(map(tuple, captions.values())))

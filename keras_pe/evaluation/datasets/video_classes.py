@@ -2,7 +2,12 @@
 
 import os
 
-from keras_pe.data.table_files import PairTableError, read_rows
+from keras_pe.data.table_files import (
+    PairTableError,
+    read_rows,
+    table_ending,
+    word_of,
+)
 from keras_pe.evaluation.datasets.types import Labelled
 
 COLUMNS = ("video", "class")
@@ -22,7 +27,8 @@ def read_video_classes(
         `Labelled`, with the classes in the order of their names.
 
     Raises:
-        ValueError: naming table and line of what is wrong.
+        ValueError: naming table and line of what is wrong, a video that comes twice
+            among it.
         FileNotFoundError: naming videos that are missing, with their lines.
 
     Example:
@@ -34,6 +40,11 @@ def read_video_classes(
     """
     path = os.fspath(table)
     folder = os.fspath(videos) if videos is not None else os.path.dirname(path)
+    if table_ending(path) is None:
+        raise PairTableError(
+            f"{path}: expected a table that ends in .csv, .tsv, .jsonl or .parquet, "
+            f"with columns {' and '.join(COLUMNS)}."
+        )
     rows = read_rows(path)
     there = {name for _, row in rows for name in row}
     if not set(COLUMNS) <= there:
@@ -41,10 +52,19 @@ def read_video_classes(
             f"{path} has columns {sorted(there)}; expected {' and '.join(COLUMNS)}."
         )
     samples, names, missing = [], [], []
+    lines: dict[str, int] = {}
     for number, row in rows:
-        video, name = (str(row.get(column) or "").strip() for column in COLUMNS)
+        video, name = (word_of(row.get(column)) for column in COLUMNS)
         if not video or not name:
-            raise PairTableError(f"{path}, line {number}: no video, or no class.")
+            raise PairTableError(
+                f"{path}, line {number}: no video, or no class; expected texts."
+            )
+        if video in lines:
+            raise PairTableError(
+                f"{path}, line {number} repeats the video of line {lines[video]} "
+                f"({video}), which would be counted twice: leave one out."
+            )
+        lines[video] = number
         samples.append(os.path.join(folder, video))
         names.append(name)
         if not os.path.exists(samples[-1]):

@@ -14,7 +14,7 @@ from keras_pe.data_engine import (
     run_engine,
 )
 from projects.video_engine.__main__ import main, mapper_of, parse
-from projects.video_engine.build import engine_of, limits_of
+from projects.video_engine.build import check_metadata, engine_of, limits_of
 from projects.video_engine.progress import Reporting
 from tests.data_engine.chat_server import chat_server, completion, send
 from tests.data_engine.parts import Letters, engine, files_of, folder_of, lines
@@ -52,11 +52,27 @@ def test_options_say_which_stages_there_are():
         ([*ENDPOINT, "--choose", "3"], "--best N go together"),
         ([*ENDPOINT, "--choose", "3", "--best", "1"], "--choose needs --embed"),
         (["--endpoint", "a", "--endpoint-model", "b"], "expected http"),
+        ([*ENDPOINT, "--question", "What?"], "--question goes with --captioner"),
+        ([*ENDPOINT, "--max-tokens", "9"], "--max-tokens goes with --captioner"),
+        ([*ENDPOINT, "--words", "0"], "words must be"),
+        ([*ENDPOINT, "--edits", "none.jsonl"], "--edits none.jsonl: no such file"),
+        ([*ENDPOINT, "--metadata", ""], "expected a list of names"),
+        ([*ENDPOINT, "--metadata", "a", "--parts", "video"], 'add "metadata"'),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(arguments, said):
     with pytest.raises(ValueError, match=said):
         names(arguments)
+
+
+def test_metadata_that_no_clip_has_are_refused():
+    rows = [{"metadata": {"title": "owl", "id": 3}}, {"metadata": {"title": "cat"}}]
+    check_metadata(None, rows)
+    check_metadata(["id", "title"], rows)
+    with pytest.raises(ValueError, match=r"'titel': .*expected some of title, id\."):
+        check_metadata(["title", "titel"], rows)
+    with pytest.raises(ValueError, match=r"expected owl.json beside owl.mp4"):
+        check_metadata(["title"], [{"metadata": {}}])
 
 
 def test_limits_are_read_by_name():
@@ -121,6 +137,9 @@ def test_what_can_not_begin_is_said_in_a_sentence(tmp_path):
     given = ["--clips", str(tmp_path / "clips"), "--output", str(tmp_path / "out")]
     with pytest.raises(SystemExit, match="holds no clips"):
         main([*given, "--embed", "", *ENDPOINT])
+    (tmp_path / "out.txt").write_text("mine")
+    with pytest.raises(SystemExit, match=r"out.txt is a file"):
+        main([*given[:3], str(tmp_path / "out.txt"), *ENDPOINT])
     with pytest.raises(SystemExit, match="No such file"):
         main(["--clips", str(tmp_path / "none"), "--output", "x", *ENDPOINT])
     assert not (tmp_path / "out").exists()

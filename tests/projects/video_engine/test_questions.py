@@ -98,3 +98,22 @@ def test_without_edits_it_says_how_to_write_some(output):
         run(output)
     with pytest.raises(SystemExit, match=r"rows.jsonl is missing"):
         run(output.parent)
+
+
+def test_a_blank_edit_is_left_out_and_named(output, capsys):
+    for number, row in enumerate(lines(output / "rows.jsonl")):
+        append_edit(
+            output / "edits.jsonl", row["content"], " " if not number else "owl"
+        )
+    run(output)
+    said = capsys.readouterr()
+    assert "left out: 1 clips" in said.out
+    assert "00.gif: an empty caption" in said.err
+
+
+@pytest.mark.parametrize("damage", ['{"key": "cut', "", "null", "[1]", '{"key": "a"}'])
+def test_a_damaged_list_is_named_by_its_line(output, damage):
+    path = output / "rows.jsonl"
+    path.write_text(path.read_text().splitlines()[0] + f"\n{damage}\n")
+    with pytest.raises(SystemExit, match=r"rows.jsonl, line 2, is none of an engine"):
+        run(output)

@@ -299,8 +299,8 @@ def test_the_script_of_the_page_can_be_read(page, tmp_path):
     [
         (None, "rows.jsonl is missing"),
         ("", "has no clips"),
-        ("{}\n", "is no list of an engine"),
-        ("[1]\n", "is no list of an engine"),
+        ("{}\n", "line 1, is none of an engine"),
+        ("[1]\n", "line 1, is none of an engine"),
     ],
 )
 def test_a_folder_without_rows_is_refused(tmp_path, rows, said):
