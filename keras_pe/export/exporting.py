@@ -47,6 +47,7 @@ from keras_pe.models.compiled import no_gradient
 from keras_pe.models.tower import Tower
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.tokenizer import PETokenizer
+from keras_pe.replaced_folders import would_be_lost
 
 Format = Literal["onnx", "openvino", "litert", "savedmodel", "torch"]
 Quantize = Literal["none", "fp16", "int8"]
@@ -157,8 +158,7 @@ def export(
 
 def _check_output(folder: Path) -> None:
     """Refuses a folder in which something else than an export would be lost."""
-    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    others = sorted(names if "receipt.json" not in names else names - OWN)
+    others = would_be_lost(folder, OWN, "receipt.json")
     if others:
         raise ValueError(
             f"{folder} holds {', '.join(others[:5])}, which is no export, and would be "

@@ -25,7 +25,14 @@ from keras_pe.models.embedding import embed_images
 from keras_pe.preprocessing.batches import load_batches
 from keras_pe.preprocessing.image import PEImageConverter
 from keras_pe.preprocessing.image_errors import ImageError, SkipReport
-from keras_pe.search.index_files import is_index, read_index, write_index
+from keras_pe.replaced_folders import would_be_lost
+from keras_pe.search.index_files import (
+    INDEX,
+    OWN,
+    is_index,
+    read_index,
+    write_index,
+)
 from keras_pe.search.unfinished_build import Part, Parts
 
 # A part is written after so many images or seconds: what a kill costs at most.
@@ -75,8 +82,8 @@ def build_index(
         `BuildReport`.
 
     Raises:
-        ValueError: if the directory holds other things, no image can be read, or the
-            index to be updated is damaged or of another model.
+        ValueError: if the directory holds anything but an index, no image can be read,
+            or the index to be updated is damaged or of another model.
         NonFiniteError: if the model gives NaN or infinity.
         ImageError: if too many images can't be read.
         TargetBusyError: if another process builds this index.
@@ -290,12 +297,16 @@ def _images_hash(
 
 
 def _check_replaceable(directory: Path) -> None:
-    if not directory.exists() or is_index(directory):
-        return
-    if any(directory.iterdir()):
+    others = would_be_lost(directory, OWN, INDEX)
+    if others and not is_index(directory):
         raise ValueError(
             f"{directory} exists and is no image index, so it is not replaced. "
             f"Choose another directory."
+        )
+    if others:
+        raise ValueError(
+            f"{directory} holds {', '.join(others[:5])} beside {INDEX}, which would be "
+            f"deleted. Move them, or choose another directory."
         )
 
 

@@ -22,6 +22,7 @@ from keras_pe.folder_reading import read_directory
 
 FORMAT = 2
 INDEX, IMAGES, VECTORS = "index.json", "pictures.json", "vectors.npy"
+OWN = {INDEX, IMAGES, VECTORS, "vectors.usearch"}  # the last is of format 1
 MAX_INDEX_BYTES = 16 * 2**20
 
 

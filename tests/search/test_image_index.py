@@ -85,6 +85,15 @@ def test_other_directories_are_left_alone(model, folder, tmp_path):
     assert (tmp_path / "precious.txt").read_text() == "keep"
 
 
+def test_what_lies_beside_an_index_is_not_deleted(model, folder, tmp_path):
+    directory = tmp_path / "index"
+    ImageIndex.build(model, folder, directory, max_skipped_share=0.5)
+    (directory / "precious.txt").write_text("keep")
+    with pytest.raises(ValueError, match=r"holds precious\.txt beside index\.json"):
+        ImageIndex.build(model, folder, directory, max_skipped_share=0.5)
+    assert (directory / "precious.txt").read_text() == "keep"
+
+
 def test_failed_build_keeps_the_old_index(model, folder, tmp_path):
     directory = tmp_path / "index"
     ImageIndex.build(model, folder, directory, max_skipped_share=0.5)

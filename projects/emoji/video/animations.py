@@ -24,6 +24,7 @@ from typing import Any
 from PIL import Image, ImageSequence
 
 from keras_pe.files import write_directory
+from keras_pe.replaced_folders import would_be_lost
 from projects.emoji.data.packages import Package, load_packages, obtain, read_members
 from projects.emoji.data.splits import unit_hash
 
@@ -103,6 +104,20 @@ def caption_of(concept: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
+def check_clips_target(folder: Path) -> None:
+    """Refuses a folder in which something else than such clips would be lost.
+
+    Raises:
+        ValueError: naming it.
+    """
+    others = would_be_lost(folder, {"train", "test", "still"}, mark=None)
+    if others:
+        raise ValueError(
+            f"{folder} holds {', '.join(others[:5])}, which writing clips there would "
+            f"delete. Give another --output."
+        )
+
+
 def main() -> None:
     """Writes the clips."""
     parser = argparse.ArgumentParser(
@@ -116,6 +131,7 @@ def main() -> None:
     options = parser.parse_args()
     concepts = base_concepts(options.data)
     counts = {"train": 0, "test": 0, "still": 0}
+    check_clips_target(options.output / "clips")
     options.output.mkdir(parents=True, exist_ok=True)
     with write_directory(options.output / "clips") as aside:
         packages = load_packages(LIST)

@@ -25,7 +25,12 @@ from keras_pe.files import write_directory
 from projects.emoji.data.shards import Record, read_shards
 from projects.emoji.data.splits import unit_hash
 from projects.emoji.language.drawings import name_of
-from projects.emoji.video.animations import SIZE, TEST_SHARE, to_webp
+from projects.emoji.video.animations import (
+    SIZE,
+    TEST_SHARE,
+    check_clips_target,
+    to_webp,
+)
 from recipes.language_data.scene_images import cropped
 
 FRAMES = 16
@@ -122,6 +127,7 @@ def main() -> None:
     parser.add_argument("--drawings", type=int, default=160, help="of training")
     parser.add_argument("--tests", type=int, default=40, help="drawings of the test")
     options = parser.parse_args()
+    check_clips_target(options.output / "motions")
     drawings = drawings_of(sorted(options.data.glob("train-*.tar")))
     sides: dict[str, list[tuple[Record, Image.Image]]] = {"train": [], "test": []}
     for record, image in drawings:
