@@ -5,6 +5,7 @@ or a limit of memory ends it alone.
 """
 
 import contextlib
+import ctypes
 import faulthandler
 import hashlib
 import os
@@ -278,6 +279,9 @@ def _serve(work: Callable[[], Any], connection: Any, log: Any, room_mb: int) -> 
     for number in (1, 2):
         os.dup2(log.fileno(), number)
     faulthandler.enable(log)
+    # What the parent freed but kept would be used again without being counted.
+    with contextlib.suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     limit = (memory_kb("VmSize") << 10) + (room_mb << 20)

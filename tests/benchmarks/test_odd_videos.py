@@ -111,7 +111,13 @@ def test_a_child_that_dies_hangs_or_swells_is_seen():
     for said, wrong in work.items():
         _, _, problems = judging.in_child(wrong, 10.0 if "hangs" not in said else 0.5)
         assert any(said in text for text in problems), (said, problems)
+    # Also where it fits in what this process has freed, but kept: blocks below the size
+    # that is mapped of its own (32 MB at most, once one of it was freed), one after
+    # another, under the last of them.
+    del (raised := [b"x" * (31 << 20)])[:]
+    blocks = [b"x" * (10 << 20) for _ in range(12)]
+    del blocks[:-1]
     # Written to: zeros take no memory before that.
     found, peak, problems = judging.in_child(lambda: len(b"x" * (50 << 20)), 10.0)
-    assert (found, problems) == (50 << 20, [])
+    assert (found, problems, raised, len(blocks)) == (50 << 20, [], [], 1)
     assert 45 < peak < 80
