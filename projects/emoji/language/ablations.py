@@ -1,23 +1,26 @@
 """What each part of the alignment is worth: the paper's ablation in small.
 
-Run:      for config in aligned all-layers four-layers plain-blocks linear-projector \\
-                  frozen-decoder small-decoder; do
+Run:      export KERAS_BACKEND=torch
+          for config in aligned all-layers four-layers plain-blocks linear-projector \\
+                  small-decoder frozen-decoder; do
+              warmup=runs/ablations/warmup-${config/frozen-decoder/aligned}
+              [ -d $warmup ] || python -m projects.emoji.language.align \\
+                  --config $config --samples 14400 --set train_encoder=false \\
+                  --precision mixed_bfloat16 --data data/language --output $warmup
               python -m projects.emoji.language.align --config $config \\
-                  --samples 14400 --set train_encoder=false --data data/language \\
-                  --output runs/ablations/warmup-$config
-              python -m projects.emoji.language.align --config $config \\
-                  --samples 48000 --start runs/ablations/warmup-$config/preset \\
+                  --samples 48000 --precision mixed_bfloat16 --start $warmup/preset \\
                   --data data/language --output runs/ablations/$config-0
           done
-          python -m projects.emoji.language.ablations --data data/language \\
-              --runs runs/ablations --output runs/ablations
+          KERAS_BACKEND=tensorflow python -m projects.emoji.language.ablations \\
+              --data data/language --runs runs/ablations --output runs/ablations
 Expect:   a JSON a run, `ablations.md` and `ablations.json`: of each, how many questions
           of validation it answers with the language model that it was trained with,
           and how many drawings a fresh one names behind its last layer. Started
           again, it goes on with the runs that are missing.
 
 The runs are a fifth as long as the alignment of `experiment.py`: they say which part
-matters early, not what is reached.
+matters early, not what is reached. The language model that is frozen is the one that
+the first run's warm-up has trained: one that has learnt nothing would say nothing.
 """
 
 import argparse
@@ -40,7 +43,7 @@ CHANGES = {
     "four-layers": "two layers cut",
     "plain-blocks": "no LayerScale, no DropPath",
     "linear-projector": "linear projector",
-    "frozen-decoder": "language model frozen",
+    "frozen-decoder": "language model frozen after the warm-up",
     "small-decoder": "smaller language model",
     CORE: "not aligned, last layer",
 }

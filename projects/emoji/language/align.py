@@ -83,7 +83,7 @@ CONFIGS: dict[str, LanguageConfig] = {
     "aligned": ALIGNED,
     "captioner": CAPTIONER,
     "reader": READER,
-    # Controls and ablations; each has a warm-up that fits it.
+    # Controls and ablations; each has a warm-up that fits it (`ablations.py`).
     "frozen": dataclasses.replace(ALIGNED, train_encoder=False),
     "all-layers": dataclasses.replace(ALIGNED, layers=6),
     "four-layers": dataclasses.replace(ALIGNED, layers=4),

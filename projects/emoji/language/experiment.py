@@ -168,7 +168,7 @@ def find_encoders(
             for seed, path in seeded.items()
         }
         for config, seeded in finished_runs(runs, "aligned-0").items()
-        if not config.startswith(("warmup", "frozen"))  # their encoder is the core
+        if config not in ("warmup", "frozen")  # their encoder is the core
     }
     if not found:
         raise ValueError(f"{runs}: no run there has changed its encoder.")

@@ -78,7 +78,8 @@ def test_the_page_marks_what_is_more_than_chance():
 
 
 def test_runs_are_found_by_configuration_and_seed(tmp_path):
-    for name in ("aligned-0", "aligned-1", "plain-blocks-0", "warmup-0", "frozen-1"):
+    changed = ("aligned-0", "aligned-1", "plain-blocks-0", "frozen-decoder-0")
+    for name in (*changed, "warmup-0", "frozen-1"):
         (tmp_path / name / "preset").mkdir(parents=True)
     (tmp_path / "aligned-2").mkdir()  # not finished
     found = find_encoders(tmp_path, "pe_core_emoji_small_patch8_64")
@@ -87,6 +88,7 @@ def test_runs_are_found_by_configuration_and_seed(tmp_path):
         "random": [0],
         "aligned": [0, 1],
         "plain-blocks": [0],
+        "frozen-decoder": [0],
     }
     core, chance = found["core"][0](), found["random"][0]()
     assert chance.get_config() == {**core.get_config(), "name": chance.name}
