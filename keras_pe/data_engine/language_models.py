@@ -41,6 +41,8 @@ class DecoderLanguageModel:
             `keras_pe.language.foreign_decoder`.
         max_tokens: most tokens of an answer.
         max_length: most tokens of question and answer.
+        no_repeat: as of `keras_pe.language.generate`: small models say one thing again
+            and again. None lets them.
 
     Raises:
         ValueError: if one of these is no positive number.
@@ -51,17 +53,28 @@ class DecoderLanguageModel:
     """
 
     def __init__(
-        self, name: str, max_tokens: int = 120, max_length: int = 2048
+        self,
+        name: str,
+        max_tokens: int = 120,
+        max_length: int = 2048,
+        no_repeat: int | None = 3,
     ) -> None:
         check_sizes(max_tokens=max_tokens, max_length=max_length)
+        if no_repeat is not None:
+            check_sizes(no_repeat=no_repeat)
         self.name, self.max_tokens, self.max_length = name, max_tokens, max_length
+        self.no_repeat = no_repeat
         self._weights: str | None = None
 
     def settings(self) -> Mapping[str, Any]:
-        """Returns the hash of its weights, and how long an answer may be."""
+        """Returns the hash of its weights, and what an answer may be."""
         if self._weights is None:
             self._weights = weights_digest(self.load()[0])
-        return {"weights": self._weights, "max_tokens": self.max_tokens}
+        return {
+            "weights": self._weights,
+            "max_tokens": self.max_tokens,
+            "no_repeat": self.no_repeat,
+        }
 
     def load(self) -> Any:
         """Returns the model and how it is asked."""
@@ -71,7 +84,8 @@ class DecoderLanguageModel:
     def answer(self, loaded: Any, text: str) -> str:
         """Returns the likeliest answer."""
         decoder, prompt = loaded
-        return answer_texts(decoder, prompt, [text], self.max_tokens)[0]
+        options = self.max_tokens, self.no_repeat
+        return answer_texts(decoder, prompt, [text], *options)[0]
 
 
 class FunctionLanguageModel:

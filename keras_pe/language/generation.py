@@ -18,6 +18,7 @@ def generate(  # prompts: (batch, tokens, hidden_dim)
     stop_id: int,
     max_tokens: int = 64,
     lengths: Any = None,  # (batch,) int
+    no_repeat: int | None = None,
 ) -> np.ndarray:
     """Returns the likeliest token after the other, until each prompt has its answer.
 
@@ -32,6 +33,9 @@ def generate(  # prompts: (batch, tokens, hidden_dim)
         stop_id: token that ends an answer.
         max_tokens: most tokens of an answer.
         lengths: tokens of each prompt; None for all.
+        no_repeat: no run of so many tokens comes twice in an answer: the likeliest
+            token that would make one is passed over, and an answer that could only
+            go on with one ends. None allows it.
 
     Returns:
         int32 `(batch, max_tokens)`; after the end of an answer `stop_id`.
@@ -48,7 +52,7 @@ def generate(  # prompts: (batch, tokens, hidden_dim)
         >>> generate(decoder, prompts, stop_id=0, max_tokens=4).shape
         (1, 4)
     """
-    check_sizes(max_tokens=max_tokens)
+    check_sizes(max_tokens=max_tokens, **_if_given(no_repeat))
     prompts = _embeddings(prompts)
     rows, width = prompts.shape[0], checked_tokens(decoder, prompts.shape)
     lengths = np.full(rows, width) if lengths is None else np.asarray(lengths)
@@ -63,7 +67,7 @@ def generate(  # prompts: (batch, tokens, hidden_dim)
         raise ValueError(
             f"stop_id must be from 0 to {decoder.vocabulary_size - 1}, got {stop_id!r}."
         )
-    options = {"steps": max_tokens, "stop_id": stop_id}
+    options = {"steps": max_tokens, "stop_id": stop_id, "no_repeat": no_repeat}
     model: Any = decoder
     loop = functools.partial(types.MethodType(_greedy, decoder), **options)
     key = ("generate", *options.values())
@@ -99,6 +103,7 @@ def _greedy(
     *,
     steps: int,
     stop_id: int,
+    no_repeat: int | None,
 ) -> Any:
     """Returns the token at each place behind the shortest prompt, and what is sound.
 
@@ -131,7 +136,12 @@ def _greedy(
         word = ops.cast(decoder.embed(token[:, None]), read.dtype)
         x = ops.where(given[:, None, None], read, word)
         hidden, caches = decoder.run_cached(x, caches, index)
-        token, sound = _likeliest(decoder, hidden)
+        barred = None
+        if no_repeat is not None:
+            barred = _would_repeat(
+                places, lengths, index, no_repeat, decoder.vocabulary_size
+            )
+        token, sound = _likeliest(decoder, hidden, barred)
         best = token, ops.logical_and(finite, sound)
         return index + 1, best, done, places, caches
 
@@ -146,8 +156,50 @@ def _greedy(
     return places, finite
 
 
-def _likeliest(decoder: Decoder, hidden: Any) -> Any:  # (batch, tokens, hidden_dim)
+def _likeliest(
+    decoder: Decoder,
+    hidden: Any,  # (batch, tokens, hidden_dim)
+    barred: Any = None,  # (batch, vocabulary) bool
+) -> Any:
     """Returns the likeliest token after the last, and whether logits are finite."""
     logits = decoder.logits(hidden[:, -1])  # (batch, vocabulary)
     finite = ops.isfinite(ops.sum(logits, axis=-1))
+    if barred is not None:
+        logits = ops.where(barred, ops.full_like(logits, -np.inf), logits)
     return ops.cast(ops.argmax(logits, axis=-1), "int32"), finite
+
+
+def _would_repeat(
+    places: Any,  # (batch, places) int32
+    lengths: Any,  # (batch,) int32
+    index: Any,
+    run: int,
+    vocabulary: int,
+) -> Any:
+    """Returns which tokens, behind place `index`, would end a run that was there.
+
+    Bool `(batch, vocabulary)`. A run begins in the answer, and may overlap its copy.
+    """
+    rows, total = places.shape
+    starts = ops.arange(total, dtype="int32")
+    same = ops.logical_and(  # runs of the answer whose last token stands already
+        starts[None] >= lengths[:, None], (starts + run - 1 <= index)[None]
+    )
+    behind = [starts + offset for offset in range(run)]
+    for offset, place in enumerate(behind[:-1]):
+        written = ops.take(places, ops.minimum(place, total - 1), axis=1)
+        newest = ops.maximum(index - run + 2 + offset, 0)
+        latest = ops.take(places, newest[None], axis=1)
+        same = ops.logical_and(same, written == latest)
+    ends = ops.take(places, ops.minimum(behind[-1], total - 1), axis=1)
+    # What is no run that came before bars a token that is none.
+    ends = ops.where(same, ends, vocabulary)
+    row = ops.broadcast_to(ops.arange(rows, dtype="int32")[:, None], (rows, total))
+    at = ops.stack([ops.reshape(row, (-1,)), ops.reshape(ends, (-1,))], axis=1)
+    found = ops.zeros((rows, vocabulary + 1), "int32")
+    found = ops.scatter_update(found, at, ops.ones((rows * total,), "int32"))
+    return found[:, :-1] > 0
+
+
+def _if_given(no_repeat: int | None) -> dict[str, int]:
+    return {} if no_repeat is None else {"no_repeat": no_repeat}

@@ -20,7 +20,11 @@ STEP = 64  # prompts are padded to multiples of so many tokens: few shapes to co
 
 
 def answer_texts(
-    decoder: Decoder, prompt: Prompt, questions: Sequence[str], max_tokens: int = 128
+    decoder: Decoder,
+    prompt: Prompt,
+    questions: Sequence[str],
+    max_tokens: int = 128,
+    no_repeat: int | None = None,
 ) -> list[str]:
     """Returns the likeliest answers of a language model that is shown no image.
 
@@ -29,6 +33,7 @@ def answer_texts(
         prompt: how it is asked.
         questions: texts, answered one by one: an answer does not depend on the others.
         max_tokens: most tokens of an answer.
+        no_repeat: as of `keras_pe.language.generate`.
 
     Raises:
         ValueError: if a question is too long for the decoder, or can't be tokens.
@@ -52,7 +57,9 @@ def answer_texts(
         width = _width(ids.shape[1], decoder, max_tokens)
         ids = np.pad(ids, ((0, 0), (0, width - ids.shape[1])))
         embedded = decoder.embed(ids)
-        row = generate(decoder, embedded, prompt.stop_id, max_tokens, lengths)[0]
+        (row,) = generate(
+            decoder, embedded, prompt.stop_id, max_tokens, lengths, no_repeat
+        )
         answers.append(prompt.text(row))
     return answers
 

@@ -18,7 +18,7 @@ def prompts(model, lengths, seed=0):
     return to_numpy(model.embed(rng.integers(0, WORDS, (len(lengths), max(lengths)))))
 
 
-def slow_answer(model, prompt, steps, stop=STOP):
+def slow_answer(model, prompt, steps, stop=STOP, no_repeat=None):
     """Runs the whole sequence anew for each token, at one length: nothing sees zeros
     that come after it.
     """
@@ -27,9 +27,17 @@ def slow_answer(model, prompt, steps, stop=STOP):
     while len(found) < steps and stop not in found:
         place = len(prompt) + len(found)
         logits = to_numpy(model.logits(model.run(x)))[0, place - 1]
-        found.append(int(logits.argmax()))
+        order = np.argsort(-logits, kind="stable").tolist()
+        if no_repeat is not None:
+            order = [word for word in order if is_new([*found, word], no_repeat)]
+        found.append(order[0])
         x[0, place] = to_numpy(model.embed(np.array([[found[-1]]])))[0, 0]
     return found + [stop] * (steps - len(found))
+
+
+def is_new(words, run):
+    runs = [words[n : n + run] for n in range(len(words) - run + 1)]
+    return not runs or runs[-1] not in runs[:-1]
 
 
 @pytest.mark.parametrize("lengths", [[4], [4, 4, 4], [2, 5, 3]])
@@ -47,6 +55,36 @@ def test_answers_are_those_of_each_prompt_alone_without_a_cache(lengths):
         for row, n in zip(x, lengths, strict=True):
             row[n:] = number
         assert generate(model, x, STOP, 6, lengths).tolist() == expected
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("run", [1, 2, 3])
+def test_no_run_of_tokens_comes_twice(run):
+    lengths, changed = [2, 5, 3], 0
+    for seed in range(3):
+        model = decoder(max_length=20)
+        x = prompts(model, lengths, seed)
+        free = generate(model, x, STOP, 12, lengths)
+        found = generate(model, x, STOP, 12, lengths, no_repeat=run)
+        assert found.tolist() == [
+            slow_answer(model, row[:n], 12, no_repeat=run)
+            for row, n in zip(x, lengths, strict=True)
+        ]
+        changed += (found != free).any(1).sum()
+    assert changed  # or it has shown nothing
+
+
+def test_an_answer_that_can_only_repeat_itself_ends():
+    model = decoder(vocabulary_size=3, max_length=20)
+    x = to_numpy(model.embed(np.array([[1, 2]])))
+    longest = 0
+    for stop in range(3):
+        (found,) = generate(model, x, stop, max_tokens=12, no_repeat=1).tolist()
+        end = found.index(stop)
+        assert found[end:] == [stop] * (12 - end)
+        assert len({*found[:end]}) == end <= 2
+        longest = max(longest, end)
+    assert longest == 2
 
 
 @pytest.mark.compiled
@@ -81,6 +119,8 @@ def test_what_does_not_fit_is_refused():
         ({"lengths": [2.5, 4.0]}, "length from 1 to 4"),
         ({"max_tokens": 9}, "at most 12 tokens"),
         ({"max_tokens": 0}, "max_tokens must be"),
+        ({"no_repeat": 0}, "no_repeat must be"),
+        ({"no_repeat": 2.5}, "no_repeat must be"),
         ({"stop_id": WORDS}, "stop_id must be"),
         ({"stop_id": 1.5}, "stop_id must be"),
     ):
