@@ -52,7 +52,9 @@ def generate(  # prompts: (batch, tokens, hidden_dim)
         >>> generate(decoder, prompts, stop_id=0, max_tokens=4).shape
         (1, 4)
     """
-    check_sizes(max_tokens=max_tokens, **_if_given(no_repeat))
+    check_sizes(max_tokens=max_tokens)
+    if no_repeat is not None:
+        check_sizes(no_repeat=no_repeat)
     prompts = _embeddings(prompts)
     rows, width = prompts.shape[0], checked_tokens(decoder, prompts.shape)
     lengths = np.full(rows, width) if lengths is None else np.asarray(lengths)
@@ -199,7 +201,3 @@ def _would_repeat(
     found = ops.zeros((rows, vocabulary + 1), "int32")
     found = ops.scatter_update(found, at, ops.ones((rows * total,), "int32"))
     return found[:, :-1] > 0
-
-
-def _if_given(no_repeat: int | None) -> dict[str, int]:
-    return {} if no_repeat is None else {"no_repeat": no_repeat}

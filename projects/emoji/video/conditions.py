@@ -14,6 +14,7 @@ from keras_pe.data_engine.pair_shards import write_pair_shards
 from projects.emoji.data.splits import unit_hash
 
 VALIDATION_SHARE = 0.1
+SUMMARIES = "summary of all"
 Row = dict[str, Any]
 Caption = Callable[[Row], str]
 
@@ -37,6 +38,11 @@ def with_frames(row: Row) -> str:
     """Returns that, and what it says of single frames."""
     said = [title(row), row["refined_caption"], *row["frame_captions"]]
     return _joined(said)
+
+
+def summed_up(row: Row) -> str:
+    """Returns what a language model made of the name, the tags and all of that."""
+    return str(row["caption"])
 
 
 def captioner_alone(row: Row) -> str:
@@ -71,6 +77,7 @@ CONDITIONS = {
     "title, tags": Condition(with_tags),
     "title, video caption": Condition(with_video),
     "title, video and frame captions": Condition(with_frames),
+    SUMMARIES: Condition(summed_up),
     "captioner alone": Condition(captioner_alone),
     "title, first frame": Condition(title, num_frames=1),
     "title of another clip": Condition(title, shuffled=True),
@@ -104,6 +111,19 @@ def read_rows(clips: Path, engine: Path | None = None) -> list[Row]:
             f"the output of another engine, or most clips failed there."
         )
     return both
+
+
+def check_summaries(engine: Path, rows: Sequence[Row]) -> None:
+    """Refuses captions that no language model made.
+
+    Raises:
+        ValueError: if each has the captioner's caption as one of its parts.
+    """
+    if all(row["refined_caption"] in row["caption"].split("; ") for row in rows):
+        raise ValueError(
+            f"{engine} put captions one behind the other: for {SUMMARIES!r} give "
+            f"the output of projects.video_engine with --decoder or --endpoint."
+        )
 
 
 def is_validation(row: Row) -> bool:

@@ -3,9 +3,10 @@
 Run:      python -m projects.emoji.video.animations --data data/emoji \\
               --output data/video --cache data/cache
           python -m projects.emoji.video.motions --data data/emoji --output data/video
-          python -m projects.video_engine --clips data/video/clips/train \\
-              --captioner pe_captioner_emoji_patch8_64 --parts video frames \\
-              --output runs/video/engine
+          KERAS_BACKEND=jax python -m projects.video_engine \\
+              --clips data/video/clips/train --metadata title tags \\
+              --captioner pe_captioner_emoji_patch8_64 --words 20 \\
+              --decoder gguf:SmolLM2-135M-Instruct.Q4_1.gguf --output runs/video/engine
           KERAS_BACKEND=torch python -m projects.emoji.video.experiment \\
               --data data/emoji --clips data/video --engine runs/video/engine \\
               --output runs/video
@@ -37,7 +38,9 @@ from keras_pe.training.run.shard_data import ShardData
 from keras_pe.training.run.train import RunOptions, pretrain
 from projects.emoji.video.conditions import (
     CONDITIONS,
+    SUMMARIES,
     Condition,
+    check_summaries,
     is_validation,
     read_rows,
     write_condition,
@@ -192,6 +195,8 @@ def main() -> None:
     if options.choose_rate:
         choose_rate(rows, options)
         return
+    if SUMMARIES in options.conditions:
+        check_summaries(options.engine, rows["clips"])
     run_conditions(rows, options)
     found: dict[str, dict[int, dict[str, Any]]] = {}
     for path in sorted(options.output.glob("*.json")):

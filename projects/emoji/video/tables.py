@@ -42,6 +42,12 @@ COMPARISONS = (
     ("title, tags", "title", "tags beside the title"),
     ("title, video caption", "title", "the captioner's caption beside the title"),
     ("title, video and frame captions", "title", "captions of frames, too"),
+    ("summary of all", "title", "a summary for the title"),
+    (
+        "summary of all",
+        "title, video and frame captions",
+        "and for all of them in a row",
+    ),
     ("captioner alone", "title", "captions without the title"),
     ("motions", "motions, first frame", "eight frames for one, motions"),
 )

@@ -16,6 +16,8 @@ from projects.emoji.evaluation import evaluate, plain_classes
 from projects.emoji.video import animations, motions
 from projects.emoji.video.conditions import (
     CONDITIONS,
+    SUMMARIES,
+    check_summaries,
     read_rows,
     with_frames,
     with_tags,
@@ -136,6 +138,12 @@ def test_captions_of_conditions(tmp_path, clips):
     found = read_rows(clips, engine)
     assert with_frames(found[0]).endswith("; a square; red; x")
     assert with_tags(found[0]) == found[0]["metadata"]["title"]
+    joined = [{**row, "caption": with_frames(row)} for row in found]
+    with pytest.raises(ValueError, match="one behind the other: for 'summary of all'"):
+        check_summaries(engine, joined)
+    joined[-1]["caption"] = "A red square moves."
+    check_summaries(engine, joined)
+    assert CONDITIONS[SUMMARIES].caption(joined[-1]) == "A red square moves."
     (engine / "rows.jsonl").write_text(json.dumps(lines[0]) + "\n")
     with pytest.raises(ValueError, match="knows 1 of the 22 clips"):
         read_rows(clips, engine)
