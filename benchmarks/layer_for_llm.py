@@ -2,13 +2,14 @@
 
 Run:      KERAS_BACKEND=torch python -m benchmarks.layer_for_llm
           (--parts planted noise cost; adds to benchmarks/results/layer_for_llm.json)
-Expect:   a line a sweep; some ten minutes on one core.
+Expect:   a line a sweep; some half an hour on one core.
 
 Planted: an encoder of four layers whose layer k knows most; each layer before has half
 the signal of the next one, those behind are noise. Three seeds of data and training for
 each k: how often is k called best? Noise: the same without a signal: how often is any
 layer called best? Cost: seconds of the processor of a sweep over all layers of the
-bundled model, and of the trainings of its heads alone.
+bundled model, and of the trainings of its heads alone, each of as many steps as the
+probe takes by default, at one learning rate where the probe tries two.
 """
 
 import argparse
@@ -160,7 +161,7 @@ def cost_sets(*counts: int) -> list[QuestionSet]:
 
 
 def measure_cost(
-    steps: int = 50, images: tuple[int, ...] = (500, 100, 150)
+    steps: int = 300, images: tuple[int, ...] = (500, 100, 150)
 ) -> dict[str, Any]:
     """Returns seconds of the processor, by what they were spent on."""
     encoder = PEVisionEncoder.from_preset("pe_core_emoji_patch8_64")
