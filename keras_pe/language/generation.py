@@ -69,6 +69,8 @@ def generate(  # prompts: (batch, tokens, hidden_dim)
         raise ValueError(
             f"stop_id must be from 0 to {decoder.vocabulary_size - 1}, got {stop_id!r}."
         )
+    if no_repeat is not None and no_repeat >= max_tokens:
+        no_repeat = None  # no answer is long enough for two of them
     options = {"steps": max_tokens, "stop_id": stop_id, "no_repeat": no_repeat}
     model: Any = decoder
     loop = functools.partial(types.MethodType(_greedy, decoder), **options)

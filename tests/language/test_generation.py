@@ -71,6 +71,10 @@ def test_no_run_of_tokens_comes_twice(run):
             for row, n in zip(x, lengths, strict=True)
         ]
         changed += (found != free).any(1).sum()
+        # Of more tokens than an answer has there are no two.
+        for long in (12, 10**9):
+            same = generate(model, x, STOP, 12, lengths, no_repeat=long)
+            np.testing.assert_array_equal(same, free)
     assert changed  # or it has shown nothing
 
 
