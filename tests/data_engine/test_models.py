@@ -165,14 +165,18 @@ def test_a_decoder_of_kerashub_answers_a_prompt_and_is_kept(tmp_path):
     from tests.language.hub_presets import save
 
     save(tmp_path / "qwen", "QwenBackbone")
-    model = DecoderLanguageModel(f"hub:{tmp_path / 'qwen'}", 4, 256)
-    loaded = model.load()
-    answer = model.answer(loaded, "What is the owl?")
-    decoder, prompt = loaded
-    assert answer == answer_texts(decoder, prompt, ["What is the owl?"], 4)[0]
+    model = DecoderLanguageModel(f"hub:{tmp_path / 'qwen'}", 24, 256)
+    loaded, question = model.load(), "What is the owl?"
+    answer = model.answer(loaded, question)
+    assert answer == answer_texts(*loaded, [question], 24, no_repeat=3)[0]
+    free = DecoderLanguageModel(f"hub:{tmp_path / 'qwen'}", 24, 256, no_repeat=None)
+    assert free.answer(loaded, question) == answer_texts(*loaded, [question], 24)[0]
+    assert free.answer(loaded, question) != answer  # it says one thing again and again
+    assert free.settings() != model.settings()
+    decoder, _ = loaded
     assert model.settings()["weights"] == weights_digest(decoder)
     save(tmp_path / "other", "QwenBackbone", seed=1)
-    other = DecoderLanguageModel(f"hub:{tmp_path / 'other'}", 4, 256)
+    other = DecoderLanguageModel(f"hub:{tmp_path / 'other'}", 24, 256)
     assert other.settings() != model.settings()
 
 
