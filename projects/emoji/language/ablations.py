@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     answers = {
         config: last_answers(seeded[0].parent)
         for config, seeded in runs.items()
-        if 0 in seeded and not config.startswith("warmup")
+        if 0 in seeded and config != "warmup"
     }
     encoders = {
         config: {0: seeded[0]}
